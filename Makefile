@@ -1,0 +1,35 @@
+# make setup   the environment in .venv, from constraints.txt
+# make study   the first study on real images, and its report
+# make test    the whole test suite
+# make lint    ruff and mypy
+# make lock    constraints.txt anew, from what is current
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup study test lint lock
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+study: setup
+	$(BIN)/python -m launch.sweep --experiment=quickstart --workdir=runs/quickstart --workers=2
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock:
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet uv
+	.venv/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--no-header --no-annotate --output-file constraints.txt

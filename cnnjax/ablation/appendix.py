@@ -1,0 +1,156 @@
+"""The parts of a report that say where its figures come from: context, arms, cost, provenance."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from cnnjax.ablation import words
+from cnnjax.ablation.compare import Block
+from cnnjax.ablation.document import Code, Definitions, Element, Paragraph, Section, Table
+from cnnjax.ablation.results import Arm, Run, Study, lookup, plain
+
+_CONTEXT = {
+    "deck": "The lecture says",
+    "published": "Published",
+    "expected": "Expected",
+    "notes": "Notes",
+}
+_TROUBLE = ("diverged", "failed", "unreadable", "unfinished", "missing")
+
+
+def sections(study: Study, blocks: list[Block]) -> list[Section]:
+    """Context, arms, runs without a figure, cost, and how to reproduce the study."""
+    made = [
+        _context(study),
+        _arms(study),
+        _trouble(study),
+        _cost(blocks, named=len(blocks) > 1),
+        _reproduce(study),
+    ]
+    return [section for section in made if section is not None]
+
+
+def _context(study: Study) -> Section | None:
+    pairs = tuple(
+        (term, str(study.experiment[key]))
+        for key, term in _CONTEXT.items()
+        if study.experiment.get(key)
+    )
+    return Section("What was known and expected", (Definitions(pairs),)) if pairs else None
+
+
+def _arms(study: Study) -> Section:
+    rows = tuple((arm.name, "yes" if arm.baseline else "", _overrides(arm)) for arm in study.arms)
+    caption = "What each arm changes in the base configuration of the experiment."
+    elements: list[Element] = [Table(caption, ("Arm", "Baseline", "Overrides"), rows, labels=3)]
+    if any(_norm_after_on_residual(arm) for arm in study.arms):
+        elements.append(
+            Paragraph(
+                "conv, activation, norm for inner convolutions; the last norm stays before the "
+                "addition.",
+                "Order in residual networks with model.norm.placement = after:",
+            )
+        )
+    return Section("Arms", tuple(elements))
+
+
+def _overrides(arm: Arm) -> str:
+    changes = [f"{path} = {plain(value) or 'none'}" for path, value in arm.overrides.items()]
+    return "; ".join(changes) or "none: the base itself"
+
+
+def _norm_after_on_residual(arm: Arm) -> bool:
+    return (
+        str(lookup(arm.config, "model.name")).startswith("resnet")
+        and lookup(arm.config, "model.norm.placement") == "after"
+        and lookup(arm.config, "model.norm.kind") != "none"
+    )
+
+
+def _trouble(study: Study) -> Section | None:
+    runs = [run for status in _TROUBLE for run in study.runs if run.status == status]
+    if not runs:
+        return None
+    rows = tuple((run.place, run.status, _reason(run)) for run in runs)
+    table = Table(
+        "Runs that are part of the study and have no figure in the tables above.",
+        ("Run", "Status", "What happened"),
+        rows,
+        labels=3,
+    )
+    return Section("Runs without a figure", (table,))
+
+
+def _reason(run: Run) -> str:
+    if run.status == "diverged":
+        at = "" if run.diverged_at_step is None else f" at step {run.diverged_at_step}"
+        return f"the loss was not finite{at}" + (f": {run.error}" if run.error else "")
+    if run.status == "unfinished":
+        return "started, without a result so far"
+    if run.status == "missing":
+        return "not run yet"
+    return run.error or "no error was recorded"
+
+
+def _cost(blocks: list[Block], named: bool) -> Section | None:
+    arms = [arm.arm for block in blocks for arm in block.arms]
+    seconds = [run.metrics["seconds"] or 0.0 for arm in arms for run in arm.runs]
+    if not any(seconds):
+        return None
+    rows = tuple(
+        (
+            arm.name if named else arm.label,
+            _figure(arm, "parameters", "{:,.0f}"),
+            _figure(arm, "steps", "{:,.0f}"),
+            _figure(arm, "seconds", "{:,.1f}"),
+            _figure(arm, "train_images_per_second", "{:,.0f}"),
+            _figure(arm, "compilations", "{:,.0f}"),
+        )
+        for arm in arms
+    )
+    head = ("Arm", "Parameters", "Steps", "Seconds a run", "Images/s", "Compilations")
+    caption = "Medians over the runs of each arm; images/s counts training steps after the first."
+    total = words.duration(sum(seconds))
+    text = f"All runs together took {total}, added up run by run."
+    return Section("Cost", (Paragraph(text), Table(caption, head, rows)))
+
+
+def _figure(arm: Arm, metric: str, form: str) -> str:
+    values = [run.metrics[metric] for run in arm.runs if run.metrics[metric] is not None]
+    return form.format(statistics.median(values)) if values else words.NONE
+
+
+def _reproduce(study: Study) -> Section:
+    about = study.about
+    seeds = sorted({run.seed for run in study.runs})
+    extensions = [part for part in about.get("extensions") or [] if isinstance(part, Mapping)]
+    commands = [str(part["command"]) for part in extensions if part.get("command")]
+    commands = list(dict.fromkeys(commands)) or [str(about.get("command") or "not recorded")]
+    pairs = [("Seeds", ", ".join(map(str, seeds)) or "none")]
+    changed = [str(change) for change in about.get("set") or []]
+    pairs += [("Changed by --set", "; ".join(changed))] if changed else []
+    pairs += [_extension(part) for part in extensions]
+    machine = about.get("machine")
+    if isinstance(machine, Mapping) and machine:
+        pairs.append(("Machine", _described(machine)))
+    return Section("To reproduce", (Code("\n".join(commands)), Definitions(tuple(pairs))))
+
+
+def _extension(part: Mapping[str, Any]) -> tuple[str, str]:
+    """What one call of the sweep added, and with which versions."""
+    lines = []
+    if part.get("arms"):
+        lines.append("arms: " + ", ".join(map(str, part["arms"])))
+    if part.get("seeds"):
+        lines.append("seeds: " + ", ".join(map(str, part["seeds"])))
+    if isinstance(part.get("versions"), Mapping) and part["versions"]:
+        lines.append("versions: " + _described(part["versions"], " ", ", "))
+    git = part.get("git")
+    if isinstance(git, Mapping):
+        dirty = " with uncommitted changes" if git.get("dirty") else ""
+        lines.append(f"git revision: {git.get('revision') or 'none'}{dirty}")
+    return str(part.get("date") or "Extension"), "\n".join(lines)
+
+
+def _described(values: Mapping[str, Any], link: str = ": ", between: str = "\n") -> str:
+    return between.join(f"{name}{link}{plain(value)}" for name, value in values.items())

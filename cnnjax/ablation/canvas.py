@@ -1,0 +1,105 @@
+"""What all plots share: style, colours, labels, the limits of an axis, and SVG text.
+
+Nothing here touches matplotlib's global state for longer than it takes to draw one figure. The
+colours are those of a light page; `html` swaps them for the page's own, so that one plot serves
+light and dark.
+"""
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID, PAPER = "#1f2421", "#6a716d", "#dfe3e0", "#fffffd"
+ACCENT, ALARM = "#1d5c86", "#b3341f"
+
+STYLE: Any = {
+    "svg.hashsalt": "cnnjax",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": True,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": GRID,
+    "axes.facecolor": PAPER,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.axisbelow": True,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "text.color": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9.5,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "lines.solid_capstyle": "butt",
+}
+WIDTH = 4.7
+
+
+def focus(
+    groups: Sequence[Sequence[float]],
+    scale: float,
+    ends: Sequence[Sequence[float]] = (),
+    clip: bool = True,
+) -> tuple[float, float]:
+    """Limits of an axis that keep apart what lies together.
+
+    Groups whose mean lies far below the others (more than 6 median absolute deviations, at least
+    6 points, below the median mean) are left off the scale where that makes it at least four
+    times finer, so that an arm at chance level does not press all others into one spot. `ends`
+    widen the limits of the groups that stay.
+    """
+    groups = [list(group) for group in groups if len(group)]
+    if not groups:
+        return 0.0, scale
+    means = np.array([scale * float(np.mean(group)) for group in groups])
+    middle = float(np.median(means))
+    spread = float(np.median(np.abs(means - middle)))
+    floor = middle - 6 * max(spread, 1.0) if clip else -np.inf
+    span = [float(means.max() - means[keep].min()) for keep in (means == means, means >= floor)]
+    floor = floor if span[0] > 4 * max(span[1], 2.0) else -np.inf
+    kept = [scale * v for group in groups for v in group if scale * v >= floor]
+    kept += [scale * v for group in ends for v in group if scale * float(np.mean(group)) >= floor]
+    low, high = min(kept), max(kept)
+    margin = max(0.06 * (high - low), 0.25)
+    return low - margin, high + margin
+
+
+def label(text: str, width: int = 24, lines: int = 2) -> str:
+    """A name as it fits beside an axis: in two lines, cut in the middle where far too long."""
+    text = "".join(sign if sign.isprintable() else "\ufffd" for sign in str(text)) or " "
+    room = width * lines
+    if len(text) > room:
+        text = f"{text[: room // 2 - 1]}…{text[-(room // 2) :]}"
+    if len(text) <= width:
+        return text
+    middle = len(text) // 2
+    breaks = [place + 1 for place, sign in enumerate(text) if sign in " _.-+=,"]
+    near = [place for place in breaks if max(place, len(text) - place) <= width]
+    place = min(near, key=lambda place: abs(place - middle)) if near else middle
+    return f"{text[:place]}\n{text[place:]}"
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an SVG document; the same figure gives the same bytes."""
+    text = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(text, format="svg", metadata=_NO_METADATA)
+    return text.getvalue()
+
+
+_NO_METADATA: Mapping[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))

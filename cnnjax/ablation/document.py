@@ -1,0 +1,83 @@
+"""A report as a tree of a few kinds of element, which `html` and `markdown` write out.
+
+Texts are plain: whatever they hold is escaped by the writers.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph; `lead` opens it in bold. kind: plain, note (small) or warning."""
+
+    text: str
+    lead: str = ""
+    kind: str = "plain"
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Terms and what is said about each; line breaks in a text are kept."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. The first `labels` columns are text, the others numbers; `strong` rows stand out."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    labels: int = 1
+    strong: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot: its file name, an SVG document, what it shows in words, and its caption."""
+
+    name: str
+    svg: str
+    alt: str
+    caption: str
+    half: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to be typed or read as they are."""
+
+    text: str
+
+
+Element = Paragraph | Definitions | Table | Figure | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with its elements; level 2 is a part of the report, level 3 a part of a part."""
+
+    title: str
+    elements: tuple[Element, ...]
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report."""
+
+    kicker: str
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...]
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """All figures, in order."""
+        return tuple(
+            element
+            for section in self.sections
+            for element in section.elements
+            if isinstance(element, Figure)
+        )

@@ -1,0 +1,128 @@
+"""Experiments as data: a question, a base configuration, arms, seeds. No jax."""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnnjax.config import Levels, RunConfig, override, resolve
+from cnnjax.errors import UserError, unknown
+
+Overrides = Mapping[str, Any]
+
+_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One question and how it is put to the test.
+
+    Attributes:
+      name: the name of the experiment; results of one workdir belong to one experiment.
+      question: the question in one sentence, as the report's title.
+      arms: arm name -> overrides of the base, in the report's order. The first arm of a block is
+        its baseline. A name `block.arm` puts the arm into a block; a name without a dot belongs to
+        the one block of the experiment.
+      base: dotted paths that all arms share.
+      seeds: the seeds that every arm is run with.
+      deck: the passage of the lecture deck that the question comes from.
+      published: what the literature found, with the source.
+      expected: the direction expected before anything was run.
+      notes: what the reader of the results should know.
+    """
+
+    name: str
+    question: str
+    arms: Mapping[str, Overrides]
+    base: Overrides = dataclasses.field(default_factory=dict)
+    seeds: Sequence[int] = (0, 1, 2)
+    deck: str = ""
+    published: str = ""
+    expected: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.arms:
+            raise UserError(f"experiment {self.name}: arms: is empty; give at least one arm.")
+        for arm in self.arms:
+            if not _ARM_NAME.fullmatch(arm):
+                raise UserError(
+                    f"experiment {self.name}: arm {arm!r}: allowed are letters, digits and "
+                    "_ . = + - (the name becomes a folder)."
+                )
+        if len(set(self.seeds)) != len(self.seeds):
+            raise UserError(f"experiment {self.name}: seeds: {list(self.seeds)}: one stands twice.")
+
+    @property
+    def factors(self) -> list[str]:
+        """The dotted paths that differ between arms, in order of appearance."""
+        paths = dict.fromkeys(path for arm in self.arms.values() for path in arm)
+        return [
+            path
+            for path in paths
+            if len({repr(arm.get(path, self.base.get(path))) for arm in self.arms.values()}) > 1
+        ]
+
+    def baseline(self, arm: str) -> str:
+        """The baseline of the arm's block: the block's first arm."""
+        return next(name for name in self.arms if block_of(name) == block_of(arm))
+
+    def config(self, arm: str, changes: Overrides, levels: Levels) -> RunConfig:
+        """The resolved configuration of one arm, with `changes` (of the flag --set) on the base.
+
+        Raises UserError for an unknown arm, for anything the schema refuses, and for a change of
+        a field that the arm itself varies.
+        """
+        if arm not in self.arms:
+            raise unknown(f"experiment {self.name}: arm", arm, self.arms)
+        for path in changes:
+            if path in self.arms[arm]:
+                raise UserError(
+                    f"--set {path}: is varied by arm {arm!r} "
+                    f"({path}={self.arms[arm][path]!r}); pick another arm or edit the experiment."
+                )
+        try:
+            config = override(
+                RunConfig(), {**self.base, **changes, **self.arms[arm]}, levels
+            )
+            return resolve(config, levels)
+        except UserError as error:
+            where = "" if set(changes) & set(str(error).split(":")) else f"arm {arm!r}: "
+            raise UserError(f"{where}{error}") from None
+
+
+def block_of(arm: str) -> str:
+    """The block of an arm: what stands before the first dot of its name, "" without one."""
+    block, dot, _ = arm.partition(".")
+    return block if dot else ""
+
+
+def crossed(factors: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The full crossing of factors: one arm for each combination of levels, first levels first.
+
+    Args:
+      factors: dotted path -> {short name of the level: value}. Arms are called by the short names
+        joined with `_`; an empty short name is left out.
+
+    Example: `crossed({"model.activation": {"relu": "relu", "tanh": "tanh"},
+    "model.norm.kind": {"": "none", "bn": "batch"}})` has arms relu, relu_bn, tanh, tanh_bn.
+    """
+    arms = {}
+    for combination in itertools.product(*(levels.items() for levels in factors.values())):
+        name = "_".join(short for short, _ in combination if short) or "base"
+        arms[name] = {
+            path: value for path, (_, value) in zip(factors, combination, strict=True)
+        }
+    return arms
+
+
+def in_blocks(
+    blocks: Mapping[str, Overrides], arms: Mapping[str, Overrides]
+) -> dict[str, dict[str, Any]]:
+    """Every arm in every block, called `block.arm`. A block's overrides give way to the arm's."""
+    return {
+        f"{block}.{arm}": {**shared, **overrides}
+        for block, shared in blocks.items()
+        for arm, overrides in arms.items()
+    }

@@ -1,0 +1,147 @@
+"""A document as one HTML page: style and plots inside, nothing loaded, everything escaped."""
+
+import xml.etree.ElementTree as ElementTree
+from html import escape
+
+from cnnjax.ablation import canvas
+from cnnjax.ablation.document import (
+    Code,
+    Definitions,
+    Document,
+    Element,
+    Figure,
+    Paragraph,
+    Section,
+    Table,
+)
+from cnnjax.ablation.style import CSS
+
+_COLOURS = {
+    canvas.INK: "var(--ink)",
+    canvas.MUTED: "var(--muted)",
+    canvas.GRID: "var(--rule)",
+    canvas.PAPER: "var(--paper)",
+    canvas.ACCENT: "var(--accent)",
+    canvas.ALARM: "var(--alarm)",
+}
+
+
+def write(document: Document) -> str:
+    """The document as the text of a self-contained page."""
+    title = escape(document.title)
+    subtitle = f'<p class="subtitle">{escape(document.subtitle)}</p>' if document.subtitle else ""
+    sections = "\n".join(map(_section, document.sections))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+{CSS}</style>
+</head>
+<body>
+<main>
+<header>
+<p class="kicker">{escape(document.kicker)}</p>
+<h1>{title}</h1>
+{subtitle}
+</header>
+{sections}
+</main>
+</body>
+</html>
+"""
+
+
+def _section(section: Section) -> str:
+    tag = f"h{section.level}"
+    parts = [f'<section class="level{section.level}">', f"<{tag}>{escape(section.title)}</{tag}>"]
+    halves: list[str] = []
+    for element in section.elements:
+        if isinstance(element, Figure) and element.half:
+            halves.append(_element(element))
+            continue
+        parts.append(_element(element))
+    if halves:
+        parts += ['<div class="pair">', *halves, "</div>"]
+    return "\n".join([*parts, "</section>"])
+
+
+def _element(element: Element) -> str:
+    match element:
+        case Paragraph(text, lead, kind):
+            opening = f"<strong>{escape(lead)}</strong> " if lead else ""
+            return f'<p class="{escape(kind)}">{opening}{escape(text)}</p>'
+        case Definitions(pairs):
+            items = "".join(
+                f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in pairs
+            )
+            return f"<dl>{items}</dl>"
+        case Table():
+            return _table(element)
+        case Figure():
+            return (
+                f'<figure><div class="plot">{inline(element)}</div>'
+                f"<figcaption>{escape(element.caption)}</figcaption></figure>"
+            )
+        case Code(text):
+            return f'<pre tabindex="0"><code>{escape(text)}</code></pre>'
+
+
+def _table(table: Table) -> str:
+    def cell(tag: str, column: int, text: str) -> str:
+        kind = "" if column < table.labels else ' class="number"'
+        scope = ' scope="col"' if tag == "th" else ""
+        inner = f"<div>{escape(text)}</div>" if column < table.labels else escape(text)
+        return f"<{tag}{scope}{kind}>{inner}</{tag}>"
+
+    head = "".join(cell("th", column, text) for column, text in enumerate(table.head))
+    rows = []
+    for index, row in enumerate(table.rows):
+        kind = ' class="strong"' if index in table.strong else ""
+        cells = "".join(cell("td", column, text) for column, text in enumerate(row))
+        rows.append(f"<tr{kind}>{cells}</tr>")
+    name = escape(table.caption)
+    return (
+        f'<p class="caption">{name}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def inline(figure: Figure) -> str:
+    """A figure's SVG for use inside a page: the page's colours, ids of its own, no addresses."""
+    root = ElementTree.fromstring(figure.svg)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _local(child.tag) == "metadata":
+                parent.remove(child)
+    for node in root.iter():
+        node.tag = _local(node.tag)
+        node.attrib = {
+            _local(name): _attribute(_local(name), value, figure.name)
+            for name, value in node.attrib.items()
+        }
+    root.attrib.pop("version", None)
+    root.attrib |= {"role": "img", "aria-label": figure.alt}
+    root.attrib.pop("width", None)
+    root.attrib.pop("height", None)
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _attribute(name: str, value: str, prefix: str) -> str:
+    if name == "id":
+        return f"{prefix}-{value}"
+    if name == "href":
+        return value.replace("#", f"#{prefix}-", 1)
+    value = value.replace("url(#", f"url(#{prefix}-")
+    for colour, variable in _COLOURS.items():
+        value = value.replace(colour, variable)
+    return value

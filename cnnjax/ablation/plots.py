@@ -1,0 +1,183 @@
+"""The plots of a block: all seeds, differences to the baseline, learning curves; as SVG text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cnnjax.ablation import canvas
+from cnnjax.ablation.compare import ArmResult
+
+
+def seeds(arms: Sequence[ArmResult], metric: str) -> str:
+    """Every seed of every arm a dot, its mean and 95% interval; faint lines join equal seeds."""
+    with matplotlib.rc_context(canvas.STYLE):
+        labels = [canvas.label(arm.arm.label) for arm in arms]
+        figure, axes = _rows(labels)
+        points = {
+            (row, seed): 100 * value
+            for row, arm in enumerate(arms)
+            for seed, value in arm.values.items()
+        }
+        low, high = canvas.focus([list(arm.values.values()) for arm in arms], 100)
+        order = sorted({seed for _, seed in points})
+        shift = {seed: _spread(index, len(order)) for index, seed in enumerate(order)}
+        off = {row for row, arm in enumerate(arms) if arm.sample and 100 * arm.sample.mean < low}
+        points = {key: value for key, value in points.items() if key[0] not in off}
+        for (row, seed), value in points.items():
+            y = row + shift[seed]
+            below = points.get((row + 1, seed))
+            if below is not None and min(value, below) >= low:
+                axes.plot([value, below], [y, y + 1], color=canvas.GRID, linewidth=0.8, zorder=1)
+            _dot(axes, value, y, low)
+        for row, arm in enumerate(arms):
+            _interval(axes, arm.sample, row, 100, low)
+        axes.set_xlim(low, high)
+        axes.set_xlabel(f"{metric} (%)", loc="right")
+        return canvas.svg(figure)
+
+
+def differences(arms: Sequence[ArmResult], baseline: str) -> str:
+    """Each arm's mean paired difference to the baseline with its 95% interval; zero is marked."""
+    with matplotlib.rc_context(canvas.STYLE):
+        shown = [arm for arm in arms if arm.versus is not None]
+        figure, axes = _rows([canvas.label(arm.arm.label) for arm in shown])
+        ends = [
+            [v for v in (arm.versus.mean, arm.versus.low, arm.versus.high) if v is not None]
+            for arm in shown
+            if arm.versus
+        ]
+        centres = [[arm.versus.mean] for arm in shown if arm.versus]
+        low, high = canvas.focus([*centres, [0.0]], 100, ends)
+        axes.axvline(0, color=canvas.INK, linewidth=1, zorder=1)
+        for row, arm in enumerate(shown):
+            _interval(axes, arm.versus, row, 100, low, bool(arm.versus and arm.versus.separate))
+        axes.set_xlim(low, high)
+        axes.set_xlabel(f"difference to {canvas.label(baseline, 28, 1)} (points)", loc="right")
+        return canvas.svg(figure)
+
+
+def curves(arms: Sequence[ArmResult]) -> str:
+    """Validation accuracy against epoch: one panel an arm, the baseline's mean behind each."""
+    with matplotlib.rc_context(canvas.STYLE):
+        columns = min(2, len(arms))
+        rows = -(-len(arms) // columns)
+        figure = Figure((canvas.WIDTH, 1.5 * rows + 0.5), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, arm in zip(panels.flat, arms, strict=False):
+            _curve_panel(axes, arm, arms[0] if arms[0].arm.baseline else None)
+        for axes in list(panels.flat)[len(arms) :]:
+            axes.set_axis_off()
+            panels[-2, -1].xaxis.set_tick_params(labelbottom=True)
+        figure.supxlabel("epoch", fontsize=9.5, color=canvas.MUTED)
+        figure.supylabel("validation accuracy (%)", fontsize=9.5, color=canvas.MUTED)
+        return canvas.svg(figure)
+
+
+def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
+    """Axes with one named row per label, the first on top."""
+    lines = sum(max(1, label.count("\n") + 1) for label in labels)
+    figure = Figure((canvas.WIDTH, 0.18 * lines + 0.2 * len(labels) + 0.75), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    return figure, axes
+
+
+def _dot(axes: Axes, value: float, y: float, low: float) -> None:
+    """One seed; a triangle at the edge where the value lies off the scale."""
+    inside = value >= low
+    axes.plot(
+        [max(value, low)],
+        [y],
+        marker="o" if inside else "<",
+        markersize=4.2,
+        markerfacecolor=canvas.PAPER if inside else canvas.MUTED,
+        markeredgecolor=canvas.MUTED,
+        markeredgewidth=0.9,
+        clip_on=False,
+        zorder=2,
+    )
+
+
+def _interval(
+    axes: Axes, sample: Any, row: int, scale: float, low: float, strong: bool = True
+) -> None:
+    """A mean with its interval; beside the edge as a number where it lies off the scale."""
+    if sample is None:
+        axes.annotate(
+            "no finished run", (0.012, row), xycoords=("axes fraction", "data"), va="center",
+            color=canvas.MUTED, fontsize=9,
+        )  # fmt: skip
+        return
+    mean = scale * sample.mean
+    if mean < low:
+        text = f"◂ {mean:.1f}".replace("-", "−")
+        axes.annotate(
+            text, (0.03, row), xycoords=("axes fraction", "data"), va="center", color=canvas.ACCENT,
+            fontsize=9,
+        )  # fmt: skip
+        return
+    if sample.low is not None and sample.high is not None:
+        ends = [scale * sample.low, scale * sample.high]
+        axes.plot(ends, [row, row], color=canvas.ACCENT, linewidth=1.8, zorder=3)
+    axes.plot(
+        [mean],
+        [row],
+        marker="D",
+        markersize=5.5,
+        color=canvas.ACCENT,
+        markerfacecolor=canvas.ACCENT if strong else canvas.PAPER,
+        markeredgewidth=1.5,
+        zorder=4,
+    )
+
+
+def _curve_panel(axes: Axes, arm: ArmResult, baseline: ArmResult | None) -> None:
+    if baseline is not None and baseline is not arm:
+        epochs, mean, *_ = _band(baseline)
+        axes.plot(epochs, mean, color=canvas.MUTED, linewidth=1, linestyle="--")
+    for run in arm.arm.runs:
+        if run.status == "diverged" and run.curve:
+            epochs = [epoch for _, epoch, _ in run.curve]
+            values = [100 * value for *_, value in run.curve]
+            axes.plot(epochs, values, color=canvas.ALARM, linewidth=0.9, linestyle=":")
+            axes.plot(epochs[-1:], values[-1:], color=canvas.ALARM, marker="x", markersize=5)
+    epochs, mean, low, high = _band(arm)
+    axes.fill_between(epochs, low, high, color=canvas.ACCENT, alpha=0.2, linewidth=0)
+    single: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(epochs) == 1 else {}
+    axes.plot(epochs, mean, color=canvas.ACCENT, linewidth=1.6, **single)
+    if not epochs and not any(run.curve for run in arm.arm.runs if run.status == "diverged"):
+        axes.text(
+            0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center", color=canvas.MUTED
+        )
+    axes.set_title(canvas.label(arm.arm.label, 30), loc="left", color=canvas.INK)
+    axes.tick_params(labelcolor=canvas.MUTED, length=0)
+    axes.grid()
+
+
+def _band(arm: ArmResult) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Epochs, mean, smallest and largest validation accuracy (%) over the finished seeds."""
+    points: dict[int, tuple[float, list[float]]] = {}
+    for run in arm.arm.runs:
+        if run.status == "finished":
+            for step, epoch, value in run.curve:
+                points.setdefault(step, (epoch, []))[1].append(100 * value)
+    steps = [points[step] for step in sorted(points)]
+    epochs = [epoch for epoch, _ in steps]
+    return (
+        epochs,
+        [float(np.mean(values)) for _, values in steps],
+        [min(values) for _, values in steps],
+        [max(values) for _, values in steps],
+    )
+
+
+def _spread(index: int, count: int) -> float:
+    """The vertical place of a seed within its row."""
+    return 0.0 if count < 2 else 0.44 * (index / (count - 1) - 0.5)

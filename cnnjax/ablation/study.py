@@ -1,0 +1,246 @@
+"""The workdir of a study: what is in it, and how more seeds and arms are added. No jax.
+
+    DIR/study.json                      experiment, arms, seeds, command, versions, git revision
+    DIR/study/<date>-<experiment>.py    the experiment's file as it was, and any uncommitted diff
+    DIR/<arm>/seed-<n>/config.json      the resolved configuration
+                      /runtime.json     what the bits depend on: threads, convolution, replicates
+                      /metrics.jsonl    training and validation figures by step
+                      /checkpoints/     orbax
+                      /result.json      once the run has ended
+                      /predictions_{validation,test}.npz
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnjax import files
+from cnnjax.ablation.experiment import Experiment, block_of
+from cnnjax.config import RunConfig
+from cnnjax.errors import UserError
+
+PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One arm with one seed, and the folder it is kept in."""
+
+    arm: str
+    seed: int
+    directory: Path
+
+    @property
+    def block(self) -> str:
+        """The block of the run's arm."""
+        return block_of(self.arm)
+
+    def result(self) -> dict[str, Any] | None:
+        """The content of result.json, or None where there is none or it cannot be read."""
+        try:
+            result = files.read_json(self.directory / "result.json")
+        except UserError:
+            return None
+        return result if isinstance(result, dict) and "status" in result else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to do: finished or diverged; a failed run is retried."""
+        result = self.result()
+        return result is not None and result["status"] in ("finished", "diverged")
+
+
+def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """The runs of these arms and seeds, arm by arm."""
+    return [Run(arm, seed, workdir / arm / f"seed-{seed}") for arm in arms for seed in seeds]
+
+
+def read(workdir: Path) -> dict[str, Any]:
+    """The content of study.json. Raises UserError where `workdir` holds no study."""
+    path = workdir / "study.json"
+    if not path.is_file():
+        raise UserError(f"--workdir: {workdir} holds no study (no study.json in it).")
+    study = files.read_json(path)
+    if not isinstance(study, dict) or not {"experiment", "arms", "seeds"} <= set(study):
+        raise UserError(f"{path}: is not a study (experiment, arms or seeds are missing).")
+    return study
+
+
+def extend(
+    workdir: Path,
+    experiment: Experiment,
+    source: Path,
+    configs: Mapping[str, RunConfig],
+    seeds: Sequence[int],
+    *,
+    changes: Mapping[str, Any],
+    command: str,
+) -> None:
+    """Starts a study in `workdir`, or adds arms and seeds to the one that is there.
+
+    Args:
+      workdir: the folder; made where it does not exist.
+      experiment: the experiment asked for.
+      source: the experiment's file, a copy of which is kept.
+      configs: the resolved configuration of each arm that is to be run.
+      seeds: the seeds that are to be run.
+      changes: what `--set` changed.
+      command: the command, as typed.
+
+    Raises UserError where the folder belongs to another experiment or an arm's configuration is
+    not the one that is there; nothing is written then.
+    """
+    with files.lock(workdir / ".lock", wait=True):
+        check(workdir, experiment, configs)
+        new = not (workdir / "study.json").exists()
+        study = _fresh(experiment) if new else read(workdir)
+        arms = study["arms"]
+        missing = [arm for arm in configs if arm not in arms]
+        more = [seed for seed in seeds if seed not in study["seeds"]]
+        if not new and not missing and not more:
+            return
+        for arm in missing:
+            arms[arm] = {
+                "block": block_of(arm),
+                "baseline": experiment.baseline(arm) == arm,
+                "overrides": dict(experiment.arms[arm]),
+                "config": configs[arm].model_dump(mode="json"),
+            }
+        order = [*experiment.arms, *arms]
+        study["arms"] = dict(sorted(arms.items(), key=lambda item: order.index(item[0])))
+        study["seeds"] = sorted([*study["seeds"], *more])
+        study["set"] = [f"{path}={value}" for path, value in changes.items()]
+        study["command"] = study["command"] or command
+        study["source"] = {"path": str(source.resolve()), "sha256": files.sha256(source)}
+        now = datetime.datetime.now(datetime.UTC)
+        study["extensions"].append(
+            {
+                "date": now.isoformat(timespec="seconds"),
+                "command": command,
+                "arms": list(configs),
+                "seeds": list(seeds),
+                "versions": versions(),
+                "git": _keep(workdir / "study", now.strftime("%Y%m%dT%H%M%S"), source),
+            }
+        )
+        files.write_json(workdir / "study.json", study)
+
+
+def check(workdir: Path, experiment: Experiment, configs: Mapping[str, RunConfig]) -> None:
+    """Raises UserError where `workdir` cannot hold these arms; writes nothing."""
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir: {workdir} is not a folder.")
+    if (workdir / "study.json").exists():
+        _same(workdir, read(workdir), experiment, configs)
+    elif any(workdir.glob("*/seed-*/config.json")):
+        raise UserError(f"--workdir: {workdir} holds runs but no study.json; pick another folder.")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _fresh(experiment: Experiment) -> dict[str, Any]:
+    texts = ("name", "question", "deck", "published", "expected", "notes")
+    return {
+        "experiment": {name: getattr(experiment, name) for name in texts},
+        "factors": experiment.factors,
+        "arms": {},
+        "seeds": [],
+        "command": "",
+        "set": [],
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "extensions": [],
+        "machine": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _same(
+    workdir: Path,
+    study: Mapping[str, Any],
+    experiment: Experiment,
+    configs: Mapping[str, RunConfig],
+) -> None:
+    theirs = study["experiment"]["name"]
+    if theirs != experiment.name:
+        raise UserError(
+            f"--workdir: {workdir} belongs to experiment {theirs!r}, not {experiment.name!r}; "
+            "pick another folder."
+        )
+    for arm, config in configs.items():
+        if arm not in study["arms"]:
+            continue
+        before = _flat_json(study["arms"][arm]["config"])
+        after = _flat_json(config.model_dump(mode="json"))
+        changed = [
+            f"{path} {before.get(path)!r} -> {after.get(path)!r}"
+            for path in dict.fromkeys([*before, *after])
+            if before.get(path) != after.get(path)
+        ]
+        if changed:
+            raise UserError(
+                f"--workdir: {workdir} has arm {arm!r} with another configuration: "
+                f"{'; '.join(changed)}. Pick another folder or undo the change."
+            )
+
+
+def _flat_json(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            fields |= _flat_json(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def _keep(folder: Path, stamp: str, source: Path) -> dict[str, Any]:
+    """Keeps the experiment's file and any uncommitted diff; returns the git revision."""
+    files.write_bytes(folder / f"{stamp}-{source.name}", source.read_bytes())
+    here = Path(__file__).parent
+    revision = _git(here, "rev-parse", "HEAD").strip()
+    inside = revision and _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
+    if not inside:
+        return {"revision": None, "dirty": False}
+    diff = _git(here, "diff", "HEAD")
+    if diff:
+        files.write_bytes(folder / f"{stamp}-uncommitted.diff", diff.encode())
+    return {"revision": revision, "dirty": bool(diff)}
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+

@@ -1,0 +1,319 @@
+"""The configuration of a run: frozen, validated, without jax.
+
+One class per room. Unknown keys are refused; every message names the dotted path, the value, what
+is allowed and the nearest name. `override` is the one way to change a configuration: flags,
+experiments and tests all go through it, and it validates everything again.
+
+Durations say their unit: `_steps` or `_epochs`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from cnnjax import catalog
+from cnnjax.errors import UserError, nearest
+
+Levels = Mapping[str, Mapping[str, Any]]
+"""A user's own levels: {"activation": {"mine": f}, "initializer": {...}, "model": {...}}."""
+
+
+class Room(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+
+def _named(kind: str, known: Iterable[str], *extra: str) -> Any:
+    """A string field that must be one of `known`, of `extra`, or of the user's own levels."""
+
+    def check(value: str, info: ValidationInfo) -> str:
+        own = (info.context or {}).get("levels", {}).get(kind, {})
+        allowed = [*extra, *known, *own]
+        if value not in allowed:
+            raise PydanticCustomError(
+                "unknown_name", "allowed: {allowed}", {"allowed": ", ".join(allowed)}
+            )
+        return value
+
+    return Annotated[str, AfterValidator(check)]
+
+
+def _keep_prob(value: Any) -> float | str:
+    try:
+        if value == "default" or (0 < float(value) <= 1 and not isinstance(value, bool)):
+            return value if value == "default" else float(value)
+    except (TypeError, ValueError):
+        pass
+    raise PydanticCustomError("keep_prob", "allowed: a number above 0 and at most 1, or default")
+
+
+Probability = Annotated[float, Field(gt=0, le=1)]
+
+
+class Norm(Room):
+    """Normalisation. `alpha` is the weight of the *batch* in the running statistics (the deck's
+    convention; flax's momentum is 1 - alpha)."""
+
+    kind: _named("norm", catalog.NORMS, "default") = "default"  # type: ignore[valid-type]
+    placement: _named("placement", catalog.PLACEMENTS, "default") = "default"  # type: ignore[valid-type]
+    alpha: Probability = 0.1
+    epsilon: float = Field(1e-5, gt=0, le=1)
+    statistics: Literal["global", "per_device"] = "global"
+    frozen: bool = False
+    groups: int = Field(8, ge=1)
+
+
+class Dropout(Room):
+    """Dropout. `keep_prob` is the probability to *keep* a unit (flax's rate is 1 - keep_prob);
+    `spatial` drops whole channels of the feature maps."""
+
+    keep_prob: Annotated[float | str, BeforeValidator(_keep_prob)] = "default"
+    scaling: Literal["inverted", "classic"] = "inverted"
+    kind: Literal["plain", "spatial"] = "plain"
+
+
+class Model(Room):
+    """The network. `default` in an ingredient field is the architecture's published choice."""
+
+    name: _named("model", catalog.MODELS) = "lenet5_modern"  # type: ignore[valid-type]
+    activation: _named("activation", catalog.ACTIVATIONS, "default") = "default"  # type: ignore[valid-type]
+    leaky_slope: float = 0.01
+    initializer: _named("initializer", catalog.INITIALIZERS, "default") = "default"  # type: ignore[valid-type]
+    initializer_sd: float = Field(0.03, gt=0)
+    initializer_value: float = 0.01
+    pooling: _named("pooling", catalog.POOLINGS, "default") = "default"  # type: ignore[valid-type]
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (256, 256)
+    norm: Norm = Norm()
+    dropout: Dropout = Dropout()
+
+
+class Augmentation(Room):
+    """Random changes of the training images, on the device, inside the step. 0 turns one off.
+
+    `flip` is the probability of a mirror image, `shift_pixels` the largest shift either way,
+    `rotation_degrees` the largest angle either way, `scale` the largest relative zoom either way,
+    `color` the strength of the jitter of brightness, contrast, saturation and hue (0..1),
+    `cutout_pixels` the side of a square set to the mean. `random_resized_crop` is the smallest
+    share of the image area that a crop keeps; 1 is off."""
+
+    flip: float = Field(0.0, ge=0, le=1)
+    shift_pixels: int = Field(0, ge=0)
+    rotation_degrees: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(0.0, ge=0, lt=1)
+    color: float = Field(0.0, ge=0, le=1)
+    cutout_pixels: int = Field(0, ge=0)
+    random_resized_crop: float = Field(1.0, gt=0, le=1)
+
+
+class Data(Room):
+    """The data set. `name` is `digits`, a TFDS image-classification set, or `folder:PATH` with one
+    sub-folder per class. `train_examples` takes a nested subset of the training split."""
+
+    name: str = Field("digits", min_length=1)
+    image_size: int | None = Field(None, ge=1)
+    normalize: Literal["deck", "standardize", "none"] = "standardize"
+    train_examples: int | None = Field(None, ge=1)
+    subset: Literal["per_seed", "fixed"] = "per_seed"
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    pipeline: Literal["auto", "memory", "stream"] = "auto"
+    stream_workers: int = Field(0, ge=0)
+    augmentation: Augmentation = Augmentation()
+
+
+class Optimizer(Room):
+    """How the gradient becomes a step. `weight_decay` is L2 added to the gradient, but for adamw,
+    where it is decoupled, and lars, which scales it with the layer's rate. `decay_all` decays
+    biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm."""
+
+    name: _named("optimizer", catalog.OPTIMIZERS) = "momentum"  # type: ignore[valid-type]
+    learning_rate: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    decay_all: bool = False
+    clip_norm: float | None = Field(None, gt=0)
+
+
+class Schedule(Room):
+    """How the learning rate moves over the run. `boundaries_epochs` and `factor` belong to `step`,
+    `factor` (over the whole run) to `exponential` and `linear`, `final` (share of the peak at the
+    end) to `cosine`."""
+
+    name: _named("schedule", catalog.SCHEDULES) = "cosine"  # type: ignore[valid-type]
+    warmup_epochs: float = Field(0.0, ge=0)
+    boundaries_epochs: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    factor: float = Field(0.1, gt=0, le=1)
+    final: float = Field(0.0, ge=0, le=1)
+
+
+class Training(Room):
+    """The loop. `steps`, where set, takes the place of `epochs`. `parallel=jit` shards the batch
+    over a device mesh (statistics of the global batch); `pmap` gives each device its part."""
+
+    batch_size: int = Field(64, ge=1)
+    epochs: float = Field(10, gt=0)
+    steps: int | None = Field(None, ge=1)
+    parallel: Literal["jit", "pmap"] = "jit"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    log_every_steps: int = Field(10, ge=1)
+
+
+class Evaluation(Room):
+    batch_size: int = Field(500, ge=1)
+    every_epochs: float = Field(1, gt=0)
+
+
+class Checkpointing(Room):
+    """A checkpoint is written at every evaluation and, where `every_steps` is set, in between.
+    The last `keep_last` and the one best on the validation split are kept."""
+
+    keep_last: int = Field(1, ge=1)
+    every_steps: int | None = Field(None, ge=1)
+
+
+class Transfer(Room):
+    """Start from another run's weights. `reset` names top-level layers that keep their fresh
+    values; every other entry must fit in name, shape and dtype."""
+
+    init_from: str | None = None
+    reset: tuple[str, ...] = ()
+
+
+class RunConfig(Room):
+    """One run, but for its seed."""
+
+    model: Model = Model()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    checkpointing: Checkpointing = Checkpointing()
+    transfer: Transfer = Transfer()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        wrong = None
+        if self.model.norm.statistics == "per_device" and self.training.parallel != "pmap":
+            wrong = (
+                "model.norm.statistics: per_device needs training.parallel=pmap "
+                f"(it is {self.training.parallel})"
+            )
+        elif self.schedule.name == "step" and not self.schedule.boundaries_epochs:
+            wrong = "schedule.boundaries_epochs: () with schedule.name=step; give at least one"
+        elif self.transfer.reset and not self.transfer.init_from:
+            wrong = "transfer.reset: has no meaning without transfer.init_from"
+        elif self.data.train_examples and self.training.batch_size > self.data.train_examples:
+            wrong = (
+                f"training.batch_size: {self.training.batch_size} is larger than "
+                f"data.train_examples ({self.data.train_examples})"
+            )
+        if wrong:
+            raise PydanticCustomError("inconsistent", "{text}", {"text": wrong})
+        return self
+
+
+def create(values: Mapping[str, Any] | None = None, levels: Levels | None = None) -> RunConfig:
+    """A configuration from nested plain values. Raises UserError."""
+    try:
+        return RunConfig.model_validate(values or {}, context={"levels": levels or {}})
+    except ValidationError as error:
+        raise UserError(_explain(error)) from None
+
+
+def override(
+    config: RunConfig, changes: Mapping[str, Any], levels: Levels | None = None
+) -> RunConfig:
+    """`config` with dotted paths set to new values, all of it validated again.
+
+    Example: `override(config, {"model.dropout.keep_prob": 0.5})`. Raises UserError.
+    """
+    values = config.model_dump()
+    for path, value in changes.items():
+        *rooms, leaf = path.split(".")
+        node: Any = values
+        for depth, room in enumerate(rooms):
+            if not isinstance(node, dict) or not isinstance(node.get(room), dict):
+                raise _unknown_path(".".join(rooms[: depth + 1]))
+            node = node[room]
+        if leaf not in node:
+            raise _unknown_path(path)
+        if isinstance(node[leaf], dict):
+            inner = ", ".join(f"{path}.{name}" for name in node[leaf])
+            raise UserError(f"{path}: is a group of fields; set one of {inner}.")
+        node[leaf] = value
+    return create(values, levels)
+
+
+def resolve(config: RunConfig, levels: Levels | None = None) -> RunConfig:
+    """`config` with every `default` replaced by the architecture's published choice."""
+    return create(config.model_dump() | {"model": resolve_model(config.model).model_dump()}, levels)
+
+
+def resolve_model(model: Model) -> Model:
+    """`model` with every `default` replaced by the architecture's published choice; a model of
+    the user's own gets those of lenet5_modern."""
+    published = catalog.MODELS.get(model.name, catalog.MODELS["lenet5_modern"])
+    for path, value in published.items():
+        room, _, leaf = path.rpartition(".")
+        node = getattr(model, room) if room else model
+        if getattr(node, leaf) == "default":
+            node = node.model_copy(update={leaf: value})
+            model = model.model_copy(update={room: node}) if room else node
+    return model
+
+
+def flat(config: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """All fields of a configuration as {dotted path: value}, in the order of the schema."""
+    fields: dict[str, Any] = {}
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            fields |= flat(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def _unknown_path(path: str) -> UserError:
+    known = list(flat(RunConfig()))
+    rooms = {".".join(name.split(".")[:end]) for name in known for end in range(1, name.count(".") + 1)}
+    room, _, _ = path.rpartition(".")
+    near = nearest(path, rooms) or nearest(path, known)
+    siblings = [name for name in known if name.startswith(f"{room}." if room else "")]
+    if near:
+        return UserError(f"{path}: unknown; did you mean {near}?")
+    allowed = siblings if room in rooms else sorted(room for room in rooms if "." not in room)
+    return UserError(f"{path}: unknown. Known: {', '.join(allowed)}.")
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "inconsistent":
+            lines.append(item["msg"])
+        elif item["type"] == "extra_forbidden":
+            lines.append(str(_unknown_path(path)))
+        else:
+            allowed = item["msg"][0].lower() + item["msg"][1:]
+            if item["type"] == "literal_error":
+                allowed = "allowed: " + item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+            near = nearest(str(item["input"]), allowed.removeprefix("allowed: ").split(", "))
+            hint = f"; did you mean {near}?" if near else ""
+            lines.append(f"{path}: {item['input']!r} is not valid; {allowed}{hint}")
+    return "\n".join(dict.fromkeys(lines[:2] if len(lines) > 2 else lines))
+

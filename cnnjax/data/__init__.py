@@ -1,0 +1,12 @@
+"""Data sets: what they are (`spec`), where they come from (`source`), how they become batches.
+
+`load` finds, decodes and splits a data set once; `Loaded.for_seed` gives the batches of one run.
+`inputs` and `augment`, which run on the device, are imported by themselves: they need jax.
+"""
+
+from cnnjax.data.dataset import Dataset, Loaded, build, load
+from cnnjax.data.order import Order
+from cnnjax.data.source import prepare
+from cnnjax.data.spec import DatasetSpec, Split
+
+__all__ = ["Dataset", "DatasetSpec", "Loaded", "Order", "Split", "build", "load", "prepare"]

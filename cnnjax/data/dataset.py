@@ -1,0 +1,288 @@
+"""A data set made ready for training: loaded once for a process, ordered anew for each seed."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cnnjax import config as configs
+from cnnjax.data import cache, decoded, keys, source, split, stream
+from cnnjax.data.order import Order
+from cnnjax.data.records import Records, fit
+from cnnjax.data.spec import DatasetSpec, Split
+from cnnjax.errors import UserError, unknown
+
+Batch = dict[str, np.ndarray]
+MEMORY_BUDGET = 2 * 2**30
+MOMENT_EXAMPLES = 4096
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The decoded originals, uint8 [h, w, C], of the examples at `positions` of `records`."""
+
+    records: Records
+    positions: np.ndarray
+
+    def __call__(self, positions: Sequence[int]) -> list[np.ndarray]:
+        """Images uint8 [h, w, C], which may differ in size."""
+        places = self.positions[np.asarray(positions)].tolist()
+        return [image for image, _ in self.records.read(places)]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Decoded splits and their description, the same for all seeds; `for_seed` orders them.
+
+    `splits["train"]` holds all training examples, before `data.train_examples` is applied.
+    """
+
+    config: configs.Data
+    spec: DatasetSpec
+    splits: Mapping[str, Split]
+    in_memory: bool
+
+    def for_seed(self, seed: int, batch_size: int) -> "Dataset":
+        """The data of one run. Raises UserError if the batch is larger than the training set."""
+        everything = self.splits["train"]
+        chosen = split.subset(
+            len(everything),
+            self.config.train_examples,
+            seed if self.config.subset == "per_seed" else None,
+        )
+        examples = len(everything) if chosen is None else len(chosen)
+        if batch_size > examples:
+            raise UserError(
+                f"training.batch_size: {batch_size} is larger than the {examples} training "
+                "examples."
+            )
+        return Dataset(self, Order(examples, batch_size, seed), chosen)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The data of one run; a batch is a function of (seed, step).
+
+    Attributes:
+      loaded: what is shared with the other seeds.
+      order: which training examples each step sees.
+      chosen: positions of the subset in `loaded.splits["train"]`, None for all.
+    """
+
+    loaded: Loaded
+    order: Order
+    chosen: np.ndarray | None
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Shapes, classes, counts, mean and sd."""
+        return self.loaded.spec
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether batches are indices into `store()` rather than images."""
+        return self.loaded.in_memory
+
+    @functools.cached_property
+    def splits(self) -> Mapping[str, Split]:
+        """`train` (the subset used, where there is one), `validation`, `test`, where they exist."""
+        everything = self.loaded.splits
+        if self.chosen is None:
+            return everything
+        return {**everything, "train": _take(everything["train"], self.chosen)}
+
+    @property
+    def augmentation(self) -> configs.Augmentation:
+        """What is left to do on the device: a streaming data set has made its crops already."""
+        augmentation = self.loaded.config.augmentation
+        if self.in_memory:
+            return augmentation
+        return augmentation.model_copy(update={"random_resized_crop": 1.0})
+
+    def store(self) -> dict[str, np.ndarray]:
+        """What `train_batches` indexes: {"images": uint8 [N, H, W, C], "labels": int32 [N]} of all
+        training examples, the same arrays for every seed; {} when streaming."""
+        return _store(self.loaded.splits["train"]) if self.in_memory else {}
+
+    def train_batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
+        """The host batches of the steps start_step..stop_step - 1, in order.
+
+        In memory {"indices": int32 [B]} into `store()`; streaming {"images": uint8 [B, H, W, C],
+        "labels": int32 [B]}, with the random-resized crops already made. It starts at any step
+        without going through those before.
+        """
+        if self.in_memory:
+            return (
+                {"indices": self._positions(self.order.indices(step))}
+                for step in range(start_step, stop_step)
+            )
+        crop = self.loaded.config.augmentation.random_resized_crop
+        batch = stream.TrainBatch(self.splits["train"], self.order, self._size, crop)
+        workers = self.loaded.config.stream_workers
+        return stream.batches(batch, start_step, stop_step, workers)
+
+    def eval_store(self, name: str) -> dict[str, np.ndarray]:
+        """What `eval_batches` of the split indexes, as `store()`; {} when streaming.
+
+        Raises UserError if there is no such split.
+        """
+        part = self._split(name)
+        return _store(part) if self.in_memory else {}
+
+    def eval_batches(self, name: str, batch_size: int) -> Iterator[Batch]:
+        """Every example of a split exactly once, in its own order.
+
+        As `train_batches`, with "mask": float32 [B], 1 for an example and 0 for the padding that
+        fills the last batch. In memory the indices go into `eval_store(name)`.
+
+        Raises UserError if there is no such split.
+        """
+        part = self._split(name)
+        if self.in_memory:
+            positions = np.arange(len(part), dtype=np.int32)
+            return (
+                _padded({"indices": positions[at : at + batch_size]}, batch_size)
+                for at in range(0, len(part), batch_size)
+            )
+        batch = stream.EvalBatch(part, self._size, batch_size)
+        workers = self.loaded.config.stream_workers
+        flow = stream.batches(batch, 0, -(-len(part) // batch_size), workers)
+        return (_padded(batch, batch_size) for batch in flow)
+
+    def first_images(self, count: int) -> np.ndarray:
+        """The first `count` training images in the order of the run, not augmented: uint8
+        [count, H, W, C]. With `count` = batch size, the batch of step 0."""
+        places = self.order.span(0, count)
+        if self.in_memory:
+            return self.store()["images"][self._positions(places)]
+        train = self.splits["train"]
+        return np.stack([fit(image, self._size) for image in train.read(places.tolist())])
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.spec.image_shape[:2]
+
+    def _positions(self, places: np.ndarray) -> np.ndarray:
+        return places if self.chosen is None else self.chosen[places]
+
+    def _split(self, name: str) -> Split:
+        if name not in self.loaded.splits:
+            raise unknown("split", name, self.loaded.splits)
+        return self.splits[name]
+
+
+def load(config: configs.Data, data_dir: str | None = None) -> Loaded:
+    """Find, decode (or read from the cache) and split a data set; the same for every seed.
+
+    Raises UserError: missing or damaged data, too few examples, images of several sizes without
+    `data.image_size`, a cache that cannot be written.
+    """
+    found = source.find(config.name, data_dir, sizes=config.image_size is None)
+    size = (config.image_size, config.image_size) if config.image_size else found.size
+    if size is None:
+        raise decoded.several_sizes(found)
+    counts = {name: len(records) for name, records in found.splits.items()}
+    parts = split.parts(counts, config.validation_fraction)
+    split.subset(len(parts["train"][1]), config.train_examples, None)  # is the number possible?
+    image_shape = (*size, found.channels)
+    in_memory = config.pipeline == "memory" or (
+        config.pipeline == "auto" and counts["train"] * int(np.prod(image_shape)) <= MEMORY_BUDGET
+    )
+    make = _memory_splits if in_memory else _stream_splits
+    splits, (mean, sd) = make(found, parts, size)
+    examples = {name: len(part) for name, part in splits.items()}
+    if config.train_examples:
+        examples["train"] = config.train_examples
+    spec = DatasetSpec(
+        name=config.name,
+        image_shape=image_shape,
+        classes=len(found.class_names),
+        class_names=found.class_names,
+        examples=examples,
+        mean=mean,
+        sd=sd,
+        variable_size=found.size is None,
+    )
+    return Loaded(config, spec, splits, in_memory)
+
+
+def build(
+    config: configs.Data, *, seed: int, batch_size: int, data_dir: str | None = None
+) -> Dataset:
+    """`load(config, data_dir).for_seed(seed, batch_size)`, for a single run."""
+    return load(config, data_dir).for_seed(seed, batch_size)
+
+
+Parts = Mapping[str, tuple[str, np.ndarray]]
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def _memory_splits(
+    found: source.Source, parts: Parts, size: tuple[int, int]
+) -> tuple[dict[str, Split], Moments]:
+    whole = {origin: decoded.decoded(found, origin, size) for origin, _ in parts.values()}
+    splits = {}
+    for name, (origin, positions) in parts.items():
+        part, reader = whole[origin], Reader(found.splits[origin], positions)
+        images = part.images if len(positions) == len(part.images) else part.images[positions]
+        splits[name] = Split(positions, part.labels[positions], images, reader)
+    sums = whole["train"].sums[parts["train"][1]]
+    return splits, decoded.moments(sums, size[0] * size[1])
+
+
+def _stream_splits(
+    found: source.Source, parts: Parts, size: tuple[int, int]
+) -> tuple[dict[str, Split], Moments]:
+    splits = {}
+    for name, (origin, positions) in parts.items():
+        reader = Reader(found.splits[origin], positions)
+        splits[name] = Split(positions, decoded.labels(found, origin)[positions], None, reader)
+    return splits, _streamed_moments(found, splits["train"], size)
+
+
+def _streamed_moments(found: source.Source, train: Split, size: tuple[int, int]) -> Moments:
+    """Mean and sd over all training images that are to be streamed, or over a fixed draw of 4096 of
+    them; computed once and kept in the cache."""
+    some = np.sort(keys.permutation(len(train), "moments")[:MOMENT_EXAMPLES])
+
+    def sums() -> np.ndarray:
+        chunks = [some[at : at + 100].tolist() for at in range(0, len(some), 100)]
+        images = (fit(image, size)[None] for chunk in chunks for image in train.read(chunk))
+        return np.concatenate([decoded.channel_sums(image) for image in images])
+
+    def write(folder: Path) -> None:
+        np.save(folder / "sums.npy", sums())
+
+    if found.name == "digits":
+        return decoded.moments(sums(), size[0] * size[1])
+    key = cache.digest([found.key, size, len(train), int(train.ids.astype(np.int64).sum())])
+    kept = np.load(cache.folder(f"moments/{key}", write) / "sums.npy")
+    return decoded.moments(kept, size[0] * size[1])
+
+
+def _take(part: Split, chosen: np.ndarray) -> Split:
+    images = None if part.images is None else part.images[chosen]
+    reader = part.read
+    if isinstance(reader, Reader):
+        reader = replace(reader, positions=reader.positions[chosen])
+    return Split(part.ids[chosen], part.labels[chosen], images, reader)
+
+
+def _store(part: Split) -> dict[str, np.ndarray]:
+    assert part.images is not None, "splits in memory have images"
+    return {"images": part.images, "labels": part.labels}
+
+
+def _padded(batch: Batch, batch_size: int) -> Batch:
+    count = len(next(iter(batch.values())))
+    missing = batch_size - count
+    filled = {
+        name: np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+        if missing
+        else values
+        for name, values in batch.items()
+    }
+    mask = (np.arange(batch_size) < count).astype(np.float32)
+    return {**filled, "mask": mask}

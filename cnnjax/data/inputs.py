@@ -1,0 +1,57 @@
+"""From a batch on the device to what the network sees: pure functions of arrays."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+Store = Mapping[str, jax.Array]
+Batch = Mapping[str, jax.Array]
+
+
+def gather(store: Store, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Images and labels of a batch, whichever pipeline it comes from.
+
+    Args:
+      store: {"images": uint8 [N, H, W, C], "labels": int32 [N]} on the device, or {} when the batch
+        brings its images.
+      batch: {"indices": int32 [B], ...} or {"images": uint8 [B, H, W, C], "labels": [B], ...}.
+
+    Returns:
+      images uint8 [B, H, W, C] and labels int32 [B].
+    """
+    if "indices" not in batch:
+        return batch["images"], batch["labels"]
+    indices = batch["indices"]
+    return (
+        store["images"].at[indices].get(mode="promise_in_bounds"),
+        store["labels"].at[indices].get(mode="promise_in_bounds"),
+    )
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 [B, H, W, C] in 0..255 to float32 in 0..1."""
+    return images.astype(jnp.float32) / 255
+
+
+def normalizer(
+    kind: str, mean: Sequence[float], sd: Sequence[float]
+) -> Callable[[jax.Array], jax.Array]:
+    """A function of images float32 [B, H, W, C] in 0..1 that brings them to the network's scale.
+
+    Args:
+      kind: `deck`: x - 0.5, that is value / 255 - 0.5; `standardize`: (x - mean) / sd for each
+        channel (a constant channel is only centred); `none`: x, in 0..1.
+      mean, sd: of each channel in the 0..1 scale.
+    """
+    centre, scale = {
+        "deck": ([0.5], [1.0]),
+        "standardize": (mean, [value if value > 0 else 1.0 for value in sd]),
+        "none": ([0.0], [1.0]),
+    }[kind]
+
+    def normalize(images: jax.Array) -> jax.Array:
+        shift, factor = jnp.asarray(centre, jnp.float32), jnp.asarray(scale, jnp.float32)
+        return (images - shift) / factor
+
+    return normalize

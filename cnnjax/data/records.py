@@ -1,0 +1,171 @@
+"""Random access to the examples of a split, wherever they lie. Everything here can be pickled."""
+
+import functools
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from cnnjax.errors import UserError
+
+Box = tuple[float, float, float, float]
+Example = tuple[np.ndarray, int]
+
+
+class Records(Protocol):
+    """The examples of one split as their source holds them."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, positions: Sequence[int]) -> list[Example]:
+        """Images uint8 [h, w, C] and labels of some examples. (Several at once: a prepared TFDS
+        directory gives a thousand examples four times as fast as one thousand times one.)"""
+
+    def labels(self) -> np.ndarray:
+        """All labels, int32 [N], without decoding the images."""
+
+
+@dataclass(frozen=True)
+class ArrayRecords:
+    """Examples in memory: images uint8 [N, H, W, C], labels [N]."""
+
+    images: np.ndarray
+    all_labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, positions: Sequence[int]) -> list[Example]:
+        """Images uint8 [H, W, C] and labels."""
+        return [(self.images[at], int(self.all_labels[at])) for at in positions]
+
+    def labels(self) -> np.ndarray:
+        """All labels, int32 [N]."""
+        return np.asarray(self.all_labels, np.int32)
+
+
+@dataclass(frozen=True)
+class FolderRecords:
+    """Image files and their labels."""
+
+    paths: Sequence[Path]
+    all_labels: Sequence[int]
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, positions: Sequence[int]) -> list[Example]:
+        """Images uint8 [h, w, C] and labels. Raises UserError if a file is damaged."""
+        files = [(self.paths[at], self.all_labels[at]) for at in positions]
+        return [(decode(path, self.channels, str(path)), label) for path, label in files]
+
+    def labels(self) -> np.ndarray:
+        """All labels, int32 [N]."""
+        return np.asarray(self.all_labels, np.int32)
+
+
+@dataclass(frozen=True)
+class TfdsRecords:
+    """A split of a prepared TFDS directory in a random-access format, read without TensorFlow."""
+
+    directory: Path
+    split: str
+    image_key: str
+    label_key: str
+    channels: int
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        with _readable(self):
+            builder = tfds.builder_from_directory(self.directory)
+            decoders = {self.image_key: tfds.decode.SkipDecoding()}
+            return builder.as_data_source(split=self.split, decoders=decoders)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, positions: Sequence[int]) -> list[Example]:
+        """Images uint8 [h, w, C] and labels. Raises UserError if the directory is damaged."""
+        where = f"{self.directory}, split {self.split!r}"
+        return [
+            (
+                decode(io.BytesIO(row[self.image_key]), self.channels, where),
+                int(row[self.label_key]),
+            )
+            for row in self._rows([int(at) for at in positions])
+        ]
+
+    def labels(self) -> np.ndarray:
+        """All labels, int32 [N], read without decoding the images."""
+        starts = range(0, len(self), 1000)
+        parts = (self._rows(list(range(at, min(at + 1000, len(self))))) for at in starts)
+        return np.array([row[self.label_key] for part in parts for row in part], np.int32)
+
+    def _rows(self, positions: list[int]) -> list[dict[str, Any]]:
+        source = self._source
+        with _readable(self):
+            return list(source.__getitems__(positions))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_source"}
+
+
+class _readable:
+    """Turns whatever a reader of damaged files raises into one sentence."""
+
+    def __init__(self, records: TfdsRecords) -> None:
+        self.records = records
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            raise UserError(
+                f"{self.records.directory}: split {self.records.split!r} cannot be read "
+                f"({_first_line(error)}); delete the folder and prepare the data set again."
+            ) from error
+
+
+def decode(file: Any, channels: int, where: str) -> np.ndarray:
+    """An image file (path or file object) as uint8 [h, w, channels]; channels is 1 or 3.
+
+    Raises UserError, naming `where`, if it is no image or is damaged.
+    """
+    try:
+        with Image.open(file) as image:
+            mode = "L" if channels == 1 else "RGB"
+            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{where}: not a readable image ({_first_line(error)}).") from error
+    return pixels[:, :, None] if channels == 1 else pixels
+
+
+def fit(image: np.ndarray, size: tuple[int, int] | None, box: Box | None = None) -> np.ndarray:
+    """`image` uint8 [h, w, C], or its part `box`, resized to `size` with bilinear interpolation
+    (antialiased: Pillow's), uint8 [H, W, C].
+
+    The whole image becomes the whole result: the aspect ratio is not kept.
+
+    Args:
+      image: one or three channels.
+      size: (height, width), None for the size it has.
+      box: (left, top, right, bottom) in pixels, None for all of it.
+    """
+    if box is None and (size is None or image.shape[:2] == size):
+        return image
+    height, width = size or image.shape[:2]
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    resized = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(resized).reshape(height, width, image.shape[2])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

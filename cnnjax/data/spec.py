@@ -1,0 +1,50 @@
+"""What a data set is: its shape and its splits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What models and tasks need to know of a data set.
+
+    Attributes:
+      name: as in `data.name`.
+      image_shape: (height, width, channels) of the images as the network gets them.
+      classes: number of classes; labels lie in [0, classes).
+      class_names: one for each class, in the order of the labels.
+      examples: number of examples of each split, as used (after `data.train_examples`).
+      mean, sd: of each channel, in the 0..1 scale, from the training split before subsetting.
+      variable_size: whether the originals differ in size (and were resized).
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    class_names: tuple[str, ...]
+    examples: Mapping[str, int]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    variable_size: bool
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split.
+
+    Attributes:
+      ids: int32 [N], the examples' positions in the source's split they were drawn from.
+      labels: int32 [N].
+      images: uint8 [N, H, W, C], resized; None where the data set is streamed.
+      read: the decoded originals, uint8 [h, w, C] each, of the examples at some positions.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    images: np.ndarray | None
+    read: Callable[[Sequence[int]], list[np.ndarray]]
+
+    def __len__(self) -> int:
+        return len(self.ids)

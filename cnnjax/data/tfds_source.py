@@ -1,0 +1,116 @@
+"""Prepared TFDS directories, read without TensorFlow; preparing one where TensorFlow is there."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+from cnnjax.data import cache
+from cnnjax.data.records import Records, TfdsRecords
+from cnnjax.errors import UserError
+
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+READABLE = ("array_record", "parquet")
+Described = tuple[str, tuple[str, ...], int, tuple[int, int] | None, dict[str, Records]]
+
+
+def version(name: str, root: Path) -> Path | None:
+    """The newest prepared version of `name` (`set`, `set/config`, `set:1.2.3`) in `root`, or None.
+
+    `root` may hold root/set/1.2.3 or be the version's own folder.
+    """
+    path, _, wanted = name.partition(":")
+    base = root / path
+    if (root / "dataset_info.json").is_file() and _info(root).get("name") == path.split("/")[0]:
+        return root if wanted in ("", root.name) else None
+    if not base.is_dir():
+        return None
+    found = [
+        entry
+        for entry in base.iterdir()
+        if VERSION.fullmatch(entry.name) and (entry / "dataset_info.json").is_file()
+    ]
+    if wanted:
+        found = [entry for entry in found if entry.name == wanted]
+    return max(found, key=lambda entry: tuple(map(int, entry.name.split("."))), default=None)
+
+
+def read(name: str, directory: Path) -> Described:
+    """(key, class names, channels, size, splits) of a prepared directory.
+
+    Raises UserError if it is damaged, in a format that only TensorFlow reads, or no set of images
+    with one label each.
+    """
+    import tensorflow_datasets as tfds
+
+    info = _info(directory)
+    if (kind := info.get("fileFormat")) not in READABLE:
+        raise UserError(
+            f"{directory}: is prepared as {kind or 'tfrecord'}, which needs TensorFlow to read; "
+            f"prepare it as array_record: python -m launch.prepare --data={name}"
+        )
+    try:
+        builder = tfds.builder_from_directory(directory)
+        features = builder.info.features
+        image_key, label_key = builder.info.supervised_keys or ("image", "label")
+        image, label = features[image_key], features[label_key]
+    except Exception as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{directory}: not a readable TFDS directory ({text}).") from error
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
+        raise UserError(f"data.name: {name!r} is not an image-classification set.")
+    height, width, channels = image.shape
+    channels = 1 if channels == 1 else 3
+    names = tuple(label.names or (str(index) for index in range(label.num_classes)))
+    splits: dict[str, Records] = {
+        split: TfdsRecords(directory, split, image_key, label_key, channels)
+        for split in ("train", "validation", "test")
+        if split in builder.info.splits
+    }
+    if "train" not in splits:
+        raise UserError(f"data.name: {name!r} has no split 'train' in {directory}.")
+    files = sorted(directory.iterdir())
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = cache.digest([str(directory.resolve()), facts])
+    return key, names, channels, (height, width) if height and width else None, splits
+
+
+def download(name: str, data_dir: Path | None, home: Path) -> Path:
+    """Download and prepare a TFDS set as array_record into the cache; needs TensorFlow.
+
+    Originals that TFDS cannot download are looked for in `data_dir`, or in `home`/downloads/manual.
+    Raises UserError.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        tfds.builder_cls(name.split(":")[0].split("/")[0])
+    except tfds.core.registered.DatasetNotFoundError:
+        raise UserError(
+            f"data.name: {name!r} is unknown to TensorFlow Datasets "
+            f"{tfds.__version__}; see tensorflow.org/datasets/catalog."
+        ) from None
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"data.name: preparing {name!r} needs TensorFlow, once: pip install 'cnnjax[prepare]', "
+            f"then python -m launch.prepare --data={name}"
+        )
+    manual = data_dir or home / "downloads" / "manual"
+    config = tfds.download.DownloadConfig(manual_dir=manual if manual.is_dir() else None)
+    try:
+        builder = tfds.builder(name, data_dir=cache.root() / "tfds", file_format="array_record")
+        builder.download_and_prepare(download_config=config)
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise UserError(f"data.name: {name!r} could not be prepared: {text}") from error
+    return Path(builder.data_path)
+
+
+def _info(directory: Path) -> dict[str, str]:
+    try:
+        info = json.loads((directory / "dataset_info.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}/dataset_info.json: cannot be read ({error}).") from error
+    return info if isinstance(info, dict) else {}

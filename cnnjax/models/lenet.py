@@ -1,0 +1,143 @@
+"""LeNet-5, as published and as it is usually built today.
+
+Both put zeros around images smaller than 32x32, centred, as LeCun did with the 28x28 digits.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cnnjax.models.size import pad_to
+from cnnjax.nn.blocks import ConvBlock, DenseBlock
+from cnnjax.nn.ingredients import Ingredients
+
+SIZE = 32
+
+C3_CONNECTIONS = (
+    *((i, (i + 1) % 6, (i + 2) % 6) for i in range(6)),
+    *((i, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6) for i in range(6)),
+    *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    (0, 1, 2, 3, 4, 5),
+)
+"""Which of the six S2 maps each of the sixteen C3 maps sees (LeCun et al. 1998, table I)."""
+
+_DIGITS = """
+..###.. ...#... ..###.. #######  ....##. ####### ..###.. ####### ..###.. ..###..
+.##.##. ..##... .##.##. .....##  ...###. ##..... .##.... .....## .##.##. .##.##.
+##...## .###... ##...## ....##.  ...###. ##..... ##..... .....## ##...## ##...##
+##...## ...#... .....## ...##..  ..####. ##..... ##..... ....##. ##...## ##...##
+##...## ...#... .....## ..####.  ..#.##. #####.. ##.##.. ....##. .##.##. ##...##
+##...## ...#... ....##. ....##.  .##.##. ....##. ###.##. ...##.. ..###.. .##.###
+##...## ...#... ...##.. .....##  .#..##. .....## ##...## ...##.. .##.##. ..##.##
+##...## ...#... ..##... .....##  ##..##. .....## ##...## ..##... ##...## .....##
+##...## ...#... .##.... .....##  ####### .....## ##...## ..##... ##...## .....##
+##...## ...#... ##..... ##...##  ....##. ##...## ##...## .##.... ##...## .....##
+.##.##. ...#... ##..... .##.##.  ....##. .##.##. .##.##. .##.... .##.##. ....##.
+..###.. .#####. ####### ..###..  ....##. ..###.. ..###.. ##..... ..###.. ..###..
+"""
+
+
+def rbf_codes(classes: int) -> np.ndarray:
+    """The centres of the output units: [classes, 84], each number +1 (ink) or -1.
+
+    For ten classes, pictures of the digits, 7 wide and 12 high, flattened row by row: drawn in the
+    manner of LeCun et al. 1998, fig. 3. For any other number of classes, which have no pictures,
+    fixed random signs of equal probability, which the paper names as a possible choice (sec. II-B).
+    """
+    if classes == 10:
+        rows = [line.split() for line in _DIGITS.split("\n") if line]
+        pictures = ["".join(row[digit] for row in rows) for digit in range(10)]
+        return np.array([[1.0 if dot == "#" else -1.0 for dot in one] for one in pictures])
+    return np.random.default_rng(1998).choice([-1.0, 1.0], size=(classes, 84))
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 of LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition",
+    sec. II-B: 60,000 parameters on 32x32x1 images.
+
+    C1 is `conv1`, S2 `pool1`, C3 `conv2` (connected by table I), S4 `pool2`, C5 `conv3`, F6 `fc1`.
+    The output units are distances to fixed codes, and the logits their negatives.
+
+    Deviations: trained with the softmax cross-entropy of the logits, which is the paper's
+    criterion (eq. 9) without its constant for rubbish classes; plain gradients instead of the
+    stochastic diagonal Levenberg-Marquardt method; biases start at zero; the codes are drawn anew;
+    images larger than 32x32 leave several C5 places, which F6 sees all. Dropout, which the paper
+    does not have: `plain` after C5 and F6, `spatial` after S2 and S4.
+    """
+
+    ingredients: Ingredients
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
+        """x: [B, H, W, C] -> logits [B, classes], all at most 0."""
+        make = self.ingredients
+        spatial = make.config.dropout.kind == "spatial"
+
+        def drop(name: str, x: Array) -> Array:
+            return make.dropout(name)(x, train=train, keep_prob=keep_prob)
+
+        x = pad_to(x.astype(make.dtype), SIZE)
+        x = ConvBlock(make, 6, kernel=5, padding="VALID", name="conv1")(x, train=train)
+        x = make.pool("pool1")(x)
+        x = drop("pool1_dropout", x) if spatial else x
+        x = ConvBlock(make, 16, kernel=5, connections=C3_CONNECTIONS, name="conv2")(x, train=train)
+        x = make.pool("pool2")(x)
+        x = drop("pool2_dropout", x) if spatial else x
+        x = ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3")(x, train=train)
+        x = x.reshape(x.shape[0], -1)
+        x = x if spatial else drop("conv3_dropout", x)
+        x = DenseBlock(make, 84, name="fc1")(x, train=train)
+        x = x if spatial else drop("fc1_dropout", x)
+        return negative_distances(x.astype(make.param_dtype), rbf_codes(self.classes))
+
+
+def negative_distances(x: Array, codes: np.ndarray) -> Array:
+    """[B, n] and [classes, n] -> minus the squared Euclidean distances, [B, classes]."""
+    centres = jnp.asarray(codes, x.dtype)
+    squares = (x * x).sum(-1, keepdims=True) + (centres * centres).sum(-1)
+    return 2 * x @ centres.T - squares
+
+
+class LeNet5Modern(nn.Module):
+    """LeNet-5 with ReLU, max pooling, all C3 connections and a softmax output: 61,706 parameters
+    on 32x32x1 images. Layers: `conv1`, `pool1`, `conv2`, `pool2`, `fc1`, `fc2`, `head`.
+
+    Dropout: `plain` after `fc1` and `fc2`, `spatial` after each pooling.
+    """
+
+    ingredients: Ingredients
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
+        """x: [B, H, W, C] -> logits [B, classes]."""
+        make = self.ingredients
+        spatial = make.config.dropout.kind == "spatial"
+
+        def drop(name: str, x: Array) -> Array:
+            return make.dropout(name)(x, train=train, keep_prob=keep_prob)
+
+        x = pad_to(x.astype(make.dtype), SIZE)
+        for index, features in enumerate((6, 16), start=1):
+            block = ConvBlock(make, features, kernel=5, padding="VALID", name=f"conv{index}")
+            x = make.pool(f"pool{index}")(block(x, train=train))
+            x = drop(f"pool{index}_dropout", x) if spatial else x
+        x = x.reshape(x.shape[0], -1)
+        for index, units in enumerate((120, 84), start=1):
+            x = DenseBlock(make, units, name=f"fc{index}")(x, train=train)
+            x = x if spatial else drop(f"fc{index}_dropout", x)
+        return make.dense(self.classes, name="head")(x).astype(make.param_dtype)
+
+
+def lenet5(ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]) -> LeNet5:
+    """LeNet-5 as published. Takes images of any size."""
+    return LeNet5(ingredients, classes)
+
+
+def lenet5_modern(
+    ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]
+) -> LeNet5Modern:
+    """LeNet-5 as it is built today. Takes images of any size."""
+    return LeNet5Modern(ingredients, classes)

@@ -1,0 +1,1 @@
+"""The interchangeable ingredients: plain tables of names, and the blocks that use them."""

@@ -1,0 +1,84 @@
+"""The blocks that all architectures are written over: a linear layer, normalisation, activation.
+
+`model.norm.placement` says whether normalisation comes `before` or `after` the activation. A bias
+is left out where batch normalisation, which would subtract it again, follows at once.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+from jax import Array
+
+from cnnjax.nn.ingredients import Ingredients
+
+
+def _finish(make: Ingredients, x: Array, *, activate: bool, train: bool) -> Array:
+    """Normalisation and activation in the configured order; without activation the former only."""
+    layers: list[Callable[[Array], Array]] = [make.norm("norm", train=train)]
+    if activate:
+        layers.append(make.activation("activation"))
+    if make.config.norm.placement == "after":
+        layers.reverse()
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def _needs_bias(make: Ingredients, activate: bool) -> bool:
+    norm = make.config.norm
+    norm_is_next = norm.placement == "before" or not activate
+    return not (norm.kind == "batch" and norm_is_next)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, normalisation, activation: [B, H, W, C] -> [B, H', W', features].
+
+    `activate=False` leaves the activation out, and normalisation follows the convolution at once.
+    `connections`, a table of the input channels of each output channel, makes the convolution a
+    `SparseConv` (stride 1, padding VALID). Layers: `conv`, `norm`, `activation`.
+    """
+
+    ingredients: Ingredients
+    features: int
+    kernel: int = 3
+    strides: int = 1
+    padding: str = "SAME"
+    groups: int = 1
+    activate: bool = True
+    connections: tuple[tuple[int, ...], ...] | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', features]."""
+        make, bias = self.ingredients, _needs_bias(self.ingredients, self.activate)
+        layer: nn.Module
+        if self.connections is not None:
+            layer = make.sparse_conv(self.connections, self.kernel, name="conv", use_bias=bias)
+        else:
+            layer = make.conv(
+                self.features,
+                self.kernel,
+                strides=self.strides,
+                padding=self.padding,
+                groups=self.groups,
+                use_bias=bias,
+                name="conv",
+            )
+        return _finish(make, layer(x), activate=self.activate, train=train)
+
+
+class DenseBlock(nn.Module):
+    """Fully connected layer, normalisation, activation: [B, n] -> [B, features].
+
+    Layers: `dense`, `norm`, `activation`.
+    """
+
+    ingredients: Ingredients
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, n] -> [B, features]."""
+        make = self.ingredients
+        x = make.dense(self.features, use_bias=_needs_bias(make, True), name="dense")(x)
+        return _finish(make, x, activate=True, train=train)

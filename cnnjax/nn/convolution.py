@@ -1,0 +1,61 @@
+"""Convolutions that flax does not have."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from cnnjax.nn.initializers import Initializer
+
+
+class SparseConv(nn.Module):
+    """A convolution (stride 1, padding VALID) in which each output channel sees some of the input
+    channels only, as LeNet-5's C3 (LeCun et al. 1998, table I).
+
+    `connections[o]` names the input channels of output channel o. Parameters: `kernel`
+    [height, width, number of connections], in the order of the table, and `bias` [outputs].
+    An output of n connections is drawn as from a kernel [height, width, n, reach], where reach is
+    the mean number of outputs that an input is connected to: the fans are those of the table.
+    """
+
+    connections: tuple[tuple[int, ...], ...]
+    kernel_size: tuple[int, int]
+    kernel_init: Initializer
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x: [B, H, W, inputs] -> [B, H - height + 1, W - width + 1, outputs]."""
+        inputs, outputs = x.shape[-1], len(self.connections)
+        ins = np.concatenate([np.asarray(row) for row in self.connections])
+        outs = np.repeat(np.arange(outputs), [len(row) for row in self.connections])
+        kernel = self.param("kernel", self._init, (*self.kernel_size, len(ins)), self.param_dtype)
+        dense = jnp.zeros((*self.kernel_size, inputs, outputs), self.dtype)
+        dense = dense.at[:, :, ins, outs].set(kernel.astype(self.dtype))
+        y = lax.conv_general_dilated(
+            x.astype(self.dtype), dense, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (outputs,), self.param_dtype)
+            y = y + bias.astype(self.dtype)
+        return y
+
+    def _init(self, key: Array, shape: Sequence[int], dtype: Any) -> Array:
+        reach = max(1, round(shape[-1] / len({i for row in self.connections for i in row})))
+        sizes = sorted({len(row) for row in self.connections})
+        drawn: dict[int, Array] = {}
+        for size, size_key in zip(sizes, jax.random.split(key, len(sizes)), strict=True):
+            rows = [o for o, row in enumerate(self.connections) if len(row) == size]
+            parts = [
+                self.kernel_init(part_key, (*shape[:-1], size, reach), dtype)
+                for part_key in jax.random.split(size_key, -(-len(rows) // reach))
+            ]
+            stacked = jnp.concatenate(parts, axis=-1)
+            drawn |= {output: stacked[..., place] for place, output in enumerate(rows)}
+        return jnp.concatenate([drawn[o] for o in range(len(self.connections))], axis=-1)

@@ -1,0 +1,159 @@
+"""The configured choices of a model, in the form in which every architecture takes them."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from cnnjax.config import Levels, Model, resolve_model
+from cnnjax.errors import unknown
+from cnnjax.nn.activations import ACTIVATIONS, Activation, PReLU, leaky_relu
+from cnnjax.nn.convolution import SparseConv
+from cnnjax.nn.dropout import Dropout
+from cnnjax.nn.initializers import INITIALIZERS, Initializer
+from cnnjax.nn.normalization import NORMS
+from cnnjax.nn.pooling import POOLINGS
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """Makes the layers of a model. The methods are called in compact methods of flax modules.
+
+    `config` holds no `default` any more. Computation is in `dtype`, parameters are in
+    `param_dtype`; `axis_name` is the pmap axis over which batch norm takes its statistics.
+    """
+
+    config: Model
+    activation_level: Activation | type[nn.Module]
+    initializer: Callable[[int], Initializer]
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    def activation(self, name: str) -> Callable[[Array], Array]:
+        """The activation; `name` is used where it has parameters."""
+        if self.activation_level is PReLU:
+            return PReLU(param_dtype=self.param_dtype, name=name)
+        return _layer(self.activation_level, name=name)
+
+    def conv(
+        self,
+        features: int,
+        kernel: int,
+        *,
+        name: str,
+        strides: int = 1,
+        padding: str = "SAME",
+        groups: int = 1,
+        use_bias: bool = True,
+    ) -> nn.Conv:
+        """A convolution with square kernels: [B, H, W, C] -> [B, H', W', features]."""
+        return nn.Conv(
+            features,
+            (kernel, kernel),
+            strides=strides,
+            padding=padding,
+            feature_group_count=groups,
+            use_bias=use_bias,
+            kernel_init=self.initializer(groups),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+
+    def sparse_conv(
+        self, connections: tuple[tuple[int, ...], ...], kernel: int, *, name: str, use_bias: bool
+    ) -> SparseConv:
+        """A convolution with a table of connections, see `SparseConv`."""
+        return SparseConv(
+            connections,
+            (kernel, kernel),
+            self.initializer(1),
+            use_bias=use_bias,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+
+    def dense(self, features: int, *, name: str, use_bias: bool = True) -> nn.Dense:
+        """A fully connected layer: [B, n] -> [B, features]."""
+        return nn.Dense(
+            features,
+            use_bias=use_bias,
+            kernel_init=self.initializer(1),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+
+    def norm(self, name: str, *, train: bool) -> Callable[[Array], Array]:
+        """The normalisation layer."""
+        return NORMS[self.config.norm.kind](
+            self.config.norm,
+            name=name,
+            train=train,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+
+    def dropout(self, name: str) -> Dropout:
+        """The dropout layer, called with `train` and `keep_prob`."""
+        chosen = self.config.dropout
+        return Dropout(float(chosen.keep_prob), chosen.scaling, chosen.kind, name=name)
+
+    def pool(self, name: str) -> Callable[[Array], Array]:
+        """The pooling layer: [B, H, W, C] -> [B, H // 2, W // 2, C] (`none` keeps the size)."""
+        return _layer(POOLINGS[self.config.pooling], ingredients=self, name=name)
+
+    @property
+    def pools(self) -> bool:
+        """Whether the pooling level makes feature maps smaller."""
+        return self.config.pooling != "none"
+
+
+def build(
+    config: Model,
+    *,
+    levels: Levels | None = None,
+    dtype: Any = jnp.float32,
+    param_dtype: Any = jnp.float32,
+    axis_name: str | None = None,
+) -> Ingredients:
+    """The ingredients of a configuration; `default` becomes the architecture's published choice.
+
+    A level of the user's own, looked up after the built-in ones, is a function of an array or a
+    flax module class without fields (activation), or init(key, shape, dtype) (initializer).
+    Raises UserError for a name that is in neither.
+    """
+    own, config = levels or {}, resolve_model(config)
+    activation = _level("activation", config.activation, ACTIVATIONS, own)
+    if activation is leaky_relu:
+        activation = functools.partial(leaky_relu, slope=config.leaky_slope)
+    if config.initializer in INITIALIZERS:
+        initializer = functools.partial(INITIALIZERS[config.initializer], config)
+    else:
+        init = _level("initializer", config.initializer, INITIALIZERS, own)
+        initializer = functools.partial(_same, init)
+    return Ingredients(config, activation, initializer, dtype, param_dtype, axis_name)
+
+
+def _same(init: Initializer, groups: int) -> Initializer:
+    return init
+
+
+def _level(kind: str, name: str, known: Mapping[str, Any], levels: Levels) -> Any:
+    own = levels.get(kind, {})
+    if name not in known and name not in own:
+        raise unknown(f"model.{kind}", name, [*known, *own])
+    return known[name] if name in known else own[name]
+
+
+def _layer(level: Any, **fields: Any) -> Callable[[Array], Array]:
+    """A function as it is; a module class made with its fields."""
+    is_module = isinstance(level, type) and issubclass(level, nn.Module)
+    return level(**fields) if is_module else level

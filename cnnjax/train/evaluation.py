@@ -1,0 +1,93 @@
+"""Exact evaluation: every example of a split once, whatever the batch size."""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnnjax import data, files
+from cnnjax.train.parallel import Compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The figures of one split, per example and in the order of the split.
+
+    Attributes:
+      ids: the examples' ids [N].
+      labels: int32 [N].
+      logits: float32 [N, classes].
+      losses: float32 [N], nats.
+      correct: float32 [N], 0 or 1.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    losses: np.ndarray
+    correct: np.ndarray
+
+    @property
+    def finite(self) -> bool:
+        """Whether every logit and loss is a number."""
+        return bool(np.isfinite(self.logits).all() and np.isfinite(self.losses).all())
+
+    def figures(self) -> dict[str, Any]:
+        """{"accuracy": 0..1, "loss": nats, "examples": N}; a loss that is not finite is None."""
+        loss = float(self.losses.mean(dtype=np.float64))
+        return {
+            "accuracy": float(self.correct.mean(dtype=np.float64)),
+            "loss": loss if np.isfinite(loss) else None,
+            "examples": len(self.labels),
+        }
+
+    def write(self, path: Path) -> None:
+        """Writes ids, labels and logits as a compressed npz, atomically."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, ids=self.ids, labels=self.labels, logits=self.logits)
+        files.write_bytes(path, buffer.getvalue())
+
+
+def evaluate(
+    compiled: Compiled,
+    variables: Any,
+    store: Any,
+    dataset: data.Dataset,
+    split: str,
+    *,
+    batch_size: int,
+    keep_prob: float | jax.Array | np.ndarray = 1.0,
+) -> Evaluation:
+    """Evaluates `variables` on a whole split.
+
+    Args:
+      compiled: the compiled steps.
+      variables: `params` and `batch_stats`.
+      store: the examples on the devices, or an empty mapping where they are streamed.
+      dataset: the data set.
+      split: `train`, `validation` or `test`.
+      batch_size: examples per call; the last batch is padded and the padding cut off again.
+      keep_prob: what classic dropout scales with.
+    """
+    outputs = []
+    for batch in dataset.eval_batches(split, batch_size):
+        mask = np.asarray(batch["mask"], bool)
+        inputs = {name: value for name, value in batch.items() if name != "mask"}
+        figures = compiled.evaluate(variables, store, inputs, np.float32(keep_prob))
+        outputs.append((figures, mask))
+    joined = {
+        name: np.concatenate([np.asarray(figures[name])[mask] for figures, mask in outputs])
+        for name in ("logits", "loss", "correct")
+    }
+    kept = dataset.splits[split]
+    return Evaluation(kept.ids, kept.labels, joined["logits"], joined["loss"], joined["correct"])
+
+
+def batch_size(asked: int, dataset: data.Dataset, devices: int) -> int:
+    """The evaluation batch: as asked, but no larger than the largest split evaluated, and such
+    that it can be dealt out evenly to the devices."""
+    largest = max(len(split.labels) for name, split in dataset.splits.items() if name != "train")
+    return -(-min(asked, largest) // devices) * devices

@@ -1,0 +1,124 @@
+"""How a pure step is compiled: over a device mesh with jit, or with pmap.
+
+The only place that knows about devices. In both ways the state is one replicated copy outside the
+step, so that checkpoints and everything else look the same.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cnnjax.errors import UserError
+from cnnjax.train.state import HParams, TrainState
+from cnnjax.train.step import Batch, EvalStep, TrainStep
+
+AXIS = "devices"
+
+Gather = Callable[[Mapping[str, jax.Array], Batch], Batch]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """The steps of one structure, ready to call with host batches.
+
+    Attributes:
+      train: (state, store, batch, hparams) -> (state, metrics); donates the state.
+      evaluate: (variables, store, batch, keep_prob) -> per-example figures.
+      place: puts a tree on the devices, one whole copy on each.
+      copy: a copy of a tree that a later, donating step leaves alone.
+      traces: how often the train step was traced so far.
+    """
+
+    train: Callable[[TrainState, Any, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
+    evaluate: Callable[[Any, Any, Batch, jax.Array], dict[str, jax.Array]]
+    place: Callable[[Any], Any]
+    copy: Callable[[Any], Any]
+    traces: Callable[[], int]
+
+
+def compile(
+    train: TrainStep,
+    evaluate: EvalStep,
+    gather: Gather,
+    *,
+    mode: str,
+    devices: Sequence[jax.Device],
+) -> Compiled:
+    """Compiles a train step and an eval step for `devices`.
+
+    Args:
+      train: the pure step, built with `axis_name=AXIS` where `mode` is pmap.
+      evaluate: the pure eval step.
+      gather: (store, batch) -> batch of images and labels: looks indices up on the device.
+      mode: `jit` shards the batch over a mesh; `pmap` maps the step over the devices.
+      devices: the devices to use.
+    """
+    mesh = Mesh(np.asarray(devices), (AXIS,))
+    whole = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec(AXIS))
+    traces = 0
+
+    def gathered_train(
+        state: TrainState, store: Any, batch: Batch, hparams: HParams
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        nonlocal traces
+        traces += 1
+        return train(state, gather(store, batch), hparams)
+
+    def gathered_eval(variables: Any, store: Any, batch: Batch, keep_prob: jax.Array) -> Any:
+        return evaluate(variables, gather(store, batch), keep_prob)
+
+    evaluated = jax.jit(
+        gathered_eval, in_shardings=(whole, whole, split, whole), out_shardings=split
+    )
+    if mode == "jit":
+        trained = jax.jit(
+            gathered_train,
+            in_shardings=(whole, whole, split, whole),
+            out_shardings=(whole, whole),
+            donate_argnums=0,
+        )
+    else:
+        trained = _pmapped(gathered_train, devices)
+    return Compiled(
+        train=trained,
+        evaluate=evaluated,
+        place=lambda tree: jax.device_put(tree, whole),
+        copy=jax.jit(lambda tree: jax.tree.map(jnp.copy, tree)),
+        traces=lambda: traces,
+    )
+
+
+def check_batch(batch_size: int, devices: int, field: str = "training.batch_size") -> None:
+    """Raises UserError where the batch cannot be dealt out evenly."""
+    if batch_size % devices:
+        near = max(devices, round(batch_size / devices) * devices)
+        raise UserError(
+            f"{field}: {batch_size} cannot be divided among {devices} devices; try {near}."
+        )
+
+
+def _pmapped(step: Callable[..., Any], devices: Sequence[jax.Device]) -> Callable[..., Any]:
+    mapped = jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, None, 0, None),
+        out_axes=None,
+        donate_argnums=0,
+        devices=devices,
+    )
+    count = len(devices)
+
+    def call(state: Any, store: Any, batch: Batch, hparams: Any) -> Any:
+        parts = {
+            name: np.reshape(value, (count, value.shape[0] // count, *value.shape[1:]))
+            for name, value in batch.items()
+        }
+        return mapped(state, store, parts, hparams)
+
+    return call

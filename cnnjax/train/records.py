@@ -1,0 +1,126 @@
+"""What a run writes while it goes: metrics.jsonl, TensorBoard files, a progress bar."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from cnnjax import files
+
+
+class Records:
+    """The figures of a run by step. Use as a context.
+
+    On resume the lines after the restored step are cut off, so that the file is what an
+    uninterrupted run would have written.
+    """
+
+    def __init__(self, directory: Path, *, restored_step: int, total_steps: int, label: str):
+        self._path = directory / "metrics.jsonl"
+        kept = [line for line in files.read_lines(self._path) if line["step"] <= restored_step]
+        content = "".join(json.dumps(line) + "\n" for line in kept)
+        files.write_bytes(self._path, content.encode())
+        self.lines = kept
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        self._board = SummaryWriter(
+            str(directory / "tensorboard"), purge_step=restored_step + 1, flush_secs=30
+        )
+        self._bar = tqdm(
+            total=total_steps,
+            initial=restored_step,
+            desc=label,
+            unit="step",
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+        self._window: list[Mapping[str, float]] = []
+
+    def __enter__(self) -> "Records":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        self._board.close()
+        self._file.close()
+
+    @property
+    def seconds(self) -> float:
+        """The time that the run had taken when its last line was written."""
+        return self.lines[-1]["seconds"] if self.lines else 0.0
+
+    def validations(self) -> list[dict[str, Any]]:
+        """The lines of the validation split so far."""
+        return [line for line in self.lines if line["split"] == "validation"]
+
+    def trained(self, metrics: Mapping[str, float]) -> None:
+        """Takes the figures of one training step in."""
+        self._window.append(metrics)
+        self._bar.update()
+
+    def write_training(self, step: int, epoch: float, rate: float, speed: float, seconds: float) -> None:
+        """Writes the means over the steps since the last such line, if there were any."""
+        if not self._window:
+            return
+        means = {
+            name: float(np.mean([metrics[name] for metrics in self._window]))
+            for name in ("loss", "accuracy")
+        }
+        self._window = []
+        extra = {"learning_rate": float(rate), "images_per_second": round(speed, 1)}
+        self.write(step, epoch, "train", means | extra, seconds)
+        self._bar.set_postfix_str(
+            f"loss {means['loss']:.3f}, acc {100 * means['accuracy']:.1f} %, {speed:,.0f} img/s"
+        )
+
+    def write(
+        self, step: int, epoch: float, split: str, figures: Mapping[str, Any], seconds: float
+    ) -> None:
+        """Writes one line; a figure that is not finite is written as null."""
+        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
+        line |= {
+            name: None if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in figures.items()
+        }
+        line["seconds"] = round(seconds, 3)
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self.lines.append(line)
+        for name, value in figures.items():
+            if value is not None:
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+
+class Clock:
+    """Seconds per step, from the moments at which steps were seen to be complete."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self.durations: list[float] = []
+
+    def tick(self) -> None:
+        """A step is complete."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self.durations.append(now - self._last)
+        self._last = now
+
+    def pause(self) -> None:
+        """What happens until the next step is not training."""
+        self._last = None
+
+    def speed(self, batch_size: int, recent: int | None = None) -> float:
+        """Images per second: batch size over the median duration; 0.0 before two steps."""
+        durations = self.durations[-recent:] if recent else self.durations
+        return batch_size / float(np.median(durations)) if durations else 0.0

@@ -1,0 +1,182 @@
+"""What the runs of one process share: loaded data and compiled programs.
+
+This is where a configuration becomes functions and arrays. Runs whose configurations differ in
+numbers alone (learning rate, weight decay, keep_prob, label smoothing, durations) get the same
+program.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from cnnjax import config as schema
+from cnnjax import data, models
+from cnnjax.data import augment, inputs
+from cnnjax.nn import lsuv
+from cnnjax.train import optim, parallel, state, step, transfer
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A network with its compiled steps."""
+
+    module: nn.Module
+    make_optimizer: optim.MakeOptimizer
+    normalize: step.Images
+    compiled: parallel.Compiled
+
+
+class Session:
+    """Builds data and programs from configurations, each once."""
+
+    def __init__(self, *, data_dir: str | None = None, levels: schema.Levels | None = None):
+        self.data_dir = data_dir
+        self.levels: schema.Levels = levels or {}
+        self.devices = jax.local_devices()
+        self.runtime: dict[str, Any] = {
+            "backend": jax.default_backend(),
+            "devices": len(self.devices),
+            "device_kind": self.devices[0].device_kind,
+            "threads": threads(),
+            "convolution": "xla",
+            "replicates": "one after another",
+        }
+        self._loaded: dict[str, data.Loaded] = {}
+        self._stores: dict[str, Mapping[str, jax.Array]] = {}
+        self._programs: dict[str, Program] = {}
+
+    def load(self, config: schema.Data) -> data.Loaded:
+        """The data set of a configuration, loaded once. Raises UserError where it is missing."""
+        key = _data_key(config)
+        if key not in self._loaded:
+            self._loaded[key] = data.load(config, data_dir=self.data_dir)
+        return dataclasses.replace(self._loaded[key], config=config)
+
+    def check(self, config: schema.RunConfig) -> None:
+        """Raises UserError for what would fail a run before its first step."""
+        parallel.check_batch(config.training.batch_size, len(self.devices))
+        self.dataset(config, seed=0)
+
+    def dataset(self, config: schema.RunConfig, seed: int) -> data.Dataset:
+        """The data set as one seed sees it. Raises UserError where the batch does not fit."""
+        return self.load(config.data).for_seed(seed, config.training.batch_size)
+
+    def store(self, config: schema.RunConfig, program: Program) -> Mapping[str, jax.Array]:
+        """The examples on the devices, put there once; empty where they are streamed."""
+        key = _data_key(config.data)
+        if key not in self._stores:
+            self._stores = {key: program.compiled.place(self.dataset(config, 0).store())}
+        return self._stores[key]
+
+    def program(self, config: schema.RunConfig) -> Program:
+        """The program of a configuration, shared with all configurations of its structure."""
+        key = json.dumps([_structure(config), _data_key(config.data)], sort_keys=True)
+        if key not in self._programs:
+            self._programs[key] = self._build(config)
+        return self._programs[key]
+
+    def _build(self, config: schema.RunConfig) -> Program:
+        dataset = self.dataset(config, seed=0)
+        spec, augmentation = dataset.spec, dataset.augmentation
+        mapped = config.training.parallel == "pmap"
+        synchronised = mapped and config.model.norm.statistics == "global"
+        module = models.build(
+            config.model,
+            image_shape=spec.image_shape,
+            classes=spec.classes,
+            levels=self.levels,
+            dtype=PRECISIONS[config.training.precision],
+            axis_name=parallel.AXIS if synchronised else None,
+        )
+        make_optimizer = optim.optimizer(config.optimizer)
+        normalize = inputs.normalizer(config.data.normalize, spec.mean, spec.sd)
+        train = step.train_step(
+            module,
+            make_optimizer,
+            augment=augment.build(augmentation, spec.image_shape, spec.mean),
+            normalize=normalize,
+            ema_decay=config.training.ema_decay,
+            axis_name=parallel.AXIS if mapped else None,
+        )
+        compiled = parallel.compile(
+            train,
+            step.eval_step(module, normalize=normalize),
+            inputs.gather,
+            mode=config.training.parallel,
+            devices=self.devices,
+        )
+        return Program(module, make_optimizer, normalize, compiled)
+
+    def initial_variables(self, config: schema.RunConfig, program: Program, seed: int) -> Any:
+        """Fresh variables of the network, drawn from the seed's `params` key."""
+        shape = self.load(config.data).spec.image_shape
+        return state.initial_variables(program.module, state.keys(seed)["params"], shape)
+
+    def initial_state(
+        self, config: schema.RunConfig, program: Program, dataset: data.Dataset, seed: int
+    ) -> state.TrainState:
+        """The state before the first step: from published weights, else from the seed."""
+        variables = self.initial_variables(config, program, seed)
+        if config.model.initializer == "lsuv":
+            first = dataset.first_images(config.training.batch_size)
+            images = jnp.asarray(first, jnp.float32) / 255.0
+            variables = lsuv.lsuv(program.module, variables, program.normalize(images))
+        if config.transfer.init_from:
+            variables = transfer.start_from(
+                Path(config.transfer.init_from), variables, reset=config.transfer.reset
+            )
+        created = state.create(
+            variables, program.make_optimizer, averaged=config.training.ema_decay is not None
+        )
+        return program.compiled.place(created)
+
+    def hparams(self, config: schema.RunConfig, seed: int, program: Program) -> state.HParams:
+        """The numbers of a run; the learning rate is set anew at each step."""
+        keys = state.keys(seed)
+        return state.HParams(
+            learning_rate=np.float32(config.optimizer.learning_rate),
+            weight_decay=np.float32(config.optimizer.weight_decay),
+            keep_prob=np.float32(config.model.dropout.keep_prob),
+            label_smoothing=np.float32(config.training.label_smoothing),
+            augment_key=program.compiled.place(keys["augment"]),
+            dropout_key=program.compiled.place(keys["dropout"]),
+        )
+
+
+def threads() -> int:
+    """The number of threads that XLA computes with on a CPU."""
+    asked = os.environ.get("PJRT_NPROC", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _data_key(config: schema.Data) -> str:
+    """What decides the loaded arrays; subsets and augmentation do not."""
+    loaded = config.model_dump(exclude={"train_examples", "subset", "augmentation", "normalize"})
+    crop = config.augmentation.random_resized_crop if config.pipeline != "memory" else 1.0
+    return json.dumps([loaded, crop], sort_keys=True)
+
+
+def _structure(config: schema.RunConfig) -> dict[str, Any]:
+    """The configuration without the numbers that the step receives as arrays."""
+    values = config.model_dump(
+        mode="json",
+        include={"model": True, "optimizer": True, "data": {"normalize", "augmentation"}}
+        | {"training": {"parallel", "precision", "ema_decay", "batch_size"}},
+    )
+    del values["optimizer"]["learning_rate"], values["optimizer"]["weight_decay"]
+    values["model"]["dropout"]["keep_prob"] = config.model.dropout.keep_prob != 1
+    return values

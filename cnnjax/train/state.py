@@ -1,0 +1,103 @@
+"""The state of training: arrays only."""
+
+import hashlib
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from cnnjax.train.optim import MakeOptimizer
+
+
+@flax.struct.dataclass
+class Ema:
+    """Exponential moving averages of the parameters and of the running statistics."""
+
+    params: Any
+    batch_stats: Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a step changes. `ema` is None where averaging is off."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema: Ema | None
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables to evaluate with: the averages where they are kept."""
+        source = self if self.ema is None else self.ema
+        return {"params": source.params, "batch_stats": source.batch_stats}
+
+
+@flax.struct.dataclass
+class HParams:
+    """The numbers that studies vary, as scalar arrays, and the run's own keys.
+
+    Two runs that differ in these alone share one compiled step. The keys are those of the run;
+    the step folds its own number into them.
+    """
+
+    learning_rate: jax.Array | np.ndarray
+    weight_decay: jax.Array | np.ndarray
+    keep_prob: jax.Array | np.ndarray
+    label_smoothing: jax.Array | np.ndarray
+    augment_key: jax.Array
+    dropout_key: jax.Array
+
+
+def keys(seed: int) -> dict[str, jax.Array]:
+    """The run's named keys: params, augment, dropout. (`order` is drawn on the host, by data.)"""
+    root = jax.random.key(seed)
+    names = ("params", "augment", "dropout")
+    return {
+        name: jax.random.fold_in(root, int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]))
+        for name in names
+    }
+
+
+def create(
+    variables: Any, make_optimizer: MakeOptimizer, *, averaged: bool
+) -> TrainState:
+    """The state before the first step, from the network's initial variables."""
+    params = variables["params"]
+    batch_stats = variables.get("batch_stats", {})
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=make_optimizer(0.0, 0.0).init(params),
+        ema=Ema(*jax.tree.map(jnp.copy, (params, batch_stats))) if averaged else None,
+    )
+
+
+def initial_variables(
+    module: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]
+) -> Any:
+    """Fresh variables of a module for images [H, W, C], drawn from `key`."""
+    images = jnp.zeros((2, *image_shape), jnp.float32)
+    return jax.jit(lambda key: module.init(key, images, train=False))(key)
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their path, joined with `/`, sorted by path."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    return dict(sorted(named.items()))
+
+
+def digest(params: Any) -> str:
+    """SHA-256 over path, dtype, shape and bytes of every parameter, in the order of the paths."""
+    sha = hashlib.sha256()
+    for path, leaf in flat(params).items():
+        array = np.asarray(leaf)
+        sha.update(f"{path} {array.dtype} {array.shape}\n".encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()

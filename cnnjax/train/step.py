@@ -1,0 +1,108 @@
+"""The two pure steps. They receive functions and arrays, never a configuration or a global."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from cnnjax.tasks import classification
+from cnnjax.train.optim import MakeOptimizer
+from cnnjax.train.state import Ema, HParams, TrainState
+
+Batch = Mapping[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
+EvalStep = Callable[[Any, Batch, jax.Array], dict[str, jax.Array]]
+Images = Callable[[jax.Array], jax.Array]
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def train_step(
+    module: nn.Module,
+    make_optimizer: MakeOptimizer,
+    *,
+    augment: Augment,
+    normalize: Images,
+    ema_decay: float | None = None,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """Builds `step(state, batch, hparams) -> (state, metrics)`.
+
+    Args:
+      module: the network.
+      make_optimizer: (learning_rate, weight_decay) -> optax transformation.
+      augment: (keys [B], images float [B, H, W, C] in 0..1) -> images.
+      normalize: images in 0..1 -> the network's inputs.
+      ema_decay: weight of the old average in the averages, or None for none.
+      axis_name: the mapped axis to average gradients, statistics and metrics over, under pmap.
+
+    The batch holds `images` (uint8 [B, H, W, C]) and `labels` (int32 [B]). Metrics are scalars:
+    `loss` and `accuracy`, means over the batch as trained on, and `finite`, whether the loss and
+    the gradient are. Running statistics are averaged over devices at each step under pmap
+    (Ioffe and Szegedy 2015 leave it open).
+    """
+
+    def mean(tree: Any) -> Any:
+        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+    def step(
+        state: TrainState, batch: Batch, hparams: HParams
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        count = batch["labels"].shape[0]
+        device = 0 if axis_name is None else jax.lax.axis_index(axis_name)
+        augment_key = jax.random.fold_in(hparams.augment_key, state.step)
+        dropout_key = jax.random.fold_in(hparams.dropout_key, state.step)
+        if axis_name is not None:
+            dropout_key = jax.random.fold_in(dropout_key, device)
+        places = device * count + jnp.arange(count)
+        example_keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
+        images = normalize(augment(example_keys, batch["images"].astype(jnp.float32) / 255.0))
+
+        def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+            logits, updates = module.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                keep_prob=hparams.keep_prob,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            losses = classification.cross_entropy(logits, batch["labels"], hparams.label_smoothing)
+            return losses.mean(), (logits, updates.get("batch_stats", {}))
+
+        (value, (logits, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
+            state.params
+        )
+        metrics = {
+            "loss": value,
+            "accuracy": classification.correct(logits, batch["labels"]).mean(),
+        }
+        gradient, batch_stats, metrics = mean((gradient, batch_stats, metrics))
+        metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(
+            optax.global_norm(gradient)
+        )
+        transform = make_optimizer(hparams.learning_rate, hparams.weight_decay)
+        updates, opt_state = transform.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema_decay is not None:
+            ema = optax.incremental_update(Ema(params, batch_stats), ema, 1.0 - ema_decay)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+    return step
+
+
+def eval_step(module: nn.Module, *, normalize: Images) -> EvalStep:
+    """Builds `step(variables, batch, keep_prob) -> {"logits", "loss", "correct"}`, per example.
+
+    `keep_prob` is what classic dropout scales with at test time.
+    """
+
+    def step(variables: Any, batch: Batch, keep_prob: jax.Array) -> dict[str, jax.Array]:
+        images = normalize(batch["images"].astype(jnp.float32) / 255.0)
+        logits = module.apply(variables, images, train=False, keep_prob=keep_prob)
+        return {"logits": logits} | classification.per_example(logits, batch["labels"])
+
+    return step

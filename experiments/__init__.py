@@ -1,0 +1,86 @@
+"""The experiments by name: one file a question, each defining EXPERIMENT."""
+
+import importlib.util
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnjax import catalog
+from cnnjax.ablation.experiment import Experiment
+from cnnjax.config import Levels
+from cnnjax.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An experiment with the file it came from and the user's own levels in that file."""
+
+    experiment: Experiment
+    levels: Levels
+    path: Path
+
+
+def names() -> list[str]:
+    """The names of the experiments that come with cnnjax."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Loaded:
+    """The experiment called `name`, or the one in the user's own file where `name` is a path.
+
+    Raises UserError for an unknown name, a missing file, or a file that does not define one.
+    """
+    if name.endswith(".py") or "/" in name:
+        path = Path(name).expanduser().resolve()
+        if not path.is_file():
+            raise UserError(f"--experiment: no file {name}.")
+    elif name in names():
+        path = Path(__path__[0]) / f"{name}.py"
+    else:
+        raise unknown("--experiment", name, names())
+    spec = importlib.util.spec_from_file_location(f"experiments.{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        line = getattr(error, "lineno", None) or _line_in(path, error)
+        raise UserError(
+            f"{path}, line {line}: {type(error).__name__}: {error}."
+        ) from None
+    experiment = getattr(module, "EXPERIMENT", None)
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"{path}: defines no EXPERIMENT = Experiment(...).")
+    return Loaded(experiment, _levels(path, getattr(module, "LEVELS", {})), path)
+
+
+def _levels(path: Path, levels: object) -> Levels:
+    if not isinstance(levels, dict):
+        raise UserError(f"{path}: LEVELS must be a dict of dicts.")
+    built_in = {
+        "activation": catalog.ACTIVATIONS,
+        "initializer": catalog.INITIALIZERS,
+        "model": catalog.MODELS,
+    }
+    for kind, own in levels.items():
+        if kind not in built_in:
+            raise unknown(f"{path}: LEVELS", kind, built_in)
+        for name, value in own.items():
+            if name in built_in[kind] or name == "default":
+                raise UserError(f"{path}: LEVELS[{kind!r}]: {name!r} is a built-in name already.")
+            if not callable(value):
+                raise UserError(f"{path}: LEVELS[{kind!r}][{name!r}]: is not callable.")
+    return levels
+
+
+def _line_in(path: Path, error: BaseException) -> int | str:
+    line: int | str = "?"
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

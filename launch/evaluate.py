@@ -1,0 +1,170 @@
+"""Evaluates checkpoints on a whole split.
+
+python -m launch.evaluate --workdir=DIR [--arm=NAME] [--seeds=0,1] [--split=test]
+    [--step=N|best|last] [--output=FILE] [--data_dir=DIR] [--set path=value ...]
+python -m launch.evaluate --init_from=DIR [--set data.name=NAME] [...]
+
+`--workdir` is a study (all its runs, or those of --arm and --seeds) or the folder of one run;
+`--init_from` is a folder with config.json and checkpoints/. The figures are printed, kept beside
+each run as evaluation-<split>-<step>.json, and written to --output.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnjax import files
+from cnnjax.config import Levels, RunConfig, create, override
+from cnnjax.errors import UserError, unknown
+from launch import flags
+
+SPLITS = ("test", "validation", "train")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluates; returns the exit code."""
+    asked = flags.FLAGS
+    changes = flags.changes(arguments)
+    if asked.split not in SPLITS:
+        raise unknown("--split", asked.split, SPLITS)
+    step: Any = asked.step
+    if step not in ("best", "last"):
+        if not step.isdigit():
+            raise UserError(f"--step: {step!r} is not valid; write a step, best or last.")
+        step = int(step)
+    if bool(asked.workdir) == bool(asked.init_from):
+        raise UserError("--workdir, --init_from: give one of the two. See --help.")
+    study = Path(asked.workdir or asked.init_from).expanduser()
+    directories = _runs(study) if asked.workdir else [study]
+    levels = _levels(study, asked.experiment)
+    found = [(directory, _config(directory, changes, levels)) for directory in directories]
+
+    results = _evaluate(found, levels, asked.split, step, asked.data_dir, keep=not asked.init_from)
+    for result in results:
+        loss = "not finite" if result["loss"] is None else f"{result['loss']:.4f}"
+        print(
+            f"{result['run']}, step {result['step']}, {result['split']}: accuracy "
+            f"{100 * result['accuracy']:.2f} %, loss {loss}, {result['examples']} examples"
+        )
+    if asked.output:
+        files.write_json(Path(asked.output).expanduser(), _together(results))
+    return 0
+
+
+def _evaluate(
+    found: Sequence[tuple[Path, RunConfig]],
+    levels: Levels,
+    split: str,
+    which: Any,
+    data_dir: str | None,
+    *,
+    keep: bool,
+) -> list[dict[str, Any]]:
+    from cnnjax.train import evaluation
+    from cnnjax.train.checkpoint import Checkpoints
+    from cnnjax.train.session import Session
+
+    session = Session(data_dir=data_dir, levels=levels)
+    results = []
+    for directory, config in found:
+        seed = _seed(directory)
+        dataset = session.dataset(config, seed)
+        if split not in dataset.splits:
+            raise unknown(f"--split: {config.data.name}", split, dataset.splits)
+        program = session.program(config)
+        with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
+            step = checkpoints.find(which)
+            fresh = session.initial_variables(config, program, seed)
+            variables = checkpoints.variables(step, program.compiled.place(fresh))
+        measured = evaluation.evaluate(
+            program.compiled,
+            variables,
+            session.store(config, program),
+            dataset,
+            split,
+            batch_size=evaluation.batch_size(
+                config.evaluation.batch_size, dataset, len(session.devices)
+            ),
+            keep_prob=float(config.model.dropout.keep_prob),
+        )
+        about = {"run": str(directory), "step": step, "split": split, "data": config.data.name}
+        result = {**measured.figures(), **about}
+        if keep:
+            files.write_json(directory / f"evaluation-{split}-{step}.json", result)
+        results.append(result)
+    return results
+
+
+def _runs(workdir: Path) -> list[Path]:
+    """The folders of the runs asked for in a study, or the one run that `workdir` is."""
+    from cnnjax.ablation import study
+
+    if (workdir / "config.json").is_file():
+        return [workdir]
+    known = study.read(workdir)
+    arms, seeds = list(known["arms"]), list(known["seeds"])
+    if flags.FLAGS.arm:
+        if flags.FLAGS.arm not in arms:
+            raise unknown("--arm", flags.FLAGS.arm, arms)
+        arms = [flags.FLAGS.arm]
+    if flags.FLAGS.seeds:
+        asked = flags.seeds(flags.FLAGS.seeds)
+        strange = [seed for seed in asked if seed not in seeds]
+        if strange:
+            raise unknown("--seeds", strange[0], [str(seed) for seed in seeds])
+        seeds = asked
+    started = [
+        run.directory
+        for run in study.runs(workdir, arms, seeds)
+        if (run.directory / "checkpoints").is_dir()
+    ]
+    if not started:
+        raise UserError(f"--workdir: {workdir} holds no checkpoints of the runs asked for.")
+    return started
+
+
+def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> RunConfig:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise UserError(f"{directory}: holds no run (no config.json in it).")
+    return override(create(files.read_json(path), levels), changes, levels)
+
+
+def _levels(study: Path, experiment: str | None) -> Levels:
+    """The user's own levels: from --experiment, else from the file that the study was made from,
+    as long as that file is still what it was."""
+    import experiments
+
+    if experiment:
+        return experiments.load(experiment).levels
+    for folder in (study, *study.parents[:2]):
+        if (folder / "study.json").is_file():
+            source = files.read_json(folder / "study.json").get("source", {})
+            path = Path(str(source.get("path", "")))
+            if path.is_file() and files.sha256(path) == source.get("sha256"):
+                return experiments.load(str(path)).levels
+    return {}
+
+
+def _seed(directory: Path) -> int:
+    prefix, _, number = directory.resolve().name.rpartition("-")
+    return int(number) if prefix == "seed" and number.isdigit() else 0
+
+
+def _together(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One run's figures as they are; those of several as their means, with the runs below."""
+    if len(results) == 1:
+        return results[0]
+    losses = [result["loss"] for result in results]
+    return {
+        "accuracy": sum(result["accuracy"] for result in results) / len(results),
+        "loss": None if None in losses else sum(losses) / len(losses),
+        "examples": results[0]["examples"],
+        "runs": list(results),
+    }
+
+
+if __name__ == "__main__":
+    flags.define("workdir", "arm", "seeds", "split", "step", "init_from", "output")
+    flags.define("experiment", "set", "data_dir")
+    flags.start(main)

@@ -1,0 +1,127 @@
+"""The flags of the programs, and how a program starts and ends.
+
+Each program names the flags it takes; nothing else is accepted. A mistake ends with one or two
+lines on stderr and exit code 2, without a traceback.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+
+from cnnjax.errors import UserError
+
+FLAGS = flags.FLAGS
+
+_STRINGS = {
+    "experiment": "Name of an experiment, path of a file of your own, or 'help' for a list.",
+    "arm": "The arm: a name from the experiment.",
+    "arms": "Arms to run, separated by commas. All by default.",
+    "seeds": "Seeds: 0,1,2 or 0-9 or a mixture. The experiment's own by default.",
+    "workdir": "The folder that the study is written to, or read from.",
+    "data_dir": "A folder with data sets; it is looked through and never written to.",
+    "split": "The split: test, validation or train.",
+    "step": "The checkpoint: a step, 'best' (on the validation split) or 'last'.",
+    "init_from": "A folder with config.json and checkpoints/: weights without a run.",
+    "output": "A file for the figures, as JSON.",
+    "data": "The data set to prepare.",
+    "worker": "Used by the sweep itself.",
+}
+_DEFAULTS = {"split": "test", "step": "last"}
+
+
+def define(*names: str) -> None:
+    """Defines the flags that a program takes."""
+    for name in names:
+        if name == "set":
+            flags.DEFINE_multi_string(
+                "set", [], "A field and its value, path=value; may be repeated.", short_name=None
+            )
+        elif name == "workers":
+            flags.DEFINE_integer(
+                "workers", 1, "Processes that share the runs (and the cores).", lower_bound=1
+            )
+        else:
+            flags.DEFINE_string(name, _DEFAULTS.get(name), _STRINGS[name])
+        flags.declare_key_flag(name)
+
+
+def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
+    """Parses the flags and runs `main` on what is left of the command line."""
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            return list(FLAGS(argv))
+        except flags.Error as error:
+            sys.exit(_complain(f"{error} See --help."))
+
+    def guarded(argv: Sequence[str]) -> int:
+        if FLAGS["verbosity"].using_default_value:
+            logging.set_verbosity(logging.ERROR)  # orbax tells every step of every save
+        try:
+            return main(argv[1:]) or 0
+        except UserError as error:
+            return _complain(str(error))
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command goes on from here.", file=sys.stderr)
+            return 130
+
+    app.run(guarded, flags_parser=parse)
+    raise AssertionError("app.run does not return")
+
+
+def need(name: str) -> str:
+    """The value of a flag that must be given."""
+    value = getattr(FLAGS, name)
+    if not value:
+        raise UserError(f"--{name}: is missing. See --help.")
+    return str(value)
+
+
+def nothing_left(arguments: Sequence[str]) -> None:
+    """Raises UserError for words on the command line that belong to no flag."""
+    if arguments:
+        raise UserError(f"{arguments[0]!r}: belongs to no flag. See --help.")
+
+
+def changes(arguments: Sequence[str]) -> dict[str, Any]:
+    """What --set asks for: {path: value}. Further `path=value` words are taken too."""
+    found: dict[str, Any] = {}
+    for word in [*FLAGS["set"].value, *arguments]:
+        path, equals, text = word.partition("=")
+        if not equals or not path:
+            raise UserError(f"--set {word}: write path=value, training.epochs=5 for example.")
+        if path in found:
+            raise UserError(f"--set {path}: is given twice.")
+        found[path] = value(text)
+    return found
+
+
+def value(text: str) -> Any:
+    """A value as typed: JSON where it is JSON (numbers, true, null, [8, 8]), else the text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def seeds(text: str) -> list[int]:
+    """The seeds in `0,1,2`, `0-9` or a mixture. Raises UserError for anything else."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UserError(f"--seeds: {text!r} is not valid; write 0,1,2 or 0-9.")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    twice = next((seed for seed in found if found.count(seed) > 1), None)
+    if twice is not None:
+        raise UserError(f"--seeds: {text!r}: seed {twice} is given twice.")
+    return found
+
+
+def _complain(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return 2

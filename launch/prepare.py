@@ -1,0 +1,25 @@
+"""Prepares a data set in the user's cache, so that training finds it there.
+
+python -m launch.prepare --data=NAME [--data_dir=DIR]
+
+This is done by itself on first use; call it to have it done beforehand. Original archives in DIR
+are used instead of a download.
+"""
+
+from collections.abc import Sequence
+
+from launch import flags
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prepares; returns the exit code."""
+    flags.nothing_left(arguments)
+    from cnnjax import data
+
+    print(f"prepared: {data.prepare(flags.need('data'), flags.FLAGS.data_dir)}")
+    return 0
+
+
+if __name__ == "__main__":
+    flags.define("data", "data_dir")
+    flags.start(main)

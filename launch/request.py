@@ -1,0 +1,130 @@
+"""From flags to what is to be run. No jax: a typo is answered at once."""
+
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import experiments
+from cnnjax.ablation import study
+from cnnjax.config import RunConfig
+from cnnjax.errors import UserError, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Runs asked for on the command line.
+
+    Attributes:
+      experiment: the flag as typed.
+      loaded: the experiment and its file.
+      configs: the resolved configuration of each arm asked for.
+      seeds: the seeds asked for.
+      changes: what --set changes.
+      workdir: the study's folder.
+      data_dir: where data sets are looked for, or None.
+    """
+
+    experiment: str
+    loaded: experiments.Loaded
+    configs: Mapping[str, RunConfig]
+    seeds: Sequence[int]
+    changes: Mapping[str, Any]
+    workdir: Path
+    data_dir: str | None
+
+    @property
+    def runs(self) -> list[study.Run]:
+        """All runs asked for."""
+        return study.runs(self.workdir, list(self.configs), self.seeds)
+
+    @property
+    def pending(self) -> list[study.Run]:
+        """The runs that have not ended."""
+        return [run for run in self.runs if not run.ended]
+
+    @property
+    def words(self) -> list[str]:
+        """The flags of `launch.sweep` that ask for the same."""
+        words = [
+            f"--experiment={self.experiment}",
+            f"--arms={','.join(self.configs)}",
+            f"--seeds={','.join(map(str, self.seeds))}",
+            f"--workdir={self.workdir}",
+            *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
+        ]
+        return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
+
+    def check(self) -> None:
+        """Raises UserError where the workdir is of another experiment or configuration."""
+        study.check(self.workdir, self.loaded.experiment, self.configs)
+
+    def write(self) -> None:
+        """Starts the study, or adds what is new in this request to it."""
+        study.extend(
+            self.workdir,
+            self.loaded.experiment,
+            self.loaded.path,
+            self.configs,
+            self.seeds,
+            changes=self.changes,
+            command=command(),
+        )
+
+
+def make(
+    *,
+    experiment: str,
+    arms: str | None,
+    seeds: Sequence[int] | None,
+    changes: Mapping[str, Any],
+    workdir: str,
+    data_dir: str | None,
+) -> Request:
+    """Validates everything that can be validated without jax. Raises UserError."""
+    loaded = experiments.load(experiment)
+    known = loaded.experiment.arms
+    if arms == "":
+        raise UserError(f"--arm: is missing; the arms are {', '.join(known)}.")
+    chosen = [arm.strip() for arm in arms.split(",")] if arms else list(known)
+    for arm in chosen:
+        if arm not in known:
+            raise unknown(f"experiment {loaded.experiment.name}: arm", arm, known)
+        if chosen.count(arm) > 1:
+            raise UserError(f"--arms: {arm!r} is given twice.")
+    if data_dir is not None and not Path(data_dir).expanduser().is_dir():
+        raise UserError(f"--data_dir: no folder {data_dir}.")
+    configs = {
+        arm: loaded.experiment.config(arm, changes, loaded.levels) for arm in known if arm in chosen
+    }
+    return Request(
+        experiment,
+        loaded,
+        configs,
+        list(loaded.experiment.seeds if seeds is None else seeds),
+        changes,
+        Path(workdir).expanduser(),
+        data_dir,
+    )
+
+
+def list_experiments() -> str:
+    """The experiments with their questions."""
+    lines = ["Experiments:"]
+    for name in experiments.names():
+        found = experiments.load(name).experiment
+        size = f"{len(found.arms)} arms x {len(found.seeds)} seeds"
+        lines += [f"  {name} ({size})", f"      {found.question}"]
+    return "\n".join([*lines, "A file of your own is taken by its path: --experiment=mine.py"])
+
+
+def command() -> str:
+    """The command as typed, fit for a shell."""
+    program = Path(sys.argv[0])
+    words = sys.argv[1:]
+    if program.parent.name == "launch":
+        return shlex.join(["python", "-m", f"launch.{program.stem}", *words])
+    return shlex.join([program.name, *words])

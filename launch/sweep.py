@@ -1,0 +1,42 @@
+"""Runs all arms of an experiment with all its seeds, then writes the report.
+
+python -m launch.sweep --experiment=NAME [--arms=a,b] [--seeds=0-7] --workdir=DIR
+    [--workers=N] [--set path=value ...] [--data_dir=DIR]
+
+Runs that have ended in the workdir are skipped, unfinished ones are resumed, failed ones retried.
+Exits 1 if a run failed, 2 for a mistake in the flags or the configuration.
+"""
+
+from collections.abc import Sequence
+
+from launch import flags
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Sweeps; returns the exit code."""
+    from launch import local, request
+
+    if flags.FLAGS.experiment == "help":
+        print(request.list_experiments())
+        return 0
+    asked = request.make(
+        experiment=flags.need("experiment"),
+        arms=flags.FLAGS.arms,
+        seeds=flags.seeds(flags.FLAGS.seeds) if flags.FLAGS.seeds else None,
+        changes=flags.changes(arguments),
+        workdir=flags.need("workdir"),
+        data_dir=flags.FLAGS.data_dir,
+    )
+    code = local.execute(asked, workers=flags.FLAGS.workers, worker=flags.FLAGS.worker)
+    if flags.FLAGS.worker is None:
+        from cnnjax.ablation import report
+
+        print(f"report: {report.write(asked.workdir)}")
+    return code
+
+
+if __name__ == "__main__":
+    flags.define(
+        "experiment", "arms", "seeds", "workdir", "workers", "set", "data_dir", "worker"
+    )
+    flags.start(main)

@@ -1,0 +1,32 @@
+"""Trains one arm of an experiment with some seeds.
+
+python -m launch.train --experiment=NAME --arm=NAME --seeds=0,1,2 --workdir=DIR
+    [--set path=value ...] [--data_dir=DIR]
+"""
+
+from collections.abc import Sequence
+
+from launch import flags
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Trains; returns the exit code."""
+    from launch import local, request
+
+    if flags.FLAGS.experiment == "help":
+        print(request.list_experiments())
+        return 0
+    asked = request.make(
+        experiment=flags.need("experiment"),
+        arms=flags.FLAGS.arm or "",
+        seeds=flags.seeds(flags.FLAGS.seeds) if flags.FLAGS.seeds else None,
+        changes=flags.changes(arguments),
+        workdir=flags.need("workdir"),
+        data_dir=flags.FLAGS.data_dir,
+    )
+    return local.execute(asked)
+
+
+if __name__ == "__main__":
+    flags.define("experiment", "arm", "seeds", "workdir", "set", "data_dir")
+    flags.start(main)

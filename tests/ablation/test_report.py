@@ -1,0 +1,343 @@
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+import workdirs
+
+from cnnjax.ablation import markdown, report, results
+from cnnjax.errors import UserError
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+HOSTILE = '<script>alert("1")</script>'
+
+
+class Page(HTMLParser):
+    """What a page holds: tags, ids, attributes that could load something, text."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.ids, self.text, self.links = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "data", "action", "srcset", "xlink:href"):
+                self.links.append(value)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join("".join(self.text).split())
+
+    def count(self, tag):
+        return sum(name == tag for name, _ in self.tags)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """Everything that can go wrong, and strings that try to get into the page."""
+    workdir = tmp_path_factory.mktemp("study")
+    hostile = f"{HOSTILE}|`x`$\\frac$"
+    arms = {"relu": 0.971, "gelu": 0.978, "tanh": 0.955, "softplus": None, "<b>x&y": 0.95}
+    workdirs.make(
+        workdir,
+        arms,
+        6,
+        overrides={"tanh": {"model.activation": hostile}},
+        experiment={"question": f"Why? {hostile}", "notes": f"https://example.org {hostile}"},
+    )
+    workdirs.edit(workdir, "gelu", 1, status="failed", error=f"ValueError: {hostile}\nline two")
+    workdirs.edit(workdir, "gelu", 2, status="diverged", diverged_at_step=44)
+    (workdir / "gelu/seed-3/result.json").write_text('{"arm": "gelu", "sta')
+    (workdir / "tanh/seed-0/result.json").write_text('["no", "table"]')
+    (workdir / "tanh/seed-1/result.json").unlink()
+    shutil.rmtree(workdir / "tanh/seed-2")
+    report.write(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def page(broken):
+    return Page((broken / "report.html").read_text("utf-8"))
+
+
+def row(page_text, arm):
+    """The cells of an arm's line in the first Markdown table."""
+    line = next(line for line in page_text.splitlines() if line.startswith(f"| {arm} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_page_is_whole_and_loads_nothing(broken, page):
+    assert page.count("script") == page.count("img") == page.count("link") == 0
+    assert all(link.startswith("#") for link in page.links)
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    text = (broken / "report.html").read_text("utf-8")
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert "<b>" not in text
+    assert page.count("svg") == 3
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in [
+        attrs for tag, attrs in page.tags if tag == "meta"
+    ]
+
+
+def test_addresses_stand_in_text_only(broken, page):
+    assert "https://example.org" in page.words
+    for _, attrs in page.tags:
+        assert not [value for value in attrs.values() if value and "://" in value]
+
+
+def test_ids_are_unique_and_references_meet_them(broken, page):
+    assert len(page.ids) == len(set(page.ids)) > 10
+    text = (broken / "report.html").read_text("utf-8")
+    references = set(re.findall(r"url\(#([^)]+)\)", text)) | {link[1:] for link in page.links}
+    assert references
+    assert references <= set(page.ids)
+
+
+def test_every_plot_says_what_it_shows(page):
+    labels = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
+    assert len(labels) == 3
+    assert all(len(label) > 30 for label in labels)
+
+
+def test_hostile_strings_are_shown_as_they_are(broken, page):
+    assert f"Why? {HOSTILE}|`x`$\\frac$" in page.words
+    assert f"ValueError: {HOSTILE}" in page.words
+    assert "<b>x&y" in page.words
+    text = (broken / "report.md").read_text("utf-8")
+    assert "<script" not in text
+    assert "<b>" not in text
+    widths = [line.count(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert max(widths) == 9  # no cell was torn apart by a | of its own
+    assert "https://" not in text
+
+
+def test_broken_runs_are_counted_and_named(broken, page):
+    text = (broken / "report.md").read_text("utf-8")
+    # mean, sd, seeds, diverged, failed (and unreadable)
+    assert row(text, "gelu")[3:6] == ["3", "1", "2"]
+    assert row(text, "tanh")[3:6] == ["3", "0", "1"]
+    assert row(text, "softplus")[1:6] == ["–", "–", "0", "6", "0"]
+    for place, status in {
+        "gelu/seed-1": "failed",
+        "gelu/seed-2": "diverged",
+        "gelu/seed-3": "unreadable",
+        "tanh/seed-0": "unreadable",
+        "tanh/seed-1": "unfinished",
+        "tanh/seed-2": "missing",
+        "softplus/seed-5": "diverged",
+    }.items():
+        assert f"| {place} | {status} |" in text
+        assert place in page.words
+    assert "not finite at step 44" in page.words
+
+
+def test_figures_of_the_table(tmp_path):
+    workdirs.make(tmp_path, {"relu": 0.9, "gelu": 0.9}, 6)
+    for seed in range(6):
+        for arm, value in {"relu": 0.90, "gelu": 0.92 + 0.01 * (seed % 2)}.items():
+            split = {"accuracy": value, "loss": 0.3, "examples": 100}
+            workdirs.edit(tmp_path, arm, seed, test=split)
+    report.write(tmp_path)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    # Differences 2, 3, 2, 3, 2, 3 points: mean 2.5, sd sqrt(0.3), half = 2.5706 sqrt(0.3 / 6)
+    assert row(text, "gelu") == [
+        "gelu", "92.50", "0.55", "6", "0", "0", "+2.50", r"\[1.93, 3.07\]", "6", "0.0312",
+    ]  # fmt: skip
+    assert row(text, "**relu**")[1:7] == [
+        "**90.00**", "**0.00**", "**6**", "**0**", "**0**", "**baseline**",
+    ]  # fmt: skip
+    assert "gelu is 2.50 points above the baseline \\[1.93, 3.07\\], 6 pairs." in text
+    assert "test split (100 examples)" in text
+
+
+def test_context_cost_and_provenance(page):
+    for text in (
+        "Sigmoid saturates",
+        "caffenet-benchmark",
+        "ahead of tanh",
+        "python -m launch.sweep --experiment=activations",
+        "training.epochs=5",
+        "jax 0.10.2",
+        "0123456789abcdef",
+        "0, 1, 2, 3, 4, 5",
+        "A processor, 2 cores",
+        "61,706",
+        "model.activation = relu",
+    ):
+        assert text in page.words
+
+
+def test_csv(broken):
+    with (broken / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["arm", "block", "seed", "status", "model.activation", *results.METRICS]
+    assert len(rows) == 5 * 6 - 2  # an unfinished run and a missing one have no row
+    by_run = {(row["arm"], row["seed"]): row for row in rows}
+    good = by_run["relu", "0"]
+    assert good["status"] == "finished"
+    assert good["model.activation"] == "relu"
+    assert float(good["test_accuracy"]) == pytest.approx(0.971, abs=0.03)
+    assert good["steps"] == "115"
+    assert good["params_digest"] == "ab" * 32
+    assert by_run["gelu", "1"]["error"].endswith("\nline two")
+    assert by_run["gelu", "3"]["status"] == "unreadable"
+    assert by_run["softplus", "0"]["test_accuracy"] == ""
+    assert by_run["tanh", "3"]["model.activation"].startswith(HOSTILE)
+
+
+def test_rebuilding_gives_the_same_bytes(broken):
+    def content():
+        files = [*broken.glob("report.*"), broken / "results.csv", *broken.glob("figures/*")]
+        return {path.name: path.read_bytes() for path in files}
+
+    before = content()
+    assert len(before) == 6
+    report.write(broken)
+    assert content() == before
+    assert not [path for path in broken.rglob(".*") if path.is_file()]
+
+
+def test_blocks_have_their_own_baselines_and_tables(tmp_path):
+    arms = {"lenet5_modern.relu": 0.9, "lenet5_modern.elu": 0.95, "resnet20.elu": 0.8}
+    arms["resnet20.relu"] = 0.7
+    after = {"model.activation": "relu", "model.norm.placement": "after"}
+    workdirs.make(tmp_path, arms, 3, overrides={"resnet20.relu": after})
+    page = Page(report.write(tmp_path).read_text("utf-8"))
+    assert page.count("svg") == 6
+    assert "lenet5_modern. Baseline relu: " in page.words
+    assert "resnet20. Baseline elu: " in page.words
+    assert "Largest gain: elu is" in page.words
+    assert "No arm is above the baseline. Largest" not in page.words
+    assert "the last norm stays before the addition" in page.words
+    blocks = results.load(tmp_path).blocks()
+    assert [arm.label for arm in blocks["resnet20"]] == ["elu", "relu"]
+
+
+def test_crossed_factors_get_a_grid(tmp_path):
+    factors = ("model.activation", "model.norm.kind")
+    overrides = {
+        f"{activation}-{norm}": dict(zip(factors, (activation, norm), strict=True))
+        for activation in ("relu", "sigmoid")
+        for norm in ("none", "batch", "group")
+    }
+    means = dict.fromkeys(overrides, 0.9) | {"sigmoid-none": 0.1}
+    workdirs.make(tmp_path, means, 2, overrides=overrides, factors=factors)
+    page = Page(report.write(tmp_path).read_text("utf-8"))
+    assert page.count("svg") == 5
+    assert "Heat map" in " ".join(str(attrs) for _, attrs in page.tags)
+    shutil.rmtree(tmp_path / "relu-group")
+    study = json.loads((tmp_path / "study.json").read_text())
+    del study["arms"]["relu-group"]
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    assert Page(report.write(tmp_path).read_text("utf-8")).count("svg") == 3
+
+
+@pytest.mark.parametrize(
+    ("arms", "seeds", "plots", "expected"),
+    [
+        ({"relu": 0.97}, 1, 2, "Baseline relu: 9"),
+        ({"relu": 0.97, "elu": 0.98}, 1, 3, "1 pair: no interval"),
+        ({"relu": None, "elu": None}, 2, 1, "Baseline relu: no finished run yet"),
+        ({"relu": None, "elu": 0.9}, 2, 2, "Best mean so far: elu"),
+        ({"relu": 0.1, "elu": 0.1, "x" * 90: 0.1}, 2, 3, "x" * 90),
+        ({"relu": 0.97}, 0, 0, "No run has finished."),
+    ],
+)
+def test_sparse_studies(tmp_path, arms, seeds, plots, expected):
+    page = Page(report.write(workdirs.make(tmp_path, arms, seeds)).read_text("utf-8"))
+    assert expected in page.words
+    assert page.count("svg") == plots
+
+
+def test_equal_differences_are_called_what_they_are(tmp_path):
+    workdirs.make(tmp_path, {"relu": 0.9, "elu": 0.9}, 2)
+    for seed in range(2):
+        split = {"accuracy": 0.9, "loss": 0.3, "examples": 100}
+        workdirs.edit(tmp_path, "relu", seed, test=split)
+        workdirs.edit(tmp_path, "elu", seed, test=split | {"accuracy": 0.95})
+    page = Page(report.write(tmp_path).read_text("utf-8"))
+    assert "All differences are equal for elu" in page.words
+
+
+def test_validation_stands_in_where_there_is_no_test_split(tmp_path):
+    workdirs.make(tmp_path, {"relu": 0.9}, 2)
+    for seed in range(2):
+        workdirs.edit(tmp_path, "relu", seed, test=None)
+    page = Page(report.write(tmp_path).read_text("utf-8"))
+    assert "accuracy on the validation split (144 examples)" in page.words
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"status": "done"},
+        {"status": "finished", "test": None},
+        {"status": "finished", "test": {"accuracy": "0.9"}},
+        {"status": "finished", "test": {"accuracy": 97.1}},
+    ],
+)
+def test_results_without_sense_are_unreadable(tmp_path, result):
+    workdirs.make(tmp_path, {"relu": 0.9}, 1)
+    (tmp_path / "relu/seed-0/result.json").write_text(json.dumps(result))
+    (run,) = results.load(tmp_path).runs
+    assert run.status == "unreadable"
+    assert run.error.startswith("result.json: ")
+
+
+def test_extensions_say_which_runs_were_asked_for(tmp_path):
+    workdirs.make(tmp_path, {"relu": 0.9, "elu": 0.9}, 1)
+    study = json.loads((tmp_path / "study.json").read_text())
+    study["seeds"] = [0, 7]
+    study["extensions"].append({"date": "2025-04-01", "arms": ["elu"], "seeds": [7]})
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    runs = [(run.arm, run.seed, run.status) for run in results.load(tmp_path).runs]
+    assert runs == [("relu", 0, "finished"), ("elu", 0, "finished"), ("elu", 7, "missing")]
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"arms": 3}', '{"arms": {"relu": 1}}'])
+def test_no_study(tmp_path, text):
+    if text is not None:
+        (tmp_path / "study.json").write_text(text)
+    with pytest.raises(UserError, match=r"study\.json") as caught:
+        report.write(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_markdown_text_is_text():
+    assert markdown._escape("a|b *c* _d_ e_f <i> [x](y) `z`") == (
+        r"a\|b \*c\* \_d\_ e_f &lt;i&gt; \[x\](y) \`z\`"
+    )
+    assert markdown._escape("- no list") == r"\- no list"
+
+
+def test_needs_neither_jax_nor_pyplot():
+    code = (
+        "import sys; import cnnjax.ablation.report; "
+        "print([name for name in ('jax', 'flax', 'matplotlib.pyplot') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from cnnjax.ablation import statistics
+
+
+def test_describe_by_hand():
+    # mean 3, squared deviations 4 + 1 + 0 + 1 + 4 = 10, sd = sqrt(10 / 4); t(0.975, 4) = 2.776445
+    sample = statistics.describe([1, 2, 3, 4, 5])
+    assert sample is not None
+    assert sample.n == 5
+    assert sample.mean == 3
+    assert sample.sd == pytest.approx(math.sqrt(2.5))
+    half = 2.7764451 * math.sqrt(2.5) / math.sqrt(5)
+    assert (sample.low, sample.high) == pytest.approx((3 - half, 3 + half))
+
+
+def test_few_values_have_no_interval():
+    assert statistics.describe([]) is None
+    one = statistics.describe([0.9])
+    assert one == statistics.Sample(1, 0.9, None, None, None)
+    assert statistics.t_interval(0.9, None, 1) is None
+
+
+def test_equal_values_have_an_interval_without_width():
+    # 0.1 + 0.2 style rounding must not become a tiny spread and a huge effect.
+    baseline = {0: 0.7, 1: 0.8, 2: 0.6}
+    paired = statistics.compare({seed: value + 0.1 for seed, value in baseline.items()}, baseline)
+    assert paired is not None
+    assert paired.sd == 0
+    assert paired.low == paired.high == pytest.approx(0.1)
+    assert paired.dz is None
+    assert not paired.separate
+
+
+def test_compare_agrees_with_scipy_and_uses_shared_seeds_only():
+    random = np.random.default_rng(1)
+    baseline = {seed: float(value) for seed, value in enumerate(random.normal(0.9, 0.02, 9))}
+    arm = {seed: value + float(random.normal(0.01, 0.01)) for seed, value in baseline.items()}
+    del baseline[0], arm[8]
+    seeds = range(1, 8)
+    test = scipy.stats.ttest_rel([arm[s] for s in seeds], [baseline[s] for s in seeds])
+    interval = test.confidence_interval(0.95)
+    paired = statistics.compare(arm, baseline)
+    assert paired is not None
+    assert paired.n == 7
+    assert (paired.low, paired.high) == pytest.approx((interval.low, interval.high))
+    assert paired.dz == pytest.approx(test.statistic / math.sqrt(7))
+
+
+def test_compare_without_pairs_and_with_one():
+    assert statistics.compare({0: 0.9}, {1: 0.9}) is None
+    one = statistics.compare({0: 0.9}, {0: 0.8, 1: 0.7})
+    assert one is not None
+    assert (one.n, one.low, one.p, one.dz) == (1, None, 1.0, None)
+    assert one.mean == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("pairs", "smallest"), [(1, 1.0), (5, 0.0625), (6, 0.03125), (8, 2**-7)])
+def test_smallest_permutation_p(pairs, smallest):
+    assert statistics.sign_flip_p([0.01 * (k + 1) for k in range(pairs)]) == smallest
+    assert statistics.sign_flip_p([-0.01] * pairs) == smallest
+
+
+def test_permutation_p_by_hand():
+    # |sum| >= 4 of ±1 ±2 ±3: 6, 4 and their mirror images: 4 of 8 patterns.
+    assert statistics.sign_flip_p([3, 2, -1]) == 0.5
+    assert statistics.sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+    # Ties count whatever the rounding: |sum| >= 0.1 of ±0.1 ±0.2 ±0.2 is every pattern.
+    assert statistics.sign_flip_p([-0.1, 0.2, -0.2]) == 1.0
+
+
+def test_permutation_p_agrees_with_scipy():
+    values = np.random.default_rng(2).normal(0.4, 1, 10)
+    exact = scipy.stats.permutation_test(
+        (values,), lambda x, axis: np.mean(x, axis=axis), permutation_type="samples",
+        vectorized=True, n_resamples=np.inf,
+    )  # fmt: skip
+    assert statistics.sign_flip_p(values) == pytest.approx(exact.pvalue)
+
+
+def test_many_pairs_use_random_patterns_that_repeat():
+    values = list(np.random.default_rng(3).normal(0.3, 1, 24))
+    p = statistics.sign_flip_p(values)
+    assert p == statistics.sign_flip_p(values)
+    assert p == pytest.approx(scipy.stats.ttest_1samp(values, 0).pvalue, abs=0.02)

@@ -1,0 +1,130 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.config import Model
+from cnnjax.nn import ingredients, pooling
+from cnnjax.nn.pooling import POOLINGS, average_pool, blur_pool, max_plus_average_pool, max_pool
+
+DECK = jnp.array([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 5]]).reshape(1, 4, 4, 1)
+
+
+def test_the_example_of_the_deck():
+    assert max_pool(DECK)[0, :, :, 0].tolist() == [[6, 8], [3, 5]]
+    assert average_pool(DECK)[0, :, :, 0].tolist() == [[3.25, 5.25], [2.0, 2.25]]
+    assert max_plus_average_pool(DECK)[0, :, :, 0].tolist() == [[9.25, 13.25], [5.0, 7.25]]
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 3)])
+def test_max_pool_is_flax_max_pool(size):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    weights = jax.random.normal(jax.random.key(1), (2, size[0] // 2, size[1] // 2, 3))
+
+    def reference(x):
+        return nn.max_pool(x, (2, 2), (2, 2))
+
+    np.testing.assert_array_equal(max_pool(x), reference(x))
+    ours = jax.grad(lambda x: (max_pool(x) * weights).sum())(x)
+    theirs = jax.grad(lambda x: (reference(x) * weights).sum())(x)
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(max_pool(x, stride=1), nn.max_pool(x, (2, 2), (1, 1)))
+
+
+TIES = {
+    "all": ([[1, 1], [1, 1]], [[1, 0], [0, 0]]),
+    "right column": ([[0, 2], [0, 2]], [[0, 1], [0, 0]]),
+    "lower row": ([[0, 1], [3, 3]], [[0, 0], [1, 0]]),
+    "antidiagonal": ([[0, 5], [5, 0]], [[0, 1], [0, 0]]),
+    "diagonal": ([[5, 0], [0, 5]], [[1, 0], [0, 0]]),
+}
+
+
+@pytest.mark.parametrize("case", TIES)
+def test_of_equal_elements_the_first_gets_the_gradient(case):
+    values, expected = TIES[case]
+    x = jnp.array(values, jnp.float32).reshape(1, 2, 2, 1)
+    gradient = jax.grad(lambda x: max_pool(x).sum())(x)
+    assert gradient[0, :, :, 0].tolist() == expected
+
+
+def test_an_odd_last_row_gets_no_gradient():
+    x = jax.random.normal(jax.random.key(0), (1, 5, 5, 1))
+    gradient = jax.grad(lambda x: max_pool(x).sum())(x)
+    assert not gradient[:, 4].any()
+    assert not gradient[:, :, 4].any()
+    assert float(gradient.sum()) == 4
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_nan_is_not_lost(place):
+    x = jnp.arange(4.0).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
+    assert np.isnan(max_pool(x)).all()
+
+
+def reference_blur(x):
+    """Zhang 2019: maxima at stride 1, then the 3x3 binomial filter on every second place."""
+    height, width = x.shape
+    dense = np.array(
+        [[x[i : i + 2, j : j + 2].max() for j in range(width - 1)] for i in range(height - 1)]
+    )
+    padded = np.pad(dense, 1, mode="reflect")
+    filter_ = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    return np.array(
+        [
+            [(padded[i : i + 3, j : j + 3] * filter_).sum() for j in range(0, width - 1, 2)]
+            for i in range(0, height - 1, 2)
+        ]
+    )
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (3, 4), (2, 2)])
+def test_blur_pool(size):
+    x = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    y = blur_pool(jnp.asarray(x).reshape(1, *size, 1))[0, :, :, 0]
+    assert y.shape == (size[0] // 2, size[1] // 2)
+    np.testing.assert_allclose(y, reference_blur(x), atol=1e-5)
+
+
+def made(level, activation="identity"):
+    return ingredients.build(Model(pooling=level, activation=activation, initializer="constant"))
+
+
+def test_subsampling():
+    layer = made("subsampling", "scaled_tanh").pool("pool")
+    x = jnp.concatenate([DECK, -DECK], axis=-1)
+    variables = layer.init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, variables["params"]) == {"coefficient": (2,), "bias": (2,)}
+    linear = made("subsampling").pool("pool")
+    np.testing.assert_allclose(linear.apply(variables, x)[..., :1], average_pool(DECK))
+    changed = {"params": {"coefficient": jnp.array([1.0, 0.5]), "bias": jnp.array([2.0, 0.0])}}
+    y = linear.apply(changed, x)[0, 0, 0]
+    assert y.tolist() == [13 + 2, -6.5]
+    squashed = layer.apply(changed, x)[0, 0, 0, 1]
+    assert float(squashed) == pytest.approx(1.7159 * np.tanh(-6.5 * 2 / 3), rel=1e-5)
+
+
+def test_strided_convolution():
+    layer = made("strided", "relu").pool("pool")
+    variables = layer.init(jax.random.key(0), DECK)
+    assert variables["params"]["conv"]["kernel"].shape == (2, 2, 1, 1)
+    np.testing.assert_allclose(layer.apply(variables, DECK), 0.04 * average_pool(DECK), rtol=1e-5)
+    assert not layer.apply(variables, -DECK).any()
+
+
+@pytest.mark.parametrize("level", POOLINGS)
+def test_all_levels_have_the_same_geometry(level):
+    layer = made(level).pool("pool")
+    x = jnp.zeros((2, 7, 4, 3))
+    y = (
+        layer.init_with_output(jax.random.key(0), x)[0]
+        if isinstance(layer, nn.Module)
+        else layer(x)
+    )
+    assert y.shape == ((2, 7, 4, 3) if level == "none" else (2, 3, 2, 3))
+
+
+def test_windows_are_in_row_major_order():
+    x = jnp.arange(4.0).reshape(1, 2, 2, 1)
+    assert [float(w.squeeze()) for w in pooling.windows(x, 2)] == [0, 1, 2, 3]
