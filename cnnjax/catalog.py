@@ -66,4 +66,3 @@ MODELS: dict[str, dict[str, Any]] = {
     **{f"plain{depth}": _RESIDUAL for depth in (20, 32, 44, 56, 110)},
 }
 """Every model with the published choice that `default` stands for in each ingredient field."""
-

@@ -30,6 +30,8 @@ Levels = Mapping[str, Mapping[str, Any]]
 
 
 class Room(BaseModel):
+    """A group of fields: frozen, and unknown keys are refused."""
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
@@ -172,6 +174,8 @@ class Training(Room):
 
 
 class Evaluation(Room):
+    """How often the validation split is evaluated, and in batches of what size."""
+
     batch_size: int = Field(500, ge=1)
     every_epochs: float = Field(1, gt=0)
 
@@ -290,7 +294,9 @@ def flat(config: BaseModel, prefix: str = "") -> dict[str, Any]:
 
 def _unknown_path(path: str) -> UserError:
     known = list(flat(RunConfig()))
-    rooms = {".".join(name.split(".")[:end]) for name in known for end in range(1, name.count(".") + 1)}
+    rooms = {
+        ".".join(name.split(".")[:end]) for name in known for end in range(1, name.count(".") + 1)
+    }
     room, _, _ = path.rpartition(".")
     near = nearest(path, rooms) or nearest(path, known)
     siblings = [name for name in known if name.startswith(f"{room}." if room else "")]
@@ -311,9 +317,10 @@ def _explain(error: ValidationError) -> str:
         else:
             allowed = item["msg"][0].lower() + item["msg"][1:]
             if item["type"] == "literal_error":
-                allowed = "allowed: " + item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+                allowed = "allowed: " + item["ctx"]["expected"].replace("'", "").replace(
+                    " or ", ", "
+                )
             near = nearest(str(item["input"]), allowed.removeprefix("allowed: ").split(", "))
             hint = f"; did you mean {near}?" if near else ""
             lines.append(f"{path}: {item['input']!r} is not valid; {allowed}{hint}")
     return "\n".join(dict.fromkeys(lines[:2] if len(lines) > 2 else lines))
-

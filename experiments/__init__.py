@@ -48,9 +48,7 @@ def load(name: str) -> Loaded:
         raise
     except Exception as error:
         line = getattr(error, "lineno", None) or _line_in(path, error)
-        raise UserError(
-            f"{path}, line {line}: {type(error).__name__}: {error}."
-        ) from None
+        raise UserError(f"{path}, line {line}: {type(error).__name__}: {error}.") from None
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path}: defines no EXPERIMENT = Experiment(...).")

@@ -1,6 +1,6 @@
 """The reference recipe for MNIST.
 
-    python -m launch.sweep --experiment=mnist --workdir=runs/mnist --data_dir=DIR
+python -m launch.sweep --experiment=mnist --workdir=runs/mnist --data_dir=DIR
 """
 
 from cnnjax.ablation.experiment import Experiment

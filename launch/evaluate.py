@@ -60,7 +60,7 @@ def _evaluate(
     *,
     keep: bool,
 ) -> list[dict[str, Any]]:
-    from cnnjax.train import evaluation
+    from cnnjax.train import evaluation, state
     from cnnjax.train.checkpoint import Checkpoints
     from cnnjax.train.session import Session
 
@@ -74,7 +74,7 @@ def _evaluate(
         program = session.program(config)
         with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
             step = checkpoints.find(which)
-            fresh = session.initial_variables(config, program, seed)
+            fresh = program.initialize(state.keys(seed)["params"])
             variables = checkpoints.variables(step, program.compiled.place(fresh))
         measured = evaluation.evaluate(
             program.compiled,

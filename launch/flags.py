@@ -90,7 +90,7 @@ def nothing_left(arguments: Sequence[str]) -> None:
 def changes(arguments: Sequence[str]) -> dict[str, Any]:
     """What --set asks for: {path: value}. Further `path=value` words are taken too."""
     found: dict[str, Any] = {}
-    for word in [*FLAGS["set"].value, *arguments]:
+    for word in [*(FLAGS["set"].value or []), *arguments]:
         path, equals, text = word.partition("=")
         if not equals or not path:
             raise UserError(f"--set {word}: write path=value, training.epochs=5 for example.")

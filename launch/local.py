@@ -289,10 +289,11 @@ def _summary(request: Request) -> int:
     open_ = [run for run, result in results.items() if result is None]
     diverged = sum(1 for result in results.values() if result and result["status"] == "diverged")
     ended = len(results) - len(failed) - len(open_)
-    print(f"{ended} of {len(results)} runs have ended ({diverged} diverged), {len(failed)} failed")
+    count = f"{ended} of {len(results)}"
+    print(f"{count} runs have ended ({diverged} diverged), {len(failed)} failed")
     for run in failed:
         result = results[run] or {}
         print(f"  {describe(run, result)}\n    whole error: {run.directory / 'error.txt'}")
     for run in open_:
-        print(f"  {run.arm} seed {run.seed}: not ended; another process has it, or give the command again")
+        print(f"  {run.arm} seed {run.seed}: has not ended; give the same command again")
     return 1 if failed or open_ else 0

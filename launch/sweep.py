@@ -36,7 +36,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.define(
-        "experiment", "arms", "seeds", "workdir", "workers", "set", "data_dir", "worker"
-    )
+    flags.define("experiment", "arms", "seeds", "workdir", "workers", "set", "data_dir", "worker")
     flags.start(main)

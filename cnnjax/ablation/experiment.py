@@ -83,9 +83,7 @@ class Experiment:
                     f"({path}={self.arms[arm][path]!r}); pick another arm or edit the experiment."
                 )
         try:
-            config = override(
-                RunConfig(), {**self.base, **changes, **self.arms[arm]}, levels
-            )
+            config = override(RunConfig(), {**self.base, **changes, **self.arms[arm]}, levels)
             return resolve(config, levels)
         except UserError as error:
             where = "" if set(changes) & set(str(error).split(":")) else f"arm {arm!r}: "
@@ -111,9 +109,7 @@ def crossed(factors: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any
     arms = {}
     for combination in itertools.product(*(levels.items() for levels in factors.values())):
         name = "_".join(short for short, _ in combination if short) or "base"
-        arms[name] = {
-            path: value for path, (_, value) in zip(factors, combination, strict=True)
-        }
+        arms[name] = {path: value for path, (_, value) in zip(factors, combination, strict=True)}
     return arms
 
 

@@ -156,6 +156,7 @@ def _curve_panel(axes: Axes, arm: ArmResult, baseline: ArmResult | None) -> None
         axes.text(
             0.5, 0.5, "no finished run", transform=axes.transAxes, ha="center", color=canvas.MUTED
         )
+    axes.locator_params(axis="both", nbins=4)
     axes.set_title(canvas.label(arm.arm.label, 30), loc="left", color=canvas.INK)
     axes.tick_params(labelcolor=canvas.MUTED, length=0)
     axes.grid()

@@ -38,7 +38,7 @@ STATUSES = ("finished", "diverged", "failed")
 class Run:
     """One arm with one seed. `metrics` has the keys of METRICS; accuracies are fractions 0..1.
 
-    `curve` is the validation accuracy as (epoch, fraction), by step.
+    `curve` is the validation accuracy during training as (step, epoch, fraction), by step.
     """
 
     arm: str

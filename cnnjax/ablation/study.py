@@ -1,13 +1,13 @@
 """The workdir of a study: what is in it, and how more seeds and arms are added. No jax.
 
-    DIR/study.json                      experiment, arms, seeds, command, versions, git revision
-    DIR/study/<date>-<experiment>.py    the experiment's file as it was, and any uncommitted diff
-    DIR/<arm>/seed-<n>/config.json      the resolved configuration
-                      /runtime.json     what the bits depend on: threads, convolution, replicates
-                      /metrics.jsonl    training and validation figures by step
-                      /checkpoints/     orbax
-                      /result.json      once the run has ended
-                      /predictions_{validation,test}.npz
+DIR/study.json                      experiment, arms, seeds, command, versions, git revision
+DIR/study/<date>-<experiment>.py    the experiment's file as it was, and any uncommitted diff
+DIR/<arm>/seed-<n>/config.json      the resolved configuration
+                  /runtime.json     what the bits depend on: threads, convolution, replicates
+                  /metrics.jsonl    training and validation figures by step
+                  /checkpoints/     orbax
+                  /result.json      once the run has ended
+                  /predictions_{validation,test}.npz
 """
 
 import dataclasses
@@ -242,5 +242,3 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-

@@ -42,10 +42,12 @@ def folder(name: str, write: Callable[[Path], None], again: bool = False) -> Pat
     place = root() / name
     if place.is_dir() and not again:
         return place
-    with _writable(), _locked(place):
+    with _writable(), _locked(place) as alone:
         if place.is_dir() and not again:
             return place
-        made = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        for left in place.parent.glob(f".{place.name}@*") if alone else ():
+            shutil.rmtree(left, ignore_errors=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{place.name}@", dir=place.parent))
         try:
             write(made)
             if place.is_dir():
@@ -68,15 +70,18 @@ def _writable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """One process at a time, where the system and the file system know locks."""
+def _locked(place: Path) -> Iterator[bool]:
+    """One process at a time, where the system and the file system know locks; gives whether."""
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
     except ImportError:
-        yield
+        yield False
         return
     with open(place.parent / f".{place.name}.lock", "w") as handle:
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+            alone = True
+        except OSError:
+            alone = False
+        yield alone

@@ -102,9 +102,15 @@ class Dataset:
         return augmentation.model_copy(update={"random_resized_crop": 1.0})
 
     def store(self) -> dict[str, np.ndarray]:
-        """What `train_batches` indexes: {"images": uint8 [N, H, W, C], "labels": int32 [N]} of all
-        training examples, the same arrays for every seed; {} when streaming."""
-        return _store(self.loaded.splits["train"]) if self.in_memory else {}
+        """What batches index: {"images": uint8 [N, H, W, C], "labels": int32 [N]} of all examples
+        of all splits, one split after another, the same for every seed; {} when streaming."""
+        if not self.in_memory:
+            return {}
+        parts = list(self.loaded.splits.values())
+        return {
+            "images": np.concatenate([part.images for part in parts]),
+            "labels": np.concatenate([part.labels for part in parts]),
+        }
 
     def train_batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """The host batches of the steps start_step..stop_step - 1, in order.
@@ -123,25 +129,17 @@ class Dataset:
         workers = self.loaded.config.stream_workers
         return stream.batches(batch, start_step, stop_step, workers)
 
-    def eval_store(self, name: str) -> dict[str, np.ndarray]:
-        """What `eval_batches` of the split indexes, as `store()`; {} when streaming.
-
-        Raises UserError if there is no such split.
-        """
-        part = self._split(name)
-        return _store(part) if self.in_memory else {}
-
     def eval_batches(self, name: str, batch_size: int) -> Iterator[Batch]:
         """Every example of a split exactly once, in its own order.
 
         As `train_batches`, with "mask": float32 [B], 1 for an example and 0 for the padding that
-        fills the last batch. In memory the indices go into `eval_store(name)`.
+        fills the last batch.
 
         Raises UserError if there is no such split.
         """
         part = self._split(name)
         if self.in_memory:
-            positions = np.arange(len(part), dtype=np.int32)
+            positions = self._places(name)
             return (
                 _padded({"indices": positions[at : at + batch_size]}, batch_size)
                 for at in range(0, len(part), batch_size)
@@ -156,7 +154,9 @@ class Dataset:
         [count, H, W, C]. With `count` = batch size, the batch of step 0."""
         places = self.order.span(0, count)
         if self.in_memory:
-            return self.store()["images"][self._positions(places)]
+            images = self.loaded.splits["train"].images
+            assert images is not None
+            return images[places if self.chosen is None else self.chosen[places]]
         train = self.splits["train"]
         return np.stack([fit(image, self._size) for image in train.read(places.tolist())])
 
@@ -165,7 +165,19 @@ class Dataset:
         return self.spec.image_shape[:2]
 
     def _positions(self, places: np.ndarray) -> np.ndarray:
-        return places if self.chosen is None else self.chosen[places]
+        """Places in the training set used as places in `store()`."""
+        return self._places("train")[places]
+
+    def _places(self, name: str) -> np.ndarray:
+        """Where the examples of a split stand in `store()`, int32 [N]."""
+        before = 0
+        for other, part in self.loaded.splits.items():
+            if other == name:
+                break
+            before += len(part)
+        if name == "train" and self.chosen is not None:
+            return before + self.chosen
+        return np.arange(before, before + len(self.loaded.splits[name]), dtype=np.int32)
 
     def _split(self, name: str) -> Split:
         if name not in self.loaded.splits:
@@ -268,11 +280,6 @@ def _take(part: Split, chosen: np.ndarray) -> Split:
     if isinstance(reader, Reader):
         reader = replace(reader, positions=reader.positions[chosen])
     return Split(part.ids[chosen], part.labels[chosen], images, reader)
-
-
-def _store(part: Split) -> dict[str, np.ndarray]:
-    assert part.images is not None, "splits in memory have images"
-    return {"images": part.images, "labels": part.labels}
 
 
 def _padded(batch: Batch, batch_size: int) -> Batch:

@@ -14,6 +14,7 @@ from cnnjax.errors import UserError
 
 Size = tuple[int, int]
 CHUNK = 500
+NATIVE_BUDGET = 2**29  # bytes of originals kept beside the resized images
 SMALL = 10_000  # examples in memory that are resized again rather than kept in the cache
 
 
@@ -36,7 +37,7 @@ def decoded(source: Source, split: str, size: Size | None) -> Decoded:
     records = source.splits[split]
     if isinstance(records, ArrayRecords) and len(records) <= SMALL:
         return _decode(source, records, split, size)
-    if size is not None and source.size not in (None, size):
+    if size is not None and source.size not in (None, size) and _small(source, records):
         native = decoded(source, split, None)
         records = ArrayRecords(native.images, native.labels)
     elif size == source.size:
@@ -80,6 +81,11 @@ def moments(sums: np.ndarray, pixels: int) -> tuple[tuple[float, ...], tuple[flo
     mean = total[0] / count
     variance = np.maximum(total[1] / count - mean**2, 0)
     return tuple((mean / 255).tolist()), tuple((np.sqrt(variance) / 255).tolist())
+
+
+def _small(source: Source, records: Records) -> bool:
+    height, width = source.size or (0, 0)
+    return len(records) * height * width * source.channels <= NATIVE_BUDGET
 
 
 def _name(source: Source, part: str) -> str:

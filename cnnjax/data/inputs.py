@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Store = Mapping[str, jax.Array]
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, jax.Array | np.ndarray]
 
 
-def gather(store: Store, batch: Batch) -> tuple[jax.Array, jax.Array]:
+def gather(store: Store, batch: Batch) -> dict[str, jax.Array | np.ndarray]:
     """Images and labels of a batch, whichever pipeline it comes from.
 
     Args:
@@ -18,20 +19,19 @@ def gather(store: Store, batch: Batch) -> tuple[jax.Array, jax.Array]:
       batch: {"indices": int32 [B], ...} or {"images": uint8 [B, H, W, C], "labels": [B], ...}.
 
     Returns:
-      images uint8 [B, H, W, C] and labels int32 [B].
+      {"images": uint8 [B, H, W, C], "labels": int32 [B]}.
     """
     if "indices" not in batch:
-        return batch["images"], batch["labels"]
+        return {"images": batch["images"], "labels": batch["labels"]}
     indices = batch["indices"]
-    return (
-        store["images"].at[indices].get(mode="promise_in_bounds"),
-        store["labels"].at[indices].get(mode="promise_in_bounds"),
-    )
+    return {
+        name: store[name].at[indices].get(mode="promise_in_bounds") for name in ("images", "labels")
+    }
 
 
-def to_float(images: jax.Array) -> jax.Array:
+def to_float(images: jax.Array | np.ndarray) -> jax.Array:
     """uint8 [B, H, W, C] in 0..255 to float32 in 0..1."""
-    return images.astype(jnp.float32) / 255
+    return jnp.asarray(images, jnp.float32) / 255
 
 
 def normalizer(

@@ -2,8 +2,10 @@
 the right ones, and how to get them."""
 
 import hashlib
+import http.client
 import os
 import shutil
+import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,22 +105,23 @@ def fetch(name: str, data_dir: Path | None) -> dict[str, Path]:
 
 def manual_folders(name: str, data_dir: Path | None) -> list[Path]:
     """Where original archives of `name` are looked for."""
-    roots = [data_dir] if data_dir else []
+    roots = [data_dir, data_dir / "tfds"] if data_dir else []
     if own := os.environ.get("TFDS_DATA_DIR"):
         roots.append(Path(own).expanduser())
     roots.append(Path.home() / "tensorflow_datasets")
-    manual = [part for root in roots for part in (root / "downloads" / "manual",)]
-    places = [data_dir, data_dir / "tfds" / "downloads" / "manual"] if data_dir else []
-    return [folder for place in [*places, *manual] for folder in (place / name, place)]
+    manual = [root / "downloads" / "manual" for root in roots]
+    places = [data_dir, *manual] if data_dir else manual
+    return [folder for place in places for folder in (place / name, place)]
 
 
 def _download(name: str, file: str, url: str, sha: str) -> Path:
     def write(folder: Path) -> None:
         part = folder / file
+        print(f"Downloading {url} ...", file=sys.stderr)
         try:
             with urllib.request.urlopen(url, timeout=20) as answer, open(part, "wb") as out:
                 shutil.copyfileobj(answer, out)
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise UserError(
                 f"data.name: {name} is not here and {url} cannot be downloaded "
                 f"({getattr(error, 'reason', error)}). Put {', '.join(ORIGINALS[name].files)} "

@@ -108,6 +108,10 @@ class TfdsRecords:
         parts = (self._rows(list(range(at, min(at + 1000, len(self))))) for at in starts)
         return np.array([row[self.label_key] for part in parts for row in part], np.int32)
 
+    def first_label(self) -> int:
+        """The label of the first example; -1 where the labels of a split are withheld."""
+        return int(self._rows([0])[0][self.label_key])
+
     def _rows(self, positions: list[int]) -> list[dict[str, Any]]:
         source = self._source
         with _readable(self):

@@ -218,7 +218,15 @@ def _roots(data_dir: Path | None) -> list[Path]:
 
 def _not_here(name: str, data_dir: Path | None) -> UserError:
     near = nearest(name, ["digits", *ORIGINALS])
-    places = ", ".join(str(root) for root in _roots(data_dir))
+    roots = _roots(data_dir)
+    other = (tfds_source.version(name, root, readable=False) for root in roots)
+    if unreadable := next(filter(None, other), None):
+        return UserError(
+            f"{unreadable}: is prepared in a format that only TensorFlow reads (tfrecord). Prepare "
+            "it as array_record: pip install 'cnnjax[prepare]', then python -m launch.prepare "
+            f"--data={name}"
+        )
+    places = ", ".join(str(root) for root in roots)
     hint = f" Did you mean {near!r}?" if near and near != name else ""
     return UserError(
         f"data.name: {name!r} is not prepared in {places}.{hint}\n"

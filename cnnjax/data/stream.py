@@ -67,6 +67,9 @@ def batches(batch: TrainBatch | EvalBatch, start: int, stop: int, workers: int) 
     With 0 workers by threads of this process; otherwise by Grain's worker processes, which want
     absl's flags parsed.
 
+    Workers import the main program anew, which must therefore guard its start with
+    `if __name__ == "__main__"`.
+
     Raises UserError if there are workers but absl's flags were not parsed.
     """
     import grain

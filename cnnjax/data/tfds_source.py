@@ -14,15 +14,17 @@ READABLE = ("array_record", "parquet")
 Described = tuple[str, tuple[str, ...], int, tuple[int, int] | None, dict[str, Records]]
 
 
-def version(name: str, root: Path) -> Path | None:
+def version(name: str, root: Path, readable: bool = True) -> Path | None:
     """The newest prepared version of `name` (`set`, `set/config`, `set:1.2.3`) in `root`, or None.
 
-    `root` may hold root/set/1.2.3 or be the version's own folder.
+    `root` may hold root/set/1.2.3 or be the version's own folder. Only what can be read without
+    TensorFlow counts, or with `readable` false only what cannot.
     """
     path, _, wanted = name.partition(":")
     base = root / path
     if (root / "dataset_info.json").is_file() and _info(root).get("name") == path.split("/")[0]:
-        return root if wanted in ("", root.name) else None
+        fits = wanted in ("", root.name) and _readable(root) is readable
+        return root if fits else None
     if not base.is_dir():
         return None
     found = [
@@ -30,25 +32,19 @@ def version(name: str, root: Path) -> Path | None:
         for entry in base.iterdir()
         if VERSION.fullmatch(entry.name) and (entry / "dataset_info.json").is_file()
     ]
-    if wanted:
-        found = [entry for entry in found if entry.name == wanted]
+    found = [entry for entry in found if not wanted or entry.name == wanted]
+    found = [entry for entry in found if _readable(entry) is readable]
     return max(found, key=lambda entry: tuple(map(int, entry.name.split("."))), default=None)
 
 
 def read(name: str, directory: Path) -> Described:
     """(key, class names, channels, size, splits) of a prepared directory.
 
-    Raises UserError if it is damaged, in a format that only TensorFlow reads, or no set of images
-    with one label each.
+    A split whose labels are withheld (-1, such as ImageNet's test) is left out. Raises UserError if
+    the directory is damaged or no set of images with one label each.
     """
     import tensorflow_datasets as tfds
 
-    info = _info(directory)
-    if (kind := info.get("fileFormat")) not in READABLE:
-        raise UserError(
-            f"{directory}: is prepared as {kind or 'tfrecord'}, which needs TensorFlow to read; "
-            f"prepare it as array_record: python -m launch.prepare --data={name}"
-        )
     try:
         builder = tfds.builder_from_directory(directory)
         features = builder.info.features
@@ -64,10 +60,15 @@ def read(name: str, directory: Path) -> Described:
     height, width, channels = image.shape
     channels = 1 if channels == 1 else 3
     names = tuple(label.names or (str(index) for index in range(label.num_classes)))
-    splits: dict[str, Records] = {
+    found = {
         split: TfdsRecords(directory, split, image_key, label_key, channels)
         for split in ("train", "validation", "test")
         if split in builder.info.splits
+    }
+    splits: dict[str, Records] = {
+        split: records
+        for split, records in found.items()
+        if split == "train" or records.first_label() != -1
     }
     if "train" not in splits:
         raise UserError(f"data.name: {name!r} has no split 'train' in {directory}.")
@@ -106,6 +107,10 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
         text = " ".join(str(error).split())[:300]
         raise UserError(f"data.name: {name!r} could not be prepared: {text}") from error
     return Path(builder.data_path)
+
+
+def _readable(directory: Path) -> bool:
+    return _info(directory).get("fileFormat") in READABLE
 
 
 def _info(directory: Path) -> dict[str, str]:

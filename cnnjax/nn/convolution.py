@@ -1,6 +1,7 @@
 """Convolutions that flax does not have."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -35,7 +36,8 @@ class SparseConv(nn.Module):
         inputs, outputs = x.shape[-1], len(self.connections)
         ins = np.concatenate([np.asarray(row) for row in self.connections])
         outs = np.repeat(np.arange(outputs), [len(row) for row in self.connections])
-        kernel = self.param("kernel", self._init, (*self.kernel_size, len(ins)), self.param_dtype)
+        draw = _draw(self.kernel_init, self.connections)
+        kernel = self.param("kernel", draw, (*self.kernel_size, len(ins)), self.param_dtype)
         dense = jnp.zeros((*self.kernel_size, inputs, outputs), self.dtype)
         dense = dense.at[:, :, ins, outs].set(kernel.astype(self.dtype))
         y = lax.conv_general_dilated(
@@ -46,16 +48,25 @@ class SparseConv(nn.Module):
             y = y + bias.astype(self.dtype)
         return y
 
-    def _init(self, key: Array, shape: Sequence[int], dtype: Any) -> Array:
-        reach = max(1, round(shape[-1] / len({i for row in self.connections for i in row})))
-        sizes = sorted({len(row) for row in self.connections})
+
+def _draw(
+    init: Initializer, connections: tuple[tuple[int, ...], ...]
+) -> Callable[[Array, Sequence[int], Any], Array]:
+    """The initialiser of a kernel [height, width, connections]."""
+    inputs = {channel for row in connections for channel in row}
+    reach = max(1, round(sum(map(len, connections)) / len(inputs)))
+
+    def draw(key: Array, shape: Sequence[int], dtype: Any) -> Array:
         drawn: dict[int, Array] = {}
+        sizes = sorted({len(row) for row in connections})
         for size, size_key in zip(sizes, jax.random.split(key, len(sizes)), strict=True):
-            rows = [o for o, row in enumerate(self.connections) if len(row) == size]
-            parts = [
-                self.kernel_init(part_key, (*shape[:-1], size, reach), dtype)
-                for part_key in jax.random.split(size_key, -(-len(rows) // reach))
+            outputs = [o for o, row in enumerate(connections) if len(row) == size]
+            kernels = [
+                init(one_key, (*shape[:-1], size, reach), dtype)
+                for one_key in jax.random.split(size_key, math.ceil(len(outputs) / reach))
             ]
-            stacked = jnp.concatenate(parts, axis=-1)
-            drawn |= {output: stacked[..., place] for place, output in enumerate(rows)}
-        return jnp.concatenate([drawn[o] for o in range(len(self.connections))], axis=-1)
+            stacked = jnp.concatenate(kernels, axis=-1)
+            drawn |= {output: stacked[..., place] for place, output in enumerate(outputs)}
+        return jnp.concatenate([drawn[o] for o in range(len(connections))], axis=-1)
+
+    return draw

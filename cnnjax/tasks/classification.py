@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import optax
+from jax.typing import ArrayLike
 
 
 def cross_entropy(
-    logits: jax.Array, labels: jax.Array, label_smoothing: jax.Array | float = 0.0
+    logits: jax.Array, labels: ArrayLike, label_smoothing: ArrayLike = 0.0
 ) -> jax.Array:
     """Cross-entropy of each example, in nats.
 
@@ -19,13 +19,14 @@ def cross_entropy(
     Returns:
       float [B].
     """
+    smoothing = jnp.asarray(label_smoothing)
     log_probabilities = jax.nn.log_softmax(logits)
-    hit = jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+    hit = jnp.take_along_axis(log_probabilities, jnp.asarray(labels)[:, None], axis=-1)[:, 0]
     spread = log_probabilities.mean(axis=-1)
-    return -(1.0 - label_smoothing) * hit - label_smoothing * spread
+    return -(1.0 - smoothing) * hit - smoothing * spread
 
 
-def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def correct(logits: jax.Array, labels: ArrayLike) -> jax.Array:
     """1.0 where the largest logit is the label's, else 0.0; logits that are not finite are wrong.
 
     Args:
@@ -36,7 +37,7 @@ def correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return ((logits.argmax(axis=-1) == labels) & finite).astype(jnp.float32)
 
 
-def per_example(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+def per_example(logits: jax.Array, labels: ArrayLike) -> dict[str, jax.Array]:
     """Loss (without smoothing) and correctness of each example, [B] each."""
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    loss = cross_entropy(logits, labels)
     return {"loss": loss, "correct": correct(logits, labels)}

@@ -28,9 +28,7 @@ class Checkpoints:
             raise UserError(f"{directory}: no checkpoints there.")
         best = policies.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy(
-                [policies.LatestN(keep_last), best]
-            ),
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), best]),
             best_fn=_accuracy,
             create=not read_only,
             read_only=read_only,
@@ -161,9 +159,7 @@ class Checkpoints:
             return steps[-1]
         if which == "best":
             judged = {
-                step: self._manager.metrics(step)
-                for step in steps
-                if self._manager.metrics(step)
+                step: self._manager.metrics(step) for step in steps if self._manager.metrics(step)
             }
             if not judged:
                 raise UserError(f"--step: no checkpoint in {self._directory} was judged; use last.")

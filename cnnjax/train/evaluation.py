@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from cnnjax import data, files
 from cnnjax.train.parallel import Compiled
@@ -59,7 +59,7 @@ def evaluate(
     split: str,
     *,
     batch_size: int,
-    keep_prob: float | jax.Array | np.ndarray = 1.0,
+    keep_prob: ArrayLike = 1.0,
 ) -> Evaluation:
     """Evaluates `variables` on a whole split.
 
@@ -76,7 +76,7 @@ def evaluate(
     for batch in dataset.eval_batches(split, batch_size):
         mask = np.asarray(batch["mask"], bool)
         inputs = {name: value for name, value in batch.items() if name != "mask"}
-        figures = compiled.evaluate(variables, store, inputs, np.float32(keep_prob))
+        figures = compiled.evaluate(variables, store, inputs, np.asarray(keep_prob, np.float32))
         outputs.append((figures, mask))
     joined = {
         name: np.concatenate([np.asarray(figures[name])[mask] for figures, mask in outputs])

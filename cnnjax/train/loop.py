@@ -51,9 +51,7 @@ def plan(config: RunConfig, order: data.Order) -> Plan:
     evaluations = frozenset({*(mark for mark in marks if mark <= total), total})
     between = config.checkpointing.every_steps
     extra = range(between, total, between) if between else ()
-    rates = optim.learning_rates(
-        config.schedule, config.optimizer.learning_rate, total, per_epoch
-    )
+    rates = optim.learning_rates(config.schedule, config.optimizer.learning_rate, total, per_epoch)
     return Plan(total, per_epoch, rates, evaluations, evaluations | frozenset(extra))
 
 
@@ -134,7 +132,9 @@ class _Training:
         pending: Mapping[str, jax.Array] | None = None
         batches = self.dataset.train_batches(first, self.planned.total_steps)
         for step, batch in enumerate(batches, first + 1):
-            hparams = self.hparams.replace(learning_rate=self.planned.learning_rates[step - 1])
+            hparams = dataclasses.replace(
+                self.hparams, learning_rate=self.planned.learning_rates[step - 1]
+            )
             state, metrics = self.program.compiled.train(state, self.store, batch, hparams)
             if pending is not None and not self._complete(pending, records):
                 return self._diverged(step - 1, state, records)
@@ -212,7 +212,7 @@ class _Training:
         evaluations = {
             split: self._evaluate(state, split) for split in SPLITS if split in self.dataset.splits
         }
-        averaged = state.ema is not None
+        ema = state.ema
         return {
             "status": "finished",
             "steps": self.planned.total_steps,
@@ -221,7 +221,7 @@ class _Training:
                 for split in SPLITS
             },
             "params_digest": digest(
-                {"params": state.params, "ema": state.ema.params} if averaged else state.params
+                state.params if ema is None else {"params": state.params, "ema": ema.params}
             ),
             "evaluations": evaluations,
         } | self._common(self.planned.total_steps, state, records)
@@ -246,7 +246,10 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any]) -> No
     Raises UserError where the folder holds another configuration, or was started with another
     number of threads (which changes the order of sums).
     """
-    for name, values in (("config.json", config.model_dump(mode="json")), ("runtime.json", runtime)):
+    for name, values in (
+        ("config.json", config.model_dump(mode="json")),
+        ("runtime.json", runtime),
+    ):
         path = directory / name
         if not path.exists():
             files.write_json(path, values)

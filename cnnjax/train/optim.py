@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from cnnjax import config as schema
 
-Number = jax.Array | float
+Number = ArrayLike
 MakeOptimizer = Callable[[Number, Number], optax.GradientTransformation]
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 
 from cnnjax.errors import UserError
 from cnnjax.train.state import HParams, TrainState
@@ -35,7 +36,7 @@ class Compiled:
     """
 
     train: Callable[[TrainState, Any, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
-    evaluate: Callable[[Any, Any, Batch, jax.Array], dict[str, jax.Array]]
+    evaluate: Callable[[Any, Any, Batch, ArrayLike], dict[str, jax.Array]]
     place: Callable[[Any], Any]
     copy: Callable[[Any], Any]
     traces: Callable[[], int]
@@ -70,12 +71,13 @@ def compile(
         traces += 1
         return train(state, gather(store, batch), hparams)
 
-    def gathered_eval(variables: Any, store: Any, batch: Batch, keep_prob: jax.Array) -> Any:
+    def gathered_eval(variables: Any, store: Any, batch: Batch, keep_prob: ArrayLike) -> Any:
         return evaluate(variables, gather(store, batch), keep_prob)
 
     evaluated = jax.jit(
         gathered_eval, in_shardings=(whole, whole, split, whole), out_shardings=split
     )
+    trained: Callable[..., Any]
     if mode == "jit":
         trained = jax.jit(
             gathered_train,

@@ -69,7 +69,9 @@ class Records:
         self._window.append(metrics)
         self._bar.update()
 
-    def write_training(self, step: int, epoch: float, rate: float, speed: float, seconds: float) -> None:
+    def write_training(
+        self, step: int, epoch: float, rate: float, speed: float, seconds: float
+    ) -> None:
         """Writes the means over the steps since the last such line, if there were any."""
         if not self._window:
             return

@@ -6,9 +6,10 @@ program.
 """
 
 import dataclasses
+import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A network with its compiled steps."""
+    """A network with its compiled functions; `initialize` is (key) -> fresh variables."""
 
     module: nn.Module
+    initialize: Callable[[jax.Array], Any]
     make_optimizer: optim.MakeOptimizer
     normalize: step.Images
     compiled: parallel.Compiled
@@ -115,18 +117,14 @@ class Session:
             mode=config.training.parallel,
             devices=self.devices,
         )
-        return Program(module, make_optimizer, normalize, compiled)
-
-    def initial_variables(self, config: schema.RunConfig, program: Program, seed: int) -> Any:
-        """Fresh variables of the network, drawn from the seed's `params` key."""
-        shape = self.load(config.data).spec.image_shape
-        return state.initial_variables(program.module, state.keys(seed)["params"], shape)
+        initialize = jax.jit(functools.partial(state.initial_variables, module, spec.image_shape))
+        return Program(module, initialize, make_optimizer, normalize, compiled)
 
     def initial_state(
         self, config: schema.RunConfig, program: Program, dataset: data.Dataset, seed: int
     ) -> state.TrainState:
         """The state before the first step: from published weights, else from the seed."""
-        variables = self.initial_variables(config, program, seed)
+        variables = program.initialize(state.keys(seed)["params"])
         if config.model.initializer == "lsuv":
             first = dataset.first_images(config.training.batch_size)
             images = jnp.asarray(first, jnp.float32) / 255.0
@@ -174,8 +172,12 @@ def _structure(config: schema.RunConfig) -> dict[str, Any]:
     """The configuration without the numbers that the step receives as arrays."""
     values = config.model_dump(
         mode="json",
-        include={"model": True, "optimizer": True, "data": {"normalize", "augmentation"}}
-        | {"training": {"parallel", "precision", "ema_decay", "batch_size"}},
+        include={
+            "model": True,
+            "optimizer": True,
+            "data": {"normalize", "augmentation"},
+            "training": {"parallel", "precision", "ema_decay"},
+        },
     )
     del values["optimizer"]["learning_rate"], values["optimizer"]["weight_decay"]
     values["model"]["dropout"]["keep_prob"] = config.model.dropout.keep_prob != 1

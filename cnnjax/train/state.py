@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from cnnjax.train.optim import MakeOptimizer
 
@@ -45,10 +46,10 @@ class HParams:
     the step folds its own number into them.
     """
 
-    learning_rate: jax.Array | np.ndarray
-    weight_decay: jax.Array | np.ndarray
-    keep_prob: jax.Array | np.ndarray
-    label_smoothing: jax.Array | np.ndarray
+    learning_rate: ArrayLike
+    weight_decay: ArrayLike
+    keep_prob: ArrayLike
+    label_smoothing: ArrayLike
     augment_key: jax.Array
     dropout_key: jax.Array
 
@@ -63,9 +64,7 @@ def keys(seed: int) -> dict[str, jax.Array]:
     }
 
 
-def create(
-    variables: Any, make_optimizer: MakeOptimizer, *, averaged: bool
-) -> TrainState:
+def create(variables: Any, make_optimizer: MakeOptimizer, *, averaged: bool) -> TrainState:
     """The state before the first step, from the network's initial variables."""
     params = variables["params"]
     batch_stats = variables.get("batch_stats", {})
@@ -78,12 +77,9 @@ def create(
     )
 
 
-def initial_variables(
-    module: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]
-) -> Any:
+def initial_variables(module: nn.Module, image_shape: tuple[int, int, int], key: jax.Array) -> Any:
     """Fresh variables of a module for images [H, W, C], drawn from `key`."""
-    images = jnp.zeros((2, *image_shape), jnp.float32)
-    return jax.jit(lambda key: module.init(key, images, train=False))(key)
+    return module.init(key, jnp.zeros((2, *image_shape), jnp.float32), train=False)
 
 
 def flat(tree: Any) -> dict[str, Any]:

@@ -5,16 +5,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
+from jax.typing import ArrayLike
 
+from cnnjax.data.inputs import to_float
 from cnnjax.tasks import classification
 from cnnjax.train.optim import MakeOptimizer
 from cnnjax.train.state import Ema, HParams, TrainState
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, jax.Array | np.ndarray]
 TrainStep = Callable[[TrainState, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
-EvalStep = Callable[[Any, Batch, jax.Array], dict[str, jax.Array]]
+EvalStep = Callable[[Any, Batch, ArrayLike], dict[str, jax.Array]]
 Images = Callable[[jax.Array], jax.Array]
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -58,7 +61,7 @@ def train_step(
             dropout_key = jax.random.fold_in(dropout_key, device)
         places = device * count + jnp.arange(count)
         example_keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
-        images = normalize(augment(example_keys, batch["images"].astype(jnp.float32) / 255.0))
+        images = normalize(augment(example_keys, to_float(batch["images"])))
 
         def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             logits, updates = module.apply(
@@ -100,9 +103,9 @@ def eval_step(module: nn.Module, *, normalize: Images) -> EvalStep:
     `keep_prob` is what classic dropout scales with at test time.
     """
 
-    def step(variables: Any, batch: Batch, keep_prob: jax.Array) -> dict[str, jax.Array]:
-        images = normalize(batch["images"].astype(jnp.float32) / 255.0)
-        logits = module.apply(variables, images, train=False, keep_prob=keep_prob)
-        return {"logits": logits} | classification.per_example(logits, batch["labels"])
+    def step(variables: Any, batch: Batch, keep_prob: ArrayLike) -> dict[str, jax.Array]:
+        images = normalize(to_float(batch["images"]))
+        logits: Any = module.apply(variables, images, train=False, keep_prob=keep_prob)
+        return {"logits": logits, **classification.per_example(logits, batch["labels"])}
 
     return step

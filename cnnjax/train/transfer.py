@@ -1,4 +1,4 @@
-"""Start from another network's weights: names, shapes and dtypes are checked, what is new is named."""
+"""Start from another network's weights: names, shapes and dtypes checked, what is new named."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,11 +25,10 @@ def network(name, **fields):
     return module, init(jax.random.key(0))
 
 
-def variances(module, variables):
-    """{path: variance of the output} of all linear layers, in order of execution."""
-
+@functools.cache
+def measure(module):
     @jax.jit
-    def measure(variables):
+    def run(variables):
         _, state = module.apply(
             variables,
             IMAGES,
@@ -39,17 +40,22 @@ def variances(module, variables):
         )
         return jax.tree.map(jnp.var, state["intermediates"])
 
-    flat = traverse_util.flatten_dict(measure(variables))
+    return run
+
+
+def variances(module, variables):
+    """{path: variance of the output} of all linear layers."""
+    flat = traverse_util.flatten_dict(measure(module)(variables))
     return {path[:-1]: float(value[0]) for path, value in flat.items()}
 
 
-@pytest.mark.parametrize("name", ["mlp", "lenet5", "vgg_small"])
+@pytest.mark.parametrize("name", ["mlp", "lenet5"])
 def test_all_variances_are_one(name):
     module, variables = network(name)
     assert any(abs(v - 1) > 0.2 for v in variances(module, variables).values())
-    after = variances(module, lsuv(module, variables, IMAGES))
+    after = variances(module, lsuv(module, variables, IMAGES, tolerance=1e-3))
     assert after == pytest.approx(dict.fromkeys(after, 1.0), abs=1e-3)
-    assert len(after) == {"mlp": 3, "lenet5": 4, "vgg_small": 8}[name]
+    assert len(after) == {"mlp": 3, "lenet5": 4}[name]
 
 
 def test_it_is_algorithm_1_of_the_paper():
@@ -89,14 +95,14 @@ def test_biases_take_more_passes():
 
 def test_batch_norm_dropout_and_a_pmap_axis():
     module, variables = network(
-        "lenet5_modern",
+        "mlp",
         norm=Norm(kind="batch"),
         dropout=Dropout(keep_prob=0.5, scaling="classic"),
         axis_name="devices",
     )
-    after = lsuv(module, variables, IMAGES)
+    after = lsuv(module, variables, IMAGES, tolerance=1e-3)
     jax.tree.map(np.testing.assert_array_equal, after["batch_stats"], variables["batch_stats"])
-    alone, _ = network("lenet5_modern", norm=Norm(kind="batch"))
+    alone, _ = network("mlp", norm=Norm(kind="batch"))
     measured = variances(alone, after)
     assert measured == pytest.approx(dict.fromkeys(measured, 1.0), abs=1e-3)
 

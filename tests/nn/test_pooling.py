@@ -17,19 +17,19 @@ def test_the_example_of_the_deck():
     assert max_plus_average_pool(DECK)[0, :, :, 0].tolist() == [[9.25, 13.25], [5.0, 7.25]]
 
 
-@pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 3)])
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
 def test_max_pool_is_flax_max_pool(size):
-    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
-    weights = jax.random.normal(jax.random.key(1), (2, size[0] // 2, size[1] // 2, 3))
+    def reference(x, stride=2):
+        return nn.max_pool(x, (2, 2), (stride, stride))
 
-    def reference(x):
-        return nn.max_pool(x, (2, 2), (2, 2))
+    def results(pool, x):
+        y, pullback = jax.vjp(pool, x)
+        weights = jnp.arange(float(y.size)).reshape(y.shape)
+        return y, pullback(weights), pool(x, 1)
 
-    np.testing.assert_array_equal(max_pool(x), reference(x))
-    ours = jax.grad(lambda x: (max_pool(x) * weights).sum())(x)
-    theirs = jax.grad(lambda x: (reference(x) * weights).sum())(x)
-    np.testing.assert_array_equal(ours, theirs)
-    np.testing.assert_array_equal(max_pool(x, stride=1), nn.max_pool(x, (2, 2), (1, 1)))
+    both = jax.jit(lambda x: (results(max_pool, x), results(reference, x)))
+    ours, theirs = both(jax.random.normal(jax.random.key(0), (2, *size, 3)))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 TIES = {
@@ -79,10 +79,10 @@ def reference_blur(x):
     )
 
 
-@pytest.mark.parametrize("size", [(6, 8), (7, 5), (3, 4), (2, 2)])
+@pytest.mark.parametrize("size", [(7, 6), (2, 3)])
 def test_blur_pool(size):
     x = np.random.default_rng(0).normal(size=size).astype(np.float32)
-    y = blur_pool(jnp.asarray(x).reshape(1, *size, 1))[0, :, :, 0]
+    y = jax.jit(blur_pool)(jnp.asarray(x).reshape(1, *size, 1))[0, :, :, 0]
     assert y.shape == (size[0] // 2, size[1] // 2)
     np.testing.assert_allclose(y, reference_blur(x), atol=1e-5)
 

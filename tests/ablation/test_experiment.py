@@ -1,0 +1,106 @@
+import pytest
+
+import experiments
+from cnnjax.ablation.experiment import Experiment, block_of, crossed, in_blocks
+from cnnjax.errors import UserError
+
+
+def make(**fields):
+    defaults = {
+        "name": "e",
+        "question": "?",
+        "base": {"training.epochs": 3},
+        "arms": {"a": {}, "b": {"model.activation": "tanh"}},
+    }
+    return Experiment(**{**defaults, **fields})
+
+
+def test_crossed_lists_the_first_levels_first():
+    arms = crossed({"x.a": {"p": 1, "q": 2}, "x.b": {"": 3, "r": 4}})
+    assert list(arms) == ["p", "p_r", "q", "q_r"]
+    assert arms["q_r"] == {"x.a": 2, "x.b": 4}
+
+
+def test_blocks_have_their_own_baseline():
+    arms = in_blocks(
+        {"m": {"model.name": "mlp"}, "l": {"model.name": "lenet5"}}, {"u": {}, "v": {}}
+    )
+    experiment = make(arms=arms)
+    assert list(arms) == ["m.u", "m.v", "l.u", "l.v"]
+    assert [experiment.baseline(arm) for arm in arms] == ["m.u", "m.u", "l.u", "l.u"]
+    assert block_of("plain") == ""
+
+
+def test_factors_are_what_differs():
+    assert make().factors == ["model.activation"]
+    shared = {"a": {"model.name": "mlp"}, "b": {"model.name": "mlp", "training.epochs": 4}}
+    assert make(arms=shared).factors == ["training.epochs"]
+
+
+def test_config_is_resolved_and_changes_go_below_the_arm():
+    config = make().config("b", {"training.epochs": 1}, {})
+    assert (config.training.epochs, config.model.activation) == (1, "tanh")
+    assert config.model.initializer == "he_normal"
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes", "message"),
+    [
+        ("c", {}, "unknown 'c'"),
+        ("b", {"model.activation": "relu"}, "--set model.activation: is varied by arm 'b'"),
+        ("a", {"model.activatio": "relu"}, "did you mean model.activation?"),
+    ],
+)
+def test_config_errors(arm, changes, message):
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
+        make().config(arm, changes, {})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"arms": {}}, {"arms": {"../up": {}}}, {"arms": {"a/b": {}}}, {"seeds": (1, 1)}],
+    ids=str,
+)
+def test_bad_experiments_are_refused(fields):
+    with pytest.raises(UserError):
+        make(**fields)
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_every_experiment_says_what_it_asks_and_every_arm_is_valid(name):
+    loaded = experiments.load(name)
+    experiment = loaded.experiment
+    assert experiment.name == name
+    for text in ("question", "deck", "published", "expected", "notes"):
+        assert len(getattr(experiment, text)) > 20, text
+    configs = [experiment.config(arm, {}, loaded.levels) for arm in experiment.arms]
+    assert len({config.model_dump_json() for config in configs}) == len(configs)
+
+
+def test_an_unknown_experiment_lists_the_known():
+    with pytest.raises(UserError, match="Did you mean 'quickstart'") as error:
+        experiments.load("quikstart")
+    assert "initializers" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", "defines no EXPERIMENT"),
+        ("x = \n", "line 1: SyntaxError"),
+        ("a = 1\nb = 1 / 0\n", "line 2: ZeroDivisionError"),
+        ("LEVELS = {'activation': {'relu': abs}}\n", "built-in name"),
+        ("LEVELS = {'activatio': {}}\n", "Did you mean 'activation'"),
+        ("LEVELS = {'activation': {'mine': 3}}\n", "not callable"),
+    ],
+)
+def test_files_of_the_users_own_are_checked(tmp_path, text, message):
+    experiment = (
+        "from cnnjax.ablation.experiment import Experiment\n"
+        "EXPERIMENT = Experiment(name='x', question='?', arms={'a': {}})\n"
+    )
+    path = tmp_path / "mine.py"
+    path.write_text(text + (experiment if "LEVELS" in text else ""))
+    with pytest.raises(UserError, match=message) as error:
+        experiments.load(str(path))
+    assert str(path) in str(error.value)

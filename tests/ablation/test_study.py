@@ -1,0 +1,76 @@
+import json
+
+import pytest
+
+from cnnjax.ablation import study
+from cnnjax.ablation.experiment import Experiment
+from cnnjax.errors import UserError
+
+EXPERIMENT = Experiment(
+    name="e", question="?", arms={"a": {}, "b": {"model.activation": "tanh"}}, seeds=(0, 1)
+)
+
+
+def extend(workdir, arms=("a", "b"), seeds=(0, 1), experiment=EXPERIMENT, changes=None):
+    configs = {arm: experiment.config(arm, changes or {}, {}) for arm in arms}
+    study.extend(
+        workdir, experiment, __import__("pathlib").Path(__file__), configs, seeds,
+        changes=changes or {}, command="the command",
+    )  # fmt: skip
+    return json.loads((workdir / "study.json").read_text())
+
+
+def test_a_new_study_holds_what_reproduces_it(tmp_path):
+    found = extend(tmp_path)
+    assert list(found["arms"]) == ["a", "b"]
+    assert found["arms"]["a"]["baseline"]
+    assert not found["arms"]["b"]["baseline"]
+    assert found["seeds"] == [0, 1]
+    assert found["command"] == "the command"
+    assert found["factors"] == ["model.activation"]
+    assert found["extensions"][0]["versions"]["jax"]
+    kept = list((tmp_path / "study").glob("*test_study.py"))
+    assert len(kept) == 1
+    assert "def test_a_new_study" in kept[0].read_text()
+
+
+def test_seeds_and_arms_extend_it_and_each_extension_is_dated(tmp_path):
+    extend(tmp_path, arms=["b"], seeds=[0])
+    extend(tmp_path, arms=["b"], seeds=[0])
+    found = extend(tmp_path, arms=["a", "b"], seeds=[3, 0])
+    assert list(found["arms"]) == ["a", "b"]
+    assert found["seeds"] == [0, 3]
+    assert len(found["extensions"]) == 2
+    assert found["extensions"][1]["date"] >= found["extensions"][0]["date"]
+
+
+def test_a_changed_configuration_is_refused_naming_the_keys(tmp_path):
+    before = extend(tmp_path)
+    with pytest.raises(UserError, match=r"arm 'a'.*training.epochs 10.0 -> 2.0"):
+        extend(tmp_path, changes={"training.epochs": 2})
+    assert json.loads((tmp_path / "study.json").read_text()) == before
+
+
+def test_the_folder_of_another_experiment_is_refused(tmp_path):
+    extend(tmp_path)
+    other = Experiment(name="f", question="?", arms={"a": {}})
+    with pytest.raises(UserError, match="belongs to experiment 'e', not 'f'"):
+        extend(tmp_path, arms=["a"], experiment=other)
+
+
+def test_a_torn_study_file_is_named(tmp_path):
+    (tmp_path / "study.json").write_text('{"experiment": ')
+    with pytest.raises(UserError, match=r"study\.json: is not whole JSON"):
+        extend(tmp_path)
+
+
+def test_a_failed_or_unreadable_result_leaves_the_run_pending(tmp_path):
+    run = study.runs(tmp_path, ["a"], [0])[0]
+    run.directory.mkdir(parents=True)
+    ended = {}
+    for status in ("finished", "diverged", "failed"):
+        (run.directory / "result.json").write_text(json.dumps({"status": status}))
+        ended[status] = run.ended
+    (run.directory / "result.json").write_text('{"status": "fini')
+    ended["torn"] = run.ended
+    assert ended == {"finished": True, "diverged": True, "failed": False, "torn": False}

@@ -1,0 +1,42 @@
+"""What tests share: the root of the checkout, a small run, and starting programs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from cnnjax.config import RunConfig, override, resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SMALL = {
+    "model.name": "mlp",
+    "model.hidden": (16,),
+    "data.name": "digits",
+    "training.batch_size": 50,
+    "training.steps": 30,
+    "evaluation.every_epochs": 0.5,
+    "training.log_every_steps": 5,
+}
+"""A run of a second: 30 steps of a small MLP on digits, evaluated after steps 13 and 25."""
+
+
+def small(**changes: object) -> RunConfig:
+    """The small run, with changes given as `model__name="mlp"`."""
+    dotted = {name.replace("__", "."): value for name, value in changes.items()}
+    return resolve(override(RunConfig(), {**SMALL, **dotted}))
+
+
+def program(*words: str, threads: int = 1, check: int | None = 0, **extra: str):
+    """Runs `python -m launch.WORDS` and returns the finished process."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PJRT_NPROC": str(threads), **extra},
+        timeout=300,
+    )
+    if check is not None:
+        assert done.returncode == check, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done

@@ -1,0 +1,36 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.data import inputs
+
+BYTES = np.array([0, 51, 255], np.uint8).reshape(1, 1, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("deck", [-0.5, -0.3, 0.5]), ("none", [0, 0.2, 1]), ("standardize", [-0.4, 0.4, 3.6])],
+)
+def test_normalization_by_hand(kind, expected):
+    normalize = inputs.normalizer(kind, mean=(0.1,), sd=(0.25,))
+    result = normalize(inputs.to_float(jnp.asarray(BYTES)))
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result[0, 0, :, 0], expected, atol=1e-6)
+
+
+def test_standardize_goes_by_channel_and_leaves_constant_ones_finite():
+    images = jnp.ones((2, 4, 4, 3)) * jnp.array([0.5, 0.2, 0.7])
+    result = inputs.normalizer("standardize", (0.5, 0.0, 0.7), (0.1, 0.4, 0.0))(images)
+    np.testing.assert_allclose(result[0, 0, 0], [0, 0.5, 0], atol=1e-6)
+
+
+def test_gather_takes_both_kinds_of_batch():
+    images = jnp.arange(5 * 2 * 2, dtype=jnp.uint8).reshape(5, 2, 2, 1)
+    store = {"images": images, "labels": jnp.arange(5)}
+    found = inputs.gather(store, {"indices": jnp.array([4, 0, 4])})
+    assert found["images"].dtype == jnp.uint8
+    np.testing.assert_array_equal(found["images"], images[jnp.array([4, 0, 4])])
+    np.testing.assert_array_equal(found["labels"], [4, 0, 4])
+    found = inputs.gather({}, {"images": images[:2], "labels": jnp.array([1, 2])})
+    np.testing.assert_array_equal(found["images"], images[:2])
+    np.testing.assert_array_equal(found["labels"], [1, 2])

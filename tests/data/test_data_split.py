@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from cnnjax.data import split
+from cnnjax.errors import UserError
+
+
+def test_validation_is_disjoint_fixed_and_complete():
+    parts = split.parts({"train": 100, "test": 20}, 0.1)
+    assert {name: origin for name, (origin, _) in parts.items()} == {
+        "train": "train",
+        "validation": "train",
+        "test": "test",
+    }
+    train, validation = parts["train"][1], parts["validation"][1]
+    assert len(validation) == 10
+    assert sorted([*train, *validation]) == list(range(100))
+    again = split.parts({"train": 100, "test": 20}, 0.1)["validation"][1]
+    np.testing.assert_array_equal(validation, again)
+    larger = split.parts({"train": 100, "test": 20}, 0.3)["validation"][1]
+    assert set(validation) < set(larger)
+    assert len(set(np.diff(validation))) > 1, "drawn, not a block"
+
+
+def test_own_splits_are_used():
+    parts = split.parts({"train": 9, "validation": 4, "test": 5}, 0.5)
+    assert [(name, len(at)) for name, (_, at) in parts.items()] == [
+        ("train", 9),
+        ("validation", 4),
+        ("test", 5),
+    ]
+    assert list(split.parts({"train": 9, "validation": 4}, 0.5)) == ["train", "validation"]
+
+
+def test_a_source_of_one_split_gives_a_fifth_to_the_test():
+    parts = split.parts({"train": 50}, 0.25)
+    assert [len(parts[name][1]) for name in ("train", "validation", "test")] == [30, 10, 10]
+    assert sorted(np.concatenate([at for _, at in parts.values()])) == list(range(50))
+
+
+def test_subsets_are_nested_and_drawn_per_seed_or_fixed():
+    small, large = split.subset(100, 10, seed=1), split.subset(100, 40, seed=1)
+    np.testing.assert_array_equal(small, large[:10])
+    assert set(small) != set(split.subset(100, 10, seed=2))
+    assert len(set(large)) == 40
+    assert split.subset(100, None, seed=1) is None
+    np.testing.assert_array_equal(split.subset(100, 5, None), split.subset(100, 9, None)[:5])
+
+
+def test_too_many_examples_wanted():
+    with pytest.raises(UserError, match=r"data\.train_examples: 101 is more than the 100 train"):
+        split.subset(100, 101, seed=0)
+
+
+def test_too_few_examples_to_hold_out():
+    with pytest.raises(UserError, match="the training split has 1 examples, too few"):
+        split.parts({"train": 1, "test": 5}, 0.1)

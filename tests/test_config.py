@@ -1,0 +1,130 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from common import ROOT
+
+from cnnjax import catalog
+from cnnjax.config import RunConfig, create, flat, override, resolve
+from cnnjax.errors import UserError
+
+
+def test_override_sets_dotted_paths_and_leaves_the_original_alone():
+    before = RunConfig()
+    after = override(before, {"model.dropout.keep_prob": 0.5, "training.batch_size": 7})
+    assert (after.model.dropout.keep_prob, after.training.batch_size) == (0.5, 7)
+    assert before == RunConfig()
+
+
+def test_json_round_trip():
+    config = resolve(override(RunConfig(), {"model.name": "vgg_small", "model.hidden": [3, 4]}))
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert create(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.dropot": 1}, "model.dropot: unknown; did you mean model.dropout?"),
+        ({"model.dropot.keep_prob": 1}, "model.dropot: unknown; did you mean model.dropout?"),
+        ({"modl.name": "mlp"}, "modl: unknown; did you mean model?"),
+        ({"optimizer.learning_rat": 1}, "did you mean optimizer.learning_rate?"),
+        ({"zzz": 1}, "zzz: unknown. Known: checkpointing, data, evaluation, model"),
+        ({"model.dropout": 1}, "set one of model.dropout.keep_prob"),
+        ({"model.dropout.keep_prob": 0}, "model.dropout.keep_prob: 0 is not valid; allowed: a num"),
+        ({"model.dropout.keep_prob": 1.5}, "1.5 is not valid"),
+        ({"model.dropout.keep_prob": True}, "True is not valid"),
+        ({"model.activation": "rellu"}, "'rellu' is not valid; allowed: default, sigmoid"),
+        ({"model.activation": "rellu"}, "did you mean relu?"),
+        ({"model.name": "resnet21"}, "did you mean resnet20?"),
+        ({"training.parallel": "jitt"}, "allowed: jit, pmap; did you mean jit?"),
+        ({"training.batch_size": 0}, "training.batch_size: 0 is not valid; input should be great"),
+        ({"training.batch_size": "x"}, "training.batch_size: 'x' is not valid"),
+        ({"optimizer.learning_rate": float("nan")}, "finite"),
+        ({"model.norm.statistics": "per_device"}, "per_device needs training.parallel=pmap"),
+        ({"schedule.name": "step"}, "schedule.boundaries_epochs"),
+        ({"transfer.reset": ["fc3"]}, "without transfer.init_from"),
+        (
+            {"data.train_examples": 10, "training.batch_size": 64},
+            "training.batch_size: 64 is larger than data.train_examples (10)",
+        ),
+    ],
+)
+def test_errors_name_path_value_allowed_and_nearest(changes, message):
+    with pytest.raises(UserError) as error:
+        override(RunConfig(), changes)
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_default_resolves_to_the_published_choice_and_a_choice_stays():
+    config = resolve(override(RunConfig(), {"model.name": "lenet5"}))
+    assert config.model.activation == "scaled_tanh"
+    assert config.model.pooling == "subsampling"
+    assert "default" not in flat(config).values()
+    chosen = resolve(override(RunConfig(), {"model.name": "lenet5", "model.activation": "relu"}))
+    assert chosen.model.activation == "relu"
+
+
+def test_own_levels_are_valid_names_where_they_are_given():
+    levels = {"activation": {"mine": abs}}
+    changes = {"model.activation": "mine"}
+    assert override(RunConfig(), changes, levels).model.activation == "mine"
+    with pytest.raises(UserError, match="'mine' is not valid"):
+        override(RunConfig(), changes)
+
+
+def test_every_published_default_is_a_valid_field_and_value():
+    for name, defaults in catalog.MODELS.items():
+        override(
+            RunConfig(),
+            {"model.name": name, **{f"model.{field}": value for field, value in defaults.items()}},
+        )
+
+
+def test_every_field_is_read_somewhere():
+    sources = [
+        path.read_text()
+        for path in sorted((ROOT / "cnnjax").rglob("*.py"))
+        if path.name != "config.py"
+    ]
+    unread = [
+        path
+        for path in flat(RunConfig())
+        if not any(f".{path.rpartition('.')[2]}" in source for source in sources)
+    ]
+    assert unread == []
+
+
+@pytest.mark.parametrize(
+    "module", ["cnnjax.config", "cnnjax.ablation.experiment", "cnnjax.ablation.report"]
+)
+def test_needs_no_jax(module):
+    code = f"import sys, {module}; assert 'jax' not in sys.modules, 'jax'"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_experiments_need_no_jax():
+    code = (
+        "import sys, experiments\n"
+        "for name in experiments.names(): experiments.load(name)\n"
+        "assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_typo_is_answered_within_a_second():
+    words = [
+        "-m", "launch.train", "--experiment=quickstart", "--arm=relu", "--workdir=unused",
+        "--set=model.dropot=1",
+    ]  # fmt: skip
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+        seconds.append(time.monotonic() - started)
+        assert done.returncode == 2
+        assert done.stderr == "error: model.dropot: unknown; did you mean model.dropout?\n"
+    assert min(seconds) < 1.0, seconds

@@ -1,0 +1,54 @@
+"""The rooms of the house and the direction of imports."""
+
+import ast
+
+import pytest
+from common import ROOT
+
+# What each room may import of the others, besides config, catalog, errors and files.
+MAY = {
+    "cnnjax.nn": set(),
+    "cnnjax.models": {"cnnjax.nn"},
+    "cnnjax.data": set(),
+    "cnnjax.tasks": set(),
+    "cnnjax.train": {"cnnjax.tasks", "cnnjax.models", "cnnjax.data", "cnnjax.nn"},
+    "cnnjax.ablation": {"cnnjax.train"},
+    "experiments": {"cnnjax.ablation"},
+    "launch": {"experiments", "cnnjax.ablation", "cnnjax.train", "cnnjax.data", "cnnjax.models"},
+}
+OPEN_TO_ALL = {"cnnjax.config", "cnnjax.catalog", "cnnjax.errors", "cnnjax.files"}
+FILES = sorted(
+    path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "cnnjax" else parts[0]
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    here = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for module in imported(path):
+        there = room(module)
+        if module.split(".")[0] not in ("cnnjax", "experiments", "launch") or there == "cnnjax":
+            continue
+        allowed = {here} | OPEN_TO_ALL | MAY.get(here, set())
+        assert there in allowed, f"{here} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_absl_flags_only_in_launch_and_files_of_a_readable_length(path):
+    if path.relative_to(ROOT).parts[0] != "launch":
+        assert "DEFINE_" not in path.read_text()
+    assert len(path.read_text().splitlines()) <= 320
