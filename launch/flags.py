@@ -59,7 +59,7 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             sys.exit(_complain(f"{error} See --help."))
 
     def guarded(argv: Sequence[str]) -> int:
-        if FLAGS["verbosity"].using_default_value:
+        if not FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)  # orbax tells every step of every save
         try:
             return main(argv[1:]) or 0

@@ -19,7 +19,9 @@ from cnnjax.nn import ingredients
 def shapes(config, image_shape, classes=10):
     module = models.build(config, image_shape=image_shape, classes=classes)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    return jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), images)
+    return jax.eval_shape(
+        functools.partial(module.init, train=False), jax.random.key(0, impl="rbg"), images
+    )
 
 
 def test_lenet5_layer_by_layer():
@@ -119,9 +121,9 @@ def test_the_order_in_a_block(placement, residual):
     @jax.jit
     def both(x):
         run = functools.partial(block.apply, train=False, keep_prob=None)
-        variables = block.init(jax.random.key(0), x, train=False, keep_prob=None)
+        variables = block.init(jax.random.key(0, impl="rbg"), x, train=False, keep_prob=None)
         leaves, tree = jax.tree.flatten(variables["params"])
-        keys = jax.random.split(jax.random.key(1), len(leaves))
+        keys = jax.random.split(jax.random.key(1, impl="rbg"), len(leaves))
         leaves = [jax.random.normal(k, v.shape) for k, v in zip(keys, leaves, strict=True)]
         params = jax.tree.unflatten(tree, leaves)
         first, second = params["conv1"], params["conv2"]
@@ -134,7 +136,7 @@ def test_the_order_in_a_block(placement, residual):
         expected = jax.nn.relu(y + x if residual else y)
         return run(variables | {"params": params}, x), expected
 
-    ours, expected = both(jax.random.normal(jax.random.key(2), (2, 4, 4, 3)))
+    ours, expected = both(jax.random.normal(jax.random.key(2, impl="rbg"), (2, 4, 4, 3)))
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -175,6 +177,6 @@ def test_where_dropout_sits(name, plain, spatial):
         module = models.build(config, image_shape=(8, 8, 1), classes=2)
         run = functools.partial(module.init_with_output, train=False, capture_intermediates=True)
         run = functools.partial(run, mutable=True)
-        _, state = jax.eval_shape(run, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+        _, state = jax.eval_shape(run, jax.random.key(0, impl="rbg"), jnp.zeros((1, 8, 8, 1)))
         found = {layer for layer in state["intermediates"] if "dropout" in layer}
         assert found == expected

@@ -41,7 +41,7 @@ def test_leaky_slope_comes_from_the_configuration():
 
 def test_prelu_learns_one_slope_per_channel():
     x = jnp.array([[[[-2.0, -4.0]]]])
-    variables = PReLU().init(jax.random.key(0), x)
+    variables = PReLU().init(jax.random.key(0, impl="rbg"), x)
     assert variables["params"]["slope"].tolist() == [0.25, 0.25]
     np.testing.assert_allclose(PReLU().apply(variables, x), [[[[-0.5, -1.0]]]])
     slope = jax.grad(lambda v: PReLU().apply(v, x).sum())(variables)["params"]["slope"]

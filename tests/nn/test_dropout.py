@@ -9,7 +9,7 @@ ONES = jnp.ones((100, 10, 10, 10))
 
 
 def drop(layer, x=ONES, *, train=True, keep_prob=None, key=0):
-    rngs = {"dropout": jax.random.key(key)}
+    rngs = {"dropout": jax.random.key(key, impl="rbg")}
     return layer.apply({}, x, train=train, keep_prob=keep_prob, rngs=rngs)
 
 

@@ -25,7 +25,7 @@ RANDOM = [name for name in INITIALIZERS if name.partition("_")[0] in SD]
 
 def draw(name, shape=SHAPE, groups=1, **fields):
     model = Model(initializer=name, **fields)
-    return INITIALIZERS[name](model, groups)(jax.random.key(1), shape, jnp.float32)
+    return INITIALIZERS[name](model, groups)(jax.random.key(1, impl="rbg"), shape, jnp.float32)
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -64,7 +64,7 @@ def test_fans():
 def test_grouped_convolutions_get_their_own_fans(groups):
     made = ingredients.build(Model(initializer="xavier_normal"))
     layer = made.conv(64, 5, groups=groups, name="conv")
-    kernel = layer.init(jax.random.key(0), jnp.zeros((1, 8, 8, 64)))["params"]["kernel"]
+    kernel = layer.init(jax.random.key(0, impl="rbg"), jnp.zeros((1, 8, 8, 64)))["params"]["kernel"]
     assert kernel.shape == (5, 5, 64 // groups, 64)
     expected = math.sqrt(2 / (25 * 64 / groups * 2))
     assert float(kernel.std()) == pytest.approx(expected, rel=0.02)
@@ -90,8 +90,8 @@ CONNECTIONS = ((0, 1), (1, 2), (2, 0), (0, 1, 2))
 
 def test_a_sparse_convolution_is_a_masked_dense_one():
     layer = SparseConv(CONNECTIONS, (3, 3), nn.initializers.normal(1.0))
-    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
-    variables = layer.init(jax.random.key(1), x)
+    x = jax.random.normal(jax.random.key(0, impl="rbg"), (2, 6, 6, 3))
+    variables = layer.init(jax.random.key(1, impl="rbg"), x)
     kernel = np.asarray(variables["params"]["kernel"])
     assert kernel.shape == (3, 3, 9)
     dense, place = np.zeros((3, 3, 3, 4), np.float32), 0
@@ -113,6 +113,6 @@ def test_a_sparse_convolution_knows_its_fans():
         return jnp.zeros(shape, dtype)
 
     layer = SparseConv(CONNECTIONS, (3, 3), record)
-    layer.init(jax.random.key(1), jnp.zeros((1, 6, 6, 3)))
+    layer.init(jax.random.key(1, impl="rbg"), jnp.zeros((1, 6, 6, 3)))
     # 9 connections of 3 inputs: each reaches 3 outputs.
     assert set(shapes) == {(3, 3, 2, 3), (3, 3, 3, 3)}

@@ -13,7 +13,7 @@ from cnnjax.nn.convolution import SparseConv
 from cnnjax.nn.lsuv import lsuv
 
 SHAPE = (12, 12, 2)
-IMAGES = 3 * jax.random.normal(jax.random.key(7), (16, *SHAPE)) + 1
+IMAGES = 3 * jax.random.normal(jax.random.key(7, impl="rbg"), (16, *SHAPE)) + 1
 
 
 def network(name, **fields):
@@ -22,7 +22,7 @@ def network(name, **fields):
     model = Model(name=name, **fields)
     module = models.build(model, image_shape=SHAPE, classes=5, axis_name=axis_name)
     init = jax.jit(lambda key: module.init(key, IMAGES[:1], train=False))
-    return module, init(jax.random.key(0))
+    return module, init(jax.random.key(0, impl="rbg"))
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def measure(module):
             IMAGES,
             train=True,
             keep_prob=1.0,
-            rngs={"dropout": jax.random.key(0)},
+            rngs={"dropout": jax.random.key(0, impl="rbg")},
             mutable=["intermediates", "batch_stats"],
             capture_intermediates=lambda m, _: isinstance(m, nn.Conv | nn.Dense | SparseConv),
         )

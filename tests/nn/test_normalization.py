@@ -24,7 +24,7 @@ class Layer(nn.Module):
 
 def run(config, x, *, train=True, stats=None, axis_name=None):
     layer = Layer(config, axis_name)
-    variables = layer.init(jax.random.key(0), x, train=False)
+    variables = layer.init(jax.random.key(0, impl="rbg"), x, train=False)
     if stats is not None:
         variables |= {"batch_stats": {"norm": stats}}
     y, state = layer.apply(variables, x, train=train, mutable=["batch_stats"])
@@ -57,7 +57,7 @@ def test_running_statistics_are_used_and_kept(frozen, train):
 def test_statistics_over_devices(statistics, first):
     config = Norm(kind="batch", alpha=1.0, statistics=statistics)
     halves = COLUMN.reshape(2, 2, 1)
-    variables = Layer(config).init(jax.random.key(0), COLUMN, train=False)
+    variables = Layer(config).init(jax.random.key(0, impl="rbg"), COLUMN, train=False)
 
     def device(x):
         layer = Layer(config, axis_name="devices")
@@ -69,7 +69,7 @@ def test_statistics_over_devices(statistics, first):
 
 def test_none_has_no_variables():
     x = jnp.ones((2, 3))
-    assert Layer(Norm(kind="none")).init(jax.random.key(0), x, train=True) == {}
+    assert Layer(Norm(kind="none")).init(jax.random.key(0, impl="rbg"), x, train=True) == {}
     assert run(Norm(kind="none"), x)[0].tolist() == x.tolist()
 
 
@@ -110,11 +110,13 @@ def trained(module):
 
 @pytest.mark.parametrize(("block_class", "layer"), [(ConvBlock, "conv"), (DenseBlock, "dense")])
 def test_placement(block_class, layer):
-    x = jax.random.normal(jax.random.key(0), (8, 3, 3, 2) if layer == "conv" else (8, 5))
+    x = jax.random.normal(
+        jax.random.key(0, impl="rbg"), (8, 3, 3, 2) if layer == "conv" else (8, 5)
+    )
     before, after = block(block_class, "before"), block(block_class, "after")
-    params = before.init(jax.random.key(1), x, train=False)["params"]
+    params = before.init(jax.random.key(1, impl="rbg"), x, train=False)["params"]
     assert "bias" not in params[layer]
-    assert "bias" in after.init(jax.random.key(1), x, train=False)["params"][layer]
+    assert "bias" in after.init(jax.random.key(1, impl="rbg"), x, train=False)["params"][layer]
 
     y, state = trained(before)(params, x)
     assert float(y.min()) == 0
@@ -137,7 +139,7 @@ def test_placement(block_class, layer):
 def test_without_activation_the_norm_follows_at_once():
     x = jnp.zeros((1, 3, 3, 2))
     made = block(ConvBlock, "after", activate=False)
-    assert "bias" not in made.init(jax.random.key(1), x, train=False)["params"]["conv"]
+    assert "bias" not in made.init(jax.random.key(1, impl="rbg"), x, train=False)["params"]["conv"]
 
 
 def test_levels():

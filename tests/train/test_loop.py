@@ -1,0 +1,200 @@
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from common import small
+
+from cnnjax.errors import UserError
+from cnnjax.train import evaluation, loop, state
+from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.session import Session
+
+
+def lines(directory):
+    text = (directory / "metrics.jsonl").read_text()
+    timing = ("seconds", "images_per_second")
+    records = [json.loads(line) for line in text.splitlines()]
+    return [{k: v for k, v in record.items() if k not in timing} for record in records]
+
+
+@pytest.fixture(scope="module")
+def finished(session, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run")
+    identity = {"arm": "a", "block": "", "seed": 1}
+    return directory, loop.run(session, small(), 1, directory, identity=identity)
+
+
+def test_what_a_run_leaves(finished):
+    directory, result = finished
+    assert json.loads((directory / "result.json").read_text()) == result
+    assert (result["arm"], result["seed"], result["status"]) == ("a", 1, "finished")
+    assert result["steps"] == 30
+    assert result["examples_seen"] == 1500
+    assert result["compilations"] <= 1
+    assert result["train_images_per_second"] > 0
+    assert len(result["params_digest"]) == 64
+    assert result["validation"]["examples"] == 135
+    assert result["test"]["examples"] == 450
+    assert set(result["best_validation"]) == {"step", "epoch", "accuracy", "loss"}
+    assert result["best_validation"]["step"] in (13, 25, 30)
+    assert json.loads((directory / "config.json").read_text())["model"]["activation"] == "relu"
+    assert list((directory / "tensorboard").glob("events*"))
+
+
+def test_the_metrics_are_those_of_the_plan(finished):
+    directory, result = finished
+    found = lines(directory)
+    validations = [line for line in found if line["split"] == "validation"]
+    assert [line["step"] for line in validations] == [13, 25, 30]
+    trainings = [line["step"] for line in found if line["split"] == "train"]
+    assert trainings == [5, 10, 13, 15, 20, 25, 30]
+    assert validations[-1]["accuracy"] == result["validation"]["accuracy"]
+    assert max(v["accuracy"] for v in validations) == result["best_validation"]["accuracy"]
+
+
+def test_predictions_cover_the_split_once_and_agree_with_the_figures(finished, session):
+    directory, result = finished
+    for split in ("validation", "test"):
+        kept = np.load(directory / f"predictions_{split}.npz", allow_pickle=False)
+        known = session.dataset(small(), 1).splits[split]
+        np.testing.assert_array_equal(kept["ids"], known.ids)
+        np.testing.assert_array_equal(kept["labels"], known.labels)
+        assert kept["logits"].dtype == np.float32
+        accuracy = (kept["logits"].argmax(1) == kept["labels"]).mean()
+        assert accuracy == pytest.approx(result[split]["accuracy"])
+        shifted = kept["logits"] - kept["logits"].max(1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        loss = -log_p[np.arange(len(log_p)), kept["labels"]].mean()
+        assert loss == pytest.approx(result[split]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("batch", [7, 64, 450])
+def test_evaluation_is_exact_whatever_the_batch(finished, session, batch):
+    directory, result = finished
+    config = small()
+    program, dataset = session.program(config), session.dataset(config, 1)
+    with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
+        fresh = program.initialize(state.keys(1)["params"])
+        variables = checkpoints.variables(checkpoints.find("last"), fresh)
+    found = evaluation.evaluate(
+        program.compiled, variables, session.store(config, program), dataset, "test",
+        batch_size=batch,
+    )  # fmt: skip
+    assert found.figures()["accuracy"] == result["test"]["accuracy"]
+    assert found.figures()["loss"] == pytest.approx(result["test"]["loss"], rel=1e-5)
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(session, config, directory, at):
+    """Runs until just after step `at`, then stops as a killed process would: nothing is said."""
+    ticks = 0
+    original = loop.Clock.tick
+
+    def tick(self):
+        nonlocal ticks
+        ticks += 1
+        if ticks > at:
+            raise Stop
+        original(self)
+
+    loop.Clock.tick = tick
+    try:
+        with pytest.raises(Stop):
+            loop.run(session, config, 1, directory)
+    finally:
+        loop.Clock.tick = original
+
+
+@pytest.mark.parametrize("at", [3, 13, 21])
+@pytest.mark.parametrize("pipeline", ["memory", "stream"])
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
+    finished, session, tmp_path, at, pipeline
+):
+    directory, result = finished
+    config = small(data__pipeline=pipeline)
+    interrupted(session, config, tmp_path, at)
+    said = []
+    again = loop.run(session, config, 1, tmp_path, say=said.append)
+    assert again["params_digest"] == result["params_digest"]
+    assert lines(tmp_path) == lines(directory)
+    assert again["test"] == result["test"]
+    assert again["best_validation"] == result["best_validation"]
+    assert said == ([] if at < 13 else ["seed 1: resumed at step 13 of 30"])
+
+
+def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):
+    config = small(
+        checkpointing__every_steps=4,
+        model__dropout__keep_prob=0.8,
+        data__augmentation__shift_pixels=1,
+        training__ema_decay=0.9,
+        model__norm__kind="batch",
+    )
+    whole = loop.run(session, config, 1, tmp_path / "whole")
+    interrupted(session, config, tmp_path / "parts", 18)
+    said = []
+    parts = loop.run(session, config, 1, tmp_path / "parts", say=said.append)
+    assert said == ["seed 1: resumed at step 16 of 30"]
+    assert parts["params_digest"] == whole["params_digest"]
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_last_good_checkpoint(session, tmp_path):
+    config = small(
+        optimizer__learning_rate=1e12, schedule__name="linear", schedule__warmup_epochs=0.8,
+        checkpointing__every_steps=1, model__activation="identity",
+    )  # fmt: skip
+    result = loop.run(session, config, 0, tmp_path)
+    assert result["status"] == "diverged"
+    assert 1 <= result["diverged_at_step"] <= 30
+    assert result["validation"] is None
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    assert not (tmp_path / "predictions_test.npz").exists()
+    with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.find("last")
+        assert step < result["diverged_at_step"]
+        weights = checkpoints.weights(step)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights["params"]))
+
+
+def test_lsuv_starts_from_unit_variance_on_the_first_batch(session, tmp_path):
+    config = small(model__initializer="lsuv")
+    program, dataset = session.program(config), session.dataset(config, 0)
+    started = session.initial_state(config, program, dataset, 0)
+    images = dataset.first_images(50).astype(np.float32) / 255
+    flat = np.asarray(program.normalize(images)).reshape(50, -1)
+    first = next(iter(sorted(started.params)))
+    outputs = flat @ np.asarray(started.params[first]["kernel"])
+    assert outputs.var() == pytest.approx(1, abs=0.1)
+
+
+def test_another_configuration_in_the_same_folder_is_refused(finished, session):
+    directory, _ = finished
+    with pytest.raises(UserError, match="pick another --workdir"):
+        loop.run(session, small(training__epochs=3), 1, directory)
+
+
+def test_the_number_of_threads_belongs_to_a_run(finished, tmp_path):
+    directory, _ = finished
+    shutil.copytree(directory, tmp_path / "run")
+    path = tmp_path / "run" / "runtime.json"
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps({**known, "threads": known["threads"] + 1}))
+    with pytest.raises(UserError, match=r"runtime.json: threads is"):
+        loop.run(Session(), small(), 1, tmp_path / "run")
+
+
+def test_starting_from_weights_is_starting_where_they_ended(finished, session):
+    directory, _ = finished
+    config = small(transfer__init_from=str(directory))
+    program = session.program(config)
+    started = session.initial_state(config, program, session.dataset(config, 5), 5)
+    with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
+        known = checkpoints.weights(30)["params"]
+    for path, leaf in state.flat(known).items():
+        np.testing.assert_array_equal(leaf, state.flat(started.params)[path])

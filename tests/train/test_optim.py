@@ -1,0 +1,121 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnnjax import catalog
+from cnnjax.config import Optimizer, Schedule
+from cnnjax.train import optim
+
+PARAMS = {"fc": {"kernel": jnp.array([[2.0, -1.0]]), "bias": jnp.array([3.0, 4.0])}}
+GRADIENT = {"fc": {"kernel": jnp.array([[0.5, 1.0]]), "bias": jnp.array([1.0, -2.0])}}
+
+
+def step(config, rate, decay, steps=1):
+    """The parameters after some steps of a constant gradient, with traced numbers."""
+    make = optim.optimizer(config)
+    state, params = make(0.0, 0.0).init(PARAMS), PARAMS
+
+    @jax.jit
+    def once(params, state, rate, decay):
+        updates, state = make(rate, decay).update(GRADIENT, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(steps):
+        params, state = once(params, state, rate, decay)
+    return params["fc"]
+
+
+def test_sgd_and_weight_decay_that_spares_biases():
+    found = step(Optimizer(name="sgd"), 0.1, 0.01)
+    np.testing.assert_allclose(found["kernel"], [[2 - 0.1 * (0.5 + 0.02), -1 - 0.1 * (1 - 0.01)]])
+    np.testing.assert_allclose(found["bias"], [3 - 0.1, 4 + 0.2])
+
+
+def test_decay_all_decays_biases_too():
+    found = step(Optimizer(name="sgd", decay_all=True), 0.1, 0.01)
+    np.testing.assert_allclose(found["bias"], [3 - 0.1 * (1 + 0.03), 4 - 0.1 * (-2 + 0.04)])
+
+
+def test_momentum_and_nesterov_by_hand():
+    found = step(Optimizer(name="momentum", momentum=0.5), 0.1, 0.0, steps=2)
+    np.testing.assert_allclose(found["bias"][0], 3 - 0.1 * (1 + 1.5), rtol=1e-6)
+    found = step(Optimizer(name="nesterov", momentum=0.5), 0.1, 0.0, steps=2)
+    np.testing.assert_allclose(found["bias"][0], 3 - 0.1 * (1.5 + 1.75), rtol=1e-6)
+
+
+def test_adam_moves_by_the_rate_at_first_and_adamw_decouples_the_decay():
+    found = step(Optimizer(name="adam"), 0.1, 0.0)
+    np.testing.assert_allclose(found["bias"], [2.9, 4.1], rtol=1e-5)
+    found = step(Optimizer(name="adamw"), 0.1, 0.5)
+    np.testing.assert_allclose(found["kernel"], [[2 - 0.1 - 0.1, -1 - 0.1 + 0.05]], rtol=1e-5)
+    np.testing.assert_allclose(found["bias"], [2.9, 4.1], rtol=1e-5)
+
+
+def test_rmsprop_divides_by_the_running_root_mean_square():
+    found = step(Optimizer(name="rmsprop"), 0.01, 0.0)
+    move = 0.01 / np.sqrt(0.1)
+    np.testing.assert_allclose(found["bias"], [3 - move, 4 + move], rtol=1e-4)
+
+
+def test_lars_scales_the_rate_of_a_kernel_with_the_trust_ratio():
+    found = step(Optimizer(name="lars", momentum=0.0), 1.0, 0.0)
+    ratio = 0.001 * np.sqrt(5) / np.sqrt(1.25)
+    np.testing.assert_allclose(found["kernel"], [[2 - ratio * 0.5, -1 - ratio]], rtol=1e-5)
+    np.testing.assert_allclose(found["bias"], [2.0, 6.0], rtol=1e-6)
+
+
+def test_clipping_bounds_the_global_norm():
+    found = step(Optimizer(name="sgd", clip_norm=1.25), 1.0, 0.0)
+    norm = np.sqrt(0.25 + 1 + 1 + 4)
+    np.testing.assert_allclose(found["bias"], [3 - 1.25 / norm, 4 + 2.5 / norm], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", catalog.OPTIMIZERS)
+def test_every_optimizer_lowers_a_quadratic(name):
+    make = optim.optimizer(Optimizer(name=name))
+    params = {"kernel": jnp.array([[3.0, -2.0]])}
+    state = make(0.0, 0.0).init(params)
+    rate = 5.0 if name == "lars" else 0.05
+    for _ in range(60):
+        updates, state = make(rate, 0.0).update(params, state, params)
+        params = optax.apply_updates(params, updates)
+    assert jnp.abs(params["kernel"]).max() < 2.5
+
+
+def rates(total=10, per_epoch=2.0, peak=1.0, **fields):
+    return optim.learning_rates(Schedule(**fields), peak, total, per_epoch)
+
+
+def test_schedules_by_hand():
+    np.testing.assert_allclose(rates(name="constant"), np.ones(10))
+    np.testing.assert_allclose(
+        rates(name="step", boundaries_epochs=(2, 4), factor=0.1), [1] * 4 + [0.1] * 4 + [0.01] * 2
+    )
+    cosine = rates(name="cosine")
+    np.testing.assert_allclose(cosine, 0.5 * (1 + np.cos(np.pi * np.arange(10) / 10)), atol=1e-6)
+    assert rates(name="cosine", final=0.2, total=1000)[-1] == pytest.approx(0.2, abs=1e-4)
+    np.testing.assert_allclose(rates(name="linear", factor=0.5), 1 - 0.05 * np.arange(10))
+    np.testing.assert_allclose(
+        rates(name="exponential", factor=0.01), 0.01 ** (np.arange(10) / 10), rtol=1e-5
+    )
+    cycle = rates(name="one_cycle", total=100)
+    assert cycle.argmax() == 30
+    assert cycle[0] == pytest.approx(1 / 25)
+
+
+@pytest.mark.parametrize("name", catalog.SCHEDULES)
+def test_warm_up_rises_to_the_peak(name):
+    found = rates(name=name, warmup_epochs=2, boundaries_epochs=(4,), peak=0.4)
+    if name == "one_cycle":
+        assert found.argmax() == 4
+    else:
+        np.testing.assert_allclose(found[:5], [0.1, 0.2, 0.3, 0.4, 0.4], rtol=1e-5)
+    assert found.dtype == np.float32
+    assert found[0] < found[3] <= 0.4 + 1e-6
+
+
+def test_step_boundaries_count_from_the_start_of_the_run():
+    found = rates(name="step", boundaries_epochs=(3,), warmup_epochs=1, factor=0.1)
+    np.testing.assert_allclose(found, [0.5, 1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1], rtol=1e-6)
