@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from cnnjax import catalog
-from cnnjax.errors import UserError, nearest
+from cnnjax.errors import UserError, explain, unknown_path
 
 Levels = Mapping[str, Mapping[str, Any]]
 """A user's own levels: {"activation": {"mine": f}, "initializer": {...}, "model": {...}}."""
@@ -235,7 +235,7 @@ def create(values: Mapping[str, Any] | None = None, levels: Levels | None = None
     try:
         return RunConfig.model_validate(values or {}, context={"levels": levels or {}})
     except ValidationError as error:
-        raise UserError(_explain(error)) from None
+        raise UserError(explain(error, flat(RunConfig()))) from None
 
 
 def override(
@@ -251,10 +251,10 @@ def override(
         node: Any = values
         for depth, room in enumerate(rooms):
             if not isinstance(node, dict) or not isinstance(node.get(room), dict):
-                raise _unknown_path(".".join(rooms[: depth + 1]))
+                raise unknown_path(".".join(rooms[: depth + 1]), flat(RunConfig()))
             node = node[room]
         if leaf not in node:
-            raise _unknown_path(path)
+            raise unknown_path(path, flat(RunConfig()))
         if isinstance(node[leaf], dict):
             inner = ", ".join(f"{path}.{name}" for name in node[leaf])
             raise UserError(f"{path}: is a group of fields; set one of {inner}.")
@@ -290,37 +290,3 @@ def flat(config: BaseModel, prefix: str = "") -> dict[str, Any]:
         else:
             fields[prefix + name] = value
     return fields
-
-
-def _unknown_path(path: str) -> UserError:
-    known = list(flat(RunConfig()))
-    rooms = {
-        ".".join(name.split(".")[:end]) for name in known for end in range(1, name.count(".") + 1)
-    }
-    room, _, _ = path.rpartition(".")
-    near = nearest(path, rooms) or nearest(path, known)
-    siblings = [name for name in known if name.startswith(f"{room}." if room else "")]
-    if near:
-        return UserError(f"{path}: unknown; did you mean {near}?")
-    allowed = siblings if room in rooms else sorted(room for room in rooms if "." not in room)
-    return UserError(f"{path}: unknown. Known: {', '.join(allowed)}.")
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "inconsistent":
-            lines.append(item["msg"])
-        elif item["type"] == "extra_forbidden":
-            lines.append(str(_unknown_path(path)))
-        else:
-            allowed = item["msg"][0].lower() + item["msg"][1:]
-            if item["type"] == "literal_error":
-                allowed = "allowed: " + item["ctx"]["expected"].replace("'", "").replace(
-                    " or ", ", "
-                )
-            near = nearest(str(item["input"]), allowed.removeprefix("allowed: ").split(", "))
-            hint = f"; did you mean {near}?" if near else ""
-            lines.append(f"{path}: {item['input']!r} is not valid; {allowed}{hint}")
-    return "\n".join(dict.fromkeys(lines[:2] if len(lines) > 2 else lines))

@@ -38,7 +38,7 @@ def test_json_round_trip():
         ({"model.dropout.keep_prob": True}, "True is not valid"),
         ({"model.activation": "rellu"}, "'rellu' is not valid; allowed: default, sigmoid"),
         ({"model.activation": "rellu"}, "did you mean relu?"),
-        ({"model.name": "resnet21"}, "did you mean resnet20?"),
+        ({"model.name": "resnet200"}, "did you mean resnet20?"),
         ({"training.parallel": "jitt"}, "allowed: jit, pmap; did you mean jit?"),
         ({"training.batch_size": 0}, "training.batch_size: 0 is not valid; input should be great"),
         ({"training.batch_size": "x"}, "training.batch_size: 'x' is not valid"),

@@ -83,9 +83,7 @@ def train_step(
             "accuracy": classification.correct(logits, batch["labels"]).mean(),
         }
         gradient, batch_stats, metrics = mean((gradient, batch_stats, metrics))
-        metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(
-            optax.global_norm(gradient)
-        )
+        metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
         transform = make_optimizer(hparams.learning_rate, hparams.weight_decay)
         updates, opt_state = transform.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
