@@ -4,11 +4,11 @@ import sys
 import time
 
 import pytest
-from common import ROOT
 
 from cnnjax import catalog
 from cnnjax.config import RunConfig, create, flat, override, resolve
 from cnnjax.errors import UserError
+from common import ROOT
 
 
 def test_override_sets_dotted_paths_and_leaves_the_original_alone():

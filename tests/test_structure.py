@@ -3,6 +3,7 @@
 import ast
 
 import pytest
+
 from common import ROOT
 
 # What each room may import of the others, besides config, catalog, errors and files.

@@ -4,12 +4,12 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from common import small
 
 from cnnjax.errors import UserError
 from cnnjax.train import evaluation, loop, state
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.session import Session
+from common import small
 
 
 def lines(directory):

@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from common import small
 
 from cnnjax.config import Optimizer, override, resolve
 from cnnjax.tasks import classification
 from cnnjax.train import optim, state, step
+from common import small
 
 
 class Linear(nn.Module):
