@@ -114,8 +114,9 @@ def _work(request: Request, runs: Sequence[study.Run], *, quiet: bool) -> int:
     session = Session(data_dir=request.data_dir, levels=request.loaded.levels)
     failed = 0
     started = time.monotonic()
+    before = {run: _stamp(run) for run in runs}
     for number, run in enumerate(runs, 1):
-        result = _one(session, request, run)
+        result = _one(session, request, run, before[run])
         if result is None:
             continue
         failed += result["status"] == "failed"
@@ -124,13 +125,14 @@ def _work(request: Request, runs: Sequence[study.Run], *, quiet: bool) -> int:
     return 1 if failed else 0
 
 
-def _one(session: Any, request: Request, run: study.Run) -> dict[str, Any] | None:
-    """One run to its end; None where another process has it. A fault becomes its result."""
+def _one(session: Any, request: Request, run: study.Run, before: int) -> dict[str, Any] | None:
+    """One run to its end; None where another process has it, or had it since `before` was its
+    result's time. A fault becomes the run's result."""
     from cnnjax.train import loop
 
     identity = {"arm": run.arm, "block": run.block, "seed": run.seed}
     with files.lock(run.directory / ".lock", wait=False) as mine:
-        if not mine or run.ended:
+        if not mine or run.ended or _stamp(run) != before:
             return None
         try:
             return loop.run(

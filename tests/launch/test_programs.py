@@ -32,7 +32,9 @@ EXPERIMENT = Experiment(
         "training.batch_size": 50, "training.steps": 24, "evaluation.every_epochs": 0.5,
         "optimizer.learning_rate": 0.1,
     },
-    arms={"relu": {}, "mine": {"model.activation": "mine"}, "broken": {"model.activation": "broken"}},
+    arms={
+        "relu": {}, "mine": {"model.activation": "mine"}, "broken": {"model.activation": "broken"},
+    },
     seeds=(0, 1),
 )
 """

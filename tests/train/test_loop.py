@@ -144,6 +144,16 @@ def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
 
 
+def test_pmap_goes_the_same_way(finished, session, tmp_path):
+    _, known = finished
+    result = loop.run(session, small(training__parallel="pmap"), 1, tmp_path)
+    assert result["test"]["loss"] == pytest.approx(known["test"]["loss"], rel=1e-4)
+    assert result["compilations"] == 1
+    with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        kernel = next(iter(state.flat(checkpoints.weights(30)["params"]).values()))
+    assert kernel.ndim < 3, "no axis of devices in the checkpoint"
+
+
 def test_a_run_that_diverges_says_so_and_keeps_its_last_good_checkpoint(session, tmp_path):
     config = small(
         optimizer__learning_rate=1e12, schedule__name="linear", schedule__warmup_epochs=0.8,
