@@ -10,22 +10,19 @@ import collections
 import contextlib
 import errno
 import os
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from cnnjax import files
+from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.errors import UserError
+from launch import processes
+from launch.progress import describe, line, stamp
 from launch.request import Request
 
-RESTARTS = 3
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -38,48 +35,32 @@ def execute(request: Request, *, workers: int = 1, worker: str | None = None) ->
       worker: in a process that this function started: its number.
     """
     request.check()
+    threads = machine.threads()
     if worker is not None:
-        die_with_parent()
-        mine = [run for run in request.pending if _threads(run, cores()) == cores()]
-        return _work(request, _from(mine, int(worker), workers), quiet=True)
-    here = cores() if workers == 1 else max(1, cores() // workers)
+        processes.die_with_parent()
+        mine = [run for run in request.pending if _threads(run, threads) == threads]
+        return _work(_session(request), request, _from(mine, int(worker), workers), quiet=True)
+    here = threads if workers == 1 else max(1, threads // workers)
     groups = collections.defaultdict(list)
     for run in request.pending:
         groups[_threads(run, here)].append(run)
-    if groups:
+    alone = workers == 1 and len(groups) == 1
+    if alone:
+        os.environ["PJRT_NPROC"] = str(next(iter(groups)))
+        session = _session(request)
+    elif groups:
         _check_data(request)
     request.write()
     done = len(request.runs) - len(request.pending)
     if done:
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")
     code = 0
-    if workers == 1 and len(groups) == 1:
-        os.environ["PJRT_NPROC"] = str(next(iter(groups)))
-        code = _work(request, request.pending, quiet=False)
+    if alone:
+        code = _work(session, request, request.pending, quiet=False)
     else:
         for threads, runs in groups.items():
-            code = max(code, _share(request, runs, threads, min(workers, len(runs))))
+            code = max(code, processes.share(request, runs, threads, min(workers, len(runs))))
     return max(code, _summary(request))
-
-
-def cores() -> int:
-    """The cores that this process may use: PJRT_NPROC where it is set."""
-    asked = os.environ.get("PJRT_NPROC", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def die_with_parent() -> None:
-    """Asks the kernel to end this process when its parent ends; Linux only."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-    import signal
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _threads(run: study.Run, otherwise: int) -> int:
@@ -107,21 +88,28 @@ def _check_data(request: Request) -> None:
         loaded[key].for_seed(0, config.training.batch_size)
 
 
-def _work(request: Request, runs: Sequence[study.Run], *, quiet: bool) -> int:
-    """Runs one after another in this process; returns 1 if one failed."""
+def _session(request: Request) -> Any:
+    """A session in which every configuration asked for can start. Raises UserError."""
     from cnnjax.train.session import Session
 
     session = Session(data_dir=request.data_dir, levels=request.loaded.levels)
+    for config in request.configs.values():
+        session.check(config)
+    return session
+
+
+def _work(session: Any, request: Request, runs: Sequence[study.Run], *, quiet: bool) -> int:
+    """Runs one after another in this process; returns 1 if one failed."""
     failed = 0
     started = time.monotonic()
-    before = {run: _stamp(run) for run in runs}
+    before = {run: stamp(run) for run in runs}
     for number, run in enumerate(runs, 1):
         result = _one(session, request, run, before[run])
         if result is None:
             continue
         failed += result["status"] == "failed"
         left = (time.monotonic() - started) / number * (len(runs) - number)
-        print(_line(run, result, number, len(runs), 0 if quiet else left), flush=True)
+        print(line(run, result, number, len(runs), 0 if quiet else left), flush=True)
     return 1 if failed else 0
 
 
@@ -132,7 +120,7 @@ def _one(session: Any, request: Request, run: study.Run, before: int) -> dict[st
 
     identity = {"arm": run.arm, "block": run.block, "seed": run.seed}
     with files.lock(run.directory / ".lock", wait=False) as mine:
-        if not mine or run.ended or _stamp(run) != before:
+        if not mine or run.ended or stamp(run) != before:
             return None
         try:
             return loop.run(
@@ -164,124 +152,6 @@ def _stop_without_room(error: BaseException, directory: Path) -> None:
         ) from None
     if isinstance(error, UserError) and "cannot be written" in str(error):
         raise error
-
-
-def _line(run: study.Run, result: dict[str, Any], number: int, of: int, left: float) -> str:
-    return f"[{number:>{len(str(of))}}/{of}] {describe(run, result)}" + (
-        f"; about {duration(left)} left" if left >= 1 else ""
-    )
-
-
-def describe(run: study.Run, result: dict[str, Any]) -> str:
-    """A run's result in one line."""
-    if result["status"] == "failed":
-        return f"{run.arm} seed {run.seed}: FAILED: {result.get('error', '')[:200]}"
-    if result["status"] == "diverged":
-        return f"{run.arm} seed {run.seed}: diverged at step {result['diverged_at_step']}"
-    figures = [
-        f"{split} {100 * result[split]['accuracy']:.2f} %"
-        for split in ("validation", "test")
-        if result.get(split)
-    ]
-    speed = f"{result['train_images_per_second']:,.0f} images/s"
-    return f"{run.arm} seed {run.seed}: {', '.join(figures)} ({result['seconds']:.1f} s, {speed})"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _share(request: Request, runs: Sequence[study.Run], threads: int, workers: int) -> int:
-    """Processes of `threads` threads each work on `runs`; shows progress; restarts the killed."""
-    logs = request.workdir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    print(f"{len(runs)} runs, {workers} processes of {threads} thread(s); logs in {logs}")
-    processes = {number: _start(request, number, workers, threads) for number in range(workers)}
-    restarts = 0
-    waiting = {(run.arm, run.seed): run for run in runs}
-    before = {key: _stamp(run) for key, run in waiting.items()}
-    started = time.monotonic()
-    code = 0
-    try:
-        with tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar:
-            while processes:
-                time.sleep(0.2)
-                _show_finished(waiting, before, len(runs), started, bar)
-                for number, process in list(processes.items()):
-                    ended = process.poll()
-                    if ended is None:
-                        continue
-                    del processes[number]
-                    if ended in (0, 1):
-                        code = max(code, ended)
-                    elif ended == 2:
-                        raise UserError(_last_error(_log(request, number)))
-                    elif restarts < RESTARTS:
-                        restarts += 1
-                        print(f"process {number} ended with {ended}; starting it again")
-                        processes[number] = _start(request, number, workers, threads)
-                    else:
-                        print(f"process {number} ended with {ended}; see {logs}")
-                        code = 1
-            _show_finished(waiting, before, len(runs), started, bar)
-    finally:
-        for process in processes.values():
-            process.kill()
-            process.wait()
-    return code
-
-
-def _show_finished(
-    waiting: dict[tuple[str, int], study.Run],
-    before: dict[tuple[str, int], int],
-    total: int,
-    started: float,
-    bar: Any,
-) -> None:
-    for key, run in list(waiting.items()):
-        if _stamp(run) == before[key]:
-            continue
-        result = run.result()
-        if result is None:
-            continue
-        del waiting[key]
-        done = total - len(waiting)
-        left = (time.monotonic() - started) / done * len(waiting)
-        bar.update()
-        bar.write(_line(run, result, done, total, left), file=sys.stdout)
-        sys.stdout.flush()
-
-
-def _stamp(run: study.Run) -> int:
-    try:
-        return (run.directory / "result.json").stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _start(request: Request, number: int, workers: int, threads: int) -> subprocess.Popen[bytes]:
-    share = [f"--workers={workers}", f"--worker={number}"]
-    with open(_log(request, number), "wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "launch.sweep", *request.words, *share],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PJRT_NPROC": str(threads)},
-        )
-
-
-def _log(request: Request, number: int) -> Path:
-    return request.workdir / "logs" / f"worker-{number}.log"
-
-
-def _last_error(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    return errors[-1].removeprefix("error: ") if errors else f"a process stopped; see {log}"
 
 
 def _summary(request: Request) -> int:

@@ -17,7 +17,7 @@ MAY = {
     "experiments": {"cnnjax.ablation"},
     "launch": {"experiments", "cnnjax.ablation", "cnnjax.train", "cnnjax.data", "cnnjax.models"},
 }
-OPEN_TO_ALL = {"cnnjax.config", "cnnjax.catalog", "cnnjax.errors", "cnnjax.files"}
+OPEN_TO_ALL = {"cnnjax.config", "cnnjax.catalog", "cnnjax.errors", "cnnjax.files", "cnnjax.machine"}
 FILES = sorted(
     path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")
 )

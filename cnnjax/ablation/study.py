@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files
+from cnnjax import files, machine
 from cnnjax.ablation.experiment import Experiment, block_of
 from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
@@ -165,7 +165,7 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
         "extensions": [],
         "machine": {
             "platform": platform.platform(),
-            "processor": _processor(),
+            "processor": machine.processor(),
             "python": platform.python_version(),
         },
     }
@@ -232,13 +232,3 @@ def _git(folder: Path, *words: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout if done.returncode == 0 else ""
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -2,13 +2,12 @@
 
 This is where a configuration becomes functions and arrays. Runs whose configurations differ in
 numbers alone (learning rate, weight decay, keep_prob, label smoothing, durations) get the same
-program.
+program; those that differ in the initialiser too get the same compiled steps.
 """
 
 import dataclasses
 import functools
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from cnnjax import config as schema
-from cnnjax import data, models
+from cnnjax import data, machine, models
 from cnnjax.data import augment, inputs
 from cnnjax.nn import lsuv
 from cnnjax.train import optim, parallel, state, step, transfer
@@ -49,13 +48,14 @@ class Session:
             "backend": jax.default_backend(),
             "devices": len(self.devices),
             "device_kind": self.devices[0].device_kind,
-            "threads": threads(),
+            "threads": machine.threads(),
             "convolution": "xla",
             "replicates": "one after another",
         }
         self._loaded: dict[str, data.Loaded] = {}
         self._stores: dict[str, Mapping[str, jax.Array]] = {}
         self._programs: dict[str, Program] = {}
+        self._compiled: dict[str, parallel.Compiled] = {}
 
     def load(self, config: schema.Data) -> data.Loaded:
         """The data set of a configuration, loaded once. Raises UserError where it is missing."""
@@ -82,43 +82,59 @@ class Session:
 
     def program(self, config: schema.RunConfig) -> Program:
         """The program of a configuration, shared with all configurations of its structure."""
-        key = json.dumps([_structure(config), _data_key(config.data)], sort_keys=True)
+        structure, data_key = _structure(config), _data_key(config.data)
+        key = json.dumps([structure, data_key], sort_keys=True)
         if key not in self._programs:
-            self._programs[key] = self._build(config)
+            for field in ("initializer", "initializer_sd", "initializer_value"):
+                del structure["model"][field]
+            steps_key = json.dumps([structure, data_key], sort_keys=True)
+            self._programs[key] = self._build(config, self._compiled.get(steps_key))
+            self._compiled[steps_key] = self._programs[key].compiled
         return self._programs[key]
 
-    def _build(self, config: schema.RunConfig) -> Program:
-        dataset = self.dataset(config, seed=0)
-        spec, augmentation = dataset.spec, dataset.augmentation
+    def _build(self, config: schema.RunConfig, known: parallel.Compiled | None) -> Program:
+        spec = self.load(config.data).spec
+        synchronised = config.model.norm.statistics == "global"
         mapped = config.training.parallel == "pmap"
-        synchronised = mapped and config.model.norm.statistics == "global"
         module = models.build(
             config.model,
             image_shape=spec.image_shape,
             classes=spec.classes,
             levels=self.levels,
             dtype=PRECISIONS[config.training.precision],
-            axis_name=parallel.AXIS if synchronised else None,
+            axis_name=parallel.AXIS if mapped and synchronised else None,
         )
         make_optimizer = optim.optimizer(config.optimizer)
         normalize = inputs.normalizer(config.data.normalize, spec.mean, spec.sd)
+        compiled = known or self._compile(config, module, make_optimizer, normalize)
+        initialize = jax.jit(functools.partial(state.initial_variables, module, spec.image_shape))
+        return Program(module, initialize, make_optimizer, normalize, compiled)
+
+    def _compile(
+        self,
+        config: schema.RunConfig,
+        module: nn.Module,
+        make_optimizer: optim.MakeOptimizer,
+        normalize: step.Images,
+    ) -> parallel.Compiled:
+        dataset = self.dataset(config, seed=0)
+        spec = dataset.spec
+        mapped = config.training.parallel == "pmap"
         train = step.train_step(
             module,
             make_optimizer,
-            augment=augment.build(augmentation, spec.image_shape, spec.mean),
+            augment=augment.build(dataset.augmentation, spec.image_shape, spec.mean),
             normalize=normalize,
             ema_decay=config.training.ema_decay,
             axis_name=parallel.AXIS if mapped else None,
         )
-        compiled = parallel.compile(
+        return parallel.compile(
             train,
             step.eval_step(module, normalize=normalize),
             inputs.gather,
             mode=config.training.parallel,
             devices=self.devices,
         )
-        initialize = jax.jit(functools.partial(state.initial_variables, module, spec.image_shape))
-        return Program(module, initialize, make_optimizer, normalize, compiled)
 
     def initial_state(
         self, config: schema.RunConfig, program: Program, dataset: data.Dataset, seed: int
@@ -149,16 +165,6 @@ class Session:
             augment_key=program.compiled.place(keys["augment"]),
             dropout_key=program.compiled.place(keys["dropout"]),
         )
-
-
-def threads() -> int:
-    """The number of threads that XLA computes with on a CPU."""
-    asked = os.environ.get("PJRT_NPROC", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _data_key(config: schema.Data) -> str:

@@ -143,6 +143,7 @@ def test_the_step_is_traced_exactly_once(trained):
         ({"training.epochs": 99}, True),
         ({"schedule.name": "constant"}, True),
         ({"data.train_examples": 200}, True),
+        ({"evaluation.every_epochs": 3}, True),
         ({"model.dropout.keep_prob": 0.9}, False),
         ({"model.activation": "tanh"}, False),
         ({"optimizer.name": "adam"}, False),
@@ -156,6 +157,19 @@ def test_arms_that_differ_in_numbers_share_one_program(session, changes, shared)
     config = small()
     other = resolve(override(config, changes))
     assert (session.program(config) is session.program(other)) is shared
+
+
+def test_initialisers_share_the_compiled_steps_but_not_the_initial_values(session):
+    configs = [small(model__initializer=name) for name in ("he_normal", "zeros")]
+    programs = [session.program(config) for config in configs]
+    assert programs[0].compiled is programs[1].compiled
+    key = state.keys(0)["params"]
+    sizes = [
+        max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(program.initialize(key)))
+        for program in programs
+    ]
+    assert sizes[0] > 0
+    assert sizes[1] == 0
 
 
 def test_two_keep_probs_share_one_program_and_one_trace_and_give_other_losses(session):

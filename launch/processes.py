@@ -1,0 +1,111 @@
+"""Several processes that share the runs of a sweep, watched and started again by this one."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cnnjax.ablation import study
+from cnnjax.errors import UserError
+from launch.progress import line, stamp
+from launch.request import Request
+
+RESTARTS = 3
+
+
+def share(request: Request, runs: Sequence[study.Run], threads: int, workers: int) -> int:
+    """Processes of `threads` threads each work on `runs`; shows progress; restarts the killed."""
+    logs = request.workdir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    print(f"{len(runs)} runs, {workers} processes of {threads} thread(s); logs in {logs}")
+    processes = {number: _start(request, number, workers, threads) for number in range(workers)}
+    restarts = 0
+    waiting = {(run.arm, run.seed): run for run in runs}
+    before = {key: stamp(run) for key, run in waiting.items()}
+    started = time.monotonic()
+    code = 0
+    try:
+        with tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar:
+            while processes:
+                time.sleep(0.2)
+                _show_finished(waiting, before, len(runs), started, bar)
+                for number, process in list(processes.items()):
+                    ended = process.poll()
+                    if ended is None:
+                        continue
+                    del processes[number]
+                    if ended in (0, 1):
+                        code = max(code, ended)
+                    elif ended == 2:
+                        raise UserError(_last_error(_log(request, number)))
+                    elif restarts < RESTARTS:
+                        restarts += 1
+                        print(f"process {number} ended with {ended}; starting it again")
+                        processes[number] = _start(request, number, workers, threads)
+                    else:
+                        print(f"process {number} ended with {ended}; see {logs}")
+                        code = 1
+            _show_finished(waiting, before, len(runs), started, bar)
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+    return code
+
+
+def _show_finished(
+    waiting: dict[tuple[str, int], study.Run],
+    before: dict[tuple[str, int], int],
+    total: int,
+    started: float,
+    bar: Any,
+) -> None:
+    for key, run in list(waiting.items()):
+        if stamp(run) == before[key]:
+            continue
+        result = run.result()
+        if result is None:
+            continue
+        del waiting[key]
+        done = total - len(waiting)
+        left = (time.monotonic() - started) / done * len(waiting)
+        bar.update()
+        bar.write(line(run, result, done, total, left), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def _start(request: Request, number: int, workers: int, threads: int) -> subprocess.Popen[bytes]:
+    share = [f"--workers={workers}", f"--worker={number}"]
+    with open(_log(request, number), "wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "launch.sweep", *request.words, *share],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PJRT_NPROC": str(threads)},
+        )
+
+
+def _log(request: Request, number: int) -> Path:
+    return request.workdir / "logs" / f"worker-{number}.log"
+
+
+def _last_error(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    return errors[-1].removeprefix("error: ") if errors else f"a process stopped; see {log}"
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to end this process when its parent ends; Linux only."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

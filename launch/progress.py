@@ -1,0 +1,42 @@
+"""What the person at the terminal reads of a sweep."""
+
+from typing import Any
+
+from cnnjax.ablation import study
+
+
+def line(run: study.Run, result: dict[str, Any], number: int, of: int, left: float) -> str:
+    """A run's result with its number and the time left in seconds (from a second on)."""
+    return f"[{number:>{len(str(of))}}/{of}] {describe(run, result)}" + (
+        f"; about {duration(left)} left" if left >= 1 else ""
+    )
+
+
+def describe(run: study.Run, result: dict[str, Any]) -> str:
+    """A run's result in one line."""
+    if result["status"] == "failed":
+        return f"{run.arm} seed {run.seed}: FAILED: {result.get('error', '')[:200]}"
+    if result["status"] == "diverged":
+        return f"{run.arm} seed {run.seed}: diverged at step {result['diverged_at_step']}"
+    figures = [
+        f"{split} {100 * result[split]['accuracy']:.2f} %"
+        for split in ("validation", "test")
+        if result.get(split)
+    ]
+    speed = f"{result['train_images_per_second']:,.0f} images/s"
+    return f"{run.arm} seed {run.seed}: {', '.join(figures)} ({result['seconds']:.1f} s, {speed})"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def stamp(run: study.Run) -> int:
+    """When the run's result was written, 0 if it was not."""
+    try:
+        return (run.directory / "result.json").stat().st_mtime_ns
+    except OSError:
+        return 0
