@@ -22,7 +22,7 @@ EXPERIMENT = Experiment(
         "data.name": "digits",
         "data.image_size": 32,
         "training.batch_size": 64,
-        "training.epochs": 8,
+        "training.epochs": 6,
         "optimizer.learning_rate": 0.02,
         "evaluation.every_epochs": 1,
     },
