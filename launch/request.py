@@ -12,6 +12,7 @@ import experiments
 from cnnjax.ablation import study
 from cnnjax.config import RunConfig
 from cnnjax.errors import UserError, unknown
+from launch import flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,38 +76,40 @@ class Request:
         )
 
 
-def make(
-    *,
-    experiment: str,
-    arms: str | None,
-    seeds: Sequence[int] | None,
-    changes: Mapping[str, Any],
-    workdir: str,
-    data_dir: str | None,
-) -> Request:
-    """Validates everything that can be validated without jax. Raises UserError."""
-    loaded = experiments.load(experiment)
-    known = loaded.experiment.arms
+def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
+    """Validates everything that can be validated without jax.
+
+    Args:
+      arms: arms separated by commas; None for all, "" where one had to be named.
+      arguments: what stands on the command line besides flags.
+
+    Raises UserError.
+    """
+    loaded = experiments.load(flags.need("experiment"))
+    experiment = loaded.experiment
     if arms == "":
-        raise UserError(f"--arm: is missing; the arms are {', '.join(known)}.")
-    chosen = [arm.strip() for arm in arms.split(",")] if arms else list(known)
+        raise UserError(f"--arm: is missing; the arms are {', '.join(experiment.arms)}.")
+    chosen = [arm.strip() for arm in arms.split(",")] if arms else list(experiment.arms)
     for arm in chosen:
-        if arm not in known:
-            raise unknown(f"experiment {loaded.experiment.name}: arm", arm, known)
+        if arm not in experiment.arms:
+            raise unknown(f"experiment {experiment.name}: arm", arm, experiment.arms)
         if chosen.count(arm) > 1:
             raise UserError(f"--arms: {arm!r} is given twice.")
+    data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
-    configs = {
-        arm: loaded.experiment.config(arm, changes, loaded.levels) for arm in known if arm in chosen
-    }
+    changes = flags.changes(arguments)
     return Request(
-        experiment,
+        flags.FLAGS.experiment,
         loaded,
-        configs,
-        list(loaded.experiment.seeds if seeds is None else seeds),
+        {
+            arm: experiment.config(arm, changes, loaded.levels)
+            for arm in experiment.arms
+            if arm in chosen
+        },
+        flags.seeds(flags.FLAGS.seeds) if flags.FLAGS.seeds else list(experiment.seeds),
         changes,
-        Path(workdir).expanduser(),
+        Path(flags.need("workdir")).expanduser(),
         data_dir,
     )
 

@@ -19,14 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     if flags.FLAGS.experiment == "help":
         print(request.list_experiments())
         return 0
-    asked = request.make(
-        experiment=flags.need("experiment"),
-        arms=flags.FLAGS.arms,
-        seeds=flags.seeds(flags.FLAGS.seeds) if flags.FLAGS.seeds else None,
-        changes=flags.changes(arguments),
-        workdir=flags.need("workdir"),
-        data_dir=flags.FLAGS.data_dir,
-    )
+    asked = request.from_flags(flags.FLAGS.arms, arguments)
     code = local.execute(asked, workers=flags.FLAGS.workers, worker=flags.FLAGS.worker)
     if flags.FLAGS.worker is None:
         from cnnjax.ablation import report

@@ -16,15 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     if flags.FLAGS.experiment == "help":
         print(request.list_experiments())
         return 0
-    asked = request.make(
-        experiment=flags.need("experiment"),
-        arms=flags.FLAGS.arm or "",
-        seeds=flags.seeds(flags.FLAGS.seeds) if flags.FLAGS.seeds else None,
-        changes=flags.changes(arguments),
-        workdir=flags.need("workdir"),
-        data_dir=flags.FLAGS.data_dir,
-    )
-    return local.execute(asked)
+    return local.execute(request.from_flags(flags.FLAGS.arm or "", arguments))
 
 
 if __name__ == "__main__":
