@@ -184,7 +184,7 @@ class Checkpointing(Room):
     """A checkpoint is written at every evaluation and, where `every_steps` is set, in between.
     The last `keep_last` and the one best on the validation split are kept."""
 
-    keep_last: int = Field(1, ge=1)
+    keep_last: int = Field(2, ge=1)
     every_steps: int | None = Field(None, ge=1)
 
 

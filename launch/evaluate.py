@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import experiments
 from cnnjax import files
 from cnnjax.config import Levels, RunConfig, create, override
 from cnnjax.errors import UserError, unknown
@@ -29,14 +30,14 @@ def main(arguments: Sequence[str]) -> int:
         raise unknown("--split", asked.split, SPLITS)
     step: Any = asked.step
     if step not in ("best", "last"):
-        if not step.isdigit():
+        if not step.isdecimal():
             raise UserError(f"--step: {step!r} is not valid; write a step, best or last.")
         step = int(step)
     if bool(asked.workdir) == bool(asked.init_from):
         raise UserError("--workdir, --init_from: give one of the two. See --help.")
     study = Path(asked.workdir or asked.init_from).expanduser()
     directories = _runs(study) if asked.workdir else [study]
-    levels = _levels(study, asked.experiment)
+    levels = experiments.load(asked.experiment).levels if asked.experiment else {}
     found = [(directory, _config(directory, changes, levels)) for directory in directories]
 
     results = _evaluate(found, levels, asked.split, step, asked.data_dir, keep=not asked.init_from)
@@ -127,28 +128,26 @@ def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> RunC
     path = directory / "config.json"
     if not path.is_file():
         raise UserError(f"{directory}: holds no run (no config.json in it).")
-    return override(create(files.read_json(path), levels), changes, levels)
+    try:
+        known = create(files.read_json(path), levels)
+    except UserError as error:
+        raise UserError(f"{path}: {error}{_hint(directory)}") from None
+    return override(known, changes, levels)
 
 
-def _levels(study: Path, experiment: str | None) -> Levels:
-    """The user's own levels: from --experiment, else from the file that the study was made from,
-    as long as that file is still what it was."""
-    import experiments
-
-    if experiment:
-        return experiments.load(experiment).levels
-    for folder in (study, *study.parents[:2]):
+def _hint(directory: Path) -> str:
+    """Where the user's own levels may come from. Code is run only from a file that is named on
+    the command line, never because a study names it."""
+    for folder in (directory, *directory.parents[:2]):
         if (folder / "study.json").is_file():
-            source = files.read_json(folder / "study.json").get("source", {})
-            path = Path(str(source.get("path", "")))
-            if path.is_file() and files.sha256(path) == source.get("sha256"):
-                return experiments.load(str(path)).levels
-    return {}
+            source = files.read_json(folder / "study.json").get("source", {}).get("path")
+            return f"\nIf it is a level of your own, add --experiment={source}"
+    return ""
 
 
 def _seed(directory: Path) -> int:
     prefix, _, number = directory.resolve().name.rpartition("-")
-    return int(number) if prefix == "seed" and number.isdigit() else 0
+    return int(number) if prefix == "seed" and number.isdecimal() else 0
 
 
 def _together(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -46,7 +46,7 @@ def define(*names: str) -> None:
             )
         else:
             flags.DEFINE_string(name, _DEFAULTS.get(name), _STRINGS[name])
-        flags.declare_key_flag(name)
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # what --help lists
 
 
 def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:

@@ -26,10 +26,10 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep_last: int = 1, read_only: bool = False):
         if read_only and not directory.is_dir():
             raise UserError(f"{directory}: no checkpoints there.")
-        best = policies.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False)
+        best = policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), best]),
-            best_fn=_accuracy,
+            best_fn=_score,
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
@@ -68,7 +68,7 @@ class Checkpoints:
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(_tree(state)), config=ocp.args.JsonSave(dict(config))
             ),
-            metrics=None if accuracy is None else {"accuracy": accuracy},
+            metrics=None if accuracy is None else {"accuracy": accuracy, "step": int(state.step)},
         )
 
     def wait(self) -> None:
@@ -158,12 +158,11 @@ class Checkpoints:
         if which == "last":
             return steps[-1]
         if which == "best":
-            judged = {
-                step: self._manager.metrics(step) for step in steps if self._manager.metrics(step)
-            }
+            metrics = {step: self._manager.metrics(step) for step in steps}
+            judged = {step: _score(found) for step, found in metrics.items() if found}
             if not judged:
                 raise UserError(f"--step: no checkpoint in {self._directory} was judged; use last.")
-            return max(judged, key=lambda step: (judged[step]["accuracy"], -step))
+            return max(judged, key=judged.__getitem__)
         if which not in steps:
             raise UserError(
                 f"--step: no checkpoint of step {which} in {self._directory}; there are "
@@ -185,8 +184,9 @@ def _tree(state: TrainState) -> dict[str, Any]:
     return {name: value for name, value in tree.items() if value is not None}
 
 
-def _accuracy(metrics: Any) -> float:
-    return float(metrics["accuracy"])
+def _score(metrics: Any) -> float:
+    """The accuracy; of equal ones the earliest is the best."""
+    return float(metrics["accuracy"]) - 1e-12 * float(metrics["step"])
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -107,12 +107,12 @@ def test_train_and_sweep_give_the_same_bits(study, mine, tmp_path):
     )
 
 
-def test_evaluate_gives_the_figures_of_the_run(study, tmp_path):
+def test_evaluate_gives_the_figures_of_the_run(study, mine, tmp_path):
     workdir, _ = study
     output = tmp_path / "figures.json"
     done = program(
         "launch.evaluate", f"--workdir={workdir}", "--arm=mine", "--seeds=0-1",
-        f"--output={output}",
+        f"--output={output}", f"--experiment={mine}",
     )  # fmt: skip
     figures = json.loads(output.read_text())
     assert len(figures["runs"]) == 2
@@ -136,6 +136,13 @@ def test_evaluate_one_run_at_its_best_step_and_weights_without_a_run(study, tmp_
     program("launch.evaluate", f"--init_from={run}", f"--output={output}", "data.name=digits")
     found = json.loads(output.read_text())
     assert found["accuracy"] == result(workdir, "relu", 0)["test"]["accuracy"]
+
+
+def test_a_study_never_makes_evaluate_run_a_file(study, mine):
+    workdir, _ = study
+    done = program("launch.evaluate", f"--workdir={workdir}", "--arm=mine", check=2)
+    assert "'mine' is not valid" in done.stderr
+    assert f"add --experiment={mine}" in done.stderr
 
 
 def test_report_rebuilds_what_was_deleted(study):
@@ -228,6 +235,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(mine, tm
         (("launch.report",), "holds no study"),
         (("launch.evaluate", "--split=tset"), "Did you mean 'test'"),
         (("launch.evaluate", "--step=first"), "write a step, best or last"),
+        (("launch.evaluate", "--step=²"), "write a step, best or last"),
     ],
     ids=lambda value: "" if isinstance(value, tuple) else value,
 )  # fmt: skip
@@ -294,4 +302,7 @@ def test_help_lists_the_experiments_with_their_questions_and_a_flagfile_works(tm
     (tmp_path / "flags").write_text("--experiment=help\n")
     done = program("launch.train", f"--flagfile={tmp_path / 'flags'}")
     assert "Does batch norm rescue" in done.stdout
-    assert "--workdir" in program("launch.train", "--help", check=1).stdout
+    told = program("launch.train", "--help", check=1).stdout
+    assert "--data_dir: A folder with data sets" in told
+    assert "--set: A field and its value" in told
+    assert "--workers" not in told

@@ -37,6 +37,13 @@ def test_the_last_and_the_best_are_kept_and_found(tmp_path):
             checkpoints.find(3)
 
 
+def test_of_equally_good_checkpoints_the_earliest_is_the_best(tmp_path):
+    save(tmp_path, [0.1, 0.5, 0.5, 0.5, 0.2])
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps == [2, 5]
+        assert checkpoints.find("best") == 2
+
+
 @pytest.mark.parametrize("averaged", [False, True])
 def test_what_is_restored_is_what_was_saved(tmp_path, averaged):
     before = make(7, averaged=averaged)
