@@ -73,23 +73,18 @@ class LeNet5(nn.Module):
     def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
         """x: [B, H, W, C] -> logits [B, classes], all at most 0."""
         make = self.ingredients
-        spatial = make.config.dropout.kind == "spatial"
-
-        def drop(name: str, x: Array) -> Array:
-            return make.dropout(name)(x, train=train, keep_prob=keep_prob)
-
         x = pad_to(x.astype(make.dtype), SIZE)
         x = ConvBlock(make, 6, kernel=5, padding="VALID", name="conv1")(x, train=train)
         x = make.pool("pool1")(x)
-        x = drop("pool1_dropout", x) if spatial else x
+        x = make.dropout("pool1_dropout", only="spatial")(x, train=train, keep_prob=keep_prob)
         x = ConvBlock(make, 16, kernel=5, connections=C3_CONNECTIONS, name="conv2")(x, train=train)
         x = make.pool("pool2")(x)
-        x = drop("pool2_dropout", x) if spatial else x
+        x = make.dropout("pool2_dropout", only="spatial")(x, train=train, keep_prob=keep_prob)
         x = ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3")(x, train=train)
         x = x.reshape(x.shape[0], -1)
-        x = x if spatial else drop("conv3_dropout", x)
+        x = make.dropout("conv3_dropout", only="plain")(x, train=train, keep_prob=keep_prob)
         x = DenseBlock(make, 84, name="fc1")(x, train=train)
-        x = x if spatial else drop("fc1_dropout", x)
+        x = make.dropout("fc1_dropout", only="plain")(x, train=train, keep_prob=keep_prob)
         return negative_distances(x.astype(make.param_dtype), rbf_codes(self.classes))
 
 
@@ -114,20 +109,17 @@ class LeNet5Modern(nn.Module):
     def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
         """x: [B, H, W, C] -> logits [B, classes]."""
         make = self.ingredients
-        spatial = make.config.dropout.kind == "spatial"
-
-        def drop(name: str, x: Array) -> Array:
-            return make.dropout(name)(x, train=train, keep_prob=keep_prob)
-
         x = pad_to(x.astype(make.dtype), SIZE)
         for index, features in enumerate((6, 16), start=1):
             block = ConvBlock(make, features, kernel=5, padding="VALID", name=f"conv{index}")
             x = make.pool(f"pool{index}")(block(x, train=train))
-            x = drop(f"pool{index}_dropout", x) if spatial else x
+            dropout = make.dropout(f"pool{index}_dropout", only="spatial")
+            x = dropout(x, train=train, keep_prob=keep_prob)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate((120, 84), start=1):
             x = DenseBlock(make, units, name=f"fc{index}")(x, train=train)
-            x = x if spatial else drop(f"fc{index}_dropout", x)
+            dropout = make.dropout(f"fc{index}_dropout", only="plain")
+            x = dropout(x, train=train, keep_prob=keep_prob)
         return make.dense(self.classes, name="head")(x).astype(make.param_dtype)
 
 

@@ -25,19 +25,18 @@ class VGG(nn.Module):
     def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
         """x: [B, H, W, C] -> logits [B, classes]."""
         make = self.ingredients
-        spatial = make.config.dropout.kind == "spatial"
         x = x.astype(make.dtype)
         for stage, widths in enumerate(self.stages, start=1):
             for index, features in enumerate(widths, start=1):
                 x = ConvBlock(make, features, name=f"conv{stage}_{index}")(x, train=train)
             x = make.pool(f"pool{stage}")(x)
-            if spatial:
-                x = make.dropout(f"pool{stage}_dropout")(x, train=train, keep_prob=keep_prob)
+            dropout = make.dropout(f"pool{stage}_dropout", only="spatial")
+            x = dropout(x, train=train, keep_prob=keep_prob)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(self.hidden, start=1):
             x = DenseBlock(make, units, name=f"fc{index}")(x, train=train)
-            if not spatial:
-                x = make.dropout(f"fc{index}_dropout")(x, train=train, keep_prob=keep_prob)
+            dropout = make.dropout(f"fc{index}_dropout", only="plain")
+            x = dropout(x, train=train, keep_prob=keep_prob)
         return make.dense(self.classes, name="head")(x).astype(make.param_dtype)
 
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -101,10 +101,12 @@ class Ingredients:
             param_dtype=self.param_dtype,
         )
 
-    def dropout(self, name: str) -> Dropout:
-        """The dropout layer, called with `train` and `keep_prob`."""
+    def dropout(self, name: str, *, only: Literal["plain", "spatial"] | None = None) -> Dropout:
+        """The dropout layer, called with `train` and `keep_prob`. With `only` it is there for that
+        kind: `plain` at places of units, `spatial` at places of feature maps."""
         chosen = self.config.dropout
-        return Dropout(float(chosen.keep_prob), chosen.scaling, chosen.kind, name=name)
+        keep_prob = float(chosen.keep_prob) if only in (None, chosen.kind) else 1.0
+        return Dropout(keep_prob, chosen.scaling, chosen.kind, name=name)
 
     def pool(self, name: str) -> Callable[[Array], Array]:
         """The pooling layer: [B, H, W, C] -> [B, H // 2, W // 2, C] (`none` keeps the size)."""

@@ -5,14 +5,27 @@ strided slices: on CPU the gradient of `flax.linen.max_pool` is many times slowe
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array, lax
 
-if TYPE_CHECKING:
-    from cnnjax.nn.ingredients import Ingredients
+
+class Layers(Protocol):
+    """What a pooling with weights is made of: `cnnjax.nn.ingredients.Ingredients` has it."""
+
+    @property
+    def param_dtype(self) -> Any:
+        """The dtype of the parameters."""
+
+    def activation(self, name: str) -> Callable[[Array], Array]:
+        """The activation."""
+
+    def conv(
+        self, features: int, kernel: int, *, name: str, strides: int = 1, padding: str = "SAME"
+    ) -> Callable[[Array], Array]:
+        """A convolution with square kernels."""
 
 
 def windows(x: Array, stride: int) -> list[Array]:
@@ -76,7 +89,7 @@ class Strided(nn.Module):
     """A learnt 2x2 convolution with stride 2 and the activation in place of pooling (Springenberg
     et al. 2015, sec. 2): as many channels out as in, window and stride those of the pooling."""
 
-    ingredients: "Ingredients"
+    ingredients: Layers
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -93,7 +106,7 @@ class Subsampling(nn.Module):
     The coefficient starts at 1/4 (average pooling); the paper does not give its start.
     """
 
-    ingredients: "Ingredients"
+    ingredients: Layers
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

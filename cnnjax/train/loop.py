@@ -255,6 +255,8 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any]) -> No
             files.write_json(path, values)
             continue
         known = files.read_json(path)
+        if not isinstance(known, dict):
+            raise UserError(f"{path}: is not a table; remove the run's folder to start it anew.")
         changed = [key for key in values if known.get(key) != values[key]]
         if changed:
             raise UserError(
