@@ -60,7 +60,8 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
 
     def guarded(argv: Sequence[str]) -> int:
         if not FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.ERROR)  # orbax tells every step of every save
+            logging.set_verbosity(logging.FATAL)  # orbax logs every save, and what it raises too
+        sys.unraisablehook = _unraisable
         try:
             return main(argv[1:]) or 0
         except UserError as error:
@@ -120,6 +121,12 @@ def seeds(text: str) -> list[int]:
     if twice is not None:
         raise UserError(f"--seeds: {text!r}: seed {twice} is given twice.")
     return found
+
+
+def _unraisable(event: Any) -> None:
+    """Passes over the reads of a damaged checkpoint that end after the one that failed."""
+    if "Event loop is closed" not in str(event.exc_value):
+        sys.__unraisablehook__(event)
 
 
 def _complain(text: str) -> int:

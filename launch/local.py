@@ -145,10 +145,11 @@ def _one(session: Any, request: Request, run: study.Run, before: int) -> dict[st
 
 def _stop_without_room(error: BaseException, directory: Path) -> None:
     """A full or unwritable disk is no result of a run: it stops everything."""
-    full = isinstance(error, OSError) and error.errno in _NO_ROOM
-    if full or "No space left on device" in str(error):
+    full = "No space left on device"
+    if full in str(error) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
+        reason = full if full in str(error) else error
         raise UserError(
-            f"{directory}: cannot be written ({error}); make room, then give the same command."
+            f"{directory}: cannot be written ({reason}); make room, then give the same command."
         ) from None
     if isinstance(error, UserError) and "cannot be written" in str(error):
         raise error

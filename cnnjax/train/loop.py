@@ -254,9 +254,12 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any]) -> No
         if not path.exists():
             files.write_json(path, values)
             continue
-        known = files.read_json(path)
-        if not isinstance(known, dict):
-            raise UserError(f"{path}: is not a table; remove the run's folder to start it anew.")
+        try:
+            known = dict(files.read_json(path))
+        except (UserError, TypeError, ValueError):
+            raise UserError(
+                f"{path}: cannot be read; remove {directory} to start this run anew."
+            ) from None
         changed = [key for key in values if known.get(key) != values[key]]
         if changed:
             raise UserError(

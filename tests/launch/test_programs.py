@@ -306,3 +306,19 @@ def test_help_lists_the_experiments_with_their_questions_and_a_flagfile_works(tm
     assert "--data_dir: A folder with data sets" in told
     assert "--set: A field and its value" in told
     assert "--workers" not in told
+
+
+def test_a_damaged_checkpoint_is_told_in_one_line(mine, tmp_path):
+    words = (f"--experiment={mine}", f"--workdir={tmp_path}", "--arm=relu", "--seeds=0")
+    assert program("launch.train", *words).returncode == 0
+    run = tmp_path / "relu" / "seed-0"
+    before = json.loads((run / "result.json").read_text())["params_digest"]
+    (run / "result.json").unlink()
+    newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for file in (newest / "state" / "d").iterdir():
+        file.unlink()
+    again = program("launch.train", *words)
+    assert again.returncode == 0
+    assert "going back to the one before" in again.stdout
+    assert "Traceback" not in again.stdout + again.stderr
+    assert json.loads((run / "result.json").read_text())["params_digest"] == before

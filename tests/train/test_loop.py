@@ -208,3 +208,11 @@ def test_starting_from_weights_is_starting_where_they_ended(finished, session):
         known = checkpoints.weights(30)["params"]
     for path, leaf in state.flat(known).items():
         np.testing.assert_array_equal(leaf, state.flat(started.params)[path])
+
+
+@pytest.mark.parametrize("content", ["[1", "7", '["a"]'])
+def test_a_torn_config_says_what_to_remove(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json: cannot be read; remove .* anew"):
+        loop.settle(tmp_path, small(), {})
+    assert (tmp_path / "config.json").read_text() == content
