@@ -86,7 +86,9 @@ class Experiment:
             config = override(RunConfig(), {**self.base, **changes, **self.arms[arm]}, levels)
             return resolve(config, levels)
         except UserError as error:
-            where = "" if set(changes) & set(str(error).split(":")) else f"arm {arm!r}: "
+            named = str(error).partition(":")[0]
+            own = any(f"{path}.".startswith(f"{named}.") for path in changes)
+            where = "" if own else f"arm {arm!r}: "
             raise UserError(f"{where}{error}") from None
 
 

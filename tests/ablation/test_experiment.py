@@ -48,7 +48,13 @@ def test_config_is_resolved_and_changes_go_below_the_arm():
     [
         ("c", {}, "unknown 'c'"),
         ("b", {"model.activation": "relu"}, "--set model.activation: is varied by arm 'b'"),
-        ("a", {"model.activatio": "relu"}, "did you mean model.activation?"),
+        ("a", {"model.activatio": "relu"}, "^model.activatio: unknown; did you mean"),
+        (
+            "a",
+            {"model.dropot.keep_prob": 0.5},
+            "^model.dropot: unknown; did you mean model.dropout?",
+        ),
+        ("a", {"optimizer.learning_rate": -1}, "^optimizer.learning_rate: -1 is not valid"),
     ],
 )
 def test_config_errors(arm, changes, message):
