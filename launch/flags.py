@@ -5,6 +5,7 @@ lines on stderr and exit code 2, without a traceback.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -69,6 +70,9 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on from here.", file=sys.stderr)
             return 130
+        except BrokenPipeError:  # nobody reads on, as after `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
 
     app.run(guarded, flags_parser=parse)
     raise AssertionError("app.run does not return")
