@@ -124,7 +124,7 @@ class Data(Room):
     sub-folder per class. `train_examples` takes a nested subset of the training split."""
 
     name: str = Field("digits", min_length=1)
-    image_size: int | None = Field(None, ge=1)
+    image_size: int | None = Field(None, ge=1, le=4096)
     normalize: Literal["deck", "standardize", "none"] = "standardize"
     train_examples: int | None = Field(None, ge=1)
     subset: Literal["per_seed", "fixed"] = "per_seed"
@@ -161,13 +161,16 @@ class Schedule(Room):
 
 class Training(Room):
     """The loop. `steps`, where set, takes the place of `epochs`. `parallel=jit` shards the batch
-    over a device mesh (statistics of the global batch); `pmap` gives each device its part."""
+    over a device mesh (statistics of the global batch); `pmap` gives each device its part.
+    `cpu_convolution` is the convolution on one CPU: oneDNN's (`native`) or XLA's; `auto` is native
+    where it can be."""
 
     batch_size: int = Field(64, ge=1)
     epochs: float = Field(10, gt=0)
     steps: int | None = Field(None, ge=1)
     parallel: Literal["jit", "pmap"] = "jit"
     precision: Literal["float32", "bfloat16"] = "float32"
+    cpu_convolution: Literal["auto", "native", "xla"] = "auto"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     ema_decay: float | None = Field(None, gt=0, lt=1)
     log_every_steps: int = Field(10, ge=1)
@@ -210,14 +213,24 @@ class RunConfig(Room):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
-        wrong = None
+        wrong, boundaries = None, self.schedule.boundaries_epochs
         if self.model.norm.statistics == "per_device" and self.training.parallel != "pmap":
             wrong = (
                 "model.norm.statistics: per_device needs training.parallel=pmap "
                 f"(it is {self.training.parallel})"
             )
-        elif self.schedule.name == "step" and not self.schedule.boundaries_epochs:
+        elif self.schedule.name == "step" and not boundaries:
             wrong = "schedule.boundaries_epochs: () with schedule.name=step; give at least one"
+        elif list(boundaries) != sorted(set(boundaries)):
+            wrong = (
+                f"schedule.boundaries_epochs: {list(boundaries)} is not valid; "
+                "allowed: ascending numbers"
+            )
+        elif not self.training.steps and self.schedule.warmup_epochs > self.training.epochs:
+            wrong = (
+                f"schedule.warmup_epochs: {self.schedule.warmup_epochs:g} is more than "
+                f"training.epochs ({self.training.epochs:g})"
+            )
         elif self.transfer.reset and not self.transfer.init_from:
             wrong = "transfer.reset: has no meaning without transfer.init_from"
         elif self.data.train_examples and self.training.batch_size > self.data.train_examples:

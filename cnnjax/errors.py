@@ -31,18 +31,25 @@ def unknown(where: str, name: Any, known: Iterable[str]) -> UserError:
 
 
 def unknown_path(path: str, known: Iterable[str]) -> UserError:
-    """The error for a dotted path that is not among the `known` fields."""
-    known = list(known)
-    rooms = {
-        ".".join(name.split(".")[:end]) for name in known for end in range(1, name.count(".") + 1)
-    }
-    room, _, _ = path.rpartition(".")
-    near = nearest(path, rooms) or nearest(path, known)
-    siblings = [name for name in known if name.startswith(f"{room}." if room else "")]
+    """The error for a dotted path that is not among the `known` fields: the nearest name in the
+    same room, else the field or room whose path ends like it."""
+    places: dict[str, None] = {}
+    for name in known:
+        parts = name.split(".")
+        places.update((".".join(parts[:end]), None) for end in range(1, len(parts) + 1))
+    room = path.rpartition(".")[0]
+    beside = [place for place in places if place.rpartition(".")[0] == room]
+    if path in places:
+        return UserError(f"{path}: is a field; no fields are below it.")
+    near = nearest(path, beside) or _ending(path, places) or nearest(path, places)
     if near:
         return UserError(f"{path}: unknown; did you mean {near}?")
-    allowed = siblings if room in rooms else sorted(room for room in rooms if "." not in room)
-    return UserError(f"{path}: unknown. Known: {', '.join(allowed)}.")
+    top = sorted(place for place in places if "." not in place)
+    return UserError(f"{path}: unknown. Known: {', '.join(beside or top)}.")
+
+
+def _ending(path: str, places: Iterable[str]) -> str | None:
+    return next((place for place in places if place.endswith(f".{path}")), None)
 
 
 def explain(error: ValidationError, known: Iterable[str]) -> str:

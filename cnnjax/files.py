@@ -56,7 +56,7 @@ def sha256(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file, up to the first line that is torn; [] if absent."""
+    """The objects of a JSON-lines file, without lines that are torn; [] if it is absent."""
     records: list[dict[str, Any]] = []
     if not path.exists():
         return records
@@ -64,10 +64,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
-            break
-        if not isinstance(record, dict):
-            break
-        records.append(record)
+            continue
+        if isinstance(record, dict):
+            records.append(record)
     return records
 
 

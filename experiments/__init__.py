@@ -66,6 +66,8 @@ def _levels(path: Path, levels: object) -> Levels:
     for kind, own in levels.items():
         if kind not in built_in:
             raise unknown(f"{path}: LEVELS", kind, built_in)
+        if not isinstance(own, dict):
+            raise UserError(f"{path}: LEVELS[{kind!r}]: must be a dict, name -> function.")
         for name, value in own.items():
             if name in built_in[kind] or name == "default":
                 raise UserError(f"{path}: LEVELS[{kind!r}]: {name!r} is a built-in name already.")

@@ -6,7 +6,8 @@ python -m launch.evaluate --init_from=DIR [--set data.name=NAME] [...]
 
 `--workdir` is a study (all its runs, or those of --arm and --seeds) or the folder of one run;
 `--init_from` is a folder with config.json and checkpoints/. The figures are printed, kept beside
-each run as evaluation-<split>-<step>.json, and written to --output.
+each run as evaluation-<split>-<step>.json (with `-other-data` where --set changed the data), and
+written to --output.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,10 +74,16 @@ def _evaluate(
         if split not in dataset.splits:
             raise unknown(f"--split: {config.data.name}", split, dataset.splits)
         program = session.program(config)
-        with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
-            step = checkpoints.find(which)
-            fresh = program.initialize(state.keys(seed)["params"])
-            variables = checkpoints.variables(step, program.compiled.place(fresh))
+        try:
+            with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
+                step = checkpoints.find(which)
+                fresh = program.initialize(state.keys(seed)["params"])
+                variables = checkpoints.variables(step, program.compiled.place(fresh))
+        except UserError as error:
+            if len(found) == 1:
+                raise
+            print(f"left out: {error}")
+            continue
         measured = evaluation.evaluate(
             program.compiled,
             variables,
@@ -91,8 +98,11 @@ def _evaluate(
         about = {"run": str(directory), "step": step, "split": split, "data": config.data.name}
         result = {**measured.figures(), **about}
         if keep:
-            files.write_json(directory / f"evaluation-{split}-{step}.json", result)
+            other = "" if config.data == _config(directory, {}, levels).data else "-other-data"
+            files.write_json(directory / f"evaluation-{split}-{step}{other}.json", result)
         results.append(result)
+    if not results:
+        raise UserError("--workdir: no run there could be evaluated.")
     return results
 
 
@@ -101,6 +111,10 @@ def _runs(workdir: Path) -> list[Path]:
     from cnnjax.ablation import study
 
     if (workdir / "config.json").is_file():
+        if flags.FLAGS.arm or flags.FLAGS.seeds:
+            raise UserError(
+                f"--arm, --seeds: {workdir} is one run; leave them out or name the study."
+            )
         return [workdir]
     known = study.read(workdir)
     arms, seeds = list(known["arms"]), list(known["seeds"])

@@ -16,7 +16,9 @@ def main(arguments: Sequence[str]) -> int:
     flags.nothing_left(arguments)
     from cnnjax import data
 
-    print(f"prepared: {data.prepare(flags.need('data'), flags.FLAGS.data_dir)}")
+    name = flags.need("data")
+    place = data.prepare(name, flags.FLAGS.data_dir)
+    print(f"prepared: {place}" if place else f"{name}: needs no preparing")
     return 0
 
 

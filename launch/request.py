@@ -60,8 +60,16 @@ class Request:
         return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
 
     def check(self) -> None:
-        """Raises UserError where the workdir is of another experiment or configuration."""
+        """Raises UserError where the workdir is of another experiment or configuration, or where
+        there are no weights to start from."""
         study.check(self.workdir, self.loaded.experiment, self.configs)
+        for arm, config in self.configs.items():
+            source = config.transfer.init_from
+            if source is not None and not (Path(source) / "checkpoints").is_dir():
+                raise UserError(
+                    f"arm {arm!r}: transfer.init_from: {source} holds no weights "
+                    "(no checkpoints/ in it)."
+                )
 
     def write(self) -> None:
         """Starts the study, or adds what is new in this request to it."""
@@ -88,7 +96,8 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
     loaded = experiments.load(flags.need("experiment"))
     experiment = loaded.experiment
     if arms == "":
-        raise UserError(f"--arm: is missing; the arms are {', '.join(experiment.arms)}.")
+        flag = "arm" if "arm" in flags.FLAGS else "arms"
+        raise UserError(f"--{flag}: is missing; the arms are {', '.join(experiment.arms)}.")
     chosen = [arm.strip() for arm in arms.split(",")] if arms else list(experiment.arms)
     for arm in chosen:
         if arm not in experiment.arms:
@@ -98,7 +107,7 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
     data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
-    changes = flags.changes(arguments)
+    changes, seeds = flags.changes(arguments), flags.FLAGS.seeds
     return Request(
         flags.FLAGS.experiment,
         loaded,
@@ -107,7 +116,7 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
             for arm in experiment.arms
             if arm in chosen
         },
-        flags.seeds(flags.FLAGS.seeds) if flags.FLAGS.seeds else list(experiment.seeds),
+        list(experiment.seeds) if seeds is None else flags.seeds(seeds),
         changes,
         Path(flags.need("workdir")).expanduser(),
         data_dir,

@@ -31,9 +31,9 @@ def test_numbers_that_json_does_not_have_are_refused(tmp_path):
     assert not (tmp_path / "x.json").exists()
 
 
-def test_a_torn_last_line_is_left_out(tmp_path):
+def test_torn_lines_are_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    path.write_text('{"step": 1}\nxx\n[]\n{"step": 2}\n{"st')
     assert files.read_lines(path) == [{"step": 1}, {"step": 2}]
     assert files.read_lines(tmp_path / "none") == []
 

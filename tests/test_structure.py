@@ -17,7 +17,9 @@ MAY = {
     "experiments": {"cnnjax.ablation"},
     "launch": {"experiments", "cnnjax.ablation", "cnnjax.train", "cnnjax.data", "cnnjax.models"},
 }
-OPEN_TO_ALL = {"cnnjax.config", "cnnjax.catalog", "cnnjax.errors", "cnnjax.files", "cnnjax.machine"}
+OPEN_TO_ALL = {
+    f"cnnjax.{room}" for room in ("cache", "catalog", "config", "errors", "files", "machine")
+}
 FILES = sorted(
     path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")
 )

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import json
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +13,7 @@ from cnnjax.errors import UserError, unknown
 
 Overrides = Mapping[str, Any]
 
+_TAKEN = ("study", "figures", "logs", "study.json", "report.html", "report.md", "results.csv")
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]*")
 
 
@@ -43,16 +46,17 @@ class Experiment:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        if not self.arms:
-            raise UserError(f"experiment {self.name}: arms: is empty; give at least one arm.")
+        where = f"experiment {self.name}"
+        if not isinstance(self.arms, Mapping) or not self.arms:
+            raise UserError(
+                f"{where}: arms: must be a dict, name -> overrides, and not empty."
+            )
         for arm in self.arms:
-            if not _ARM_NAME.fullmatch(arm):
-                raise UserError(
-                    f"experiment {self.name}: arm {arm!r}: allowed are letters, digits and "
-                    "_ . = + - (the name becomes a folder)."
-                )
-        if len(set(self.seeds)) != len(self.seeds):
-            raise UserError(f"experiment {self.name}: seeds: {list(self.seeds)}: one stands twice.")
+            _check_name(where, arm)
+        arms = {arm: _plain(f"{where}: arm {arm!r}", own) for arm, own in self.arms.items()}
+        object.__setattr__(self, "arms", arms)
+        object.__setattr__(self, "base", _plain(f"{where}: base", self.base))
+        object.__setattr__(self, "seeds", _seeds(where, self.seeds))
 
     @property
     def factors(self) -> list[str]:
@@ -90,6 +94,51 @@ class Experiment:
             own = any(f"{path}.".startswith(f"{named}.") for path in changes)
             where = "" if own else f"arm {arm!r}: "
             raise UserError(f"{where}{error}") from None
+
+
+def _check_name(where: str, arm: str) -> None:
+    if not isinstance(arm, str) or not _ARM_NAME.fullmatch(arm):
+        raise UserError(
+            f"{where}: arm {arm!r}: allowed are letters, digits and "
+            "_ . = + - (the name becomes a folder)."
+        )
+    if arm in _TAKEN:
+        raise UserError(f"{where}: arm {arm!r}: is a name in the workdir already; pick another.")
+    if re.match(r"[^.]*[0-9]\.[0-9]", arm):
+        raise UserError(
+            f"{where}: arm {arm!r}: a dot stands between block and arm, so "
+            f"{arm.partition('.')[0]!r} would be a block; write the number without a dot."
+        )
+
+
+def _plain(where: str, overrides: Any) -> dict[str, Any]:
+    """Overrides as plain values; numpy's numbers become Python's. Raises UserError."""
+    if not isinstance(overrides, Mapping):
+        raise UserError(f"{where}: {overrides!r} is not a dict of dotted paths and values.")
+    plain = {}
+    for path, value in overrides.items():
+        plain[path] = value.item() if hasattr(value, "item") else value
+        try:
+            json.dumps([path, plain[path]], allow_nan=False)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{where}: {path}: {value!r} is not valid; allowed: numbers, texts, true or false, "
+                "None, lists of them"
+            ) from None
+    return plain
+
+
+def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
+    try:
+        found = tuple(operator.index(seed) for seed in seeds)
+    except TypeError:
+        found = ()
+    if not found or min(found) < 0 or len(set(found)) != len(found):
+        raise UserError(
+            f"{where}: seeds: {seeds!r} is not valid; allowed: at least one, whole numbers from 0 "
+            "on, each once"
+        )
+    return found
 
 
 def block_of(arm: str) -> str:

@@ -35,7 +35,7 @@ def _element(element: Element, figures: str) -> str:
             return ("> " if kind == "warning" else "") + opening + _escape(text)
         case Definitions(pairs):
             return "\n".join(
-                f"- **{_escape(term)}**: {_escape('; '.join(text.splitlines()))}"
+                f"- **{_escape(term)}**: {_escape('; '.join(filter(None, text.splitlines())))}"
                 for term, text in pairs
             )
         case Table():

@@ -50,7 +50,7 @@ def build(study: Study) -> Document:
 
 def _summary(blocks: list[Block]) -> Section:
     paragraphs = tuple(
-        Paragraph(words.summary(block), f"{block.name}." if len(blocks) > 1 else "")
+        Paragraph(words.summary(block), f"{_title(block)}." if len(blocks) > 1 else "")
         for block in blocks
     )
     return Section("Summary", paragraphs)
@@ -83,8 +83,12 @@ def _reading(study: Study) -> tuple[Element, ...]:
     return Paragraph(text), Paragraph(note, kind="note")
 
 
+def _title(block: Block) -> str:
+    return block.name or "Without a block"
+
+
 def _block(block: Block, index: int, study: Study, single: bool) -> Section:
-    title = "All arms" if single else block.name or "Without a block"
+    title = "All arms" if single else _title(block)
     elements: list[Element] = [_table(block, words.metric(study))]
     equal = [arm.arm.label for arm in block.arms if arm.versus and arm.versus.sd == 0]
     if equal:

@@ -66,7 +66,10 @@ def read(workdir: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"--workdir: {workdir} holds no study (no study.json in it).")
     study = files.read_json(path)
-    if not isinstance(study, dict) or not {"experiment", "arms", "seeds"} <= set(study):
+    kinds = {"experiment": dict, "arms": dict, "seeds": list}
+    if not isinstance(study, dict) or not all(
+        isinstance(study.get(key), kind) for key, kind in kinds.items()
+    ):
         raise UserError(f"{path}: is not a study (experiment, arms or seeds are missing).")
     return study
 
@@ -92,15 +95,16 @@ def extend(
       changes: what `--set` changed.
       command: the command, as typed.
 
-    Raises UserError where the folder belongs to another experiment or an arm's configuration is
-    not the one that is there; nothing is written then.
+    Raises UserError where the folder belongs to another experiment, or an arm of which a run has
+    begun has another configuration; nothing is written then.
     """
     with files.lock(workdir / ".lock", wait=True):
         check(workdir, experiment, configs)
         new = not (workdir / "study.json").exists()
         study = _fresh(experiment) if new else read(workdir)
         arms = study["arms"]
-        missing = [arm for arm in configs if arm not in arms]
+        plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
+        missing = [arm for arm in configs if arm not in arms or arms[arm]["config"] != plain[arm]]
         more = [seed for seed in seeds if seed not in study["seeds"]]
         if not new and not missing and not more:
             return
@@ -109,7 +113,7 @@ def extend(
                 "block": block_of(arm),
                 "baseline": experiment.baseline(arm) == arm,
                 "overrides": dict(experiment.arms[arm]),
-                "config": configs[arm].model_dump(mode="json"),
+                "config": plain[arm],
             }
         order = [*experiment.arms, *arms]
         study["arms"] = dict(sorted(arms.items(), key=lambda item: order.index(item[0])))
@@ -177,14 +181,15 @@ def _same(
     experiment: Experiment,
     configs: Mapping[str, RunConfig],
 ) -> None:
-    theirs = study["experiment"]["name"]
+    theirs = study["experiment"].get("name")
     if theirs != experiment.name:
         raise UserError(
             f"--workdir: {workdir} belongs to experiment {theirs!r}, not {experiment.name!r}; "
             "pick another folder."
         )
     for arm, config in configs.items():
-        if arm not in study["arms"]:
+        begun = any((workdir / arm).glob("seed-*/config.json"))
+        if arm not in study["arms"] or not begun:
             continue
         before = _flat_json(study["arms"][arm]["config"])
         after = _flat_json(config.model_dump(mode="json"))

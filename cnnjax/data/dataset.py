@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnjax import cache
 from cnnjax import config as configs
-from cnnjax.data import cache, decoded, keys, source, split, stream
+from cnnjax.data import decoded, keys, source, split, stream
 from cnnjax.data.order import Order
 from cnnjax.data.records import Records, fit
 from cnnjax.data.spec import DatasetSpec, Split

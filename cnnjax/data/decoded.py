@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from cnnjax.data import cache
+from cnnjax import cache
 from cnnjax.data.records import ArrayRecords, Records, fit
 from cnnjax.data.source import Source
 from cnnjax.errors import UserError

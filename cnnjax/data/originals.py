@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnjax.data import cache
+from cnnjax import cache
 from cnnjax.errors import UserError
 
 

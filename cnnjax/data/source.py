@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnjax.data import cache, keys, tfds_source
+from cnnjax import cache
+from cnnjax.data import keys, tfds_source
 from cnnjax.data.originals import ORIGINALS, fetch
 from cnnjax.data.records import ArrayRecords, FolderRecords, Records, decode
 from cnnjax.errors import UserError, nearest
@@ -142,6 +143,8 @@ def folder(name: str, sizes: bool = True) -> Source:
     Raises UserError if there are no images, or a split has a class that train has not.
     """
     path = Path(name.removeprefix("folder:")).expanduser()
+    if name == "folder:":
+        raise UserError("data.name: 'folder:' is not valid; write folder:PATH.")
     if not path.is_dir():
         raise UserError(f"data.name: {name!r}: {str(path)!r} is not a folder.")
     inner = {entry.name: entry for entry in _folders(path)}
@@ -155,6 +158,10 @@ def folder(name: str, sizes: bool = True) -> Source:
             f"data.name: {name!r}: needs images in at least two sub-folders, one for each class "
             "(or train, validation, test folders of such ones)."
         )
+    filled = {label for _, label in files["train"]}
+    for label, class_name in enumerate(class_names):
+        if label not in filled:
+            raise UserError(f"{roots['train'] / class_name}: holds no images of its class.")
     everything = [file for listed in files.values() for file, _ in listed]
     first = everything[0]
     decode(first, 3, str(first))

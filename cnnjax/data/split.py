@@ -55,9 +55,10 @@ def subset(examples: int, wanted: int | None, seed: int | None) -> np.ndarray | 
 def _hold_out(positions: np.ndarray, share: float, key: str) -> tuple[np.ndarray, np.ndarray]:
     count = max(1, round(share * len(positions)))
     if count >= len(positions):
+        field = "data.validation_fraction" if key == "validation" else "data.name"
         raise UserError(
-            f"data.name: the training split has {len(positions)} examples, too few to hold "
-            f"{count} out for {key}."
+            f"{field}: the training split has {len(positions)} examples, too few to hold "
+            f"{count} ({share:g} of them) out for {key}."
         )
     order = positions[keys.permutation(len(positions), "split", key)]
     return np.sort(order[:count]), np.sort(order[count:])

@@ -5,9 +5,9 @@ import json
 import re
 from pathlib import Path
 
-from cnnjax.data import cache
+from cnnjax import cache
 from cnnjax.data.records import Records, TfdsRecords
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, nearest
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 READABLE = ("array_record", "parquet")
@@ -88,10 +88,12 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
 
     try:
         tfds.builder_cls(name.split(":")[0].split("/")[0])
-    except tfds.core.registered.DatasetNotFoundError:
+    except tfds.core.registered.DatasetNotFoundError as error:
+        near = nearest(name, str(error).split())  # it lists all names
+        hint = f" Did you mean {near!r}?" if near else ""
         raise UserError(
-            f"data.name: {name!r} is unknown to TensorFlow Datasets "
-            f"{tfds.__version__}; see tensorflow.org/datasets/catalog."
+            f"data.name: {name!r} is unknown to TensorFlow Datasets {tfds.__version__}.{hint} "
+            "All names: tensorflow.org/datasets/catalog."
         ) from None
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(

@@ -3,6 +3,7 @@
 A checkpoint holds the whole `TrainState` and the run's configuration as JSON.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,11 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(timeout_secs=600),
         )
         self._directory = directory.resolve()
+        self._damaged = _without_figures(self._directory)
+        if self._damaged and read_only:
+            raise UserError(f"{self._damaged[0]}: checkpoint cannot be read (metrics).")
+        for step in self._damaged:
+            shutil.rmtree(step, ignore_errors=True)
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=options,
@@ -81,6 +87,8 @@ class Checkpoints:
         A checkpoint that cannot be read is said so and removed, and the one before is taken.
         Raises UserError where a checkpoint is of another network.
         """
+        for damaged in self._damaged:
+            say(f"{damaged}: checkpoint cannot be read (metrics); going back to the one before.")
         for step in reversed(self.steps):
             try:
                 return self.restore(step, target)
@@ -177,6 +185,17 @@ class Checkpoints:
         if tree is None:
             raise ValueError("no metadata")
         return tree.tree if hasattr(tree, "tree") else tree
+
+
+def _without_figures(directory: Path) -> list[Path]:
+    """The checkpoints whose metrics cannot be read: with one of them orbax opens none."""
+    damaged = []
+    for file in directory.glob("*/metrics/metrics"):
+        try:
+            json.loads(file.read_bytes())
+        except (OSError, ValueError):
+            damaged.append(file.parents[1])
+    return damaged
 
 
 def _tree(state: TrainState) -> dict[str, Any]:

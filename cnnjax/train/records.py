@@ -24,7 +24,11 @@ class Records:
 
     def __init__(self, directory: Path, *, restored_step: int, total_steps: int, label: str):
         self._path = directory / "metrics.jsonl"
-        kept = [line for line in files.read_lines(self._path) if line["step"] <= restored_step]
+        kept = [
+            line
+            for line in files.read_lines(self._path)
+            if 0 < line.get("step", 0) <= restored_step
+        ]
         content = "".join(json.dumps(line) + "\n" for line in kept)
         files.write_bytes(self._path, content.encode())
         self.lines = kept
@@ -59,6 +63,12 @@ class Records:
     def seconds(self) -> float:
         """The time that the run had taken when its last line was written."""
         return self.lines[-1]["seconds"] if self.lines else 0.0
+
+    @property
+    def speed(self) -> float:
+        """The last images per second that a line tells, 0.0 if none does."""
+        speeds = [line.get("images_per_second", 0.0) for line in self.lines]
+        return next((speed for speed in reversed(speeds) if speed), 0.0)
 
     def validations(self) -> list[dict[str, Any]]:
         """The lines of the validation split so far."""
@@ -118,9 +128,9 @@ class Clock:
             self.durations.append(now - self._last)
         self._last = now
 
-    def pause(self) -> None:
-        """What happens until the next step is not training."""
-        self._last = None
+    def go_on(self) -> None:
+        """What happened since the last step was not training."""
+        self._last = time.perf_counter()
 
     def speed(self, batch_size: int, recent: int | None = None) -> float:
         """Images per second: batch size over the median duration; 0.0 before two steps."""

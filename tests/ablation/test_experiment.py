@@ -1,3 +1,6 @@
+import json
+
+import numpy as np
 import pytest
 
 import experiments
@@ -29,6 +32,37 @@ def test_blocks_have_their_own_baseline():
     assert list(arms) == ["m.u", "m.v", "l.u", "l.v"]
     assert [experiment.baseline(arm) for arm in arms] == ["m.u", "m.u", "l.u", "l.u"]
     assert block_of("plain") == ""
+
+
+def test_a_decimal_number_is_no_block():
+    with pytest.raises(UserError, match="'lr0' would be a block"):
+        make(arms={"lr0.1": {}, "lr0.01": {}})
+    assert list(make(arms={"m.keep0.5": {}}).arms) == ["m.keep0.5"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"arms": ["a", "b"]}, "arms: must be a dict"),
+        ({"arms": {"a": None}}, "arm 'a': None is not a dict"),
+        ({"arms": {"study": {}}}, "arm 'study': is a name in the workdir already"),
+        ({"arms": {"a": {"model.name": object()}}}, "arm 'a': model.name: <object"),
+        ({"seeds": []}, r"seeds: \[\] is not valid; allowed: at least one"),
+        ({"seeds": ["0", "x"]}, "seeds: .* is not valid"),
+        ({"seeds": [0.5]}, "seeds: .* is not valid"),
+        ({"seeds": [-1, 0]}, "seeds: .* is not valid"),
+        ({"seeds": [1, 1]}, "each once"),
+    ],
+)
+def test_what_no_experiment_can_be(fields, message):
+    with pytest.raises(UserError, match=message):
+        make(**fields)
+
+
+def test_numbers_of_numpy_become_plain():
+    found = make(arms={"a": {"optimizer.learning_rate": np.float32(0.5)}}, seeds=np.arange(2))
+    assert found.seeds == (0, 1)
+    assert json.dumps(found.arms) == '{"a": {"optimizer.learning_rate": 0.5}}'
 
 
 def test_factors_are_what_differs():

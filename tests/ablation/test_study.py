@@ -20,6 +20,11 @@ def extend(workdir, arms=("a", "b"), seeds=(0, 1), experiment=EXPERIMENT, change
     return json.loads((workdir / "study.json").read_text())
 
 
+def begin(workdir, arm):
+    (workdir / arm / "seed-0").mkdir(parents=True)
+    (workdir / arm / "seed-0" / "config.json").write_text("{}")
+
+
 def test_a_new_study_holds_what_reproduces_it(tmp_path):
     found = extend(tmp_path)
     assert list(found["arms"]) == ["a", "b"]
@@ -46,9 +51,18 @@ def test_seeds_and_arms_extend_it_and_each_extension_is_dated(tmp_path):
 
 def test_a_changed_configuration_is_refused_naming_the_keys(tmp_path):
     before = extend(tmp_path)
+    begin(tmp_path, "a")
     with pytest.raises(UserError, match=r"arm 'a'.*training.epochs 10.0 -> 2.0"):
         extend(tmp_path, changes={"training.epochs": 2})
     assert json.loads((tmp_path / "study.json").read_text()) == before
+
+
+def test_the_configuration_of_an_arm_that_has_not_begun_may_change(tmp_path):
+    extend(tmp_path)
+    begin(tmp_path, "b")
+    found = extend(tmp_path, arms=["a"], changes={"training.epochs": 2})
+    assert found["arms"]["a"]["config"]["training"]["epochs"] == 2
+    assert list(found["arms"]) == ["a", "b"]
 
 
 def test_the_folder_of_another_experiment_is_refused(tmp_path):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax import data
-from cnnjax.data import cache, decoded, originals, source
+from cnnjax import cache, data
+from cnnjax.data import decoded, originals, source
 from cnnjax.data.originals import ORIGINALS
 from cnnjax.data.records import TfdsRecords
 from cnnjax.errors import UserError

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,16 @@ def test_evaluate_gives_the_figures_of_the_run(study, mine, tmp_path):
     assert figures["accuracy"] == np.mean([run["accuracy"] for run in figures["runs"]])
     assert "450 examples" in done.stdout
     assert (workdir / "mine/seed-0/evaluation-test-24.json").exists()
+    study_of_one = tmp_path / "study"
+    shutil.copytree(workdir, study_of_one)
+    shutil.rmtree(study_of_one / "mine/seed-1/checkpoints")
+    (study_of_one / "mine/seed-1/checkpoints").mkdir()
+    done = program(
+        "launch.evaluate", f"--workdir={study_of_one}", "--arm=mine", f"--output={output}",
+        f"--experiment={mine}",
+    )  # fmt: skip
+    assert "left out: " in done.stdout
+    assert json.loads(output.read_text())["run"] == str(study_of_one / "mine/seed-0")
 
 
 def test_evaluate_one_run_at_its_best_step_and_weights_without_a_run(study, tmp_path):

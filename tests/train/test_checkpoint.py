@@ -71,13 +71,17 @@ def test_another_network_gives_one_error_with_every_entry(tmp_path):
         checkpoints.restore(1, smaller)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "no metadata"])
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "no metadata", "no figures"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
     save(tmp_path, [0.1, 0.2, 0.3], keep_last=2)
     newest = tmp_path / "3" / "state"
     if damage == "emptied":
         shutil.rmtree(newest)
         newest.mkdir()
+    elif damage == "no figures":
+        (tmp_path / "3" / "metrics" / "metrics").write_bytes(b"")
+        with pytest.raises(UserError, match="3: checkpoint cannot be read"):
+            Checkpoints(tmp_path, read_only=True)
     elif damage == "no metadata":
         (newest / "_METADATA").unlink()
     else:
