@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
+from cnnjax import machine
 from cnnjax.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -29,7 +30,6 @@ _STRINGS = {
     "init_from": "A folder with config.json and checkpoints/: weights without a run.",
     "output": "A file for the figures, as JSON.",
     "data": "The data set to prepare.",
-    "worker": "Used by the sweep itself.",
 }
 _DEFAULTS = {"split": "test", "step": "last"}
 
@@ -39,12 +39,14 @@ def define(*names: str) -> None:
     for name in names:
         if name == "set":
             flags.DEFINE_multi_string(
-                "set", [], "A field and its value, path=value; may be repeated.", short_name=None
+                "set", [], "A field and its value, path=value", short_name=None
             )
         elif name == "workers":
             flags.DEFINE_integer(
                 "workers", 1, "Processes that share the runs (and the cores).", lower_bound=1
             )
+        elif name == "worker":
+            flags.DEFINE_integer("worker", None, "Not for use: the sweep starts processes with it.")
         else:
             flags.DEFINE_string(name, _DEFAULTS.get(name), _STRINGS[name])
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # what --help lists
@@ -57,12 +59,13 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         try:
             return list(FLAGS(argv))
         except flags.Error as error:
-            sys.exit(_complain(f"{error} See --help."))
+            sys.exit(_complain(f"{str(error).removeprefix('ERROR:: ')} See --help."))
 
     def guarded(argv: Sequence[str]) -> int:
         if not FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)  # orbax logs every save, and what it raises too
         sys.unraisablehook = _unraisable
+        machine.keep_memory()
         try:
             return main(argv[1:]) or 0
         except UserError as error:
@@ -97,7 +100,7 @@ def changes(arguments: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for word in [*(FLAGS["set"].value or []), *arguments]:
         path, equals, text = word.partition("=")
-        if not equals or not path:
+        if not equals or "" in path.split("."):
             raise UserError(f"--set {word}: write path=value, training.epochs=5 for example.")
         if path in found:
             raise UserError(f"--set {path}: is given twice.")

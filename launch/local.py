@@ -26,7 +26,7 @@ from launch.request import Request
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def execute(request: Request, *, workers: int = 1, worker: str | None = None) -> int:
+def execute(request: Request, *, workers: int = 1, worker: int | None = None) -> int:
     """Runs what is pending, and returns the exit code: 1 if a run failed, else 0.
 
     Args:
@@ -39,7 +39,7 @@ def execute(request: Request, *, workers: int = 1, worker: str | None = None) ->
     if worker is not None:
         processes.die_with_parent()
         mine = [run for run in request.pending if _threads(run, threads) == threads]
-        return _work(_session(request), request, _from(mine, int(worker), workers), quiet=True)
+        return _work(_session(request), request, _from(mine, worker, workers), quiet=True)
     here = threads if workers == 1 else max(1, threads // workers)
     groups = collections.defaultdict(list)
     for run in request.pending:
@@ -95,6 +95,8 @@ def _session(request: Request) -> Any:
     session = Session(data_dir=request.data_dir, levels=request.loaded.levels)
     for config in request.configs.values():
         session.check(config)
+    if session.note:
+        print(session.note)
     return session
 
 
@@ -168,5 +170,7 @@ def _summary(request: Request) -> int:
         result = results[run] or {}
         print(f"  {describe(run, result)}\n    whole error: {run.directory / 'error.txt'}")
     for run in open_:
-        print(f"  {run.arm} seed {run.seed}: has not ended; give the same command again")
+        with files.lock(run.directory / ".lock", wait=False) as free:
+            todo = "give the same command again" if free else "another process is at it"
+        print(f"  {run.arm} seed {run.seed}: has not ended; {todo}")
     return 1 if failed or open_ else 0

@@ -12,6 +12,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("CNNJAX_CACHE", str(CACHE / "data"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("PJRT_NPROC", "1")
 
 import pytest
 

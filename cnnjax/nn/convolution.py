@@ -12,6 +12,9 @@ from jax import Array, lax
 
 from cnnjax.nn.initializers import Initializer
 
+Convolve = Callable[..., Array]
+"""`jax.lax.conv_general_dilated`, or a function that takes and gives the same."""
+
 
 class SparseConv(nn.Module):
     """A convolution (stride 1, padding VALID) in which each output channel sees some of the input
@@ -29,6 +32,7 @@ class SparseConv(nn.Module):
     use_bias: bool = True
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    convolve: Convolve = lax.conv_general_dilated
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -40,7 +44,7 @@ class SparseConv(nn.Module):
         kernel = self.param("kernel", draw, (*self.kernel_size, len(ins)), self.param_dtype)
         dense = jnp.zeros((*self.kernel_size, inputs, outputs), self.dtype)
         dense = dense.at[:, :, ins, outs].set(kernel.astype(self.dtype))
-        y = lax.conv_general_dilated(
+        y = self.convolve(
             x.astype(self.dtype), dense, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
         if self.use_bias:

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from cnnjax.config import Levels, Model, resolve_model
 from cnnjax.errors import unknown
 from cnnjax.nn.activations import ACTIVATIONS, Activation, PReLU, leaky_relu
-from cnnjax.nn.convolution import SparseConv
+from cnnjax.nn.convolution import Convolve, SparseConv
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.initializers import INITIALIZERS, Initializer
 from cnnjax.nn.normalization import NORMS
@@ -24,7 +24,8 @@ class Ingredients:
     """Makes the layers of a model. The methods are called in compact methods of flax modules.
 
     `config` holds no `default` any more. Computation is in `dtype`, parameters are in
-    `param_dtype`; `axis_name` is the pmap axis over which batch norm takes its statistics.
+    `param_dtype`; `axis_name` is the pmap axis over which batch norm takes its statistics;
+    `convolve` is `lax.conv_general_dilated` or a function like it.
     """
 
     config: Model
@@ -33,6 +34,7 @@ class Ingredients:
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     axis_name: str | None = None
+    convolve: Convolve = lax.conv_general_dilated
 
     def activation(self, name: str) -> Callable[[Array], Array]:
         """The activation; `name` is used where it has parameters."""
@@ -62,6 +64,7 @@ class Ingredients:
             kernel_init=self.initializer(groups),
             dtype=self.dtype,
             param_dtype=self.param_dtype,
+            conv_general_dilated=self.convolve,
             name=name,
         )
 
@@ -76,6 +79,7 @@ class Ingredients:
             use_bias=use_bias,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
+            convolve=self.convolve,
             name=name,
         )
 
@@ -125,6 +129,7 @@ def build(
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
     axis_name: str | None = None,
+    convolve: Convolve = lax.conv_general_dilated,
 ) -> Ingredients:
     """The ingredients of a configuration; `default` becomes the architecture's published choice.
 
@@ -141,7 +146,7 @@ def build(
     else:
         init = _level("initializer", config.initializer, INITIALIZERS, own)
         initializer = functools.partial(_same, init)
-    return Ingredients(config, activation, initializer, dtype, param_dtype, axis_name)
+    return Ingredients(config, activation, initializer, dtype, param_dtype, axis_name, convolve)
 
 
 def _same(init: Initializer, groups: int) -> Initializer:

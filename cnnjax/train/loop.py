@@ -1,5 +1,6 @@
 """The only training loop: from a configuration and a seed to a folder with a result."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -79,11 +80,12 @@ def run(
     identity = identity or {"arm": "", "block": "", "seed": seed}
     label = f"{identity['arm']} seed {seed}".strip()
     dataset = session.dataset(config, seed)
-    program = session.program(config)
+    convolution = session.convolution(config, begun_with=_begun_with(directory))
+    program = session.program(config, convolution)
     traces = program.compiled.traces()
     planned = plan(config, dataset.order)
-    settle(directory, config, session.runtime)
     fresh = session.initial_state(config, program, dataset, seed)
+    settle(directory, config, {**session.runtime, "convolution": convolution})
     folder = directory / "checkpoints"
     with Checkpoints(folder, keep_last=config.checkpointing.keep_last) as checkpoints:
         state = checkpoints.restore_latest(fresh, say)
@@ -177,7 +179,7 @@ class _Training:
             records.write(step, epoch, "validation", figures, self._seconds())
         copy = self.program.compiled.copy(state)
         self.checkpoints.save(copy, self.config.model_dump(mode="json"), accuracy)
-        self.clock.pause()
+        self.clock.go_on()
         return True
 
     def _evaluate(self, state: TrainState, split: str) -> evaluation.Evaluation:
@@ -235,16 +237,25 @@ class _Training:
             and {name: best[name] for name in ("step", "epoch", "accuracy", "loss")},
             "examples_seen": steps * self.config.training.batch_size,
             "seconds": round(self._seconds(), 3),
-            "train_images_per_second": round(self.clock.speed(self.config.training.batch_size), 1),
+            "train_images_per_second": round(
+                self.clock.speed(self.config.training.batch_size) or records.speed, 1
+            ),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         }
+
+
+def _begun_with(directory: Path) -> str | None:
+    """The kind of convolution that a run was started with, None where that is not known."""
+    with contextlib.suppress(UserError, KeyError, TypeError):
+        return str(files.read_json(directory / "runtime.json")["convolution"])
+    return None
 
 
 def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any]) -> None:
     """Keeps the configuration, and what a run's bits depend on, at its first start.
 
     Raises UserError where the folder holds another configuration, or was started with another
-    number of threads (which changes the order of sums).
+    number of threads or kind of convolution (which change the order of sums).
     """
     for name, values in (
         ("config.json", config.model_dump(mode="json")),

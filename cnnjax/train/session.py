@@ -21,8 +21,15 @@ from cnnjax import config as schema
 from cnnjax import data, machine, models
 from cnnjax.data import augment, inputs
 from cnnjax.nn import lsuv
+from cnnjax.nn.convolution import Convolve
+from cnnjax.nn.native import library
+from cnnjax.nn.native.convolution import conv_general_dilated
 from cnnjax.train import optim, parallel, state, step, transfer
 
+CONVOLUTIONS: dict[str, Convolve] = {
+    "xla": jax.lax.conv_general_dilated,
+    "native": conv_general_dilated,
+}
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -49,7 +56,6 @@ class Session:
             "devices": len(self.devices),
             "device_kind": self.devices[0].device_kind,
             "threads": machine.threads(),
-            "convolution": "xla",
             "replicates": "one after another",
         }
         self._loaded: dict[str, data.Loaded] = {}
@@ -80,19 +86,39 @@ class Session:
             self._stores = {key: program.compiled.place(self.dataset(config, 0).store())}
         return self._stores[key]
 
-    def program(self, config: schema.RunConfig) -> Program:
+    def convolution(self, config: schema.RunConfig, begun_with: str | None = None) -> str:
+        """`native` or `xla`: the convolution of a run; that of a run which has begun stays."""
+        asked = begun_with or config.training.cpu_convolution
+        possible = self.runtime["backend"] == "cpu" and len(self.devices) == 1
+        if asked == "xla" or not possible or library.missing():
+            return "xla"
+        return "native"
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know about how this process computes, or None."""
+        if self.runtime["backend"] != "cpu" or len(self.devices) > 1 or not library.missing():
+            return None
+        return f"note: convolutions are XLA's, which are slower; {library.missing()}"
+
+    def program(self, config: schema.RunConfig, convolution: str | None = None) -> Program:
         """The program of a configuration, shared with all configurations of its structure."""
         structure, data_key = _structure(config), _data_key(config.data)
+        structure["convolution"] = convolution or self.convolution(config)
         key = json.dumps([structure, data_key], sort_keys=True)
         if key not in self._programs:
             for field in ("initializer", "initializer_sd", "initializer_value"):
                 del structure["model"][field]
             steps_key = json.dumps([structure, data_key], sort_keys=True)
-            self._programs[key] = self._build(config, self._compiled.get(steps_key))
+            self._programs[key] = self._build(
+                config, structure["convolution"], self._compiled.get(steps_key)
+            )
             self._compiled[steps_key] = self._programs[key].compiled
         return self._programs[key]
 
-    def _build(self, config: schema.RunConfig, known: parallel.Compiled | None) -> Program:
+    def _build(
+        self, config: schema.RunConfig, convolution: str, known: parallel.Compiled | None
+    ) -> Program:
         spec = self.load(config.data).spec
         synchronised = config.model.norm.statistics == "global"
         mapped = config.training.parallel == "pmap"
@@ -103,6 +129,7 @@ class Session:
             levels=self.levels,
             dtype=PRECISIONS[config.training.precision],
             axis_name=parallel.AXIS if mapped and synchronised else None,
+            convolve=CONVOLUTIONS[convolution],
         )
         make_optimizer = optim.optimizer(config.optimizer)
         normalize = inputs.normalizer(config.data.normalize, spec.mean, spec.sd)

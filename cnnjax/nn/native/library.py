@@ -1,0 +1,136 @@
+"""The native library: compiled once with the system's compiler, loaded, and made known to XLA.
+
+It needs Linux on x86-64, oneDNN (the extra `cpu`) and a C++ compiler. What is missing is a reason
+to do without it, never an error.
+"""
+
+import ctypes
+import functools
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jaxlib
+import numpy as np
+
+from cnnjax import cache, machine
+from cnnjax.errors import UserError
+
+TARGET = "cnnjax_convolution"
+HERE = Path(__file__).parent
+SOURCES = ("runtime.cc", "convolution.cc")
+OPTIONS = ("-std=c++17", "-O2", "-DNDEBUG", "-march=native", "-fopenmp", "-shared", "-fPIC")
+
+
+class Missing(Exception):
+    """Why there is no native library, in half a line."""
+
+
+@functools.cache
+def missing() -> str | None:
+    """Why there is no native library here, or None where there is one."""
+    try:
+        _load()
+    except Missing as error:
+        return str(error)
+    return None
+
+
+def supports(numbers: np.ndarray) -> bool:
+    """Whether oneDNN has the convolution of these numbers (see convolution.cc) on this machine."""
+    if missing():
+        return False
+    numbers = np.ascontiguousarray(numbers, np.int64)
+    return bool(_load().cnnjax_supports(numbers.ctypes.data_as(ctypes.c_void_p)))
+
+
+@functools.cache
+def _load() -> ctypes.CDLL:
+    """The library, its functions registered with XLA. Raises Missing."""
+    if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
+        raise Missing(f"it is made for Linux on x86-64, and this is {platform.platform()}")
+    onednn, headers = _onednn()
+    compiler = _compiler()
+    known = {
+        "sources": {name: (HERE / name).read_text() for name in (*SOURCES, "runtime.h")},
+        "options": OPTIONS,
+        "jaxlib": jaxlib.__version__,
+        "compiler": _output([*compiler, "--version"]),
+        "onednn": [str(onednn), onednn.stat().st_size],
+        "processor": [machine.processor(), machine.instructions()],
+    }
+    build = functools.partial(_build, compiler=compiler, onednn=onednn, headers=headers)
+    name = f"native/{cache.digest(known)}"
+    try:
+        try:
+            library = ctypes.CDLL(str(cache.folder(name, build) / "library.so"))
+        except OSError:  # damaged
+            library = ctypes.CDLL(str(cache.folder(name, build, again=True) / "library.so"))
+    except OSError as error:
+        raise Missing(f"its library cannot be loaded: {error}") from None
+    except UserError as error:
+        raise Missing(str(error)) from None
+    library.cnnjax_set_threads(machine.threads())
+    handler = jax.ffi.pycapsule(library.CnnjaxConvolution)
+    jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
+    return library
+
+
+def _onednn() -> tuple[Path, Path]:
+    """oneDNN's shared library and the folder of its headers."""
+    found = []
+    for package, ending in (
+        ("onednn-cpu-gomp", "libdnnl.so.3"),
+        ("onednn-devel-cpu-gomp", "include/oneapi/dnnl/dnnl.hpp"),
+    ):
+        try:
+            paths = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            raise Missing(f"no package {package}; pip install 'cnnjax[cpu]'") from None
+        path = next((Path(p.locate()).resolve() for p in paths if str(p).endswith(ending)), None)
+        if path is None or not path.is_file():
+            raise Missing(f"{path or ending} is missing; install {package} again")
+        found.append(path)
+    return found[0], found[1].parents[2]
+
+
+def _compiler() -> list[str]:
+    """$CXX, else the first C++ compiler on the path."""
+    if asked := os.environ.get("CXX"):
+        return shlex.split(asked)
+    for name in ("g++", "c++", "clang++"):
+        if found := shutil.which(name):
+            return [found]
+    raise Missing("no C++ compiler; install g++")
+
+
+def _build(folder: Path, compiler: list[str], onednn: Path, headers: Path) -> None:
+    """Compiles the library into an empty folder."""
+    _output(
+        [
+            *compiler,
+            *OPTIONS,
+            *(str(HERE / name) for name in SOURCES),
+            *("-isystem", jax.ffi.include_dir(), "-isystem", str(headers)),
+            *("-o", str(folder / "library.so"), str(onednn), f"-Wl,-rpath,{onednn.parent}"),
+        ]
+    )
+
+
+def _output(command: list[str]) -> str:
+    """What a command prints. Raises Missing where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise Missing(f"{command[0]} cannot be started: {error.strerror}") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [""]
+        first = next((line for line in lines if "error" in line), lines[0])
+        raise Missing(f"{command[0]} failed: {first.strip()[:200]}")
+    return done.stdout

@@ -1,0 +1,167 @@
+"""How the native library is made, loaded and done without. Each test has processes of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from cnnjax.nn.native import library
+from common import ROOT, program
+
+pytestmark = pytest.mark.skipif(bool(library.missing()), reason=str(library.missing()))
+
+PREAMBLE = """
+import jax, jax.numpy as jnp, numpy as np
+from cnnjax.nn.native import library
+from cnnjax.nn.native.convolution import conv_general_dilated
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+def conv(x, k):
+    return conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=LAYOUT)
+x, k = jnp.ones((8, 16, 16, 4)), jnp.ones((3, 3, 4, 8))
+expected = jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=LAYOUT)
+"""
+
+
+def start(code, threads=1, **environment):
+    environment = {**os.environ, "PJRT_NPROC": str(threads), **environment}
+    words = [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)]
+    return subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def run(code, threads=1, **environment):
+    return finish(start(code, threads, **environment))
+
+
+USE = "assert library.missing() is None, library.missing(); print(float(conv(x, k).sum()))"
+
+
+def test_processes_that_start_at_once_compile_it_once(tmp_path):
+    processes = [start(USE, CNNJAX_CACHE=str(tmp_path)) for _ in range(3)]
+    assert len({finish(process) for process in processes}) == 1
+    made = [path for path in (tmp_path / "native").iterdir() if path.is_dir()]
+    assert [sorted(file.name for file in path.iterdir()) for path in made] == [["library.so"]]
+
+
+def test_a_damaged_library_is_made_again(tmp_path):
+    first = run(USE, CNNJAX_CACHE=str(tmp_path))
+    (file,) = tmp_path.glob("native/*/library.so")
+    file.write_bytes(b"\x7fELF damaged")
+    assert run(USE, CNNJAX_CACHE=str(tmp_path)) == first
+    assert file.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [
+        ("no-such-compiler", "no-such-compiler cannot be started: No such file or directory"),
+        ("false", "false failed"),
+    ],
+)
+def test_without_a_compiler_xla_is_used_and_one_line_says_so(tmp_path, compiler, reason):
+    done = program(
+        "launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0",
+        f"--workdir={tmp_path / 'study'}", "--set=training.steps=2", "--set=data.train_examples=64",
+        CXX=compiler, CNNJAX_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
+    assert len(lines) == 1
+    assert reason in lines[0]
+    result = json.loads((tmp_path / "study/relu/seed-0/result.json").read_text())
+    assert result["runtime"]["convolution"] == "xla"
+
+
+def test_a_run_keeps_the_convolution_it_began_with(tmp_path):
+    workdir = tmp_path / "study"
+    words = (
+        "launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0",
+        f"--workdir={workdir}", "--set=training.steps=2", "--set=data.train_examples=64",
+    )  # fmt: skip
+    program(*words)
+    result = workdir / "relu/seed-0/result.json"
+    assert json.loads(result.read_text())["runtime"]["convolution"] == "native"
+    result.unlink()
+    done = program(*words, CXX="no-such-compiler", check=1)
+    assert "convolution is 'native' there and 'xla' now" in done.stdout
+
+
+def test_several_devices_are_xlas():
+    code = """
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+    mesh = Mesh(jax.devices(), ("d",))
+    split, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("d",), ()))
+    both = jax.jit(conv, in_shardings=(split, whole))
+    assert library.TARGET not in both.lower(x, k).as_text()
+    np.testing.assert_allclose(both(x, k), expected, rtol=1e-6)
+    mapped = jax.pmap(conv, in_axes=(0, None))
+    parts = x.reshape(2, 4, *x.shape[1:])
+    assert library.TARGET not in mapped.lower(parts, k).as_text()
+    np.testing.assert_allclose(mapped(parts, k).reshape(expected.shape), expected, rtol=1e-6)
+    assert library.TARGET in jax.jit(conv).lower(x, k).as_text()
+    """
+    run(code, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+
+
+def test_threads_may_call_it_at_once():
+    run(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        images = [jnp.full(x.shape, float(n)) for n in range(1, 9)]
+        step = jax.jit(conv)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda image: np.asarray(step(image, k)), images * 20))
+        for number, one in enumerate(found):
+            np.testing.assert_allclose(one, (number % 8 + 1) * expected, rtol=1e-6)
+        """,
+        threads=2,
+    )
+
+
+def test_a_forked_process_can_still_ask_it():
+    run(
+        """
+        import os, warnings
+        warnings.simplefilter("ignore")
+        jax.block_until_ready(conv(x, k))
+        numbers = np.array([0, 3, 2, 8, 8, 4, 8, 8, 6, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if library.supports(numbers) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        jax.block_until_ready(conv(x, k))
+        """,
+        threads=2,
+    )
+
+
+def test_memory_stays_flat():
+    """10,000 steps of forward and both gradients."""
+    run(
+        """
+        import resource
+        def resident():
+            return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+        x, k = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 8))
+        step = jax.jit(jax.grad(lambda x, k: (conv(x, k) ** 2).sum(), argnums=(0, 1)))
+        for count in range(10_000):
+            gradients = step(x, k)
+            if count == 1000:
+                before = resident()
+        assert resident() - before < 4e6, (before, resident())
+        """
+    )
