@@ -17,6 +17,12 @@ def threads() -> int:
     return os.cpu_count() or 1
 
 
+def use_threads(count: int) -> None:
+    """Makes XLA, OpenMP and the processes started from here compute with so many threads. To be
+    called before jax is imported."""
+    os.environ["PJRT_NPROC"] = os.environ["OMP_NUM_THREADS"] = str(count)
+
+
 def instructions() -> str:
     """The instruction sets of the processor, as the system names them; "" where it does not."""
     with contextlib.suppress(OSError):

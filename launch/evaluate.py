@@ -179,5 +179,5 @@ def _together(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 if __name__ == "__main__":
     flags.define("workdir", "arm", "seeds", "split", "step", "init_from", "output")
-    flags.define("experiment", "set", "data_dir")
+    flags.define("experiment", "set", "data_dir", "threads")
     flags.start(main)

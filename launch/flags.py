@@ -30,6 +30,14 @@ _STRINGS = {
     "init_from": "A folder with config.json and checkpoints/: weights without a run.",
     "output": "A file for the figures, as JSON.",
     "data": "The data set to prepare.",
+    "networks": "Networks to time, separated by commas. All by default.",
+    "contenders": "Contenders to time, separated by commas. All by default.",
+}
+_NUMBERS = {
+    "workers": (1, "Processes that share the runs (and the threads)."),
+    "threads": (None, "Threads to compute with on a CPU. All cores by default."),
+    "rounds": (5, "Rounds; in each all contenders are timed."),
+    "batch_size": (128, "Examples a step."),
 }
 _DEFAULTS = {"split": "test", "step": "last"}
 
@@ -41,10 +49,11 @@ def define(*names: str) -> None:
             flags.DEFINE_multi_string(
                 "set", [], "A field and its value, path=value", short_name=None
             )
-        elif name == "workers":
-            flags.DEFINE_integer(
-                "workers", 1, "Processes that share the runs (and the cores).", lower_bound=1
-            )
+        elif name in _NUMBERS:
+            default, text = _NUMBERS[name]
+            flags.DEFINE_integer(name, default, text, lower_bound=1)
+        elif name == "precision":
+            flags.DEFINE_enum(name, "float32", ["float32", "bfloat16"], "Of the computation.")
         elif name == "worker":
             flags.DEFINE_integer("worker", None, "Not for use: the sweep starts processes with it.")
         else:
@@ -66,6 +75,8 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             logging.set_verbosity(logging.FATAL)  # orbax logs every save, and what it raises too
         sys.unraisablehook = _unraisable
         machine.keep_memory()
+        if "threads" in FLAGS and FLAGS.threads is not None:
+            machine.use_threads(FLAGS.threads)
         try:
             return main(argv[1:]) or 0
         except UserError as error:

@@ -87,7 +87,7 @@ def _start(request: Request, number: int, workers: int, threads: int) -> subproc
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PJRT_NPROC": str(threads)},
+            env={**os.environ, "PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)},
         )
 
 

@@ -1,7 +1,7 @@
 """Trains one arm of an experiment with some seeds.
 
 python -m launch.train --experiment=NAME --arm=NAME --seeds=0,1,2 --workdir=DIR
-    [--set path=value ...] [--data_dir=DIR]
+    [--set path=value ...] [--data_dir=DIR] [--threads=N]
 """
 
 from collections.abc import Sequence
@@ -20,5 +20,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.define("experiment", "arm", "seeds", "workdir", "set", "data_dir")
+    flags.define("experiment", "arm", "seeds", "workdir", "set", "data_dir", "threads")
     flags.start(main)

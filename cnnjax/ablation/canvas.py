@@ -54,13 +54,14 @@ def focus(
     scale: float,
     ends: Sequence[Sequence[float]] = (),
     clip: bool = True,
+    keep: Sequence[float] = (),
 ) -> tuple[float, float]:
     """Limits of an axis that keep apart what lies together.
 
     Groups whose mean lies far below the others (more than 6 median absolute deviations, at least
     6 points, below the median mean) are left off the scale where that makes it at least four
     times finer, so that an arm at chance level does not press all others into one spot. `ends`
-    widen the limits of the groups that stay.
+    widen the limits of the groups that stay; `keep` are values that always do, the baseline's.
     """
     groups = [list(group) for group in groups if len(group)]
     if not groups:
@@ -69,6 +70,7 @@ def focus(
     middle = float(np.median(means))
     spread = float(np.median(np.abs(means - middle)))
     floor = middle - 6 * max(spread, 1.0) if clip else -np.inf
+    floor = min([floor, *(scale * value for value in keep)])
     span = [float(means.max() - means[keep].min()) for keep in (means == means, means >= floor)]
     floor = floor if span[0] > 4 * max(span[1], 2.0) else -np.inf
     kept = [scale * v for group in groups for v in group if scale * v >= floor]

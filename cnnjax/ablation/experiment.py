@@ -48,9 +48,7 @@ class Experiment:
     def __post_init__(self) -> None:
         where = f"experiment {self.name}"
         if not isinstance(self.arms, Mapping) or not self.arms:
-            raise UserError(
-                f"{where}: arms: must be a dict, name -> overrides, and not empty."
-            )
+            raise UserError(f"{where}: arms: must be a dict, name -> overrides, and not empty.")
         for arm in self.arms:
             _check_name(where, arm)
         arms = {arm: _plain(f"{where}: arm {arm!r}", own) for arm, own in self.arms.items()}

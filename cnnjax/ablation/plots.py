@@ -22,7 +22,8 @@ def seeds(arms: Sequence[ArmResult], metric: str) -> str:
             for row, arm in enumerate(arms)
             for seed, value in arm.values.items()
         }
-        low, high = canvas.focus([list(arm.values.values()) for arm in arms], 100)
+        baseline = [v for arm in arms if arm.arm.baseline for v in arm.values.values()]
+        low, high = canvas.focus([list(arm.values.values()) for arm in arms], 100, keep=baseline)
         order = sorted({seed for _, seed in points})
         shift = {seed: _spread(index, len(order)) for index, seed in enumerate(order)}
         off = {row for row, arm in enumerate(arms) if arm.sample and 100 * arm.sample.mean < low}
@@ -51,7 +52,7 @@ def differences(arms: Sequence[ArmResult], baseline: str) -> str:
             if arm.versus
         ]
         centres = [[arm.versus.mean] for arm in shown if arm.versus]
-        low, high = canvas.focus([*centres, [0.0]], 100, ends)
+        low, high = canvas.focus([*centres, [0.0]], 100, ends, keep=[0.0])
         axes.axvline(0, color=canvas.INK, linewidth=1, zorder=1)
         for row, arm in enumerate(shown):
             _interval(axes, arm.versus, row, 100, low, bool(arm.versus and arm.versus.separate))

@@ -146,7 +146,10 @@ def decode(file: Any, channels: int, where: str) -> np.ndarray:
     try:
         with Image.open(file) as image:
             mode = "L" if channels == 1 else "RGB"
-            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+            picture: Image.Image = image
+            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
+                picture = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+            pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{where}: not a readable image ({_first_line(error)}).") from error
     return pixels[:, :, None] if channels == 1 else pixels

@@ -204,7 +204,11 @@ def _images(root: Path, class_names: tuple[str, ...]) -> list[tuple[Path, int]]:
                 f"{entry}: is not one of the training classes {', '.join(class_names)}."
             )
         label = class_names.index(entry.name)
-        files = sorted(file for file in entry.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(
+            file
+            for file in entry.rglob("*")
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
+        )
         listed += [(file, label) for file in files]
     return listed
 

@@ -308,6 +308,18 @@ def test_folder_of_classes(make_config, picture_folder):
     np.testing.assert_array_equal(marks // 100, labels)
 
 
+def test_sixteen_bits_become_eight_and_hidden_files_are_no_images(tmp_path, make_config):
+    for label, name in enumerate(["a", "b"]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "._0.png").write_bytes(b"no image")
+        for index in range(6):
+            pixels = np.full((4, 4), 256 * (10 * label + index) + 7, np.uint16)
+            Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
+    loaded = data.load(make_config(name=f"folder:{tmp_path}"))
+    found = sorted(int(image.max()) for split in loaded.splits.values() for image in split.images)
+    assert found == [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15]
+
+
 def test_folder_with_splits_of_varying_grey_images(tmp_path, make_config):
     for split, count in (("train", 4), ("val", 2), ("test", 3)):
         for label, name in enumerate(["a", "b"]):

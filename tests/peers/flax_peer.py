@@ -1,0 +1,161 @@
+"""Plain flax linen, as its examples write it: python -m tests.peers.flax_peer TASK.json"""
+
+import json
+import sys
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax.training import train_state
+
+from launch import timing
+
+
+def norm(dtype):
+    return nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=dtype, name="norm")
+
+
+class Conv(nn.Module):
+    features: int
+    kernel: int = 3
+    strides: int = 1
+    padding: str = "SAME"
+    norm: bool = True
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        size = (self.kernel, self.kernel)
+        x = nn.Conv(
+            self.features, size, self.strides, self.padding, use_bias=not self.norm,
+            dtype=self.dtype, name="conv",
+        )(x)  # fmt: skip
+        if self.norm:
+            x = norm(self.dtype)(x)
+        return x
+
+
+class Dense(nn.Module):
+    features: int
+    norm: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(self.features, use_bias=not self.norm, dtype=self.dtype, name="dense")(x)
+        if self.norm:
+            x = norm(self.dtype)(x)
+        return x
+
+
+def pool(x):
+    return nn.max_pool(x, (2, 2), (2, 2))
+
+
+class Lenet(nn.Module):
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        conv = {"kernel": 5, "norm": False, "dtype": self.dtype}
+        x = pool(nn.relu(Conv(6, **conv, name="conv1")(x)))
+        x = pool(nn.relu(Conv(16, **conv, padding="VALID", name="conv2")(x)))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(Dense(120, dtype=self.dtype, name="fc1")(x))
+        x = nn.relu(Dense(84, dtype=self.dtype, name="fc2")(x))
+        return nn.Dense(10, dtype=self.dtype, name="head")(x)
+
+
+class Vgg(nn.Module):
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        for stage, width in enumerate((32, 64, 128), 1):
+            for index in (1, 2):
+                x = nn.relu(Conv(width, dtype=self.dtype, name=f"conv{stage}_{index}")(x))
+            x = pool(x)
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(Dense(128, norm=True, dtype=self.dtype, name="fc1")(x))
+        return nn.Dense(10, dtype=self.dtype, name="head")(x)
+
+
+class Block(nn.Module):
+    features: int
+    strides: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.relu(Conv(self.features, strides=self.strides, dtype=self.dtype, name="conv1")(x))
+        y = Conv(self.features, dtype=self.dtype, name="conv2")(y)
+        if self.strides == 2:
+            missing = (self.features - x.shape[-1]) // 2
+            x = jnp.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (missing, missing)))
+        return nn.relu(y + x)
+
+
+class Resnet(nn.Module):
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(Conv(16, dtype=self.dtype, name="conv1")(x))
+        for stage, width in enumerate((16, 32, 64), 1):
+            for block in (1, 2, 3):
+                strides = 2 if stage > 1 and block == 1 else 1
+                x = Block(width, strides, self.dtype, name=f"stage{stage}_block{block}")(x)
+        return nn.Dense(10, dtype=self.dtype, name="head")(x.mean((1, 2)))
+
+
+NETWORKS = {"lenet5_modern": Lenet, "vgg_small": Vgg, "resnet20": Resnet}
+
+
+class TrainState(train_state.TrainState):
+    batch_stats: dict
+
+
+@jax.jit
+def train_step(state, images, labels):
+    def loss_fn(params):
+        logits, updates = state.apply_fn(
+            {"params": params, "batch_stats": state.batch_stats}, images, mutable=["batch_stats"]
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype("float32"), labels)
+        return losses.mean(), updates
+
+    (loss, updates), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    state = state.apply_gradients(grads=grads)
+    return state.replace(batch_stats=updates.get("batch_stats", {})), loss
+
+
+def main(task):
+    arrays = np.load(task["arrays"])
+    images = jnp.asarray(arrays["images"], jnp.float32) / 255
+    labels = jnp.asarray(arrays["labels"])
+    network = NETWORKS[task["network"]](dtype=jnp.dtype(task["precision"]))
+    fresh = jax.jit(network.init)(jax.random.key(0), images[:2])
+    given = {key[2:]: arrays[key] for key in arrays.files if key.startswith("p/")}
+    params = flax.traverse_util.unflatten_dict(given, sep="/")
+    assert jax.tree.map(np.shape, fresh["params"]) == jax.tree.map(np.shape, params)
+    state = TrainState.create(
+        apply_fn=network.apply,
+        params=jax.tree.map(jnp.asarray, params),
+        batch_stats=fresh.get("batch_stats", {}),
+        tx=optax.sgd(task["learning_rate"], momentum=0.9),
+    )
+
+    def step():
+        nonlocal state
+        state, loss = train_step(state, images, labels)
+        return float(loss)
+
+    timing.serve(step, {"version": flax.__version__, "device": jax.default_backend()})
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as file:
+        main(json.load(file))

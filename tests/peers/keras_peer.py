@@ -1,0 +1,95 @@
+"""Keras on JAX: python -m tests.peers.keras_peer TASK.json"""
+
+import json
+import os
+import sys
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import keras
+import numpy as np
+from keras import layers
+
+from launch import timing
+
+
+def conv(x, name, features, kernel=3, strides=1, padding="same", norm=True):
+    x = layers.Conv2D(
+        features, kernel, strides, padding, use_bias=not norm, name=f"{name}.conv"
+    )(x)  # fmt: skip
+    return bn(x, f"{name}.norm") if norm else x
+
+
+def bn(x, name):
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+
+
+def dense(x, name, features, norm=False):
+    x = layers.Dense(features, use_bias=not norm, name=f"{name}.dense")(x)
+    return bn(x, f"{name}.norm") if norm else x
+
+
+def relu(x):
+    return layers.ReLU()(x)
+
+
+def lenet(x):
+    x = layers.MaxPooling2D()(relu(conv(x, "conv1", 6, 5, norm=False)))
+    x = layers.MaxPooling2D()(relu(conv(x, "conv2", 16, 5, padding="valid", norm=False)))
+    x = relu(dense(layers.Flatten()(x), "fc1", 120))
+    return layers.Dense(10, name="head")(relu(dense(x, "fc2", 84)))
+
+
+def vgg(x):
+    for stage, width in enumerate((32, 64, 128), 1):
+        for index in (1, 2):
+            x = relu(conv(x, f"conv{stage}_{index}", width))
+        x = layers.MaxPooling2D()(x)
+    x = relu(dense(layers.Flatten()(x), "fc1", 128, norm=True))
+    return layers.Dense(10, name="head")(x)
+
+
+def resnet(x):
+    x = relu(conv(x, "conv1", 16))
+    for stage, width in enumerate((16, 32, 64), 1):
+        for block in (1, 2, 3):
+            name, strides = f"stage{stage}_block{block}", 2 if stage > 1 and block == 1 else 1
+            y = conv(relu(conv(x, f"{name}.conv1", width, strides=strides)), f"{name}.conv2", width)
+            if strides == 2:
+                missing = (width - x.shape[-1]) // 2
+                x = keras.ops.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (missing, missing)))
+            x = relu(layers.Add()([y, x]))
+    return layers.Dense(10, name="head")(layers.GlobalAveragePooling2D()(x))
+
+
+NETWORKS = {"lenet5_modern": lenet, "vgg_small": vgg, "resnet20": resnet}
+LEAVES = {"kernel": "kernel", "bias": "bias", "scale": "gamma"}
+
+
+def main(task):
+    if task["precision"] == "bfloat16":
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    arrays = np.load(task["arrays"])
+    images, labels = arrays["images"].astype("float32") / 255, arrays["labels"]
+    entry = keras.Input(images.shape[1:])
+    model = keras.Model(entry, NETWORKS[task["network"]](entry))
+    for key in arrays.files:
+        if key.startswith("p/"):
+            name, _, leaf = key[2:].rpartition("/")
+            layer = model.get_layer(name.replace("/", "."))
+            normal = isinstance(layer, layers.BatchNormalization)
+            attribute = "beta" if normal and leaf == "bias" else LEAVES[leaf]
+            getattr(layer, attribute).assign(arrays[key])
+    model.compile(
+        optimizer=keras.optimizers.SGD(task["learning_rate"], momentum=0.9),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=True,
+    )
+    timing.serve(
+        lambda: float(model.train_on_batch(images, labels)), {"version": keras.__version__}
+    )
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as file:
+        main(json.load(file))

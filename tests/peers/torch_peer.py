@@ -1,0 +1,150 @@
+"""PyTorch, channels-last, eager or compiled: python -m tests.peers.torch_peer TASK [compile]"""
+
+import json
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from launch import timing
+
+
+class Conv(nn.Module):
+    def __init__(self, inputs, outputs, kernel=3, stride=1, padding=1, norm=True):
+        super().__init__()
+        self.pads = stride == 2  # as padding SAME does: one row below, one column to the right
+        padding = 0 if self.pads else padding
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=not norm)
+        self.norm = nn.BatchNorm2d(outputs) if norm else nn.Identity()
+
+    def forward(self, x):
+        return self.norm(self.conv(F.pad(x, (0, 1, 0, 1)) if self.pads else x))
+
+
+class Dense(nn.Module):
+    def __init__(self, inputs, outputs, norm=False):
+        super().__init__()
+        self.dense = nn.Linear(inputs, outputs, bias=not norm)
+        self.norm = nn.BatchNorm1d(outputs) if norm else nn.Identity()
+
+    def forward(self, x):
+        return self.norm(self.dense(x))
+
+
+def flatten(x):
+    return x.permute(0, 2, 3, 1).flatten(1)  # in the order of NHWC
+
+
+class Lenet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = Conv(1, 6, 5, padding=2, norm=False)
+        self.conv2 = Conv(6, 16, 5, padding=0, norm=False)
+        self.fc1, self.fc2, self.head = Dense(400, 120), Dense(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        return self.head(F.relu(self.fc2(F.relu(self.fc1(flatten(x))))))
+
+
+class Vgg(nn.Module):
+    def __init__(self):
+        super().__init__()
+        inputs = 3
+        for stage, width in enumerate((32, 64, 128), 1):
+            for index in (1, 2):
+                self.add_module(f"conv{stage}_{index}", Conv(inputs, width))
+                inputs = width
+        self.fc1, self.head = Dense(2048, 128, norm=True), nn.Linear(128, 10)
+
+    def forward(self, x):
+        for stage in (1, 2, 3):
+            for index in (1, 2):
+                x = F.relu(getattr(self, f"conv{stage}_{index}")(x))
+            x = F.max_pool2d(x, 2)
+        return self.head(F.relu(self.fc1(flatten(x))))
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1, self.conv2 = Conv(inputs, outputs, stride=stride), Conv(outputs, outputs)
+        self.missing = (outputs - inputs) // 2
+
+    def forward(self, x):
+        y = self.conv2(F.relu(self.conv1(x)))
+        if self.missing:
+            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.missing, self.missing))
+        return F.relu(y + x)
+
+
+class Resnet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = Conv(3, 16)
+        inputs, blocks = 16, []
+        for stage, width in enumerate((16, 32, 64), 1):
+            for block in (1, 2, 3):
+                stride = 2 if stage > 1 and block == 1 else 1
+                blocks.append((f"stage{stage}_block{block}", Block(inputs, width, stride)))
+                inputs = width
+        for name, block in blocks:
+            self.add_module(name, block)
+        self.names = [name for name, _ in blocks]
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = F.relu(self.conv1(x))
+        for name in self.names:
+            x = getattr(self, name)(x)
+        return self.head(x.mean((2, 3)))
+
+
+NETWORKS = {"lenet5_modern": Lenet, "vgg_small": Vgg, "resnet20": Resnet}
+
+
+def load(network, weights):
+    """Sets the weights, given under the names of cnnjax."""
+    own = dict(network.named_parameters())
+    for path, value in weights.items():
+        name, _, leaf = path.replace("/", ".").rpartition(".")
+        value = torch.from_numpy(np.array(value))
+        if leaf == "kernel":
+            value = value.permute(3, 2, 0, 1) if value.ndim == 4 else value.T
+        parameter = own.pop(f"{name}.{'bias' if leaf == 'bias' else 'weight'}")
+        assert parameter.shape == value.shape, path
+        parameter.data.copy_(value)
+    assert not own, list(own)
+
+
+def main(task, compiled):
+    torch.set_num_threads(task["threads"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    arrays = np.load(task["arrays"])
+    network = NETWORKS[task["network"]]()
+    load(network, {key[2:]: arrays[key] for key in arrays.files if key.startswith("p/")})
+    network = network.to(device, memory_format=torch.channels_last)
+    images = torch.from_numpy(arrays["images"]).to(device).float() / 255
+    images = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    labels = torch.from_numpy(arrays["labels"]).to(device).long()
+    optimizer = torch.optim.SGD(network.parameters(), lr=task["learning_rate"], momentum=0.9)
+    forward = torch.compile(network) if compiled else network
+    low = task["precision"] == "bfloat16"
+
+    def step():
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=low):
+            loss = F.cross_entropy(forward(images).float(), labels)
+        loss.backward()
+        optimizer.step()
+        return float(loss)
+
+    timing.serve(step, {"version": torch.__version__, "device": device})
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as file:
+        main(json.load(file), "compile" in sys.argv)
