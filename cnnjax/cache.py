@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cnnjax import machine
 from cnnjax.errors import UserError
 
 
@@ -56,6 +57,20 @@ def folder(name: str, write: Callable[[Path], None], again: bool = False) -> Pat
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return place
+
+
+def keep_compilations() -> None:
+    """Makes jax keep what it compiles here, in a folder for each kind of processor, unless the
+    user's environment says where or the cache cannot be written. To be called before jax is
+    imported."""
+    place = root() / "xla" / digest([machine.processor(), machine.instructions()])
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(place))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 @contextlib.contextmanager

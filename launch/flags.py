@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from cnnjax import machine
+from cnnjax import cache, machine
 from cnnjax.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -75,6 +75,7 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             logging.set_verbosity(logging.FATAL)  # orbax logs every save, and what it raises too
         sys.unraisablehook = _unraisable
         machine.keep_memory()
+        cache.keep_compilations()
         if "threads" in FLAGS and FLAGS.threads is not None:
             machine.use_threads(FLAGS.threads)
         try:

@@ -22,9 +22,11 @@ import numpy as np
 from cnnjax import cache, machine
 from cnnjax.errors import UserError
 
-TARGET = "cnnjax_convolution"
 HERE = Path(__file__).parent
-SOURCES = ("runtime.cc", "convolution.cc")
+SOURCES = {
+    name: (HERE / name).read_text() for name in ("runtime.h", "runtime.cc", "convolution.cc")
+}
+TARGET = f"cnnjax_convolution_{cache.digest(SOURCES)}"  # programs kept compiled name it
 OPTIONS = ("-std=c++17", "-O2", "-DNDEBUG", "-march=native", "-fopenmp", "-shared", "-fPIC")
 
 
@@ -58,7 +60,7 @@ def _load() -> ctypes.CDLL:
     onednn, headers = _onednn()
     compiler = _compiler()
     known = {
-        "sources": {name: (HERE / name).read_text() for name in (*SOURCES, "runtime.h")},
+        "sources": SOURCES,
         "options": OPTIONS,
         "jaxlib": jaxlib.__version__,
         "compiler": _output([*compiler, "--version"]),
@@ -116,7 +118,7 @@ def _build(folder: Path, compiler: list[str], onednn: Path, headers: Path) -> No
         [
             *compiler,
             *OPTIONS,
-            *(str(HERE / name) for name in SOURCES),
+            *(str(HERE / name) for name in SOURCES if name.endswith(".cc")),
             *("-isystem", jax.ffi.include_dir(), "-isystem", str(headers)),
             *("-o", str(folder / "library.so"), str(onednn), f"-Wl,-rpath,{onednn.parent}"),
         ]
