@@ -87,7 +87,7 @@ def _operands(role: int) -> tuple[int, int]:
 
 def _make(role: int) -> Primitive:
     primitive = Primitive(f"native_convolution_{('output', 'input', 'kernel')[role]}")
-    primitive.def_impl(functools.partial(_apply, primitive))
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("shapes", "window")))
     primitive.def_abstract_eval(
         lambda first, second, shapes, window: first.update(shape=shapes[role], weak_type=False)
     )
@@ -103,11 +103,6 @@ def _make(role: int) -> Primitive:
         primitive, functools.partial(_lower, role=role, plain=plain), platform="cpu"
     )
     return primitive
-
-
-def _apply(primitive: Primitive, *operands: Array, **params: Any) -> Array:
-    """What a call outside of jit does."""
-    return jax.jit(functools.partial(primitive.bind, **params))(*operands)
 
 
 def _transpose(role: int, unknown: int) -> Any:

@@ -186,6 +186,18 @@ def test_the_image_gets_no_gradient_that_nobody_asks_for():
     assert calls(jax.grad(lambda k: native(x, k).sum()), k) == 1
 
 
+def test_outside_of_jit_it_is_compiled_once(monkeypatch):
+    native, xla = both(GRID["odd sizes"])
+    x, k = operands(GRID["odd sizes"], jnp.float32)
+    asked = []
+    supports = library.supports
+    monkeypatch.setattr(library, "supports", lambda n: asked.append(n) or supports(n))
+    x = x[:2]  # a shape of its own
+    for _ in range(3):
+        assert_close(native(x, k), xla(x, k), 1e-5)
+    assert len(asked) == 1
+
+
 def test_the_same_bits_on_a_second_run():
     native, _ = both(GRID["usual"])
     x, k = operands(GRID["usual"], jnp.float32)
