@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -35,6 +36,16 @@ class Room(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if (
+            isinstance(value, bool)
+            and cls.model_fields[str(info.field_name)].annotation is not bool
+        ):
+            raise PydanticCustomError("truth", "allowed: anything but true and false")
+        return value
 
 
 def _named(kind: str, known: Iterable[str], *extra: str) -> Any:
@@ -54,7 +65,7 @@ def _named(kind: str, known: Iterable[str], *extra: str) -> Any:
 
 def _keep_prob(value: Any) -> float | str:
     try:
-        if value == "default" or (0 < float(value) <= 1 and not isinstance(value, bool)):
+        if value == "default" or 0 < float(value) <= 1:
             return value if value == "default" else float(value)
     except (TypeError, ValueError):
         pass

@@ -146,7 +146,8 @@ def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> RunC
         known = create(files.read_json(path), levels)
     except UserError as error:
         raise UserError(f"{path}: {error}{_hint(directory)}") from None
-    return override(known, changes, levels)
+    # Nothing is trained, so the data may be fewer than a batch.
+    return override(known, {**changes, "training.batch_size": 1}, levels)
 
 
 def _hint(directory: Path) -> str:

@@ -158,7 +158,7 @@ def _stop_without_room(error: BaseException, directory: Path) -> None:
 
 
 def _summary(request: Request) -> int:
-    """Prints what failed and what is left; returns 1 if anything did or is."""
+    """Prints what failed and what is left; returns 1 if anything did, or is left to this study."""
     results = {run: run.result() for run in request.runs}
     failed = [run for run, result in results.items() if result and result["status"] == "failed"]
     open_ = [run for run, result in results.items() if result is None]
@@ -169,8 +169,10 @@ def _summary(request: Request) -> int:
     for run in failed:
         result = results[run] or {}
         print(f"  {describe(run, result)}\n    whole error: {run.directory / 'error.txt'}")
+    left = 0
     for run in open_:
         with files.lock(run.directory / ".lock", wait=False) as free:
+            left += free
             todo = "give the same command again" if free else "another process is at it"
         print(f"  {run.arm} seed {run.seed}: has not ended; {todo}")
-    return 1 if failed or open_ else 0
+    return 1 if failed or left else 0

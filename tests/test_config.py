@@ -36,6 +36,10 @@ def test_json_round_trip():
         ({"norm.kind": "batch"}, "norm: unknown; did you mean model.norm?"),
         ({"model.norm.kind.x": 1}, "model.norm.kind: is a field; no fields are below it."),
         ({"data.image_size": 100_000}, "less than or equal to 4096"),
+        (
+            {"training.epochs": True},
+            "training.epochs: True is not valid; allowed: anything but true",
+        ),
         ({"schedule.warmup_epochs": 50}, "is more than training.epochs (10)"),
         (
             {"schedule.name": "step", "schedule.boundaries_epochs": [3, 1]},

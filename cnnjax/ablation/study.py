@@ -50,9 +50,11 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing left to do: finished or diverged; a failed run is retried."""
-        result = self.result()
-        return result is not None and result["status"] in ("finished", "diverged")
+        """Whether there is nothing left to do: diverged, or finished with figures. A run that
+        failed is retried."""
+        result = self.result() or {"status": None}
+        finished = result["status"] == "finished" and isinstance(result.get("validation"), dict)
+        return finished or result["status"] == "diverged"
 
 
 def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[Run]:

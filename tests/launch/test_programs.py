@@ -147,6 +147,9 @@ def test_evaluate_one_run_at_its_best_step_and_weights_without_a_run(study, tmp_
     program("launch.evaluate", f"--init_from={run}", f"--output={output}", "data.name=digits")
     found = json.loads(output.read_text())
     assert found["accuracy"] == result(workdir, "relu", 0)["test"]["accuracy"]
+    fewer = ("data.train_examples=10", f"--output={output}", "--split=train")  # than a batch
+    program("launch.evaluate", f"--init_from={run}", *fewer)
+    assert json.loads(output.read_text())["examples"] == 10
 
 
 def test_a_study_never_makes_evaluate_run_a_file(study, mine):
