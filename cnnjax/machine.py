@@ -25,11 +25,7 @@ def use_threads(count: int) -> None:
 
 def instructions() -> str:
     """The instruction sets of the processor, as the system names them; "" where it does not."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return line.partition(":")[2].strip()
-    return ""
+    return _cpuinfo("flags")
 
 
 def keep_memory() -> None:
@@ -51,10 +47,13 @@ def keep_memory() -> None:
 
 def processor() -> str:
     """The name of the processor."""
-    try:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field: str) -> str:
+    """What Linux says of the first processor; "" where it does not."""
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
+            if line.startswith(field):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return ""

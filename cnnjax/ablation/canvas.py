@@ -71,7 +71,7 @@ def focus(
     spread = float(np.median(np.abs(means - middle)))
     floor = middle - 6 * max(spread, 1.0) if clip else -np.inf
     floor = min([floor, *(scale * value for value in keep)])
-    span = [float(means.max() - means[keep].min()) for keep in (means == means, means >= floor)]
+    span = [float(means.max() - means[on].min()) for on in (means == means, means >= floor)]
     floor = floor if span[0] > 4 * max(span[1], 2.0) else -np.inf
     kept = [scale * v for group in groups for v in group if scale * v >= floor]
     kept += [scale * v for group in ends for v in group if scale * float(np.mean(group)) >= floor]
