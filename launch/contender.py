@@ -34,6 +34,7 @@ def serve(task: dict[str, Any], convolution: str) -> None:
 
     from cnnjax import models
     from cnnjax.data import augment, inputs
+    from cnnjax.nn import operations
     from cnnjax.train import optim, parallel, session, state
     from cnnjax.train import step as steps
 
@@ -44,7 +45,7 @@ def serve(task: dict[str, Any], convolution: str) -> None:
         image_shape=images.shape[1:],
         classes=task["classes"],
         dtype=session.PRECISIONS[config.training.precision],
-        convolve=session.CONVOLUTIONS[convolution],
+        operations=operations.choose(jax.default_backend(), convolution),
     )
     make_optimizer = optim.optimizer(config.optimizer)
     normalize = inputs.normalizer("none", (), ())

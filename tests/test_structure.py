@@ -15,7 +15,14 @@ MAY = {
     "cnnjax.train": {"cnnjax.tasks", "cnnjax.models", "cnnjax.data", "cnnjax.nn"},
     "cnnjax.ablation": {"cnnjax.train"},
     "experiments": {"cnnjax.ablation"},
-    "launch": {"experiments", "cnnjax.ablation", "cnnjax.train", "cnnjax.data", "cnnjax.models"},
+    "launch": {
+        "experiments",
+        "cnnjax.ablation",
+        "cnnjax.train",
+        "cnnjax.data",
+        "cnnjax.models",
+        "cnnjax.nn",
+    },
 }
 OPEN_TO_ALL = {
     f"cnnjax.{room}" for room in ("cache", "catalog", "config", "errors", "files", "machine")

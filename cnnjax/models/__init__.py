@@ -6,14 +6,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 
 from cnnjax.config import Levels, Model
 from cnnjax.errors import UserError, unknown
 from cnnjax.models import lenet, mlp, resnet, vgg
 from cnnjax.nn import ingredients
-from cnnjax.nn.convolution import Convolve
 from cnnjax.nn.ingredients import Ingredients
+from cnnjax.nn.operations import PLAIN, Operations
 
 Constructor = Callable[[Ingredients, int, tuple[int, int, int]], nn.Module]
 """(ingredients, classes, (height, width, channels)) -> module."""
@@ -39,7 +38,7 @@ def build(
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
     axis_name: str | None = None,
-    convolve: Convolve = lax.conv_general_dilated,
+    operations: Operations = PLAIN,
 ) -> nn.Module:
     """The network of a configuration.
 
@@ -55,7 +54,7 @@ def build(
         after the built-in ones; a model is a function (ingredients, classes, image_shape).
       dtype: of the computation; parameters and statistics are in `param_dtype`.
       axis_name: the pmap axis over which batch norm takes its statistics (`global`).
-      convolve: `lax.conv_general_dilated` or a function like it.
+      operations: the forms of the operations that have several.
 
     Raises:
       UserError: an unknown name, or an image that is too small for the network.
@@ -72,6 +71,6 @@ def build(
         dtype=dtype,
         param_dtype=param_dtype,
         axis_name=axis_name,
-        convolve=convolve,
+        operations=operations,
     )
     return constructor(made, classes, image_shape)

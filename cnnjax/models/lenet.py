@@ -74,11 +74,11 @@ class LeNet5(nn.Module):
         """x: [B, H, W, C] -> logits [B, classes], all at most 0."""
         make = self.ingredients
         x = pad_to(x.astype(make.dtype), SIZE)
-        x = ConvBlock(make, 6, kernel=5, padding="VALID", name="conv1")(x, train=train)
-        x = make.pool("pool1")(x)
+        block = ConvBlock(make, 6, kernel=5, padding="VALID", name="conv1")
+        x = block(x, train=train, pool=make.pool("pool1"))
         x = make.dropout("pool1_dropout", only="spatial")(x, train=train, keep_prob=keep_prob)
-        x = ConvBlock(make, 16, kernel=5, connections=C3_CONNECTIONS, name="conv2")(x, train=train)
-        x = make.pool("pool2")(x)
+        block = ConvBlock(make, 16, kernel=5, connections=C3_CONNECTIONS, name="conv2")
+        x = block(x, train=train, pool=make.pool("pool2"))
         x = make.dropout("pool2_dropout", only="spatial")(x, train=train, keep_prob=keep_prob)
         x = ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3")(x, train=train)
         x = x.reshape(x.shape[0], -1)
@@ -112,7 +112,7 @@ class LeNet5Modern(nn.Module):
         x = pad_to(x.astype(make.dtype), SIZE)
         for index, features in enumerate((6, 16), start=1):
             block = ConvBlock(make, features, kernel=5, padding="VALID", name=f"conv{index}")
-            x = make.pool(f"pool{index}")(block(x, train=train))
+            x = block(x, train=train, pool=make.pool(f"pool{index}"))
             dropout = make.dropout(f"pool{index}_dropout", only="spatial")
             x = dropout(x, train=train, keep_prob=keep_prob)
         x = x.reshape(x.shape[0], -1)

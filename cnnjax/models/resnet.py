@@ -43,11 +43,9 @@ class Block(nn.Module):
         """x: [B, H, W, C] -> [B, H', W', features]."""
         make = self.ingredients
         strided = self.downsample and make.config.pooling == "strided"
-        y = ConvBlock(make, self.features, strides=2 if strided else 1, name="conv1")(
-            x, train=train
-        )
-        if self.downsample and not strided:
-            y = make.pool("pool")(y)
+        pool = make.pool("pool") if self.downsample and not strided else None
+        block = ConvBlock(make, self.features, strides=2 if strided else 1, name="conv1")
+        y = block(x, train=train, pool=pool)
         y = make.dropout("dropout")(y, train=train, keep_prob=keep_prob)
         y = ConvBlock(make, self.features, activate=False, name="conv2")(y, train=train)
         if self.residual:

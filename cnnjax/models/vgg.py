@@ -27,9 +27,10 @@ class VGG(nn.Module):
         make = self.ingredients
         x = x.astype(make.dtype)
         for stage, widths in enumerate(self.stages, start=1):
+            pool = make.pool(f"pool{stage}")
             for index, features in enumerate(widths, start=1):
-                x = ConvBlock(make, features, name=f"conv{stage}_{index}")(x, train=train)
-            x = make.pool(f"pool{stage}")(x)
+                block = ConvBlock(make, features, name=f"conv{stage}_{index}")
+                x = block(x, train=train, pool=pool if index == len(widths) else None)
             dropout = make.dropout(f"pool{stage}_dropout", only="spatial")
             x = dropout(x, train=train, keep_prob=keep_prob)
         x = x.reshape(x.shape[0], -1)

@@ -60,3 +60,16 @@ ACTIVATIONS: dict[str, Activation | type[nn.Module]] = {
     "softplus": jax.nn.softplus,
     "identity": identity,
 }
+
+NEVER_FALLING = (
+    jax.nn.sigmoid,
+    jnp.tanh,
+    scaled_tanh,
+    jax.nn.relu,
+    jax.nn.elu,
+    jax.nn.selu,
+    jax.nn.softplus,
+    identity,
+)
+"""The activations f with f(a) <= f(b) wherever a <= b. Not among them: leaky ReLU and PReLU, whose
+slope may be negative, GELU and SiLU."""

@@ -11,14 +11,21 @@ from jax import Array
 
 from cnnjax.nn.ingredients import Ingredients
 
+Layer = Callable[[Array], Array]
 
-def _finish(make: Ingredients, x: Array, *, activate: bool, train: bool) -> Array:
-    """Normalisation and activation in the configured order; without activation the former only."""
-    layers: list[Callable[[Array], Array]] = [make.norm("norm", train=train)]
-    if activate:
-        layers.append(make.activation("activation"))
-    if make.config.norm.placement == "after":
-        layers.reverse()
+
+def _finish(
+    make: Ingredients, x: Array, *, activate: bool, train: bool, pool: Layer | None = None
+) -> Array:
+    """Normalisation and activation in the configured order, then pooling; without activation
+    normalisation and pooling only. Pooling goes first where that changes nothing."""
+    norm, activation = make.norm("norm", train=train), make.activation("activation")
+    layers = [norm, activation] if make.config.norm.placement == "before" else [activation, norm]
+    if not activate:
+        layers = [norm]
+    if pool is not None:
+        last = layers[-1] is activation and make.pool_passes_activation
+        layers.insert(len(layers) - last, pool)
     for layer in layers:
         x = layer(x)
     return x
@@ -48,8 +55,8 @@ class ConvBlock(nn.Module):
     connections: tuple[tuple[int, ...], ...] | None = None
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """x: [B, H, W, C] -> [B, H', W', features]."""
+    def __call__(self, x: Array, *, train: bool, pool: Layer | None = None) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', features]; smaller with `pool`, which comes last."""
         make, bias = self.ingredients, _needs_bias(self.ingredients, self.activate)
         layer: nn.Module
         if self.connections is not None:
@@ -64,7 +71,9 @@ class ConvBlock(nn.Module):
                 use_bias=bias,
                 name="conv",
             )
-        return _finish(make, layer(x), activate=self.activate, train=train)
+        if pool is not None and make.config.norm.kind == "none" and make.pool_passes_activation:
+            return _finish(make, layer(x, pool), activate=self.activate, train=train)
+        return _finish(make, layer(x), activate=self.activate, train=train, pool=pool)
 
 
 class DenseBlock(nn.Module):

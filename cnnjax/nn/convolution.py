@@ -1,4 +1,4 @@
-"""Convolutions that flax does not have."""
+"""Convolutions as layers: dense or grouped, and with a table of connections."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,6 +14,51 @@ from cnnjax.nn.initializers import Initializer
 
 Convolve = Callable[..., Array]
 """`jax.lax.conv_general_dilated`, or a function that takes and gives the same."""
+Pool = Callable[[Array], Array]
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def _add_bias(layer: nn.Module, y: Array, features: int, param_dtype: Any) -> Array:
+    bias = layer.param("bias", nn.initializers.zeros, (features,), param_dtype)
+    return y + bias.astype(y.dtype)
+
+
+class Conv(nn.Module):
+    """A convolution (the cross-correlation that networks compute): [B, H, W, C] ->
+    [B, H', W', features]. Parameters: `kernel` [height, width, C / groups, features] and `bias`
+    [features].
+
+    Called with a pooling it pools before the bias is added. For max pooling, where the largest
+    product keeps its place when a number is added to all, that is the pooled layer, with a
+    quarter of the additions.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    kernel_init: Initializer
+    strides: int = 1
+    padding: str = "SAME"
+    groups: int = 1
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    convolve: Convolve = lax.conv_general_dilated
+
+    @nn.compact
+    def __call__(self, x: Array, pool: Pool | None = None) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', features]; `pool` makes it smaller."""
+        shape: Any = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        y = self.convolve(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (self.strides, self.strides),
+            self.padding,
+            dimension_numbers=_LAYOUT,
+            feature_group_count=self.groups,
+        )
+        y = y if pool is None else pool(y)
+        return _add_bias(self, y, self.features, self.param_dtype) if self.use_bias else y
 
 
 class SparseConv(nn.Module):
@@ -35,8 +80,8 @@ class SparseConv(nn.Module):
     convolve: Convolve = lax.conv_general_dilated
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x: [B, H, W, inputs] -> [B, H - height + 1, W - width + 1, outputs]."""
+    def __call__(self, x: Array, pool: Pool | None = None) -> Array:
+        """x: [B, H, W, inputs] -> [B, H - height + 1, W - width + 1, outputs]; pooled as `Conv`."""
         inputs, outputs = x.shape[-1], len(self.connections)
         ins = np.concatenate([np.asarray(row) for row in self.connections])
         outs = np.repeat(np.arange(outputs), [len(row) for row in self.connections])
@@ -44,13 +89,9 @@ class SparseConv(nn.Module):
         kernel = self.param("kernel", draw, (*self.kernel_size, len(ins)), self.param_dtype)
         dense = jnp.zeros((*self.kernel_size, inputs, outputs), self.dtype)
         dense = dense.at[:, :, ins, outs].set(kernel.astype(self.dtype))
-        y = self.convolve(
-            x.astype(self.dtype), dense, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (outputs,), self.param_dtype)
-            y = y + bias.astype(self.dtype)
-        return y
+        y = self.convolve(x.astype(self.dtype), dense, (1, 1), "VALID", dimension_numbers=_LAYOUT)
+        y = y if pool is None else pool(y)
+        return _add_bias(self, y, outputs, self.param_dtype) if self.use_bias else y
 
 
 def _draw(

@@ -7,15 +7,16 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from cnnjax.config import Levels, Model, resolve_model
 from cnnjax.errors import unknown
-from cnnjax.nn.activations import ACTIVATIONS, Activation, PReLU, leaky_relu
-from cnnjax.nn.convolution import Convolve, SparseConv
+from cnnjax.nn.activations import ACTIVATIONS, NEVER_FALLING, Activation, PReLU, leaky_relu
+from cnnjax.nn.convolution import Conv, SparseConv
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.initializers import INITIALIZERS, Initializer
 from cnnjax.nn.normalization import NORMS
+from cnnjax.nn.operations import PLAIN, Operations
 from cnnjax.nn.pooling import POOLINGS
 
 
@@ -25,7 +26,7 @@ class Ingredients:
 
     `config` holds no `default` any more. Computation is in `dtype`, parameters are in
     `param_dtype`; `axis_name` is the pmap axis over which batch norm takes its statistics;
-    `convolve` is `lax.conv_general_dilated` or a function like it.
+    `operations` are the forms of the operations that have several.
     """
 
     config: Model
@@ -34,7 +35,7 @@ class Ingredients:
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     axis_name: str | None = None
-    convolve: Convolve = lax.conv_general_dilated
+    operations: Operations = PLAIN
 
     def activation(self, name: str) -> Callable[[Array], Array]:
         """The activation; `name` is used where it has parameters."""
@@ -52,19 +53,19 @@ class Ingredients:
         padding: str = "SAME",
         groups: int = 1,
         use_bias: bool = True,
-    ) -> nn.Conv:
+    ) -> Conv:
         """A convolution with square kernels: [B, H, W, C] -> [B, H', W', features]."""
-        return nn.Conv(
+        return Conv(
             features,
             (kernel, kernel),
+            self.initializer(groups),
             strides=strides,
             padding=padding,
-            feature_group_count=groups,
+            groups=groups,
             use_bias=use_bias,
-            kernel_init=self.initializer(groups),
             dtype=self.dtype,
             param_dtype=self.param_dtype,
-            conv_general_dilated=self.convolve,
+            convolve=self.operations.convolve,
             name=name,
         )
 
@@ -79,7 +80,7 @@ class Ingredients:
             use_bias=use_bias,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
-            convolve=self.convolve,
+            convolve=self.operations.convolve,
             name=name,
         )
 
@@ -101,6 +102,7 @@ class Ingredients:
             name=name,
             train=train,
             axis_name=self.axis_name,
+            batch_norm=self.operations.batch_norm,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
@@ -114,7 +116,15 @@ class Ingredients:
 
     def pool(self, name: str) -> Callable[[Array], Array]:
         """The pooling layer: [B, H, W, C] -> [B, H // 2, W // 2, C] (`none` keeps the size)."""
+        if self.config.pooling == "max":
+            return self.operations.max_pool
         return _layer(POOLINGS[self.config.pooling], ingredients=self, name=name)
+
+    @property
+    def pool_passes_activation(self) -> bool:
+        """Whether pooling before the activation gives what pooling after it does: the largest
+        element stays the largest under a function that never falls."""
+        return self.config.pooling == "max" and self.activation_level in NEVER_FALLING
 
     @property
     def pools(self) -> bool:
@@ -129,7 +139,7 @@ def build(
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
     axis_name: str | None = None,
-    convolve: Convolve = lax.conv_general_dilated,
+    operations: Operations = PLAIN,
 ) -> Ingredients:
     """The ingredients of a configuration; `default` becomes the architecture's published choice.
 
@@ -146,7 +156,7 @@ def build(
     else:
         init = _level("initializer", config.initializer, INITIALIZERS, own)
         initializer = functools.partial(_same, init)
-    return Ingredients(config, activation, initializer, dtype, param_dtype, axis_name, convolve)
+    return Ingredients(config, activation, initializer, dtype, param_dtype, axis_name, operations)
 
 
 def _same(init: Initializer, groups: int) -> Initializer:

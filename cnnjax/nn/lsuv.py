@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jax import Array
 
-from cnnjax.nn.convolution import SparseConv
+from cnnjax.nn.convolution import Conv, SparseConv
 
 Path = tuple[str, ...]
-LAYERS = (nn.Conv, nn.Dense, SparseConv)
+LAYERS = (Conv, nn.Dense, SparseConv)
 
 
 def lsuv(
@@ -67,14 +67,18 @@ def _pass(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Pa
         divisors: dict[Path, Array] = {}
 
         def scale_output(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            output = call(*args, **kwargs)
             layer = context.module
             if not isinstance(layer, LAYERS) or context.method_name != "__call__":
-                return output
+                return call(*args, **kwargs)
+            x, *pools = args
+            output = call(x)
             if layer.path not in divisors:
                 divisors[layer.path] = _divisor(output, tolerance)
             bias = layer.variables["params"].get("bias", jnp.zeros(()))
-            return ((output - bias) / divisors[layer.path] + bias).astype(output.dtype)
+            scaled = ((output - bias) / divisors[layer.path] + bias).astype(output.dtype)
+            for pool in pools:  # a convolution may be asked to pool what it gives
+                scaled = scaled if pool is None else pool(scaled)
+            return scaled
 
         with nn.intercept_methods(scale_output):
             module.apply(

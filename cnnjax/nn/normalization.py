@@ -17,12 +17,20 @@ from cnnjax.config import Norm
 Layer = Callable[[Array], Array]
 
 
-def none(config: Norm, *, name: str, train: bool, axis_name: str | None, **dtypes: Any) -> Layer:
+def none(config: Norm, **fields: Any) -> Layer:
     """No normalisation."""
     return lambda x: x
 
 
-def batch(config: Norm, *, name: str, train: bool, axis_name: str | None, **dtypes: Any) -> Layer:
+def batch(
+    config: Norm,
+    *,
+    name: str,
+    train: bool,
+    axis_name: str | None,
+    batch_norm: Callable[..., nn.Module],
+    **dtypes: Any,
+) -> Layer:
     """Batch normalisation (Ioffe and Szegedy 2015); running statistics in `batch_stats`.
 
     In training: mean and (biased) variance of the batch, over all devices of `axis_name` where
@@ -30,7 +38,7 @@ def batch(config: Norm, *, name: str, train: bool, axis_name: str | None, **dtyp
     always where `frozen`: the running statistics, unchanged. Deviation from the paper: the
     running variance averages the biased one.
     """
-    return nn.BatchNorm(
+    return batch_norm(
         use_running_average=config.frozen or not train,
         momentum=1 - config.alpha,
         epsilon=config.epsilon,
@@ -40,13 +48,15 @@ def batch(config: Norm, *, name: str, train: bool, axis_name: str | None, **dtyp
     )
 
 
-def layer(config: Norm, *, name: str, train: bool, axis_name: str | None, **dtypes: Any) -> Layer:
+def layer(config: Norm, *, name: str, dtype: Any, param_dtype: Any, **fields: Any) -> Layer:
     """Layer normalisation (Ba et al. 2016): over all numbers of one example (height, width and
     channels of a feature map), with scale and bias per channel."""
-    return nn.GroupNorm(num_groups=1, epsilon=config.epsilon, name=name, **dtypes)
+    return nn.GroupNorm(
+        num_groups=1, epsilon=config.epsilon, name=name, dtype=dtype, param_dtype=param_dtype
+    )
 
 
-def group(config: Norm, *, name: str, train: bool, axis_name: str | None, **dtypes: Any) -> Layer:
+def group(config: Norm, *, name: str, dtype: Any, param_dtype: Any, **fields: Any) -> Layer:
     """Group normalisation (Wu and He 2018).
 
     Where `groups` does not divide the channels, their greatest common divisor is used (8 groups
@@ -59,7 +69,9 @@ def group(config: Norm, *, name: str, train: bool, axis_name: str | None, **dtyp
         groups = math.gcd(config.groups, channels)
         if x.ndim == 2 and groups == channels:
             groups = 1
-        return nn.GroupNorm(num_groups=groups, epsilon=config.epsilon, name=name, **dtypes)(x)
+        return nn.GroupNorm(
+            groups, epsilon=config.epsilon, name=name, dtype=dtype, param_dtype=param_dtype
+        )(x)
 
     return apply
 

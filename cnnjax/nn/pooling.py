@@ -31,12 +31,12 @@ class Layers(Protocol):
 def windows(x: Array, stride: int) -> list[Array]:
     """The four elements of every 2x2 window, in row-major order, each [B, h, w, C]."""
     batch, height, width, channels = x.shape
-    rows, columns = (height - 2) // stride + 1, (width - 2) // stride + 1
+    tall, wide = (max(0, (size - 2) // stride * stride + 1) for size in (height, width))
     return [
         lax.slice(
             x,
             (0, top, left, 0),
-            (batch, top + (rows - 1) * stride + 1, left + (columns - 1) * stride + 1, channels),
+            (batch, top + tall, left + wide, channels),
             (1, stride, stride, 1),
         )
         for top in (0, 1)
@@ -54,6 +54,11 @@ def max_pool(x: Array, stride: int = 2) -> Array:
     equal ones the first in row-major order gets it."""
     a, b, c, d = windows(x, stride)
     return _larger(_larger(a, b), _larger(c, d))
+
+
+def reduce_window_max(x: Array) -> Array:
+    """`max_pool` with stride 2 as XLA's reduction over windows, the form for GPUs and TPUs."""
+    return nn.max_pool(x, (2, 2), (2, 2))
 
 
 def average_pool(x: Array) -> Array:

@@ -20,16 +20,10 @@ from flax import linen as nn
 from cnnjax import config as schema
 from cnnjax import data, machine, models
 from cnnjax.data import augment, inputs
-from cnnjax.nn import lsuv
-from cnnjax.nn.convolution import Convolve
+from cnnjax.nn import lsuv, operations
 from cnnjax.nn.native import library
-from cnnjax.nn.native.convolution import conv_general_dilated
 from cnnjax.train import optim, parallel, state, step, transfer
 
-CONVOLUTIONS: dict[str, Convolve] = {
-    "xla": jax.lax.conv_general_dilated,
-    "native": conv_general_dilated,
-}
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -129,7 +123,7 @@ class Session:
             levels=self.levels,
             dtype=PRECISIONS[config.training.precision],
             axis_name=parallel.AXIS if mapped and synchronised else None,
-            convolve=CONVOLUTIONS[convolution],
+            operations=operations.choose(self.runtime["backend"], convolution),
         )
         make_optimizer = optim.optimizer(config.optimizer)
         normalize = inputs.normalizer(config.data.normalize, spec.mean, spec.sd)

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from cnnjax import models
 from cnnjax.config import Dropout, Model, Norm
-from cnnjax.nn.convolution import SparseConv
+from cnnjax.nn.convolution import Conv, SparseConv
 from cnnjax.nn.lsuv import lsuv
 
 SHAPE = (12, 12, 2)
@@ -36,7 +36,7 @@ def measure(module):
             keep_prob=1.0,
             rngs={"dropout": jax.random.key(0, impl="rbg")},
             mutable=["intermediates", "batch_stats"],
-            capture_intermediates=lambda m, _: isinstance(m, nn.Conv | nn.Dense | SparseConv),
+            capture_intermediates=lambda m, _: isinstance(m, Conv | nn.Dense | SparseConv),
         )
         return jax.tree.map(jnp.var, state["intermediates"])
 
@@ -56,6 +56,19 @@ def test_all_variances_are_one(name):
     after = variances(module, lsuv(module, variables, IMAGES, tolerance=1e-3))
     assert after == pytest.approx(dict.fromkeys(after, 1.0), abs=1e-3)
     assert len(after) == {"mlp": 3, "lenet5": 4}[name]
+
+
+def test_it_is_the_output_before_pooling_that_is_measured():
+    """Where pooling comes first and where it comes last, as after an unknown activation."""
+    found = []
+    for levels in ({}, {"activation": {"late": lambda x: jnp.maximum(x, 0)}}):
+        model = Model(name="lenet5_modern", initializer="lsuv")
+        model = model.model_copy(update={"activation": "late" if levels else "relu"})
+        module = models.build(model, image_shape=SHAPE, classes=5, levels=levels)
+        variables = jax.jit(lambda m=module: m.init(jax.random.key(0), IMAGES[:1], train=False))()
+        variables["params"]["conv1"]["conv"]["bias"] += 0.3
+        found.append(lsuv(module, variables, IMAGES))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
 
 
 def test_it_is_algorithm_1_of_the_paper():

@@ -24,10 +24,23 @@ from cnnjax.errors import UserError
 
 HERE = Path(__file__).parent
 SOURCES = {
-    name: (HERE / name).read_text() for name in ("runtime.h", "runtime.cc", "convolution.cc")
+    path.name: path.read_text() for path in sorted(HERE.iterdir()) if path.suffix in (".cc", ".h")
 }
-TARGET = f"cnnjax_convolution_{cache.digest(SOURCES)}"  # programs kept compiled name it
-OPTIONS = ("-std=c++17", "-O2", "-DNDEBUG", "-march=native", "-fopenmp", "-shared", "-fPIC")
+FUNCTIONS = {
+    "convolution": "CnnjaxConvolution",
+    "pool_max": "CnnjaxPoolMax",
+    "pool_take": "CnnjaxPoolTake",
+    "pool_put": "CnnjaxPoolPut",
+    "sums": "CnnjaxSums",
+}
+OPTIONS = ("-std=c++17", "-O3", "-DNDEBUG", "-march=native", "-fopenmp", "-shared", "-fPIC")
+_DIGEST = cache.digest([SOURCES, OPTIONS])
+
+
+def target(function: str) -> str:
+    """The name under which XLA calls a function. It stands for the sources too: programs that are
+    kept compiled name it."""
+    return f"cnnjax_{function}_{_DIGEST}"
 
 
 class Missing(Exception):
@@ -45,9 +58,8 @@ def missing() -> str | None:
 
 
 def supports(numbers: np.ndarray) -> bool:
-    """Whether oneDNN has the convolution of these numbers (see convolution.cc) on this machine."""
-    if missing():
-        return False
+    """Whether oneDNN has the convolution of these numbers (see convolution.cc) on this machine.
+    Only where nothing is `missing`."""
     numbers = np.ascontiguousarray(numbers, np.int64)
     return bool(_load().cnnjax_supports(numbers.ctypes.data_as(ctypes.c_void_p)))
 
@@ -79,8 +91,9 @@ def _load() -> ctypes.CDLL:
     except UserError as error:
         raise Missing(str(error)) from None
     library.cnnjax_set_threads(machine.threads())
-    handler = jax.ffi.pycapsule(library.CnnjaxConvolution)
-    jax.ffi.register_ffi_target(TARGET, handler, platform="cpu")
+    for function, symbol in FUNCTIONS.items():
+        handler = jax.ffi.pycapsule(getattr(library, symbol))
+        jax.ffi.register_ffi_target(target(function), handler, platform="cpu")
     return library
 
 

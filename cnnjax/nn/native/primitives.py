@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from jax import Array, lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
-from cnnjax.nn.native import library
+from cnnjax.nn.native import library, lowering
 
 OUTPUT, INPUT, KERNEL = range(3)
 TYPES = {"float32": 3, "bfloat16": 2}  # dnnl_data_type_t
@@ -97,11 +97,7 @@ def _make(role: int) -> Primitive:
         return jax.vmap(functools.partial(reference, **params), in_axes=axes)(*operands), 0
 
     batching.primitive_batchers[primitive] = batch
-    plain = mlir.lower_fun(reference, multiple_results=False)
-    mlir.register_lowering(primitive, plain)
-    mlir.register_lowering(
-        primitive, functools.partial(_lower, role=role, plain=plain), platform="cpu"
-    )
+    lowering.register(primitive, "convolution", reference, functools.partial(_numbers, role))
     return primitive
 
 
@@ -117,39 +113,17 @@ def _transpose(role: int, unknown: int) -> Any:
     return rule
 
 
-def _lower(
-    context: mlir.LoweringRuleContext,
-    first: Any,
-    second: Any,
-    *,
-    role: int,
-    plain: Any,
-    shapes: Shapes,
-    window: Window,
-) -> Any:
-    aval: Any = context.avals_in[0]
-    numbers = _numbers(role, str(aval.dtype), shapes, window)
-    empty = 0 in (*shapes.output, *shapes.input, *shapes.kernel)
-    if _devices(context) > 1 or empty or not library.supports(numbers):
-        return plain(context, first, second, shapes=shapes, window=window)
-    return jax.ffi.ffi_lowering(library.TARGET)(context, first, second, numbers=numbers)
-
-
-def _numbers(role: int, dtype: str, shapes: Shapes, window: Window) -> np.ndarray:
-    """What the C++ side calls a key."""
+def _numbers(
+    role: int, first: Any, second: Any, *, shapes: Shapes, window: Window
+) -> dict[str, np.ndarray] | None:
+    """What the C++ side calls a key; None for what oneDNN does not know."""
     batch, height, width, inputs = shapes.input
     _, rows, columns, outputs = shapes.output
     sizes = (batch, height, width, inputs, rows, columns, outputs, *shapes.kernel[:2])
     padding = (*window.padding[0], *window.padding[1])
     places = (*window.strides, *window.dilation, *padding, window.groups)
-    return np.array([role, TYPES[dtype], *sizes, *places], np.int64)
-
-
-def _devices(context: mlir.LoweringRuleContext) -> int:
-    """The number of devices that a program is compiled for."""
-    axes: Any = context.module_context.axis_context
-    mesh = getattr(axes, "mesh", None)
-    return int(mesh.size if mesh is not None else getattr(axes, "num_devices", None) or 1)
+    numbers = np.array([role, TYPES[str(first.dtype)], *sizes, *places], np.int64)
+    return {"numbers": numbers} if library.supports(numbers) else None
 
 
 _PRIMITIVES = [_make(role) for role in range(3)]

@@ -51,6 +51,8 @@ Workspace::Workspace(size_t bytes) {
   data_ = kept;
 }
 
+int Threads() { return threads; }
+
 extern "C" void cnnjax_set_threads(int count) { threads = count < 1 ? 1 : count; }
 
 }  // namespace cnnjax

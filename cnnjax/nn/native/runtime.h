@@ -17,6 +17,9 @@ class Turn {
   Turn& operator=(const Turn&) = delete;
 };
 
+// The number of threads that a native function computes with.
+int Threads();
+
 // At least `bytes` of memory on a 64-byte boundary, kept from one call to the next. To be held by
 // one caller at a time, while it has its turn.
 class Workspace {

@@ -72,7 +72,7 @@ def with_gradients(convolve):
 
 def calls(function, *arguments):
     """How many native calls a compiled function makes."""
-    return jax.jit(function).lower(*arguments).as_text().count(f"@{library.TARGET}")
+    return jax.jit(function).lower(*arguments).as_text().count(f"@{library.target('convolution')}")
 
 
 def assert_close(found, expected, tolerance):

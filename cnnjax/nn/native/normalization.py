@@ -1,0 +1,117 @@
+"""Batch normalisation whose sums over the batch are native on a CPU.
+
+Two primitives, each the transpose of the other in its first argument: `sums(a, b)` is, for each
+channel, the sum of a and that of a * b, in one pass over both; `affine(w, x)` is w[0] + w[1] * x.
+The statistics of a batch are sums(x, x), normalising is affine, and the gradients of that are
+sums(gradient, x). XLA on a CPU reads the arrays once for each of these numbers.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from cnnjax.nn.native import lowering
+
+
+def _wide(dtype: Any) -> Any:
+    """The dtype of sums and statistics: float32 at least."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def _sums(a: Array, b: Array) -> Array:
+    axes = tuple(range(a.ndim - 1))
+    first, second = a.astype(_wide(a.dtype)), b.astype(_wide(b.dtype))
+    return jnp.stack([first.sum(axes), (first * second).sum(axes)])
+
+
+def _affine(w: Array, x: Array) -> Array:
+    return (w[0] + w[1] * x.astype(w.dtype)).astype(x.dtype)
+
+
+def _make(name: str, reference: Any) -> Primitive:
+    primitive = Primitive(name)
+    primitive.def_impl(jax.jit(primitive.bind))
+
+    def batch(operands: Any, axes: Any) -> tuple[Array, int]:
+        return jax.vmap(reference, in_axes=axes)(*operands), 0
+
+    batching.primitive_batchers[primitive] = batch
+    return primitive
+
+
+_SUMS = _make("native_sums", _sums)
+_AFFINE = _make("native_affine", _affine)
+
+lowering.register(_SUMS, "sums", _sums, lowering.if_known)
+mlir.register_lowering(_AFFINE, mlir.lower_fun(_affine, multiple_results=False))
+
+_SUMS.def_abstract_eval(
+    lambda a, b: a.update(shape=(2, a.shape[-1]), dtype=_wide(a.dtype), weak_type=False)
+)
+_AFFINE.def_abstract_eval(lambda w, x: x.update(weak_type=False))
+
+
+def _sums_of_second(tangent: Array, a: Array, b: Array) -> Array:
+    return _SUMS.bind(tangent, a).at[0].set(0)
+
+
+def _sums_transpose(cotangent: Any, a: Any, b: Array) -> Any:
+    if isinstance(cotangent, ad.Zero):
+        return ad.Zero(a.aval), None
+    return _AFFINE.bind(cotangent, b), None
+
+
+def _affine_transpose(cotangent: Any, w: Any, x: Array) -> Any:
+    if isinstance(cotangent, ad.Zero):
+        return ad.Zero(w.aval), None
+    return _SUMS.bind(cotangent, x), None
+
+
+ad.defjvp(_SUMS, lambda tangent, a, b: _SUMS.bind(tangent, b), _sums_of_second)
+ad.defjvp(
+    _AFFINE,
+    lambda tangent, w, x: _AFFINE.bind(tangent, x),
+    lambda tangent, w, x: (tangent * w[1]).astype(x.dtype),
+)
+ad.primitive_transposes[_SUMS] = _sums_transpose
+ad.primitive_transposes[_AFFINE] = _affine_transpose
+
+
+class BatchNorm(nn.Module):
+    """`flax.linen.BatchNorm` over all axes but the last, with the same fields and variables."""
+
+    use_running_average: bool
+    momentum: float
+    epsilon: float
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x: [..., C] -> the same shape."""
+        shape = (x.shape[-1],)
+        statistics = _wide(self.param_dtype)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, statistics)
+        var = self.variable("batch_stats", "var", jnp.ones, shape, statistics)
+        scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
+        x = x.astype(self.dtype)
+        if self.use_running_average:
+            centre, variance = mean.value, var.value
+        else:
+            means = _SUMS.bind(x, x) * (shape[0] / x.size)
+            if self.axis_name is not None and not self.is_initializing():
+                means = lax.pmean(means, self.axis_name)
+            centre = means[0]
+            variance = jnp.maximum(means[1] - centre * centre, 0)
+            if not self.is_initializing():
+                mean.value = self.momentum * mean.value + (1 - self.momentum) * centre
+                var.value = self.momentum * var.value + (1 - self.momentum) * variance
+        factor = scale * lax.rsqrt(variance + self.epsilon)
+        return _AFFINE.bind(jnp.stack([bias - centre * factor, factor]), x)

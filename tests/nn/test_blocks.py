@@ -1,0 +1,124 @@
+"""Blocks, convolutions as layers, and what changes when pooling comes first: nothing."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from cnnjax.config import Model, Norm
+from cnnjax.nn import activations, ingredients, operations, pooling
+from cnnjax.nn.blocks import ConvBlock
+from cnnjax.nn.convolution import Conv
+from cnnjax.nn.initializers import INITIALIZERS
+from cnnjax.nn.native import library
+
+HE = functools.partial(INITIALIZERS["he_normal"], Model())(1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reference"),
+    [
+        ({}, {}),
+        ({"strides": 2, "padding": "VALID"}, {"strides": 2, "padding": "VALID"}),
+        ({"groups": 2, "use_bias": False}, {"feature_group_count": 2, "use_bias": False}),
+        ({"dtype": jnp.bfloat16}, {"dtype": jnp.bfloat16}),
+    ],
+)
+def test_conv_is_flaxs(fields, reference):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 4))
+    ours = Conv(6, (3, 2), HE, **fields)
+    flax = nn.Conv(6, (3, 2), kernel_init=HE, **reference)
+    variables = ours.init(jax.random.key(1), x)
+    jax.tree.map(np.testing.assert_array_equal, variables, flax.init(jax.random.key(1), x))
+    found, expected = ours.apply(variables, x), flax.apply(variables, x)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def late(x):
+    """An activation that is not known never to fall, so that pooling comes after it."""
+    return jax.nn.relu(x)
+
+
+@pytest.mark.parametrize("form", ["PLAIN", "CPU", "NATIVE"])
+@pytest.mark.parametrize(
+    ("kind", "placement"), [("none", "before"), ("batch", "before"), ("batch", "after")]
+)
+def test_pooling_first_changes_nothing(kind, placement, form):
+    if form == "NATIVE" and library.missing():
+        pytest.skip(library.missing())
+    x = jax.random.normal(jax.random.key(0), (4, 6, 6, 3))
+
+    def results(activation):
+        norm = Norm(kind=kind, placement=placement)
+        model = Model(norm=norm, pooling="max", initializer="he_normal")
+        model = model.model_copy(update={"activation": activation})
+        levels = {"activation": {"late": late}}
+        form_ = getattr(operations, form)
+        make = ingredients.build(model, levels=levels, operations=form_)
+        assert make.pool_passes_activation is (activation == "relu")
+        block = ConvBlock(make, 5)
+        variables = block.init(jax.random.key(1), x, train=True)
+
+        def loss(params, x):
+            y, state = block.apply(
+                {**variables, "params": params},
+                x,
+                train=True,
+                pool=make.pool("pool"),
+                mutable=["batch_stats"],
+            )
+            return (jnp.cos(jnp.arange(y.size)).reshape(y.shape) * y).sum(), (y, state)
+
+        gradient = jax.grad(loss, argnums=(0, 1), has_aux=True)
+        return gradient(variables["params"], x)
+
+    for one, other in zip(
+        *(jax.tree.leaves(results(name)) for name in ("relu", "late")), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_first_leaves_less_to_compute():
+    """The activation sees a quarter of the numbers."""
+    seen = []
+
+    def counted(x):
+        seen.append(x.shape)
+        return x
+
+    for known in (activations.NEVER_FALLING, (*activations.NEVER_FALLING, counted)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ingredients, "NEVER_FALLING", known)
+            model = Model(pooling="max").model_copy(update={"activation": "counted"})
+            make = ingredients.build(model, levels={"activation": {"counted": counted}})
+            x = jnp.zeros((1, 8, 8, 2))
+            ConvBlock(make, 3).init(jax.random.key(0), x, train=False, pool=make.pool("pool"))
+    assert seen == [(1, 8, 8, 3), (1, 4, 4, 3)]
+
+
+@pytest.mark.parametrize("name", [f.__name__ for f in activations.NEVER_FALLING])
+def test_what_is_said_never_to_fall_never_falls(name):
+    function = next(f for f in activations.NEVER_FALLING if f.__name__ == name)
+    x = jnp.linspace(-12, 12, 10_001)
+    assert float(jnp.diff(function(x)).min()) >= -1e-6
+    assert function in activations.ACTIVATIONS.values()
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "gelu", "silu", "prelu"])
+def test_what_may_fall_is_pooled_last(name):
+    make = ingredients.build(Model(activation=name, leaky_slope=-0.5, pooling="max"))
+    assert not make.pool_passes_activation
+
+
+def test_one_place_chooses_the_form():
+    assert operations.choose("gpu", "xla").convolve is lax.conv_general_dilated
+    assert operations.choose("tpu", "xla").max_pool is pooling.reduce_window_max
+    assert operations.choose("cpu", "xla").max_pool is pooling.max_pool
+    native = operations.choose("cpu", "native")
+    assert native is operations.NATIVE
+    assert native.batch_norm is not nn.BatchNorm
