@@ -89,11 +89,14 @@ def learning_rates(
             total_steps, peak, pct_start=warmup / total_steps if warmup else 0.3
         ),
     }
-    schedule = after[config.name]()
-    steps = jnp.arange(total_steps)
-    if config.name == "one_cycle":
-        rates = jax.vmap(schedule)(steps)
-    else:
-        rates = jax.vmap(schedule)(jnp.maximum(steps - warmup, 0))
-        rates = jnp.where(steps < warmup, peak * (steps + 1) / max(warmup, 1), rates)
-    return np.asarray(jnp.broadcast_to(rates, (total_steps,)), np.float32)
+
+    @jax.jit
+    def rates() -> jax.Array:
+        schedule, steps = jax.vmap(after[config.name]()), jnp.arange(total_steps)
+        if config.name == "one_cycle":
+            return schedule(steps)
+        falling = schedule(jnp.maximum(steps - warmup, 0))
+        rising = peak * (steps + 1) / max(warmup, 1)
+        return jnp.broadcast_to(jnp.where(steps < warmup, rising, falling), (total_steps,))
+
+    return np.asarray(rates(), np.float32)

@@ -1,18 +1,35 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard files, a progress bar."""
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from cnnjax import files
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Lets imports find no such module, unless it was imported before."""
+    hidden = module not in sys.modules
+    if hidden:
+        sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
+
+
+with _without("torch"):  # tensorboardX imports it where it is installed: a second, 200 MB
+    from tensorboardX import SummaryWriter
 
 
 class Records:

@@ -26,13 +26,18 @@ from cnnjax.train import optim, parallel, state, step, transfer
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
+_ONCE = {"cpu": {"xla_backend_optimization_level": 0}}
+"""How a program is compiled that runs once: four times faster than one that is to be fast."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A network with its compiled functions; `initialize` is (key) -> fresh variables."""
+    """A network with its compiled functions: `initialize` is (key) -> fresh variables, `create`
+    (variables) -> the state before the first step."""
 
     module: nn.Module
     initialize: Callable[[jax.Array], Any]
+    create: Callable[[Any], state.TrainState]
     make_optimizer: optim.MakeOptimizer
     normalize: step.Images
     compiled: parallel.Compiled
@@ -128,8 +133,20 @@ class Session:
         make_optimizer = optim.optimizer(config.optimizer)
         normalize = inputs.normalizer(config.data.normalize, spec.mean, spec.sd)
         compiled = known or self._compile(config, module, make_optimizer, normalize)
-        initialize = jax.jit(functools.partial(state.initial_variables, module, spec.image_shape))
-        return Program(module, initialize, make_optimizer, normalize, compiled)
+        averaged = config.training.ema_decay is not None
+        return Program(
+            module,
+            jax.jit(
+                functools.partial(state.initial_variables, module, spec.image_shape),
+                compiler_options=_ONCE.get(self.runtime["backend"]),
+            ),
+            jax.jit(
+                functools.partial(state.create, make_optimizer=make_optimizer, averaged=averaged)
+            ),
+            make_optimizer,
+            normalize,
+            compiled,
+        )
 
     def _compile(
         self,
@@ -170,10 +187,7 @@ class Session:
             variables = transfer.start_from(
                 Path(config.transfer.init_from), variables, reset=config.transfer.reset
             )
-        created = state.create(
-            variables, program.make_optimizer, averaged=config.training.ema_decay is not None
-        )
-        return program.compiled.place(created)
+        return program.compiled.place(program.create(variables))
 
     def hparams(self, config: schema.RunConfig, seed: int, program: Program) -> state.HParams:
         """The numbers of a run; the learning rate is set anew at each step."""

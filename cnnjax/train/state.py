@@ -56,6 +56,11 @@ class HParams:
 
 def keys(seed: int) -> dict[str, jax.Array]:
     """The run's named keys: params, augment, dropout. (`order` is drawn on the host, by data.)"""
+    return _keys(np.uint32(seed))
+
+
+@jax.jit
+def _keys(seed: jax.Array) -> dict[str, jax.Array]:
     root = jax.random.key(seed)
     names = ("params", "augment", "dropout")
     return {

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -33,7 +34,7 @@ FUNCTIONS = {
     "pool_put": "CnnjaxPoolPut",
     "sums": "CnnjaxSums",
 }
-OPTIONS = ("-std=c++17", "-O3", "-DNDEBUG", "-march=native", "-fopenmp", "-shared", "-fPIC")
+OPTIONS = ("-std=c++17", "-O3", "-DNDEBUG", "-march=native", "-fopenmp", "-fPIC")
 _DIGEST = cache.digest([SOURCES, OPTIONS])
 
 
@@ -126,16 +127,20 @@ def _compiler() -> list[str]:
 
 
 def _build(folder: Path, compiler: list[str], onednn: Path, headers: Path) -> None:
-    """Compiles the library into an empty folder."""
-    _output(
-        [
-            *compiler,
-            *OPTIONS,
-            *(str(HERE / name) for name in SOURCES if name.endswith(".cc")),
-            *("-isystem", jax.ffi.include_dir(), "-isystem", str(headers)),
-            *("-o", str(folder / "library.so"), str(onednn), f"-Wl,-rpath,{onednn.parent}"),
-        ]
-    )
+    """Compiles the library into an empty folder, all sources at once."""
+    sources = [name for name in SOURCES if name.endswith(".cc")]
+    objects = [folder / f"{name}.o" for name in sources]
+    includes = ["-isystem", jax.ffi.include_dir(), "-isystem", str(headers)]
+    commands = [
+        [*compiler, *OPTIONS, *includes, "-c", str(HERE / name), "-o", str(made)]
+        for name, made in zip(sources, objects, strict=True)
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_output, commands))
+    library = ["-o", str(folder / "library.so"), str(onednn), f"-Wl,-rpath,{onednn.parent}"]
+    _output([*compiler, *OPTIONS, "-shared", *map(str, objects), *library])
+    for made in objects:
+        made.unlink()
 
 
 def _output(command: list[str]) -> str:
