@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 from pathlib import Path
@@ -25,7 +26,7 @@ def use_threads(count: int) -> None:
 
 def instructions() -> str:
     """The instruction sets of the processor, as the system names them; "" where it does not."""
-    return _cpuinfo("flags")
+    return _field("/proc/cpuinfo", "flags")
 
 
 def keep_memory() -> None:
@@ -45,15 +46,21 @@ def keep_memory() -> None:
     libc.mallopt(trim_threshold, 2**31 - 1)
 
 
+def free_memory() -> float:
+    """The bytes that new processes may take without swapping, as Linux says; elsewhere infinity."""
+    available = _field("/proc/meminfo", "MemAvailable").removesuffix("kB")
+    return 1024 * float(available) if available else math.inf
+
+
 def processor() -> str:
     """The name of the processor."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    return _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
 
 
-def _cpuinfo(field: str) -> str:
-    """What Linux says of the first processor; "" where it does not."""
+def _field(path: str, name: str) -> str:
+    """The first value of that name in a file of lines `name: value`; "" where there is none."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(field):
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(name):
                 return line.partition(":")[2].strip()
     return ""

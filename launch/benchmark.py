@@ -1,36 +1,57 @@
 """Times train steps of cnnjax and of its peers, all taking turns in one run.
 
 python -m launch.benchmark --workdir=DIR [--networks=lenet5_modern,resnet20] [--contenders=a,b]
-    [--rounds=5] [--threads=N] [--batch_size=128] [--precision=float32|bfloat16]
+    [--rounds=5] [--threads=N] [--batch_size=128] [--precision=float32,bfloat16]
 
 Same network, weights, batch, optimizer and precision on all sides; the losses of the first two
 steps are compared. Peers are those of tests/peers (`pip install -e '.[bench]'`); one that is not
-installed is left out. Writes DIR/benchmark.json and DIR/benchmark.svg.
+installed is left out. Where jax finds an accelerator it is measured there: in both precisions, and
+with several steps a call and several replicates together too. Writes DIR/benchmark.json and
+DIR/benchmark.svg.
 """
 
 import importlib.util
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnjax import files, machine
 from cnnjax.errors import UserError, unknown
 from launch import flags
-from launch.contenders import Contender, task
+from launch.contenders import task
+from launch.timing import Timed
+
+
+class Kind(NamedTuple):
+    """What a contender needs, what follows `python -m`, and the device that it is meant for:
+    `cpu`, `accelerator`, or both where it is empty."""
+
+    needs: str
+    words: tuple[str, ...]
+    device: str = ""
+
 
 NETWORKS = ("lenet5_modern", "vgg_small", "resnet20")
-CONTENDERS: dict[str, tuple[str, Sequence[str]]] = {
-    "cnnjax native": ("jax", ("launch.contender", "TASK", "native")),
-    "cnnjax xla": ("jax", ("launch.contender", "TASK", "xla")),
-    "flax": ("jax", ("tests.peers.flax_peer", "TASK")),
-    "keras": ("keras", ("tests.peers.keras_peer", "TASK")),
-    "torch": ("torch", ("tests.peers.torch_peer", "TASK")),
-    "torch compiled": ("torch", ("tests.peers.torch_peer", "TASK", "compile")),
+PRECISIONS = ("float32", "bfloat16")
+CONTENDERS = {
+    "cnnjax native": Kind("jax", ("launch.contender", "TASK", "native"), "cpu"),
+    "cnnjax xla": Kind("jax", ("launch.contender", "TASK", "xla")),
+    "cnnjax 8 steps": Kind("jax", ("launch.contender", "TASK", "xla", "8 steps"), "accelerator"),
+    "cnnjax 8 replicates": Kind(
+        "jax", ("launch.contender", "TASK", "xla", "8 replicates"), "accelerator"
+    ),
+    "flax": Kind("jax", ("tests.peers.flax_peer", "TASK")),
+    "keras": Kind("keras", ("tests.peers.keras_peer", "TASK")),
+    "torch": Kind("torch", ("tests.peers.torch_peer", "TASK")),
+    "torch compiled": Kind("torch", ("tests.peers.torch_peer", "TASK", "compile")),
 }
 REFERENCE = "torch"
+ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 1.5  # of one contender's part of a round, about
 
 
@@ -39,11 +60,16 @@ def main(arguments: Sequence[str]) -> int:
     flags.nothing_left(arguments)
     workdir = Path(flags.need("workdir")).expanduser()
     networks = _chosen("networks", NETWORKS)
-    names = [name for name in _chosen("contenders", tuple(CONTENDERS)) if _is_here(name)]
+    device = _device()
+    precisions = _chosen("precision", PRECISIONS, PRECISIONS if device != "cpu" else ["float32"])
+    usual = [name for name, kind in CONTENDERS.items() if kind.device in ("", device)]
+    names = [name for name in _chosen("contenders", tuple(CONTENDERS), usual) if _is_here(name)]
     measured = {}
     for network in networks:
-        measured[network] = _measure(network, names)
-        _print(network, measured[network])
+        for precision in precisions:
+            title = network if precision == "float32" else f"{network}, {precision}"
+            measured[title] = _measure(network, precision, names)
+            _print(title, measured[title])
     files.write_json(
         workdir / "benchmark.json",
         {
@@ -53,8 +79,8 @@ def main(arguments: Sequence[str]) -> int:
                 "platform": platform.platform(),
             },
             "batch_size": flags.FLAGS.batch_size,
-            "precision": flags.FLAGS.precision,
             "rounds": flags.FLAGS.rounds,
+            "reference": REFERENCE,
             "networks": measured,
         },
     )
@@ -65,9 +91,19 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _chosen(flag: str, known: Sequence[str]) -> list[str]:
+def _device() -> str:
+    """`cpu` or `accelerator`, asked in a process of its own: jax would keep the accelerator."""
+    code = "import jax; print(jax.default_backend())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise UserError(f"jax finds no device: {lines[-1]}")
+    return "cpu" if done.stdout.strip() == "cpu" else "accelerator"
+
+
+def _chosen(flag: str, known: Sequence[str], usual: Sequence[str] | None = None) -> list[str]:
     text = getattr(flags.FLAGS, flag)
-    chosen = [part.strip() for part in text.split(",")] if text else list(known)
+    chosen = [part.strip() for part in text.split(",")] if text else list(usual or known)
     for name in chosen:
         if name not in known:
             raise unknown(f"--{flag}", name, known)
@@ -75,8 +111,8 @@ def _chosen(flag: str, known: Sequence[str]) -> list[str]:
 
 
 def _is_here(name: str) -> bool:
-    needed, (module, *_) = CONTENDERS[name]
-    missing = [part for part in (needed, module) if not _found(part)]
+    kind = CONTENDERS[name]
+    missing = [part for part in (kind.needs, kind.words[0]) if not _found(part)]
     if missing:
         print(f"{name}: left out, there is no {missing[0]}; pip install -e '.[bench]'")
     return not missing
@@ -89,31 +125,26 @@ def _found(module: str) -> bool:
         return False
 
 
-def _measure(network: str, names: Sequence[str]) -> dict[str, Any]:
+def _measure(network: str, precision: str, names: Sequence[str]) -> dict[str, Any]:
     """{contender: figures} of one network."""
-    asked = flags.FLAGS
+    asked, threads = flags.FLAGS, machine.threads()
     with tempfile.TemporaryDirectory() as folder:
-        path = task(
-            Path(folder), network, asked.batch_size, asked.precision, threads=machine.threads()
-        )
-        contenders: dict[str, Contender] = {}
+        path = task(Path(folder), network, asked.batch_size, precision, threads)
+        contenders: dict[str, Timed] = {}
         try:
             for name in names:
-                words = [str(path) if word == "TASK" else word for word in CONTENDERS[name][1]]
+                words = [str(path) if word == "TASK" else word for word in CONTENDERS[name].words]
                 print(f"{network}: starting {name} ...", flush=True)
-                contenders[name] = Contender(name, words)
-            _agree(network, contenders)
-            steps = {name: contender.steps_in(SECONDS) for name, contender in contenders.items()}
-            rounds: dict[str, list[float]] = {name: [] for name in contenders}
-            for number in range(asked.rounds):
-                order = [*names[number % len(names) :], *names[: number % len(names)]]
-                for name in order:
-                    seconds = contenders[name].time(steps[name])
-                    rounds[name].append(asked.batch_size / statistics.median(seconds))
-                print(f"{network}: round {number + 1} of {asked.rounds}", flush=True)
+                # All share an accelerator: none may take its whole memory beforehand.
+                share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+                contenders[name] = Timed(f"benchmark: {name}", words, ROOT, share)
+                assert contenders[name].about
+            _agree(network, precision, contenders)
+            rounds = _rounds(network, contenders)
             return {
                 name: {
                     "images_per_second": rounds[name],
+                    **_ratios(rounds[name], rounds.get(REFERENCE)),
                     "peak_bytes": contenders[name].peak_bytes,
                     **contenders[name].about,
                 }
@@ -124,9 +155,32 @@ def _measure(network: str, names: Sequence[str]) -> dict[str, Any]:
                 contender.stop()
 
 
-def _agree(network: str, contenders: dict[str, Contender]) -> None:
+def _rounds(network: str, contenders: dict[str, Timed]) -> dict[str, list[float]]:
+    """The images per second of each contender in each round."""
+    asked, names = flags.FLAGS, list(contenders)
+    steps = {name: contender.steps_in(SECONDS) for name, contender in contenders.items()}
+    rounds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(asked.rounds):
+        first = number % len(names)
+        for name in [*names[first:], *names[:first]]:
+            seconds = contenders[name].time(steps[name])
+            images = contenders[name].about.get("images_a_call", asked.batch_size)
+            rounds[name].append(images / statistics.median(seconds))
+        print(f"{network}: round {number + 1} of {asked.rounds}", flush=True)
+    return rounds
+
+
+def _ratios(rounds: Sequence[float], reference: Sequence[float] | None) -> dict[str, Any]:
+    """How many times as fast as the reference: in the median of the rounds, and in each."""
+    if reference is None:
+        return {}
+    ratios = [one / other for one, other in zip(rounds, reference, strict=True)]
+    return {"ratio": statistics.median(ratios), "ratios": ratios}
+
+
+def _agree(network: str, precision: str, contenders: dict[str, Timed]) -> None:
     """Raises UserError where two contenders do not train the same network."""
-    tolerance = 1e-3 if flags.FLAGS.precision == "float32" else 5e-2
+    tolerance = 1e-3 if precision == "float32" else 5e-2
     losses = {name: contender.about["losses"] for name, contender in contenders.items()}
     middle = [statistics.median(pair) for pair in zip(*losses.values(), strict=True)]
     for name, pair in losses.items():
@@ -135,25 +189,17 @@ def _agree(network: str, contenders: dict[str, Contender]) -> None:
             raise UserError(f"{network}: {name} has losses {pair}, the others {middle}.")
 
 
-def _print(network: str, figures: dict[str, Any]) -> None:
-    reference = figures.get(REFERENCE, {}).get("images_per_second")
-    print(f"\n{network:<16}{'images/s':>10}{'range':>18}{'of torch':>10}{'peak MB':>10}")
+def _print(title: str, figures: dict[str, Any]) -> None:
+    print(f"\n{title:<22}{'images/s':>10}{'range':>18}{f'of {REFERENCE}':>10}{'peak MB':>10}")
     for name, figure in figures.items():
         rounds = figure["images_per_second"]
-        share = ""
-        if reference:
-            share = f"{statistics.median(map(ratio, rounds, reference)):.2f}"
+        share = f"{figure['ratio']:.2f}" if "ratio" in figure else ""
         spread = f"{min(rounds):,.0f}-{max(rounds):,.0f}"
         print(
-            f"  {name:<14}{statistics.median(rounds):>10,.0f}{spread:>18}{share:>10}"
+            f"  {name:<20}{statistics.median(rounds):>10,.0f}{spread:>18}{share:>10}"
             f"{figure['peak_bytes'] / 1e6:>10,.0f}"
         )
     print(flush=True)
-
-
-def ratio(one: float, other: float) -> float:
-    """How many times faster, within one round."""
-    return one / other
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""cnnjax itself in the benchmark: python -m launch.contender TASK.json native|xla"""
+"""cnnjax itself in the benchmark: python -m launch.contender TASK.json native|xla ["8 steps"]"""
 
 import json
 import sys
@@ -23,10 +23,15 @@ def configuration(task: dict[str, Any]) -> RunConfig:
     return resolve(override(RunConfig(), changes))
 
 
-def serve(task: dict[str, Any], convolution: str) -> None:
+def serve(task: dict[str, Any], convolution: str, way: str = "1 step") -> None:
     """Answers `timing` with the train step of a run: same step, same compilation.
 
     The weights, images and labels are those of the task.
+
+    Args:
+      task: see `launch.contenders.task`.
+      convolution: native or xla.
+      way: `N steps` in one call (a scan), or `N replicates` trained together (a vmap).
     """
     import flax
     import jax
@@ -38,6 +43,7 @@ def serve(task: dict[str, Any], convolution: str) -> None:
     from cnnjax.train import optim, parallel, session, state
     from cnnjax.train import step as steps
 
+    count, together = int(way.split()[0]), "replicates" in way
     config, arrays = configuration(task), np.load(task["arrays"])
     images = arrays["images"]
     module = models.build(
@@ -49,13 +55,18 @@ def serve(task: dict[str, Any], convolution: str) -> None:
     )
     make_optimizer = optim.optimizer(config.optimizer)
     normalize = inputs.normalizer("none", (), ())
+    train = steps.train_step(
+        module,
+        make_optimizer,
+        augment=augment.build(config.data.augmentation, images.shape[1:], ()),
+        normalize=normalize,
+    )
+    if together:
+        train = jax.vmap(train, in_axes=(0, None, None))
+    elif count > 1:
+        train = _repeated(train, count)
     compiled = parallel.compile(
-        steps.train_step(
-            module,
-            make_optimizer,
-            augment=augment.build(config.data.augmentation, images.shape[1:], ()),
-            normalize=normalize,
-        ),
+        train,
         steps.eval_step(module, normalize=normalize),
         inputs.gather,
         mode="jit",
@@ -67,7 +78,10 @@ def serve(task: dict[str, Any], convolution: str) -> None:
         "params": flax.traverse_util.unflatten_dict(given, sep="/")
     }
     keys = state.keys(0)
-    current = compiled.place(state.create(variables, make_optimizer, averaged=False))
+    current = state.create(variables, make_optimizer, averaged=False)
+    if together:
+        current = jax.tree.map(lambda leaf: np.stack([leaf] * count), current)
+    current = compiled.place(current)
     hparams = state.HParams(
         learning_rate=np.float32(task["learning_rate"]),
         weight_decay=np.float32(0),
@@ -78,14 +92,32 @@ def serve(task: dict[str, Any], convolution: str) -> None:
     )
     batch = {"images": jax.device_put(images), "labels": jax.device_put(arrays["labels"])}
 
-    def one() -> float:
+    def call() -> list[float]:
         nonlocal current
         current, metrics = compiled.train(current, {}, batch, hparams)
-        return float(metrics["loss"])
+        losses = np.asarray(metrics["loss"])
+        return [float(losses.mean())] if together else np.ravel(losses).tolist()
 
-    timing.serve(one, {"version": jax.__version__, "device": jax.default_backend()})
+    about = {
+        "version": jax.__version__,
+        "device": jax.local_devices()[0].device_kind,
+        "images_a_call": count * len(images),
+    }
+    timing.serve(call, about, timing.on_jax_device)
+
+
+def _repeated(train: Any, count: int) -> Any:
+    """A train step that takes `count` steps on one batch; its metrics have an axis for them."""
+    import jax
+
+    def steps(state: Any, batch: Any, hparams: Any) -> Any:
+        return jax.lax.scan(
+            lambda state, _: train(state, batch, hparams), state, None, length=count
+        )
+
+    return steps
 
 
 if __name__ == "__main__":
     machine.keep_memory()
-    serve(json.loads(Path(sys.argv[1]).read_text()), sys.argv[2])
+    serve(json.loads(Path(sys.argv[1]).read_text()), *sys.argv[2:])

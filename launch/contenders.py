@@ -1,71 +1,11 @@
-"""The processes that a benchmark times, and what they are given."""
+"""What the contenders of a benchmark are given."""
 
 import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[1]
 CLASSES = 10
 LEARNING_RATE = 0.01
-
-
-class Contender:
-    """A process that answers as `launch.timing` says; `about` is its first answer.
-
-    Raises UserError, with the last line of its errors, where it ends before it answers.
-    """
-
-    def __init__(self, name: str, words: Sequence[str]):
-        self.name = name
-        self.peak_bytes = 0
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", *words],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-        self.about: dict[str, Any] = {}
-        self.about = self._answer()
-
-    def time(self, steps: int) -> list[float]:
-        """The seconds of each of so many steps."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        self.peak_bytes = answer["peak_bytes"]
-        return list(answer["seconds"])
-
-    def steps_in(self, seconds: float) -> int:
-        """The number of steps that take about so long, 2 at least; warms up."""
-        self.time(2)
-        return max(2, round(seconds / min(self.time(3))))
-
-    def stop(self) -> None:
-        """Ends the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            self._errors.seek(0)
-            last = (self._errors.read().strip().splitlines() or ["no reason given"])[-1]
-            self.stop()
-            raise UserError(f"benchmark: {self.name} stopped: {last}")
-        return dict(json.loads(line))
 
 
 def task(folder: Path, network: str, batch_size: int, precision: str, threads: int) -> Path:
@@ -77,6 +17,7 @@ def task(folder: Path, network: str, batch_size: int, precision: str, threads: i
     import jax
     import numpy as np
 
+    jax.config.update("jax_platforms", "cpu")  # an accelerator is left to the contenders
     from cnnjax import models
     from cnnjax.train import state
     from launch import contender

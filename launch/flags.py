@@ -31,10 +31,11 @@ _STRINGS = {
     "output": "A file for the figures, as JSON.",
     "data": "The data set to prepare.",
     "networks": "Networks to time, separated by commas. All by default.",
-    "contenders": "Contenders to time, separated by commas. All by default.",
+    "contenders": "Contenders to time, separated by commas. By default those for the device.",
+    "precision": "float32, bfloat16, or both separated by a comma.",
 }
 _NUMBERS = {
-    "workers": (1, "Processes that share the runs (and the threads)."),
+    "workers": (None, "Processes that share the runs and the threads. By default measured."),
     "threads": (None, "Threads to compute with on a CPU. All cores by default."),
     "rounds": (5, "Rounds; in each all contenders are timed."),
     "batch_size": (128, "Examples a step."),
@@ -52,8 +53,6 @@ def define(*names: str) -> None:
         elif name in _NUMBERS:
             default, text = _NUMBERS[name]
             flags.DEFINE_integer(name, default, text, lower_bound=1)
-        elif name == "precision":
-            flags.DEFINE_enum(name, "float32", ["float32", "bfloat16"], "Of the computation.")
         elif name == "worker":
             flags.DEFINE_integer("worker", None, "Not for use: the sweep starts processes with it.")
         else:

@@ -19,19 +19,19 @@ from typing import Any
 from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.errors import UserError
-from launch import processes
+from launch import division, processes
 from launch.progress import describe, line, stamp
 from launch.request import Request
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def execute(request: Request, *, workers: int = 1, worker: int | None = None) -> int:
+def execute(request: Request, *, workers: int | None = 1, worker: int | None = None) -> int:
     """Runs what is pending, and returns the exit code: 1 if a run failed, else 0.
 
     Args:
       request: what was asked for.
-      workers: the number of processes.
+      workers: the number of processes; None for as many as make the most of the cores.
       worker: in a process that this function started: its number.
     """
     request.check()
@@ -39,7 +39,9 @@ def execute(request: Request, *, workers: int = 1, worker: int | None = None) ->
     if worker is not None:
         processes.die_with_parent()
         mine = [run for run in request.pending if _threads(run, threads) == threads]
-        return _work(_session(request), request, _from(mine, worker, workers), quiet=True)
+        return _work(session(request), request, _from(mine, worker, workers or 1), quiet=True)
+    if workers is None:
+        workers = division.processes(request, _images(request), threads)
     here = threads if workers == 1 else max(1, threads // workers)
     groups = collections.defaultdict(list)
     for run in request.pending:
@@ -47,16 +49,16 @@ def execute(request: Request, *, workers: int = 1, worker: int | None = None) ->
     alone = workers == 1 and len(groups) == 1
     if alone:
         os.environ["PJRT_NPROC"] = str(next(iter(groups)))
-        session = _session(request)
+        started = session(request)
     elif groups:
-        _check_data(request)
+        _images(request)
     request.write()
     done = len(request.runs) - len(request.pending)
     if done:
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")
     code = 0
     if alone:
-        code = _work(session, request, request.pending, quiet=False)
+        code = _work(started, request, request.pending, quiet=False)
     else:
         for threads, runs in groups.items():
             code = max(code, processes.share(request, runs, threads, min(workers, len(runs))))
@@ -76,28 +78,35 @@ def _from(runs: Sequence[study.Run], worker: int, workers: int) -> list[study.Ru
     return [*runs[start:], *runs[:start]]
 
 
-def _check_data(request: Request) -> None:
-    """Raises UserError where a data set is missing or too small for an arm's batch."""
+def _images(request: Request) -> dict[str, int]:
+    """How many images each arm with pending runs has to train on. Raises UserError where a data set
+    is missing or too small for an arm's batch."""
     from cnnjax import data
 
     loaded: dict[str, data.Loaded] = {}
-    for config in request.configs.values():
+    images: dict[str, int] = {}
+    for run in request.pending:
+        config = request.configs[run.arm]
         key = config.data.model_dump_json()
         if key not in loaded:
             loaded[key] = data.load(config.data, request.data_dir)
-        loaded[key].for_seed(0, config.training.batch_size)
+        batch = config.training.batch_size
+        order = loaded[key].for_seed(run.seed, batch).order
+        steps = config.training.steps or order.steps(config.training.epochs)
+        images[run.arm] = images.get(run.arm, 0) + steps * batch
+    return images
 
 
-def _session(request: Request) -> Any:
+def session(request: Request) -> Any:
     """A session in which every configuration asked for can start. Raises UserError."""
     from cnnjax.train.session import Session
 
-    session = Session(data_dir=request.data_dir, levels=request.loaded.levels)
+    made = Session(data_dir=request.data_dir, levels=request.loaded.levels)
     for config in request.configs.values():
-        session.check(config)
-    if session.note:
-        print(session.note)
-    return session
+        made.check(config)
+    if made.note:
+        print(made.note)
+    return made
 
 
 def _work(session: Any, request: Request, runs: Sequence[study.Run], *, quiet: bool) -> int:

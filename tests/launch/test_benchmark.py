@@ -6,24 +6,25 @@ import pytest
 
 from cnnjax.errors import UserError
 from common import program
-from launch import benchmark, contenders
+from launch import benchmark, timing
 
 
 def test_it_times_and_writes_and_draws(tmp_path):
     done = program(
         "launch.benchmark", f"--workdir={tmp_path}", "--networks=lenet5_modern", "--rounds=2",
-        "--contenders=cnnjax xla,flax", "--batch_size=8",
+        "--contenders=cnnjax xla,cnnjax 8 steps,cnnjax 8 replicates,flax", "--batch_size=8",
     )  # fmt: skip
     assert "lenet5_modern: round 2 of 2" in done.stdout
     found = json.loads((tmp_path / "benchmark.json").read_text())
     figures = found["networks"]["lenet5_modern"]
-    assert list(figures) == ["cnnjax xla", "flax"]
+    assert list(figures) == ["cnnjax xla", "cnnjax 8 steps", "cnnjax 8 replicates", "flax"]
+    assert [figure.get("images_a_call") for figure in figures.values()] == [8, 64, 64, None]
     for figure in figures.values():
         assert len(figure["images_per_second"]) == 2
         assert min(figure["images_per_second"]) > 0
         assert figure["peak_bytes"] > 1e8
         assert figure["losses"][1] < figure["losses"][0]
-    assert figures["flax"]["losses"] == pytest.approx(figures["cnnjax xla"]["losses"], rel=1e-5)
+        assert figure["losses"] == pytest.approx(figures["cnnjax xla"]["losses"], rel=1e-5)
     assert "lenet5_modern" in (tmp_path / "benchmark.svg").read_text()
 
 
@@ -31,6 +32,7 @@ def test_it_times_and_writes_and_draws(tmp_path):
     ("flag", "message"),
     [
         ("--contenders=torhc", "--contenders: unknown 'torhc'. Did you mean 'torch'?"),
+        ("--precision=float16", "--precision: unknown 'float16'. Did you mean 'bfloat16'?"),
         ("--networks=resnet", "--networks: unknown 'resnet'. Did you mean 'resnet20'?"),
         ("--rounds=0", "rounds"),
     ],
@@ -41,18 +43,29 @@ def test_wrong_words_are_answered(tmp_path, flag, message):
 
 
 @pytest.mark.parametrize("losses", [[2.0, 1.5], [2.3, 2.4]])
-def test_contenders_that_train_another_network_are_refused(losses, monkeypatch):
+def test_contenders_that_train_another_network_are_refused(losses):
     class Answered:
         def __init__(self, *pair):
             self.about = {"losses": list(pair)}
 
-    monkeypatch.setattr(benchmark.flags, "FLAGS", type("F", (), {"precision": "float32"}))
     same = {name: Answered(2.3, 2.2) for name in ("a", "b", "c")}
-    benchmark._agree("net", same)
+    benchmark._agree("net", "float32", same)
     with pytest.raises(UserError, match="net: d has losses"):
-        benchmark._agree("net", same | {"d": Answered(*losses)})
+        benchmark._agree("net", "float32", same | {"d": Answered(*losses)})
 
 
 def test_a_contender_that_stops_is_told_with_its_last_line():
-    with pytest.raises(UserError, match=r"benchmark: x stopped: .*No module"):
-        contenders.Contender("x", ["no_such_module"])
+    with pytest.raises(UserError, match=r"x stopped: .*No module"):
+        timing.Timed("x", ["no_such_module"]).steps_in(1)
+
+
+def test_ratios_are_those_of_one_round():
+    found = benchmark._ratios([2.0, 9.0, 4.0], [1.0, 3.0, 4.0])
+    assert found == {"ratio": 2.0, "ratios": [2.0, 3.0, 1.0]}
+    assert benchmark._ratios([2.0], None) == {}
+
+
+def test_without_a_device_jax_says_why(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "no_such_platform")
+    with pytest.raises(UserError, match=r"jax finds no device: .*no_such_platform"):
+        benchmark._device()

@@ -153,7 +153,8 @@ def main(task):
         state, loss = train_step(state, images, labels)
         return float(loss)
 
-    timing.serve(step, {"version": flax.__version__, "device": jax.default_backend()})
+    about = {"version": flax.__version__, "device": jax.devices()[0].device_kind}
+    timing.serve(step, about, timing.on_jax_device)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,11 @@ def main(task, compiled):
         optimizer.step()
         return float(loss)
 
-    timing.serve(step, {"version": torch.__version__, "device": device})
+    if device == "cpu":
+        timing.serve(step, {"version": torch.__version__, "device": device})
+    else:
+        about = {"version": torch.__version__, "device": torch.cuda.get_device_name()}
+        timing.serve(step, about, torch.cuda.max_memory_allocated)
 
 
 if __name__ == "__main__":

@@ -150,14 +150,24 @@ def test_a_forked_process_can_still_ask_it():
 
 
 def test_memory_stays_flat():
-    """10,000 steps of forward and both gradients."""
+    """10,000 steps of a network with all native functions, forward and backward."""
     run(
         """
         import resource
+        from cnnjax.nn.native.normalization import BatchNorm
+        from cnnjax.nn.native.pooling import max_pool
         def resident():
             return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
         x, k = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 8))
-        step = jax.jit(jax.grad(lambda x, k: (conv(x, k) ** 2).sum(), argnums=(0, 1)))
+        norm = BatchNorm(use_running_average=False, momentum=0.9, epsilon=1e-5)
+        variables = norm.init(jax.random.key(0), conv(x, k))
+        def loss(x, k):
+            y, _ = norm.apply(variables, conv(x, k), mutable=["batch_stats"])
+            return (max_pool(y) ** 2).sum()
+        step = jax.jit(jax.grad(loss, argnums=(0, 1)))
+        text = step.lower(x, k).as_text()
+        for name in ("convolution", "pool_max", "pool_put", "sums"):
+            assert f"@{library.target(name)}" in text, name
         for count in range(10_000):
             gradients = step(x, k)
             if count == 1000:
@@ -165,3 +175,31 @@ def test_memory_stays_flat():
         assert resident() - before < 4e6, (before, resident())
         """
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "is missing; install onednn-cpu-gomp again"), (b"no library", "failed: ")],
+)
+def test_a_missing_or_broken_onednn_is_told_in_one_line(tmp_path, content, reason):
+    """The package's file list names a file that is not there, or is no library."""
+    broken = tmp_path / "libdnnl.so.3"
+    if content is not None:
+        broken.write_bytes(content)
+    told = run(
+        f"""
+        import importlib.metadata as metadata, pathlib
+        class Moved(type(metadata.files("onednn-cpu-gomp")[0])):
+            def locate(self):
+                return pathlib.Path({str(broken)!r})
+        files = metadata.files
+        metadata.files = lambda package: (
+            [Moved("lib/libdnnl.so.3")] if package == "onednn-cpu-gomp" else files(package)
+        )
+        print(library.missing())
+        np.testing.assert_allclose(conv(x, k), expected)
+        """,
+        CNNJAX_CACHE=str(tmp_path / "cache"),
+    )
+    assert len(told.splitlines()) == 1
+    assert reason in told

@@ -1,0 +1,127 @@
+"""How a sweep divides the cores among processes: by measuring, once for each program.
+
+Two threads are seldom twice as fast as one, least of all for a small network; but two processes
+need twice the memory, and runs to work on. What was measured is kept in the cache folder, for each
+kind of processor and all that decides how long a step takes.
+"""
+
+import contextlib
+import importlib.metadata
+import statistics
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from cnnjax import cache, files, machine
+from cnnjax.config import RunConfig
+from cnnjax.errors import UserError
+from launch.request import Request
+from launch.timing import Timed
+
+SECONDS = 1.5  # of steps that are timed
+SMALL = 60.0  # seconds of training that are over before measuring would pay
+WORTH = 1.05  # how many times longer may be taken by fewer processes
+MEMORY = 0.8  # share of the free memory that all processes may take
+
+
+def processes(request: Request, images: Mapping[str, int], threads: int) -> int:
+    """The number of processes that would end the study first, each with its share of the threads.
+
+    Args:
+      request: what is asked for.
+      images: of each arm that is not done, how many images it has to train on.
+      threads: the threads to divide.
+    """
+    most = min(threads, len(request.pending))
+    if most < 2:
+        return 1
+    try:
+        alone = _estimate(request, images, 1, threads)
+        if not alone.on_cpu:
+            return 1
+        if alone.seconds < SMALL:
+            return most
+        expected = {1: alone.seconds}
+        for number in sorted({most, *(2**n for n in range(1, most.bit_length()))}):
+            if number * alone.peak_bytes < MEMORY * machine.free_memory():
+                expected[number] = _estimate(request, images, number, threads).seconds
+    except UserError:
+        return most  # what is wrong with a run will be told by the run
+    enough = WORTH * min(expected.values())
+    best = next(number for number, seconds in expected.items() if seconds <= enough)
+    print(f"about {expected[best] / 60:.1f} min of training with {_named(best, threads)}")
+    for number in sorted(expected.keys() - {best}):
+        print(f"  ({expected[number] / 60:.1f} min with {_named(number, threads)})")
+    return best
+
+
+def _named(number: int, threads: int) -> str:
+    each = threads // number
+    return f"{number} process{'es' * (number > 1)} of {each} thread{'s' * (each > 1)}"
+
+
+class Estimate(NamedTuple):
+    """How long a study would train for, and the most memory that one of its processes takes."""
+
+    seconds: float
+    peak_bytes: int
+    on_cpu: bool
+
+
+def _estimate(request: Request, images: Mapping[str, int], number: int, threads: int) -> Estimate:
+    representatives: dict[str, str] = {}
+    figures = []
+    for arm, count in images.items():
+        key = cache.digest(_what_decides(request.configs[arm]))
+        first = representatives.setdefault(key, arm)
+        found = _figures(request, first, key, number, threads)
+        figures.append((count / found["images_per_second"], found["peak_bytes"], found["backend"]))
+    seconds, peaks, backends = zip(*figures, strict=True)
+    return Estimate(sum(seconds), max(peaks), set(backends) == {"cpu"})
+
+
+def _what_decides(config: RunConfig) -> Any:
+    """What the speed of a step depends on, besides the machine."""
+    return config.model_dump(
+        mode="json",
+        include={
+            "model": True,
+            "data": {"name", "image_size", "pipeline", "stream_workers", "augmentation"},
+            "optimizer": {"name", "clip_norm"},
+            "training": {"batch_size", "precision", "parallel", "cpu_convolution", "ema_decay"},
+        },
+    )
+
+
+def _figures(request: Request, arm: str, key: str, number: int, threads: int) -> dict[str, Any]:
+    """What `_measure` gives, measured now or kept from before."""
+    packages = [importlib.metadata.version(name) for name in ("cnnjax", "jaxlib")]
+    whole = [key, number, threads, packages, machine.processor(), machine.instructions()]
+    path = cache.root() / "speeds" / f"{cache.digest(whole)}.json"
+    with contextlib.suppress(UserError):
+        return dict(files.read_json(path))
+    measured = _measure(request, arm, number, threads // number)
+    files.write_json(path, measured)
+    return measured
+
+
+def _measure(request: Request, arm: str, number: int, threads: int) -> dict[str, Any]:
+    """The speed of so many processes together, and whether they compute on the CPU."""
+    words = ["launch.rehearsal", *request.words, f"--arms={arm}"]
+    environment = {"PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
+    print(f"timing steps of arm {arm!r} in {_named(number, number * threads)} ...", flush=True)
+    timed = [Timed(f"arm {arm!r}", words, environment=environment) for _ in range(number)]
+    try:
+        backends = [one.about["backend"] for one in timed]
+        steps = timed[0].steps_in(SECONDS)
+        for one in timed:
+            one.ask(steps)
+        seconds = [statistics.median(one.answer()) for one in timed]
+        batch_size = request.configs[arm].training.batch_size
+        return {
+            "images_per_second": sum(batch_size / each for each in seconds),
+            "peak_bytes": max(one.peak_bytes for one in timed),
+            "backend": backends[0],
+        }
+    finally:
+        for one in timed:
+            one.stop()

@@ -1,0 +1,113 @@
+"""How a sweep divides the cores: what was measured decides, and it is measured once."""
+
+import pytest
+
+from cnnjax import machine
+from cnnjax.errors import UserError
+from common import program, small
+from launch import division
+
+
+class Run:
+    def __init__(self, configs, pending):
+        self.configs, self.pending = configs, [None] * pending
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """{(arm, number): images per second}, in place of measuring; and what was asked."""
+    speeds, asked = {}, []
+
+    def measure(request, arm, number, threads):
+        asked.append((arm, number, threads))
+        return {
+            "images_per_second": speeds[arm, number],
+            "peak_bytes": 10**9,
+            "backend": speeds.get("backend", "cpu"),
+        }
+
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(division, "_measure", measure)
+    monkeypatch.setattr(machine, "free_memory", lambda: 12e9)
+    return speeds, asked
+
+
+def test_the_fastest_division_wins_and_is_measured_once(measured, capsys):
+    speeds, asked = measured
+    request = Run({"a": small()}, pending=20)
+    speeds |= {("a", 1): 100.0, ("a", 2): 150.0, ("a", 4): 190.0, ("a", 8): 160.0}
+    for _ in range(2):
+        assert division.processes(request, {"a": 100_000}, 8) == 4
+    assert asked == [("a", 1, 8), ("a", 2, 4), ("a", 4, 2), ("a", 8, 1)]
+    assert "with 4 processes of 2 threads" in capsys.readouterr().out
+
+
+def test_fewer_processes_are_taken_where_more_gain_next_to_nothing(measured):
+    speeds, _ = measured
+    speeds |= {("a", 1): 100.0, ("a", 2): 104.0}
+    assert division.processes(Run({"a": small()}, 5), {"a": 100_000}, 2) == 1
+
+
+def test_never_more_processes_than_runs_or_memory(measured, monkeypatch):
+    speeds, _ = measured
+    speeds |= {("a", number): 100.0 * number for number in range(1, 9)}
+    request = Run({"a": small()}, pending=3)
+    assert division.processes(request, {"a": 100_000}, 8) == 3
+    monkeypatch.setattr(machine, "free_memory", lambda: 2.6e9)
+    assert division.processes(request, {"a": 100_000}, 8) == 2
+    assert division.processes(Run({"a": small()}, 1), {"a": 100_000}, 8) == 1
+    assert division.processes(request, {"a": 100_000}, 1) == 1
+
+
+def test_small_studies_are_not_measured_further(measured):
+    speeds, asked = measured
+    speeds |= {("a", 1): 1000.0}
+    assert division.processes(Run({"a": small()}, 9), {"a": 59_000}, 4) == 4
+    assert asked == [("a", 1, 4)]
+
+
+def test_arms_of_one_speed_are_measured_together_and_others_apart(measured):
+    speeds, asked = measured
+    configs = {
+        "a": small(),
+        "rate": small(optimizer__learning_rate=0.3),
+        "wide": small(model__hidden=(99,)),
+    }
+    speeds |= {("a", 1): 100.0, ("a", 2): 150.0, ("wide", 1): 100.0, ("wide", 2): 20.0}
+    images = dict.fromkeys(configs, 100_000)
+    assert division.processes(Run(configs, 9), images, 2) == 1
+    assert {arm for arm, *_ in asked} == {"a", "wide"}
+
+
+def test_on_an_accelerator_one_process_does_all(measured):
+    speeds, asked = measured
+    speeds |= {("a", 1): 100.0, "backend": "gpu"}
+    assert division.processes(Run({"a": small()}, 9), {"a": 10**6}, 8) == 1
+    assert len(asked) == 1
+
+
+def test_a_run_that_cannot_be_timed_tells_it_itself(measured, monkeypatch):
+    def broken(*_):
+        raise UserError("stopped")
+
+    monkeypatch.setattr(division, "_measure", broken)
+    assert division.processes(Run({"a": small()}, 9), {"a": 10**6}, 2) == 2
+
+
+def test_a_sweep_measures_real_steps_and_says_what_it_chose(tmp_path):
+    """Notes and a user's own prints do not disturb the measuring."""
+    file = tmp_path / "loud.py"
+    file.write_text(
+        "from cnnjax.ablation.experiment import Experiment\n"
+        "print('loud')\n"
+        "EXPERIMENT = Experiment(name='loud', question='?', base={'model.name': 'mlp',\n"
+        "    'data.name': 'digits', 'training.epochs': 1}, arms={'only': {}}, seeds=range(2))\n"
+    )
+    done = program(
+        "launch.sweep", f"--experiment={file}", f"--workdir={tmp_path / 'study'}",
+        threads=2, CNNJAX_CACHE=str(tmp_path / "cache"), CXX="no-such-compiler",
+    )  # fmt: skip
+    assert "timing steps of arm 'only' in 1 process of 2 threads" in done.stdout
+    assert "2 runs, 2 processes of 1 thread(s)" in done.stdout
+    (kept,) = (tmp_path / "cache" / "speeds").iterdir()
+    assert '"backend": "cpu"' in kept.read_text()
