@@ -18,7 +18,7 @@ setup: .venv/ready
 	touch $@
 
 study: setup
-	$(BIN)/python -m launch.sweep --experiment=quickstart --workdir=runs/quickstart --workers=2
+	$(BIN)/python -m launch.sweep --experiment=quickstart --workdir=runs/quickstart
 
 test: setup
 	$(BIN)/python -m pytest

@@ -1,6 +1,6 @@
 """Which activation?
 
-python -m launch.sweep --experiment=activations --workdir=runs/activations --workers=2
+python -m launch.sweep --experiment=activations --workdir=runs/activations
 """
 
 from cnnjax.ablation.experiment import Experiment, in_blocks

@@ -1,6 +1,6 @@
 """Batch norm: none, before or after the activation, at three learning rates.
 
-python -m launch.sweep --experiment=batch_norm --workdir=runs/batch_norm --workers=2
+python -m launch.sweep --experiment=batch_norm --workdir=runs/batch_norm
 """
 
 from cnnjax.ablation.experiment import Experiment, in_blocks

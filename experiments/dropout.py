@@ -1,6 +1,6 @@
 """Dropout against the size of the training set.
 
-python -m launch.sweep --experiment=dropout --workdir=runs/dropout --workers=2
+python -m launch.sweep --experiment=dropout --workdir=runs/dropout
 """
 
 from cnnjax.ablation.experiment import Experiment, in_blocks

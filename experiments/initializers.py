@@ -1,6 +1,6 @@
 """Which initialisation of the weights trains?
 
-python -m launch.sweep --experiment=initializers --workdir=runs/initializers --workers=2
+python -m launch.sweep --experiment=initializers --workdir=runs/initializers
 """
 
 from cnnjax.ablation.experiment import Experiment, in_blocks

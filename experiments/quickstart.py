@@ -1,6 +1,6 @@
 """The first study: activation x batch norm on LeNet-5, on the digits that come with scikit-learn.
 
-python -m launch.sweep --experiment=quickstart --workdir=runs/quickstart --workers=2
+python -m launch.sweep --experiment=quickstart --workdir=runs/quickstart
 """
 
 from cnnjax.ablation.experiment import Experiment, crossed

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -187,22 +186,26 @@ def test_a_run_that_fails_is_reported_the_others_go_on_and_it_is_retried(mine, t
     assert "[1/1] broken seed 0: FAILED" in again.stdout
 
 
-@pytest.mark.parametrize("pipeline", ["memory", "stream"])
-def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(mine, tmp_path, pipeline):
+@pytest.mark.parametrize(
+    ("pipeline", "model", "threads"), [("memory", "lenet5_modern", 2), ("stream", "mlp", 1)]
+)
+def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
+    mine, tmp_path, pipeline, model, threads
+):
+    """With the native operations too, where they exist: convolution, pooling, batch norm."""
     words = [
         "launch.train", f"--experiment={mine}", "--arm=relu", "--seeds=3",
         "--set=training.steps=250", "--set=checkpointing.every_steps=10",
         "--set=training.log_every_steps=5", "--set=model.dropout.keep_prob=0.9",
-        f"--set=data.pipeline={pipeline}",
+        f"--set=data.pipeline={pipeline}", f"--set=model.name={model}",
+        "--set=model.norm.kind=batch", f"--threads={threads}",
     ]  # fmt: skip
     program(*words, f"--workdir={tmp_path / 'whole'}")
     parts = [sys.executable, "-m", *words, f"--workdir={tmp_path / 'parts'}"]
     checkpoints = tmp_path / "parts/relu/seed-3/checkpoints"
     killed = 0
     for least in (1, 60, 130):
-        process = subprocess.Popen(
-            parts, cwd=ROOT, env={**os.environ, "PJRT_NPROC": "1"}, stdout=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(parts, cwd=ROOT, stdout=subprocess.DEVNULL)
         while process.poll() is None:
             steps = [int(path.name) for path in checkpoints.glob("[0-9]*") if path.name.isdigit()]
             if max(steps, default=0) >= least:
