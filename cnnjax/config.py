@@ -173,8 +173,8 @@ class Schedule(Room):
 class Training(Room):
     """The loop. `steps`, where set, takes the place of `epochs`. `parallel=jit` shards the batch
     over a device mesh (statistics of the global batch); `pmap` gives each device its part.
-    `cpu_convolution` is the convolution on one CPU: oneDNN's (`native`) or XLA's; `auto` is native
-    where it can be."""
+    `cpu_convolution` is what computes convolutions on one CPU, and max pooling and batch norm with
+    them: native code (`native`) or XLA's (`xla`); `auto` is native where it can be."""
 
     batch_size: int = Field(64, ge=1)
     epochs: float = Field(10, gt=0)
