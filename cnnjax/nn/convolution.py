@@ -15,6 +15,8 @@ from cnnjax.nn.initializers import Initializer
 Convolve = Callable[..., Array]
 """`jax.lax.conv_general_dilated`, or a function that takes and gives the same."""
 Pool = Callable[[Array], Array]
+Padding = str | tuple[tuple[int, int], tuple[int, int]]
+"""`SAME`, `VALID`, or the zeros before and after, for height and width."""
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -37,7 +39,7 @@ class Conv(nn.Module):
     kernel_size: tuple[int, int]
     kernel_init: Initializer
     strides: int = 1
-    padding: str = "SAME"
+    padding: Padding = "SAME"
     groups: int = 1
     use_bias: bool = True
     dtype: Any = jnp.float32

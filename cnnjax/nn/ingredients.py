@@ -12,12 +12,12 @@ from jax import Array
 from cnnjax.config import Levels, Model, resolve_model
 from cnnjax.errors import unknown
 from cnnjax.nn.activations import ACTIVATIONS, NEVER_FALLING, Activation, PReLU, leaky_relu
-from cnnjax.nn.convolution import Conv, SparseConv
+from cnnjax.nn.convolution import Conv, Padding, SparseConv
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.initializers import INITIALIZERS, Initializer
 from cnnjax.nn.normalization import NORMS
 from cnnjax.nn.operations import PLAIN, Operations
-from cnnjax.nn.pooling import POOLINGS
+from cnnjax.nn.pooling import HALVE, POOLINGS, Window
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,19 @@ class Ingredients:
     def conv(
         self,
         features: int,
-        kernel: int,
+        kernel: int | tuple[int, int],
         *,
         name: str,
         strides: int = 1,
-        padding: str = "SAME",
+        padding: Padding = "SAME",
         groups: int = 1,
         use_bias: bool = True,
     ) -> Conv:
-        """A convolution with square kernels: [B, H, W, C] -> [B, H', W', features]."""
+        """A convolution: [B, H, W, C] -> [B, H', W', features]. `kernel` is the side of a square or
+        (height, width)."""
         return Conv(
             features,
-            (kernel, kernel),
+            kernel if isinstance(kernel, tuple) else (kernel, kernel),
             self.initializer(groups),
             strides=strides,
             padding=padding,
@@ -114,11 +115,14 @@ class Ingredients:
         keep_prob = float(chosen.keep_prob) if only in (None, chosen.kind) else 1.0
         return Dropout(keep_prob, chosen.scaling, chosen.kind, name=name)
 
-    def pool(self, name: str) -> Callable[[Array], Array]:
-        """The pooling layer: [B, H, W, C] -> [B, H // 2, W // 2, C] (`none` keeps the size)."""
+    def pool(self, name: str, window: Window = HALVE) -> Callable[[Array], Array]:
+        """The pooling layer: [B, H, W, C] -> [B, H', W', C] (`none` keeps the size)."""
+        level: Any = POOLINGS[self.config.pooling]
         if self.config.pooling == "max":
-            return self.operations.max_pool
-        return _layer(POOLINGS[self.config.pooling], ingredients=self, name=name)
+            level = self.operations.max_pool
+        if isinstance(level, type):
+            return level(ingredients=self, window=window, name=name)
+        return functools.partial(level, window=window)
 
     @property
     def pool_passes_activation(self) -> bool:

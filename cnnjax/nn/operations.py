@@ -23,12 +23,12 @@ class Operations:
 
     Attributes:
       convolve: `jax.lax.conv_general_dilated`, or a function that takes and gives the same.
-      max_pool: the largest element of each 2x2 window, see `cnnjax.nn.pooling.max_pool`.
+      max_pool: the largest element of each window, see `cnnjax.nn.pooling.max_pool`.
       batch_norm: `flax.linen.BatchNorm`, or a module that is made with the same arguments.
     """
 
     convolve: Convolve = lax.conv_general_dilated
-    max_pool: Callable[[Array], Array] = pooling.reduce_window_max
+    max_pool: Callable[..., Array] = pooling.reduce_window_max
     batch_norm: Callable[..., nn.Module] = nn.BatchNorm
 
 

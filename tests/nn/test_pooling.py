@@ -6,7 +6,16 @@ import pytest
 
 from cnnjax.config import Model
 from cnnjax.nn import ingredients, pooling
-from cnnjax.nn.pooling import POOLINGS, average_pool, blur_pool, max_plus_average_pool, max_pool
+from cnnjax.nn.pooling import (
+    HALVE,
+    POOLINGS,
+    Window,
+    average_pool,
+    blur_pool,
+    max_plus_average_pool,
+    max_pool,
+    reduce_window_max,
+)
 
 DECK = jnp.array([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 5]]).reshape(1, 4, 4, 1)
 
@@ -19,13 +28,13 @@ def test_the_example_of_the_deck():
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7)])
 def test_max_pool_is_flax_max_pool(size):
-    def reference(x, stride=2):
-        return nn.max_pool(x, (2, 2), (stride, stride))
+    def reference(x, window=HALVE):
+        return nn.max_pool(x, (2, 2), (window.stride, window.stride))
 
     def results(pool, x):
         y, pullback = jax.vjp(pool, x)
         weights = jnp.arange(float(y.size)).reshape(y.shape)
-        return y, pullback(weights), pool(x, 1)
+        return y, pullback(weights), pool(x, Window(stride=1))
 
     both = jax.jit(lambda x: (results(max_pool, x), results(reference, x)))
     ours, theirs = both(jax.random.normal(jax.random.key(0, impl="rbg"), (2, *size, 3)))
@@ -127,4 +136,56 @@ def test_all_levels_have_the_same_geometry(level):
 
 def test_windows_are_in_row_major_order():
     x = jnp.arange(4.0).reshape(1, 2, 2, 1)
-    assert [float(w.squeeze()) for w in pooling.windows(x, 2)] == [0, 1, 2, 3]
+    assert [float(w.squeeze()) for w in pooling.windows(x)] == [0, 1, 2, 3]
+
+
+WINDOWS = [Window(3, 2), Window(3, 2, 1), Window(3, 2, 0, ceil=True), Window(3, 1, 1), Window(2, 3)]
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("size", [(7, 6), (5, 8), (3, 4)])
+def test_other_windows(window, size):
+    """Against flax's poolings of the image with explicit borders."""
+    x = jax.random.normal(jax.random.key(0, impl="rbg"), (2, *size, 3))
+    sides = [window.sides(length) for length in size]
+    fields = ((window.size,) * 2, (window.stride,) * 2, sides)
+
+    def gradient(pool):
+        return jax.grad(lambda x: (pool(x) ** 2).sum())(x)
+
+    for pool in (max_pool, reduce_window_max):
+        np.testing.assert_array_equal(pool(x, window), nn.max_pool(x, *fields))
+    np.testing.assert_allclose(
+        gradient(lambda x: max_pool(x, window)), gradient(lambda x: nn.max_pool(x, *fields))
+    )
+    average = nn.avg_pool(x, *fields, count_include_pad=False)
+    np.testing.assert_allclose(average_pool(x, window), average, atol=1e-6)
+    expected = tuple(window.places(length) for length in size)
+    for level in POOLINGS:
+        layer = made(level).pool("pool", window)
+        shapes = jax.eval_shape(
+            lambda x: (
+                layer.init_with_output(jax.random.key(0), x)[0]  # noqa: B023
+                if isinstance(layer, nn.Module)  # noqa: B023
+                else layer(x)  # noqa: B023
+            ),
+            x,
+        )
+        assert shapes.shape[1:3] == (size if level == "none" else expected)
+
+
+@pytest.mark.parametrize(
+    ("window", "length", "places"),
+    [
+        (Window(3, 2), 55, 27),
+        (Window(3, 2, 1), 112, 56),
+        (Window(3, 2, 0, ceil=True), 112, 56),
+        (Window(3, 2, 0, ceil=True), 56, 28),
+        (Window(2, 2, 0, ceil=True), 5, 3),
+        (Window(3, 2, 1, ceil=True), 3, 2),
+        (Window(3, 2), 2, 0),
+    ],
+)
+def test_places_of_published_networks(window, length, places):
+    """AlexNet's, ResNet's and GoogLeNet's; no window begins in the border after the image."""
+    assert window.places(length) == places

@@ -16,19 +16,16 @@ from jax.interpreters import ad, batching
 
 from cnnjax.nn import pooling
 from cnnjax.nn.native import lowering
+from cnnjax.nn.pooling import HALVE, Window
 
 
-def max_pool(x: Array) -> Array:
-    """The largest element of each 2x2 window: [B, H, W, C] -> [B, H // 2, W // 2, C].
-
-    The gradient is 1 to it and 0 to the others; of equal ones the first in row-major order gets
-    it; NaN wins.
-    """
-    return _max(x)[0]
+def max_pool(x: Array, window: Window = HALVE) -> Array:
+    """`cnnjax.nn.pooling.max_pool`, which it is for windows other than 2x2 with stride 2."""
+    return _max(x)[0] if window == HALVE else pooling.max_pool(x, window)
 
 
 def _largest(x: Array) -> tuple[Array, Array]:
-    a, b, c, d = pooling.windows(x, 2)
+    a, b, c, d = pooling.windows(x)
     largest, place = a, jnp.zeros(a.shape, jnp.uint8)
     for number, other in enumerate((b, c, d), start=1):
         keep = (largest >= other) | (largest != largest)
@@ -38,7 +35,7 @@ def _largest(x: Array) -> tuple[Array, Array]:
 
 
 def _take(x: Array, place: Array) -> Array:
-    a, b, c, d = pooling.windows(x, 2)
+    a, b, c, d = pooling.windows(x)
     odd = (place & 1).astype(bool)
     return jnp.where(place >= 2, jnp.where(odd, d, c), jnp.where(odd, b, a))
 
