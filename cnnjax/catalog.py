@@ -51,18 +51,60 @@ _MODERN: dict[str, Any] = {
     "initializer": "he_normal",
     "norm.kind": "none",
     "norm.placement": "before",
+    "norm.epsilon": 1e-5,
     "dropout.keep_prob": 1.0,
     "pooling": "max",
 }
-_RESIDUAL = _MODERN | {"norm.kind": "batch", "pooling": "strided"}
+_BATCH_NORM = {"norm.kind": "batch"}
+_RESIDUAL = _MODERN | _BATCH_NORM | {"zero_last_scale": False, "stochastic_depth": 0.0}
+_SMALL_RESIDUAL = _RESIDUAL | {"pooling": "strided", "shortcut": "A"}
+_LARGE_RESIDUAL = _RESIDUAL | {"shortcut": "B"}
+_PLAIN = _MODERN | _BATCH_NORM
+_LENET = {
+    "activation": "scaled_tanh",
+    "initializer": "lenet_uniform",
+    "pooling": "subsampling",
+}
+_VGG = _MODERN | {"dropout.keep_prob": 0.5, "hidden": (4096, 4096)}
+_INCEPTION = _MODERN | _BATCH_NORM | {"norm.epsilon": 1e-3}
+_DEPTHS = (20, 32, 44, 56, 110)
 
 MODELS: dict[str, dict[str, Any]] = {
-    "mlp": _MODERN | {"pooling": "none"},
-    "lenet5": _MODERN
-    | {"activation": "scaled_tanh", "initializer": "lenet_uniform", "pooling": "subsampling"},
+    "mlp": _MODERN | {"pooling": "none", "hidden": (256, 256)},
+    "lenet5": _MODERN | _LENET,
     "lenet5_modern": _MODERN,
-    "vgg_small": _MODERN | {"norm.kind": "batch", "dropout.keep_prob": 0.5},
-    **{f"resnet{depth}": _RESIDUAL for depth in (20, 32, 44, 56, 110)},
-    **{f"plain{depth}": _RESIDUAL for depth in (20, 32, 44, 56, 110)},
+    "alexnet": _VGG,
+    "alexnet_grouped": _VGG,
+    "vgg_small": _VGG | _BATCH_NORM | {"hidden": (128,)},
+    **{f"vgg{depth}": _VGG for depth in (11, 13, 16, 19)},
+    **{f"vgg{depth}_bn": _VGG | _BATCH_NORM for depth in (11, 13, 16, 19)},
+    "inception_small": _INCEPTION | {"inception_block": "reduced"},
+    "googlenet": _INCEPTION | {"dropout.keep_prob": 0.8, "auxiliary_weight": 0.3},
+    "inception_v3": _INCEPTION | {"dropout.keep_prob": 0.5, "auxiliary_weight": 0.4},
+    **{f"resnet{depth}": _SMALL_RESIDUAL for depth in (*_DEPTHS, 1202)},
+    **{f"plain{depth}": _PLAIN | {"pooling": "strided"} for depth in _DEPTHS},
+    **{f"resnet{depth}": _LARGE_RESIDUAL for depth in (18, 34)},
+    **{f"resnet{depth}": _LARGE_RESIDUAL | {"stride_on": "middle"} for depth in (50, 101, 152)},
+    **{f"plain{depth}": _PLAIN for depth in (18, 34)},
 }
-"""Every model with the published choice that `default` stands for in each ingredient field."""
+"""Every model with the published choice that `default` or null stands for in each field."""
+
+OWN = (
+    _LARGE_RESIDUAL
+    | _INCEPTION
+    | _MODERN
+    | {"hidden": (256, 256), "shortcut": "A", "stride_on": "middle"}
+    | {"inception_block": "reduced", "auxiliary_weight": 0.0}
+)
+"""What stands for `default` and null in a model of the user's own."""
+
+PARTICULAR = (
+    "hidden",
+    "shortcut",
+    "stride_on",
+    "zero_last_scale",
+    "stochastic_depth",
+    "inception_block",
+    "auxiliary_weight",
+)
+"""The fields of a model that only some architectures have: those that `MODELS` names them for."""

@@ -8,7 +8,7 @@ Durations say their unit: `_steps` or `_epochs`.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -40,10 +40,8 @@ class Room(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if (
-            isinstance(value, bool)
-            and cls.model_fields[str(info.field_name)].annotation is not bool
-        ):
+        allowed = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and allowed is not bool and bool not in get_args(allowed):
             raise PydanticCustomError("truth", "allowed: anything but true and false")
         return value
 
@@ -82,7 +80,7 @@ class Norm(Room):
     kind: _named("norm", catalog.NORMS, "default") = "default"  # type: ignore[valid-type]
     placement: _named("placement", catalog.PLACEMENTS, "default") = "default"  # type: ignore[valid-type]
     alpha: Probability = 0.1
-    epsilon: float = Field(1e-5, gt=0, le=1)
+    epsilon: float | None = Field(None, gt=0, le=1)
     statistics: Literal["global", "per_device"] = "global"
     frozen: bool = False
     groups: int = Field(8, ge=1)
@@ -98,7 +96,16 @@ class Dropout(Room):
 
 
 class Model(Room):
-    """The network. `default` in an ingredient field is the architecture's published choice."""
+    """The network. `default` or null is the architecture's published choice; a field that means
+    nothing for it stays null.
+
+    `hidden` are the units of the hidden dense layers, `width` multiplies all channels and units,
+    `remat` computes blocks again for the gradient instead of keeping their insides. Of residual
+    networks: `shortcut` (He et al. 2015: A no parameters, B projections where the shape changes, C
+    everywhere), `stride_on` (the convolution of a bottleneck that has the stride: the first 1x1 or
+    the 3x3), `zero_last_scale` (the last norm of a block starts at zero), `stochastic_depth` (how
+    often the last block is skipped). `inception_block` is the form of inception_small's;
+    `auxiliary_weight` that of the auxiliary heads' losses (0: no heads)."""
 
     name: _named("model", catalog.MODELS) = "lenet5_modern"  # type: ignore[valid-type]
     activation: _named("activation", catalog.ACTIVATIONS, "default") = "default"  # type: ignore[valid-type]
@@ -107,9 +114,33 @@ class Model(Room):
     initializer_sd: float = Field(0.03, gt=0)
     initializer_value: float = 0.01
     pooling: _named("pooling", catalog.POOLINGS, "default") = "default"  # type: ignore[valid-type]
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (256, 256)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    width: float = Field(1.0, gt=0, le=16)
+    remat: bool = False
+    shortcut: Literal["A", "B", "C"] | None = None
+    stride_on: Literal["first", "middle"] | None = None
+    zero_last_scale: bool | None = None
+    stochastic_depth: float | None = Field(None, ge=0, lt=1)
+    inception_block: Literal["naive", "reduced", "factorized_5x5", "asymmetric"] | None = None
+    auxiliary_weight: float | None = Field(None, ge=0)
     norm: Norm = Norm()
     dropout: Dropout = Dropout()
+
+    @model_validator(mode="after")
+    def _fields_of_the_architecture(self) -> "Model":
+        published = catalog.MODELS.get(self.name)
+        for field in catalog.PARTICULAR:
+            if published and getattr(self, field) is not None and field not in published:
+                having = [name for name, known in catalog.MODELS.items() if field in known]
+                raise PydanticCustomError(
+                    "not_of_this_model",
+                    "{text}",
+                    {
+                        "text": f"model.{field}: means nothing for {self.name}; "
+                        f"it belongs to {', '.join(having)}"
+                    },
+                )
+        return self
 
 
 class Augmentation(Room):
@@ -293,12 +324,12 @@ def resolve(config: RunConfig, levels: Levels | None = None) -> RunConfig:
 
 def resolve_model(model: Model) -> Model:
     """`model` with every `default` replaced by the architecture's published choice; a model of
-    the user's own gets those of lenet5_modern."""
-    published = catalog.MODELS.get(model.name, catalog.MODELS["lenet5_modern"])
+    the user's own gets those of `catalog.OWN`."""
+    published = catalog.MODELS.get(model.name, catalog.OWN)
     for path, value in published.items():
         room, _, leaf = path.rpartition(".")
         node = getattr(model, room) if room else model
-        if getattr(node, leaf) == "default":
+        if getattr(node, leaf) in ("default", None):
             node = node.model_copy(update={leaf: value})
             model = model.model_copy(update={room: node}) if room else node
     return model

@@ -1,15 +1,17 @@
 """The architectures, and how one is built from a configuration."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax import Array
 
 from cnnjax.config import Levels, Model
 from cnnjax.errors import UserError, unknown
-from cnnjax.models import lenet, mlp, resnet, vgg
+from cnnjax.models import alexnet, googlenet, inception, lenet, mlp, resnet, taps, vgg
 from cnnjax.nn import ingredients
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.operations import PLAIN, Operations
@@ -18,14 +20,38 @@ Constructor = Callable[[Ingredients, int, tuple[int, int, int]], nn.Module]
 """(ingredients, classes, (height, width, channels)) -> module."""
 
 DEPTHS = (20, 32, 44, 56, 110)
+PLAIN_TOO = (18, 34)
+
+
+def _each(kind: Callable[..., nn.Module], depths: Iterable[int], **fields: Any) -> dict[int, Any]:
+    return {depth: functools.partial(kind, depth=depth, **fields) for depth in depths}
+
 
 MODELS: dict[str, Constructor] = {
     "mlp": mlp.mlp,
     "lenet5": lenet.lenet5,
     "lenet5_modern": lenet.lenet5_modern,
+    "alexnet": alexnet.alexnet,
+    "alexnet_grouped": functools.partial(alexnet.alexnet, grouped=True),
     "vgg_small": vgg.vgg_small,
-    **{f"resnet{depth}": functools.partial(resnet.resnet, depth=depth) for depth in DEPTHS},
-    **{f"plain{depth}": functools.partial(resnet.plain, depth=depth) for depth in DEPTHS},
+    **{f"vgg{depth}": made for depth, made in _each(vgg.vgg, vgg.CONVOLUTIONS).items()},
+    **{f"vgg{depth}_bn": made for depth, made in _each(vgg.vgg, vgg.CONVOLUTIONS).items()},
+    "inception_small": inception.inception_small,
+    "googlenet": googlenet.googlenet,
+    "inception_v3": inception.inception_v3,
+    **{f"resnet{depth}": made for depth, made in _each(resnet.resnet, (*DEPTHS, 1202)).items()},
+    **{
+        f"plain{depth}": made
+        for depth, made in _each(resnet.resnet, DEPTHS, residual=False).items()
+    },
+    **{
+        f"resnet{depth}": made
+        for depth, made in _each(resnet.imagenet_resnet, resnet.IMAGENET).items()
+    },
+    **{
+        f"plain{depth}": made
+        for depth, made in _each(resnet.imagenet_resnet, PLAIN_TOO, residual=False).items()
+    },
 }
 
 
@@ -74,3 +100,21 @@ def build(
         operations=operations,
     )
     return constructor(made, classes, image_shape)
+
+
+def describe(module: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    """The endpoints of a network in the order in which it computes them, each with the shape of
+    its features for one image, (height, width, channels) or (units,).
+
+    Any of the names can be asked for: `module.apply(variables, images, train=False,
+    capture=("conv1", "fc1"))` gives (logits, {name: features}).
+    """
+    found: dict[str, tuple[int, ...]] = {}
+
+    def run(images: Array) -> Any:
+        variables = module.init(jax.random.key(0), images, train=False)
+        _, features = module.apply(variables, images, train=False, capture=taps.EVERY)
+        found.update({name: value.shape[1:] for name, value in features.items()})
+
+    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    return found

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cnnjax.errors import UserError
 from cnnjax.models.size import pad_to
+from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
 
@@ -70,22 +72,32 @@ class LeNet5(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
-        """x: [B, H, W, C] -> logits [B, classes], all at most 0."""
-        make = self.ingredients
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> logits [B, classes], all at most 0; with `capture`, (logits, {name:
+        features})."""
+        make, tap = self.ingredients, Taps(capture)
         x = pad_to(x.astype(make.dtype), SIZE)
         block = ConvBlock(make, 6, kernel=5, padding="VALID", name="conv1")
-        x = block(x, train=train, pool=make.pool("pool1"))
+        x = tap("pool1", tap.block_and_pool(block, make.pool("pool1"), x, train))
         x = make.dropout("pool1_dropout", only="spatial")(x, train=train, keep_prob=keep_prob)
         block = ConvBlock(make, 16, kernel=5, connections=C3_CONNECTIONS, name="conv2")
-        x = block(x, train=train, pool=make.pool("pool2"))
+        x = tap("pool2", tap.block_and_pool(block, make.pool("pool2"), x, train))
         x = make.dropout("pool2_dropout", only="spatial")(x, train=train, keep_prob=keep_prob)
-        x = ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3")(x, train=train)
+        block = ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3")
+        x = tap("conv3", block(x, train=train))
         x = x.reshape(x.shape[0], -1)
         x = make.dropout("conv3_dropout", only="plain")(x, train=train, keep_prob=keep_prob)
-        x = DenseBlock(make, 84, name="fc1")(x, train=train)
+        x = tap("fc1", DenseBlock(make, 84, name="fc1")(x, train=train))
         x = make.dropout("fc1_dropout", only="plain")(x, train=train, keep_prob=keep_prob)
-        return negative_distances(x.astype(make.param_dtype), rbf_codes(self.classes))
+        codes = rbf_codes(self.classes)
+        return tap.result(negative_distances(x.astype(make.param_dtype), codes))
 
 
 def negative_distances(x: Array, codes: np.ndarray) -> Array:
@@ -97,7 +109,8 @@ def negative_distances(x: Array, codes: np.ndarray) -> Array:
 
 class LeNet5Modern(nn.Module):
     """LeNet-5 with ReLU, max pooling, all C3 connections and a softmax output: 61,706 parameters
-    on 32x32x1 images. Layers: `conv1`, `pool1`, `conv2`, `pool2`, `fc1`, `fc2`, `head`.
+    on 32x32x1 images. Layers and endpoints: `conv1`, `pool1`, `conv2`, `pool2`, `fc1`, `fc2`;
+    `head`.
 
     Dropout: `plain` after `fc1` and `fc2`, `spatial` after each pooling.
     """
@@ -106,25 +119,40 @@ class LeNet5Modern(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
-        """x: [B, H, W, C] -> logits [B, classes]."""
-        make = self.ingredients
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
+        make, tap = self.ingredients, Taps(capture)
         x = pad_to(x.astype(make.dtype), SIZE)
         for index, features in enumerate((6, 16), start=1):
-            block = ConvBlock(make, features, kernel=5, padding="VALID", name=f"conv{index}")
-            x = block(x, train=train, pool=make.pool(f"pool{index}"))
+            name, width = f"pool{index}", make.width(features)
+            block = ConvBlock(make, width, kernel=5, padding="VALID", name=f"conv{index}")
+            x = tap(name, tap.block_and_pool(block, make.pool(name), x, train))
             dropout = make.dropout(f"pool{index}_dropout", only="spatial")
             x = dropout(x, train=train, keep_prob=keep_prob)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate((120, 84), start=1):
-            x = DenseBlock(make, units, name=f"fc{index}")(x, train=train)
+            dense = DenseBlock(make, make.width(units), name=f"fc{index}")
+            x = tap(f"fc{index}", dense(x, train=train))
             dropout = make.dropout(f"fc{index}_dropout", only="plain")
             x = dropout(x, train=train, keep_prob=keep_prob)
-        return make.dense(self.classes, name="head")(x).astype(make.param_dtype)
+        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
 
 
 def lenet5(ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]) -> LeNet5:
-    """LeNet-5 as published. Takes images of any size."""
+    """LeNet-5 as published. Takes images of any size. Raises UserError for a `model.width`, which
+    its table of connections does not allow."""
+    if ingredients.config.width != 1:
+        raise UserError(
+            f"model.width: {ingredients.config.width:g} is not possible for lenet5, whose table of "
+            "connections is fixed; allowed: 1, or model.name=lenet5_modern"
+        )
     return LeNet5(ingredients, classes)
 
 

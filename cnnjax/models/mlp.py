@@ -4,6 +4,7 @@ import flax.linen as nn
 from jax import Array
 
 from cnnjax.models.size import require_size
+from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import DenseBlock
 from cnnjax.nn.ingredients import Ingredients
 
@@ -12,23 +13,31 @@ class MLP(nn.Module):
     """Fully connected hidden layers of `model.hidden` units on the flattened image.
 
     A pooling level other than `none` pools the image once before. Dropout follows each hidden
-    layer; the units are the channels, so that `spatial` is the same as `plain`. Layers: `pool`,
-    `fc1`, `fc2`, ..., `head`.
+    layer; the units are the channels, so that `spatial` is the same as `plain`. Layers and
+    endpoints: `pool`, `fc1`, `fc2`, ...; `head`.
     """
 
     ingredients: Ingredients
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
-        """x: [B, H, W, C] -> logits [B, classes]."""
-        make = self.ingredients
-        x = make.pool("pool")(x.astype(make.dtype))
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
+        make, tap = self.ingredients, Taps(capture)
+        x = tap("pool", make.pool("pool")(x.astype(make.dtype)))
         x = x.reshape(x.shape[0], -1)
-        for index, units in enumerate(make.config.hidden, start=1):
-            x = DenseBlock(make, units, name=f"fc{index}")(x, train=train)
+        for index, units in enumerate(make.config.hidden or (), start=1):
+            dense = DenseBlock(make, make.width(units), name=f"fc{index}")
+            x = tap(f"fc{index}", dense(x, train=train))
             x = make.dropout(f"dropout{index}")(x, train=train, keep_prob=keep_prob)
-        return make.dense(self.classes, name="head")(x).astype(make.param_dtype)
+        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
 
 
 def mlp(ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]) -> MLP:

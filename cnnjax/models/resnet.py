@@ -1,14 +1,26 @@
-"""Residual networks for small images, and the plain networks they are compared with."""
+"""Residual networks, for small images and for ImageNet, and the plain networks beside them."""
 
-import functools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
 from cnnjax.models.size import require_size
-from cnnjax.nn.blocks import ConvBlock
+from cnnjax.models.taps import Taps
+from cnnjax.nn.blocks import ConvBlock, rematerialized
+from cnnjax.nn.dropout import drop_path
 from cnnjax.nn.ingredients import Ingredients
+from cnnjax.nn.pooling import Window
+
+STEM_POOL = Window(3, 2, 1)
+IMAGENET = {  # depth: (blocks of each stage, whether they are bottlenecks)
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
 
 
 def option_a(x: Array, like: Array) -> Array:
@@ -24,65 +36,139 @@ def option_a(x: Array, like: Array) -> Array:
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions, and the shortcut added before the last activation.
+class Place(NamedTuple):
+    """What distinguishes one block from the next: its channels, whether it halves the image, and
+    the share of the examples that stochastic depth lets through it in training."""
 
-    Convolution, norm, activation, dropout, convolution, norm, addition, activation. Placement
-    `after` swaps the first norm with its activation; the last norm stays before the addition. In
-    a down-sampling block the first convolution has stride 2 (pooling `strided`), or stride 1 and
-    is followed by the pooling.
+    features: int
+    downsample: bool
+    survival: float = 1.0
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1 with four times the channels, and
+    the shortcut added before the last activation.
+
+    Convolution, norm, activation, ..., dropout, convolution, norm, addition, activation. Placement
+    `after` swaps a norm with its activation; the last norm stays before the addition. A block that
+    halves the image does so in its first 3x3 convolution (`model.stride_on=middle`: torchvision's
+    "v1.5") or, in a bottleneck, in its first 1x1 (`first`: the paper, Keras). With
+    `pooled`, as in the networks for small images, a pooling level other than `strided` does it
+    instead, after the first convolution.
+
+    `model.shortcut`: `A` is `option_a`; `B` a 1x1 convolution with norm where the shape changes;
+    `C` one in every block.
     """
 
     ingredients: Ingredients
-    features: int
-    downsample: bool
+    place: Place
+    bottleneck: bool
     residual: bool
+    pooled: bool
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None) -> Array:
-        """x: [B, H, W, C] -> [B, H', W', features]."""
-        make = self.ingredients
-        strided = self.downsample and make.config.pooling == "strided"
-        pool = make.pool("pool") if self.downsample and not strided else None
-        block = ConvBlock(make, self.features, strides=2 if strided else 1, name="conv1")
-        y = block(x, train=train, pool=pool)
+        """x: [B, H, W, C] -> [B, H', W', features], or four times as many."""
+        make, (features, downsample, survival) = self.ingredients, self.place
+        outputs = 4 * features if self.bottleneck else features
+        pooled = self.pooled and downsample and make.config.pooling != "strided"
+        stride = 2 if downsample and not pooled else 1
+        first = stride if make.config.stride_on == "first" or not self.bottleneck else 1
+
+        def conv(index: int, features: int, kernel: int, stride: int) -> ConvBlock:
+            around = ((kernel // 2, kernel // 2),) * 2
+            return ConvBlock(make, features, kernel, stride, padding=around, name=f"conv{index}")
+
+        pool = make.pool("pool") if pooled else None
+        if self.bottleneck:
+            y = conv(1, features, 1, first)(x, train=train)
+            y = conv(2, features, 3, stride // first)(y, train=train, pool=pool)
+        else:
+            y = conv(1, features, 3, stride)(x, train=train, pool=pool)
         y = make.dropout("dropout")(y, train=train, keep_prob=keep_prob)
-        y = ConvBlock(make, self.features, activate=False, name="conv2")(y, train=train)
+        kernel = 1 if self.bottleneck else 3
+        last = ConvBlock(
+            make,
+            outputs,
+            kernel,
+            padding=((kernel // 2, kernel // 2),) * 2,
+            activate=False,
+            zero_scale=bool(make.config.zero_last_scale) and self.residual,
+            name="conv3" if self.bottleneck else "conv2",
+        )
+        y = last(y, train=train)
         if self.residual:
-            y = y + option_a(x, y)
+            if train and survival < 1:
+                y = drop_path(y, survival, self.make_rng("dropout"))
+            y = y + self._shortcut(x, y, train)
         return make.activation("activation")(y)
+
+    def _shortcut(self, x: Array, y: Array, train: bool) -> Array:
+        kind = self.ingredients.config.shortcut
+        if kind == "C" or (kind == "B" and x.shape != y.shape):
+            stride = 1 if x.shape[1:3] == y.shape[1:3] else 2
+            block = ConvBlock(
+                self.ingredients, y.shape[-1], 1, stride, activate=False, name="shortcut"
+            )
+            return block(x, train=train)[:, : y.shape[1], : y.shape[2]]
+        return option_a(x, y)
 
 
 class ResNet(nn.Module):
-    """He et al. 2015, "Deep Residual Learning", sec. 4.2: a 3x3 convolution of 16 channels, three
-    stages of `blocks` blocks with 16, 32 and 64 channels, global average pooling, one dense layer.
+    """He et al. 2015, "Deep Residual Learning".
 
-    Depth 6 * blocks + 2. Without `residual` it is the plain twin of as many parameters. Layers:
-    `conv1`, `stage1_block1`, ..., `head`. Dropout, of either kind, sits between the two
-    convolutions of each block; the paper has none.
+    For small images (sec. 4.2): a 3x3 convolution of 16 channels, three stages of 16, 32 and 64.
+    `imagenet` (table 1): a 7x7 convolution of 64 channels with stride 2, pooling over 3x3 windows
+    with stride 2, four stages of 64 to 512. Then global average pooling and one dense layer.
+    Without `residual` it is the plain twin. Layers and endpoints: `conv1`, `pool1` (`imagenet`),
+    `stage1_block1`, ...; `head`. Dropout, of either kind, sits before the last convolution of each
+    block; the paper has none. `model.stochastic_depth` is the share of examples that the last block
+    is skipped for in training, falling linearly to none before the first (Huang et al. 2016), and
+    what is let through is divided by its probability, so that nothing changes at test time.
     """
 
     ingredients: Ingredients
     classes: int
-    blocks: int
-    residual: bool
+    blocks: tuple[int, ...]
+    bottleneck: bool = False
+    residual: bool = True
+    imagenet: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
-        """x: [B, H, W, C] -> logits [B, classes]."""
-        make = self.ingredients
-        x = ConvBlock(make, 16, name="conv1")(x.astype(make.dtype), train=train)
-        for stage, features in enumerate((16, 32, 64), start=1):
-            for block in range(1, self.blocks + 1):
-                x = Block(
-                    make,
-                    features,
-                    downsample=stage > 1 and block == 1,
-                    residual=self.residual,
-                    name=f"stage{stage}_block{block}",
-                )(x, train=train, keep_prob=keep_prob)
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
+        make, tap = self.ingredients, Taps(capture)
+        x, base = x.astype(make.dtype), 64 if self.imagenet else 16
+        if self.imagenet:
+            around = ((3, 3), (3, 3))
+            stem = ConvBlock(make, make.width(base), 7, 2, padding=around, name="conv1")
+            x = tap("pool1", tap.block_and_pool(stem, make.pool("pool1", STEM_POOL), x, train))
+        else:
+            x = tap("conv1", ConvBlock(make, make.width(base), name="conv1")(x, train=train))
+        done, total = 0, sum(self.blocks)
+        depth = make.config.stochastic_depth or 0.0
+        for stage, count in enumerate(self.blocks, start=1):
+            for index in range(1, count + 1):
+                done += 1
+                place = Place(
+                    make.width(base * 2 ** (stage - 1)),
+                    downsample=stage > 1 and index == 1,
+                    survival=1 - depth * done / total,
+                )
+                name = f"stage{stage}_block{index}"
+                block = Block(
+                    make, place, self.bottleneck, self.residual, not self.imagenet, name=name
+                )
+                x = tap(name, rematerialized(block, x, train=train, keep_prob=keep_prob))
         x = x.mean(axis=(1, 2))
-        return make.dense(self.classes, name="head")(x).astype(make.param_dtype)
+        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
 
 
 def resnet(
@@ -93,14 +179,24 @@ def resnet(
     depth: int,
     residual: bool = True,
 ) -> ResNet:
-    """A network of `depth` = 6n + 2 weighted layers.
+    """A network for small images, of `depth` = 6n + 2 weighted layers.
 
     Raises UserError for images that are too small to be pooled twice.
     """
     name = f"{'resnet' if residual else 'plain'}{depth}"
     one_pixel_works = ingredients.config.pooling in ("none", "strided")
     require_size(name, image_shape, 1 if one_pixel_works else 4)
-    return ResNet(ingredients, classes, (depth - 2) // 6, residual)
+    return ResNet(ingredients, classes, ((depth - 2) // 6,) * 3, residual=residual)
 
 
-plain = functools.partial(resnet, residual=False)
+def imagenet_resnet(
+    ingredients: Ingredients,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    *,
+    depth: int,
+    residual: bool = True,
+) -> ResNet:
+    """A network for images of about 224 pixels, of a depth in `IMAGENET`. Any size works."""
+    blocks, bottleneck = IMAGENET[depth]
+    return ResNet(ingredients, classes, blocks, bottleneck, residual, imagenet=True)

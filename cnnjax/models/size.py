@@ -1,9 +1,12 @@
 """What all architectures do with the size of their images."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax import Array
 
 from cnnjax.errors import UserError
+from cnnjax.nn.pooling import Window
 
 
 def require_size(model: str, image_shape: tuple[int, int, int], smallest: int) -> None:
@@ -14,6 +17,18 @@ def require_size(model: str, image_shape: tuple[int, int, int], smallest: int) -
             f"data.image_size: {height}x{width} is too small for model.name={model}; "
             f"the smallest size that works is {smallest}"
         )
+
+
+def require_places(model: str, image_shape: tuple[int, int, int], layers: Sequence[Window]) -> None:
+    """Raises UserError if one of the layers, one after another, has no place for its window."""
+    smallest = next(size for size in range(1, 4097) if _fits(size, layers))
+    require_size(model, image_shape, smallest)
+
+
+def _fits(length: int, layers: Sequence[Window]) -> bool:
+    for window in layers:
+        length = window.places(length)
+    return length > 0
 
 
 def pad_to(x: Array, size: int) -> Array:

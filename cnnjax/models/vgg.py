@@ -1,48 +1,83 @@
-"""A VGG for small images."""
+"""VGG: stages of 3x3 convolutions, as published and for small images."""
 
 import flax.linen as nn
 from jax import Array
 
 from cnnjax.models.size import require_size
+from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
 
+CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2,) * 5, 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+"""The convolutions of each stage (Simonyan and Zisserman 2015, table 1: A, B, D, E)."""
+
 
 class VGG(nn.Module):
-    """Stages of 3x3 convolutions, each followed by pooling, then hidden dense layers.
+    """Simonyan and Zisserman 2015, "Very Deep Convolutional Networks": stages of 3x3 convolutions,
+    each followed by pooling, then `model.hidden` dense layers.
 
-    After Simonyan and Zisserman 2015: only 3x3 convolutions, the channels double after each
-    pooling. Dropout: `plain` after each hidden dense layer, `spatial` after each pooling. Layers:
-    `conv1_1`, `conv1_2`, `pool1`, ..., `fc1`, ..., `head`.
+    `published`: normalisation follows the convolutions alone, which keep their biases, as in
+    torchvision's `_bn` networks; otherwise it follows the dense layers too. Dropout: `plain` after
+    each hidden dense layer, `spatial` after each pooling. Layers and endpoints: `conv1_1`,
+    `conv1_2`, `pool1`, ..., `fc1`, ...; `head`. The flattened maps go into `fc1` whatever their
+    size, where torchvision first brings them to 7x7, which they are for images of 224 pixels.
     """
 
     ingredients: Ingredients
     classes: int
     stages: tuple[tuple[int, ...], ...]
-    hidden: tuple[int, ...]
+    published: bool = True
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
-        """x: [B, H, W, C] -> logits [B, classes]."""
-        make = self.ingredients
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
+        make, tap = self.ingredients, Taps(capture)
         x = x.astype(make.dtype)
         for stage, widths in enumerate(self.stages, start=1):
-            pool = make.pool(f"pool{stage}")
-            for index, features in enumerate(widths, start=1):
-                block = ConvBlock(make, features, name=f"conv{stage}_{index}")
-                x = block(x, train=train, pool=pool if index == len(widths) else None)
+            *blocks, last = (
+                ConvBlock(
+                    make,
+                    make.width(features),
+                    use_bias=True if self.published else None,
+                    name=f"conv{stage}_{index}",
+                )
+                for index, features in enumerate(widths, start=1)
+            )
+            for block in blocks:
+                x = tap(str(block.name), block(x, train=train))
+            x = tap.block_and_pool(last, make.pool(f"pool{stage}"), x, train)
             dropout = make.dropout(f"pool{stage}_dropout", only="spatial")
-            x = dropout(x, train=train, keep_prob=keep_prob)
+            x = dropout(tap(f"pool{stage}", x), train=train, keep_prob=keep_prob)
         x = x.reshape(x.shape[0], -1)
-        for index, units in enumerate(self.hidden, start=1):
-            x = DenseBlock(make, units, name=f"fc{index}")(x, train=train)
-            dropout = make.dropout(f"fc{index}_dropout", only="plain")
+        for index, units in enumerate(make.config.hidden or (), start=1):
+            name = f"fc{index}"
+            dense = DenseBlock(make, make.width(units), normalize=not self.published, name=name)
+            x = tap(name, dense(x, train=train))
+            dropout = make.dropout(f"{name}_dropout", only="plain")
             x = dropout(x, train=train, keep_prob=keep_prob)
-        return make.dense(self.classes, name="head")(x).astype(make.param_dtype)
+        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+
+
+def vgg(
+    ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int], *, depth: int
+) -> VGG:
+    """A published network of 11, 13, 16 or 19 weighted layers. Raises UserError for images below
+    32x32 (with pooling)."""
+    require_size(f"vgg{depth}", image_shape, 32 if ingredients.pools else 1)
+    widths = zip((64, 128, 256, 512, 512), CONVOLUTIONS[depth], strict=True)
+    return VGG(ingredients, classes, tuple((width,) * count for width, count in widths))
 
 
 def vgg_small(ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]) -> VGG:
     """Six convolutions of 32, 32, 64, 64, 128, 128 channels and one hidden layer of 128 units, for
     images of about 32x32. Raises UserError for images below 8x8 (with pooling)."""
     require_size("vgg_small", image_shape, 8 if ingredients.pools else 1)
-    return VGG(ingredients, classes, ((32, 32), (64, 64), (128, 128)), (128,))
+    stages = ((32, 32), (64, 64), (128, 128))
+    return VGG(ingredients, classes, stages, published=False)

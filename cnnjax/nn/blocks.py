@@ -5,21 +5,30 @@ is left out where batch normalisation, which would subtract it again, follows at
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 from jax import Array
 
+from cnnjax.nn.convolution import Padding
 from cnnjax.nn.ingredients import Ingredients
 
 Layer = Callable[[Array], Array]
 
 
 def _finish(
-    make: Ingredients, x: Array, *, activate: bool, train: bool, pool: Layer | None = None
+    make: Ingredients,
+    x: Array,
+    *,
+    activate: bool,
+    train: bool,
+    pool: Layer | None = None,
+    zero_scale: bool = False,
 ) -> Array:
     """Normalisation and activation in the configured order, then pooling; without activation
     normalisation and pooling only. Pooling goes first where that changes nothing."""
-    norm, activation = make.norm("norm", train=train), make.activation("activation")
+    norm = make.norm("norm", train=train, zero_scale=zero_scale)
+    activation = make.activation("activation")
     layers = [norm, activation] if make.config.norm.placement == "before" else [activation, norm]
     if not activate:
         layers = [norm]
@@ -42,22 +51,28 @@ class ConvBlock(nn.Module):
 
     `activate=False` leaves the activation out, and normalisation follows the convolution at once.
     `connections`, a table of the input channels of each output channel, makes the convolution a
-    `SparseConv` (stride 1, padding VALID). Layers: `conv`, `norm`, `activation`.
+    `SparseConv` (stride 1, padding VALID). `use_bias` None leaves the bias out before batch norm;
+    with `zero_scale` the norm's scale starts at zero (Goyal et al. 2017, sec. 5.1).
+    Layers: `conv`, `norm`, `activation`.
     """
 
     ingredients: Ingredients
     features: int
-    kernel: int = 3
+    kernel: int | tuple[int, int] = 3
     strides: int = 1
-    padding: str = "SAME"
+    padding: Padding = "SAME"
     groups: int = 1
     activate: bool = True
+    use_bias: bool | None = None
+    zero_scale: bool = False
     connections: tuple[tuple[int, ...], ...] | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, pool: Layer | None = None) -> Array:
         """x: [B, H, W, C] -> [B, H', W', features]; smaller with `pool`, which comes last."""
-        make, bias = self.ingredients, _needs_bias(self.ingredients, self.activate)
+        make, bias = self.ingredients, self.use_bias
+        if bias is None:
+            bias = _needs_bias(make, self.activate)
         layer: nn.Module
         if self.connections is not None:
             layer = make.sparse_conv(self.connections, self.kernel, name="conv", use_bias=bias)
@@ -73,21 +88,40 @@ class ConvBlock(nn.Module):
             )
         if pool is not None and make.config.norm.kind == "none" and make.pool_passes_activation:
             return _finish(make, layer(x, pool), activate=self.activate, train=train)
-        return _finish(make, layer(x), activate=self.activate, train=train, pool=pool)
+        return _finish(
+            make,
+            layer(x),
+            activate=self.activate,
+            train=train,
+            pool=pool,
+            zero_scale=self.zero_scale,
+        )
 
 
 class DenseBlock(nn.Module):
     """Fully connected layer, normalisation, activation: [B, n] -> [B, features].
 
-    Layers: `dense`, `norm`, `activation`.
+    Without `normalize` there is no normalisation. Layers: `dense`, `norm`, `activation`.
     """
 
     ingredients: Ingredients
     features: int
+    normalize: bool = True
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x: [B, n] -> [B, features]."""
         make = self.ingredients
-        x = make.dense(self.features, use_bias=_needs_bias(make, True), name="dense")(x)
+        bias = _needs_bias(make, True) or not self.normalize
+        x = make.dense(self.features, use_bias=bias, name="dense")(x)
+        if not self.normalize:
+            return make.activation("activation")(x)
         return _finish(make, x, activate=True, train=train)
+
+
+def rematerialized(block: nn.Module, x: Array, **fields: Any) -> Array:
+    """`block(x, **fields)`; with `model.remat` its insides are not kept for the gradient but
+    computed again (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost")."""
+    if not block.ingredients.config.remat:
+        return block(x, **fields)
+    return nn.remat(lambda module, x: module(x, **fields))(block, x)

@@ -36,3 +36,10 @@ class Dropout(nn.Module):
         kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
         scale = (1 / keep).astype(x.dtype) if self.scaling == "inverted" else 1
         return jnp.where(kept, x * scale, jnp.zeros_like(x))
+
+
+def drop_path(x: Array, survival: float, key: Array) -> Array:
+    """x [B, ...] of some of the examples, divided by `survival`, the probability to be among them;
+    zero for the others (stochastic depth, Huang et al. 2016)."""
+    kept = jax.random.bernoulli(key, survival, (x.shape[0],) + (1,) * (x.ndim - 1))
+    return jnp.where(kept, x / survival, jnp.zeros_like(x))

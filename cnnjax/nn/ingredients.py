@@ -15,7 +15,7 @@ from cnnjax.nn.activations import ACTIVATIONS, NEVER_FALLING, Activation, PReLU,
 from cnnjax.nn.convolution import Conv, Padding, SparseConv
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.initializers import INITIALIZERS, Initializer
-from cnnjax.nn.normalization import NORMS
+from cnnjax.nn.normalization import NORMS, Batch
 from cnnjax.nn.operations import PLAIN, Operations
 from cnnjax.nn.pooling import HALVE, POOLINGS, Window
 
@@ -36,6 +36,10 @@ class Ingredients:
     param_dtype: Any = jnp.float32
     axis_name: str | None = None
     operations: Operations = PLAIN
+
+    def width(self, features: int, multiple: int = 1) -> int:
+        """So many channels or units times `model.width`, rounded to a multiple, at least one."""
+        return multiple * max(1, round(features * self.config.width / multiple))
 
     def activation(self, name: str) -> Callable[[Array], Array]:
         """The activation; `name` is used where it has parameters."""
@@ -71,12 +75,17 @@ class Ingredients:
         )
 
     def sparse_conv(
-        self, connections: tuple[tuple[int, ...], ...], kernel: int, *, name: str, use_bias: bool
+        self,
+        connections: tuple[tuple[int, ...], ...],
+        kernel: int | tuple[int, int],
+        *,
+        name: str,
+        use_bias: bool,
     ) -> SparseConv:
         """A convolution with a table of connections, see `SparseConv`."""
         return SparseConv(
             connections,
-            (kernel, kernel),
+            kernel if isinstance(kernel, tuple) else (kernel, kernel),
             self.initializer(1),
             use_bias=use_bias,
             dtype=self.dtype,
@@ -96,16 +105,15 @@ class Ingredients:
             name=name,
         )
 
-    def norm(self, name: str, *, train: bool) -> Callable[[Array], Array]:
-        """The normalisation layer."""
+    def norm(self, name: str, *, train: bool, zero_scale: bool = False) -> Callable[[Array], Array]:
+        """The normalisation layer; its scale starts at one, or at zero."""
         return NORMS[self.config.norm.kind](
             self.config.norm,
-            name=name,
-            train=train,
-            axis_name=self.axis_name,
-            batch_norm=self.operations.batch_norm,
+            Batch(train, self.axis_name, self.operations.batch_norm),
+            scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
+            name=name,
         )
 
     def dropout(self, name: str, *, only: Literal["plain", "spatial"] | None = None) -> Dropout:

@@ -1,15 +1,17 @@
 """Normalisation over the batch, over one example, or over groups of its channels.
 
-Each level is a function (configuration, ...) -> layer, to be called in a compact method: the layer
+Each level is a function (configuration, what batch norm needs, fields of the module) -> layer, to
+be called in a compact method: the layer
 takes [B, H, W, C] or [B, C] and returns the same shape. All have a learnt scale and bias per
 channel. Statistics and parameters stay in `param_dtype`, at least float32.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jax import Array
 
 from cnnjax.config import Norm
@@ -17,20 +19,21 @@ from cnnjax.config import Norm
 Layer = Callable[[Array], Array]
 
 
-def none(config: Norm, **fields: Any) -> Layer:
+class Batch(NamedTuple):
+    """What batch normalisation has to know besides: whether it trains, the pmap axis, and the
+    module to use, `flax.linen.BatchNorm` or one like it."""
+
+    train: bool
+    axis_name: str | None = None
+    module: Callable[..., nn.Module] = nn.BatchNorm
+
+
+def none(config: Norm, of_batch: Batch, **fields: Any) -> Layer:
     """No normalisation."""
     return lambda x: x
 
 
-def batch(
-    config: Norm,
-    *,
-    name: str,
-    train: bool,
-    axis_name: str | None,
-    batch_norm: Callable[..., nn.Module],
-    **dtypes: Any,
-) -> Layer:
+def batch(config: Norm, of_batch: Batch, **fields: Any) -> Layer:
     """Batch normalisation (Ioffe and Szegedy 2015); running statistics in `batch_stats`.
 
     In training: mean and (biased) variance of the batch, over all devices of `axis_name` where
@@ -38,25 +41,22 @@ def batch(
     always where `frozen`: the running statistics, unchanged. Deviation from the paper: the
     running variance averages the biased one.
     """
-    return batch_norm(
-        use_running_average=config.frozen or not train,
+    return of_batch.module(
+        use_running_average=config.frozen or not of_batch.train,
         momentum=1 - config.alpha,
         epsilon=config.epsilon,
-        axis_name=axis_name if config.statistics == "global" else None,
-        name=name,
-        **dtypes,
+        axis_name=of_batch.axis_name if config.statistics == "global" else None,
+        **fields,
     )
 
 
-def layer(config: Norm, *, name: str, dtype: Any, param_dtype: Any, **fields: Any) -> Layer:
+def layer(config: Norm, of_batch: Batch, **fields: Any) -> Layer:
     """Layer normalisation (Ba et al. 2016): over all numbers of one example (height, width and
     channels of a feature map), with scale and bias per channel."""
-    return nn.GroupNorm(
-        num_groups=1, epsilon=config.epsilon, name=name, dtype=dtype, param_dtype=param_dtype
-    )
+    return nn.GroupNorm(num_groups=1, epsilon=float(config.epsilon or 0), **fields)
 
 
-def group(config: Norm, *, name: str, dtype: Any, param_dtype: Any, **fields: Any) -> Layer:
+def group(config: Norm, of_batch: Batch, **fields: Any) -> Layer:
     """Group normalisation (Wu and He 2018).
 
     Where `groups` does not divide the channels, their greatest common divisor is used (8 groups
@@ -69,11 +69,24 @@ def group(config: Norm, *, name: str, dtype: Any, param_dtype: Any, **fields: An
         groups = math.gcd(config.groups, channels)
         if x.ndim == 2 and groups == channels:
             groups = 1
-        return nn.GroupNorm(
-            groups, epsilon=config.epsilon, name=name, dtype=dtype, param_dtype=param_dtype
-        )(x)
+        return nn.GroupNorm(groups, epsilon=float(config.epsilon or 0), **fields)(x)
 
     return apply
+
+
+def local_response(
+    x: Array, *, size: int = 5, bias: float = 2.0, alpha: float = 1e-4, beta: float = 0.75
+) -> Array:
+    """Local response normalisation (Krizhevsky et al. 2012, section 3.3): x divided by (bias +
+    alpha * sum of squares over `size` neighbouring channels) ** beta. [..., C] -> the same shape.
+
+    The sum is not divided by `size`, as torch's is: torch's alpha is 5 times this one.
+    """
+    before = size // 2
+    squares = jnp.pad(x * x, [(0, 0)] * (x.ndim - 1) + [(before, size - 1 - before)])
+    channels = x.shape[-1]
+    total = sum(squares[..., start : start + channels] for start in range(size))
+    return x / (bias + alpha * total) ** beta
 
 
 NORMS: dict[str, Callable[..., Layer]] = {

@@ -165,6 +165,7 @@ class Session:
             normalize=normalize,
             ema_decay=config.training.ema_decay,
             axis_name=parallel.AXIS if mapped else None,
+            auxiliary_weight=config.model.auxiliary_weight or 0.0,
         )
         return parallel.compile(
             train,

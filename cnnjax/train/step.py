@@ -30,6 +30,7 @@ def train_step(
     normalize: Images,
     ema_decay: float | None = None,
     axis_name: str | None = None,
+    auxiliary_weight: float = 0.0,
 ) -> TrainStep:
     """Builds `step(state, batch, hparams) -> (state, metrics)`.
 
@@ -39,6 +40,8 @@ def train_step(
       augment: (keys [B], images float [B, H, W, C] in 0..1) -> images.
       normalize: images in 0..1 -> the network's inputs.
       ema_decay: weight of the old average in the averages, or None for none.
+      auxiliary_weight: what the losses of auxiliary heads count beside the network's own; they
+        are not in the metrics.
       axis_name: the mapped axis to average gradients, statistics and metrics over, under pmap.
 
     The batch holds `images` (uint8 [B, H, W, C]) and `labels` (int32 [B]). Metrics are scalars:
@@ -63,19 +66,26 @@ def train_step(
         example_keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
         images = normalize(augment(example_keys, to_float(batch["images"])))
 
-        def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
             logits, updates = module.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
                 train=True,
                 keep_prob=hparams.keep_prob,
                 rngs={"dropout": dropout_key},
-                mutable=["batch_stats"],
+                mutable=["batch_stats", "auxiliary"],
             )
-            losses = classification.cross_entropy(logits, batch["labels"], hparams.label_smoothing)
-            return losses.mean(), (logits, updates.get("batch_stats", {}))
 
-        (value, (logits, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
+            def mean_loss(logits: jax.Array) -> jax.Array:
+                smoothing = hparams.label_smoothing
+                return classification.cross_entropy(logits, batch["labels"], smoothing).mean()
+
+            value = mean_loss(logits)
+            heads = jax.tree.leaves(updates.get("auxiliary", {}))
+            total = sum((auxiliary_weight * mean_loss(head) for head in heads), value)
+            return total, (value, logits, updates.get("batch_stats", {}))
+
+        (_, (value, logits, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
             state.params
         )
         metrics = {

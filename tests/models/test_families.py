@@ -11,7 +11,7 @@ import pytest
 from cnnjax import models
 from cnnjax.config import Dropout, Model, Norm
 from cnnjax.models.lenet import C3_CONNECTIONS, negative_distances, rbf_codes
-from cnnjax.models.resnet import Block, option_a
+from cnnjax.models.resnet import Block, Place, option_a
 from cnnjax.models.size import pad_to
 from cnnjax.nn import dropout as dropout_layers
 from cnnjax.nn import ingredients
@@ -114,9 +114,10 @@ def test_the_order_in_a_block(placement, residual):
     norm = Norm(kind="batch", placement=placement, epsilon=EPSILON)
     block = Block(
         ingredients.build(Model(name="resnet20", norm=norm)),
-        features=3,
-        downsample=False,
+        Place(features=3, downsample=False),
+        bottleneck=False,
         residual=residual,
+        pooled=True,
     )
 
     @jax.jit

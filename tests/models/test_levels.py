@@ -1,6 +1,7 @@
 """Every level of every ingredient, on every architecture."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -18,40 +19,116 @@ LEVELS = {
     "initializer": {"sevens": lambda key, shape, dtype: jnp.full(shape, 7, dtype)},
     "model": {
         "resnet8": functools.partial(resnet.resnet, depth=8),
-        "plain8": functools.partial(resnet.plain, depth=8),
+        "plain8": functools.partial(resnet.resnet, depth=8, residual=False),
     },
 }
-FAMILIES = ["mlp", "lenet5", "lenet5_modern", "vgg_small", "resnet8", "plain8"]
+# One network of each kind, with a size of images that is large enough for all levels.
+FAMILIES = {
+    "mlp": (11, 9),
+    "lenet5": (11, 9),
+    "lenet5_modern": (11, 9),
+    "alexnet": (64, 63),
+    "alexnet_grouped": (67, 68),
+    "vgg_small": (11, 9),
+    "vgg11": (32, 33),
+    "inception_small": (11, 9),
+    "googlenet": (33, 32),
+    "inception_v3": (75, 76),
+    "resnet8": (11, 9),
+    "plain8": (11, 9),
+    "resnet18": (34, 33),
+    "resnet50": (33, 34),
+}
+FACTORS = {
+    "activation": catalog.ACTIVATIONS,
+    "initializer": catalog.INITIALIZERS,
+    "norm": [(kind, place) for kind in catalog.NORMS for place in catalog.PLACEMENTS],
+    "dropout": list(itertools.product(("plain", "spatial"), ("inverted", "classic"))),
+    "pooling": catalog.POOLINGS,
+    "width": (1.0, 0.5, 1.3),
+    "remat": (False, True),
+    "particular": (0, 1, 2),
+}
+PARTICULAR = {
+    "shortcut": ("A", "B", "C"),
+    "stride_on": ("first", "middle", "middle"),
+    "zero_last_scale": (False, True, True),
+    "stochastic_depth": (0.0, 0.5, 0.2),
+    "inception_block": ("naive", "factorized_5x5", "asymmetric"),
+    "auxiliary_weight": (0.0, 0.3, 1.0),
+    "hidden": ((7,), (), (6, 5)),
+}
 
-KINDS = [(kind, place) for kind in catalog.NORMS for place in catalog.PLACEMENTS]
-DROPOUTS = [(kind, scaling) for kind in ("plain", "spatial") for scaling in ("inverted", "classic")]
-ROUNDS = max(map(len, (catalog.ACTIVATIONS, catalog.INITIALIZERS, KINDS, catalog.POOLINGS)))
 
-
-def nth(table, place):
-    return tuple(table)[place % len(table)]
-
-
-def config(name, place):
-    """The `place`-th configuration: over all places each level of each ingredient is met."""
-    kind, placement = nth(KINDS, place)
-    dropout, scaling = nth(DROPOUTS, place)
-    values = {
-        "name": name,
-        "activation": nth(catalog.ACTIVATIONS, place),
-        "initializer": nth(catalog.INITIALIZERS, place),
-        "pooling": nth(catalog.POOLINGS, place),
-        "norm": Norm(kind=kind, placement=placement),
-        "dropout": Dropout(keep_prob=0.5, kind=dropout, scaling=scaling),
+def covering(factors):
+    """Rows in which every two levels of every two factors meet: each row begins with a pair that
+    has not met yet, and takes of the other factors the levels that meet most for the first time."""
+    names = list(factors)
+    open_ = {
+        (one, x, other, y)
+        for one, other in itertools.combinations(names, 2)
+        for x in factors[one]
+        for y in factors[other]
     }
+    order = sorted(open_, key=str)
+    rows = []
+    for pair in order:
+        if pair not in open_:
+            continue
+        row = {pair[0]: pair[1], pair[2]: pair[3]}
+        for name in names:
+            if name not in row:
+                row[name] = max(factors[name], key=lambda level: _new({name: level}, row, open_))
+        open_ -= _pairs(row, names)
+        rows.append(row)
+    return rows
+
+
+def _new(one, row, open_):
+    ((name, level),) = one.items()
+    return sum(
+        (name, level, other, value) in open_ or (other, value, name, level) in open_
+        for other, value in row.items()
+    )
+
+
+def _pairs(row, names):
+    return {(a, row[a], b, row[b]) for a, b in itertools.combinations(names, 2)}
+
+
+ROWS = covering({"name": tuple(FAMILIES), **FACTORS})
+
+
+def model(row):
+    """The configuration of a row."""
+    values = dict(row)
+    norm, dropout = values.pop("norm"), values.pop("dropout")
+    number, published = values.pop("particular"), catalog.MODELS.get(row["name"], catalog.OWN)
+    values["norm"] = Norm(kind=norm[0], placement=norm[1])
+    values["dropout"] = Dropout(keep_prob=0.5, kind=dropout[0], scaling=dropout[1])
+    values |= {field: levels[number] for field, levels in PARTICULAR.items() if field in published}
+    if row["name"] == "lenet5":
+        values["width"] = 1.0
     return Model.model_validate(values, context={"levels": LEVELS})
 
 
+def test_the_rows_cover_all_pairs():
+    names = ["name", *FACTORS]
+    met = set().union(*(_pairs(row, names) for row in ROWS))
+    levels = {"name": tuple(FAMILIES), **FACTORS}
+    pairs = itertools.combinations(names, 2)
+    assert len(met) == sum(len(levels[one]) * len(levels[other]) for one, other in pairs)
+    assert len(ROWS) < 300
+
+
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_level_builds_on_every_architecture(name):
-    images = jax.ShapeDtypeStruct((2, 11, 9, 2), jnp.float32)
-    for place in range(ROUNDS):
-        module = models.build(config(name, place), image_shape=(11, 9, 2), classes=4, levels=LEVELS)
+def test_every_pair_of_levels_builds(name):
+    shape = (*FAMILIES[name], 2)
+    images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    for row in ROWS:
+        if row["name"] != name:
+            continue
+        module = models.build(model(row), image_shape=shape, classes=4, levels=LEVELS)
 
         def train(images, module=module):
             variables = module.init(jax.random.key(0), images, train=False)
@@ -61,24 +138,35 @@ def test_every_level_builds_on_every_architecture(name):
             )
 
         logits, _ = jax.eval_shape(train, images)
-        assert (logits.shape, logits.dtype) == ((2, 4), jnp.float32)
+        assert (logits.shape, logits.dtype) == ((2, 4), jnp.float32), row
 
 
 def test_the_families_stand_for_all_models():
-    """Residual networks of different depth differ in nothing but their number of blocks."""
+    """Networks of one kind differ in nothing but their number of blocks."""
+    kinds = {
+        **dict.fromkeys(("vgg13", "vgg16", "vgg19"), "vgg11"),
+        **dict.fromkeys(("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"), "vgg11"),
+        **dict.fromkeys(("resnet34", "plain18", "plain34"), "resnet18"),
+        **dict.fromkeys(("resnet101", "resnet152"), "resnet50"),
+    }
     for name in set(models.MODELS) - set(FAMILIES):
-        made = models.build(Model(name=name), image_shape=(8, 8, 3), classes=4)
-        twin = f"{name.rstrip('0123456789')}8"
-        like = models.build(
-            Model.model_validate({"name": twin}, context={"levels": LEVELS}),
-            image_shape=(8, 8, 3),
-            classes=4,
-            levels=LEVELS,
+        twin = kinds.get(name, f"{name.rstrip('0123456789')}8")
+        shape = (64, 64, 3)
+        made, like = (
+            models.build(
+                Model.model_validate({"name": one}, context={"levels": LEVELS}),
+                image_shape=shape,
+                classes=4,
+                levels=LEVELS,
+            )
+            for one in (name, twin)
         )
-        assert isinstance(made, resnet.ResNet)
-        assert isinstance(like, resnet.ResNet)
-        assert made.residual == like.residual
-        assert 6 * made.blocks + 2 == int(name[-3:] if name[-3:].isdigit() else name[-2:])
+        assert type(made) is type(like)
+        if isinstance(made, resnet.ResNet):
+            assert (made.bottleneck, made.imagenet) == (like.bottleneck, like.imagenet)
+            assert made.residual is name.startswith("resnet")
+        if twin[-1] == "8" and twin in LEVELS["model"]:
+            assert 6 * made.blocks[0] + 2 == int("".join(filter(str.isdigit, name)))
 
 
 def own(**fields):
@@ -130,6 +218,15 @@ def test_unknown_levels_are_named(field):
         ("plain20", "blur", 4),
         ("lenet5", "default", 1),
         ("lenet5_modern", "default", 1),
+        ("alexnet", "default", 63),
+        ("alexnet_grouped", "max", 67),
+        ("alexnet", "none", 7),
+        ("vgg16", "default", 32),
+        ("inception_small", "blur", 4),
+        ("googlenet", "default", 15),
+        ("inception_v3", "default", 75),
+        ("inception_v3", "none", 23),
+        ("resnet50", "default", 1),
     ],
 )
 def test_the_smallest_size(name, pooling, smallest):

@@ -11,31 +11,56 @@ from cnnjax import models
 from cnnjax.config import Dropout, Model, Norm
 from cnnjax.models import resnet
 
-# The parameters of each model in its published form, with 10 classes. The residual networks' are
-# those of public re-implementations with option A shortcuts (0.27, 0.46, 0.66, 0.85, 1.7 M).
+# The parameters of each model in its published form: (image, classes, count). Those of the residual
+# networks for small images are those of public re-implementations with option A shortcuts (0.27,
+# 0.46, 0.66, 0.85, 1.7, 19.4 M); those for ImageNet are torchvision's, with auxiliary heads, and
+# alexnet_grouped has those of the paper's layers.
+SMALL_IMAGE, IMAGENET = (32, 32, 3), (224, 224, 3)
 PARAMETERS = {
-    "mlp": ((32, 32, 1), 330_762),
-    "lenet5": ((32, 32, 1), 60_000),
-    "lenet5_modern": ((32, 32, 1), 61_706),
-    "vgg_small": ((32, 32, 3), 551_146),
-    "resnet20": ((32, 32, 3), 269_722),
-    "resnet32": ((32, 32, 3), 464_154),
-    "resnet44": ((32, 32, 3), 658_586),
-    "resnet56": ((32, 32, 3), 853_018),
-    "resnet110": ((32, 32, 3), 1_727_962),
-    "plain20": ((32, 32, 3), 269_722),
-    "plain32": ((32, 32, 3), 464_154),
-    "plain44": ((32, 32, 3), 658_586),
-    "plain56": ((32, 32, 3), 853_018),
-    "plain110": ((32, 32, 3), 1_727_962),
+    "mlp": ((32, 32, 1), 10, 330_762),
+    "lenet5": ((32, 32, 1), 10, 60_000),
+    "lenet5_modern": ((32, 32, 1), 10, 61_706),
+    "alexnet": (IMAGENET, 1000, 61_100_840),
+    "alexnet_grouped": ((227, 227, 3), 1000, 60_965_224),
+    "vgg_small": (SMALL_IMAGE, 10, 551_146),
+    "vgg11": (IMAGENET, 1000, 132_863_336),
+    "vgg13": (IMAGENET, 1000, 133_047_848),
+    "vgg16": (IMAGENET, 1000, 138_357_544),
+    "vgg19": (IMAGENET, 1000, 143_667_240),
+    "vgg11_bn": (IMAGENET, 1000, 132_868_840),
+    "vgg13_bn": (IMAGENET, 1000, 133_053_736),
+    "vgg16_bn": (IMAGENET, 1000, 138_365_992),
+    "vgg19_bn": (IMAGENET, 1000, 143_678_248),
+    "inception_small": (SMALL_IMAGE, 10, 285_290),
+    "googlenet": (IMAGENET, 1000, 13_004_888),
+    "inception_v3": ((299, 299, 3), 1000, 27_161_264),
+    "resnet20": (SMALL_IMAGE, 10, 269_722),
+    "resnet32": (SMALL_IMAGE, 10, 464_154),
+    "resnet44": (SMALL_IMAGE, 10, 658_586),
+    "resnet56": (SMALL_IMAGE, 10, 853_018),
+    "resnet110": (SMALL_IMAGE, 10, 1_727_962),
+    "resnet1202": (SMALL_IMAGE, 10, 19_421_274),
+    "plain20": (SMALL_IMAGE, 10, 269_722),
+    "plain32": (SMALL_IMAGE, 10, 464_154),
+    "plain44": (SMALL_IMAGE, 10, 658_586),
+    "plain56": (SMALL_IMAGE, 10, 853_018),
+    "plain110": (SMALL_IMAGE, 10, 1_727_962),
+    "resnet18": (IMAGENET, 1000, 11_689_512),
+    "resnet34": (IMAGENET, 1000, 21_797_672),
+    "resnet50": (IMAGENET, 1000, 25_557_032),
+    "resnet101": (IMAGENET, 1000, 44_549_160),
+    "resnet152": (IMAGENET, 1000, 60_192_808),
+    "plain18": (IMAGENET, 1000, 11_515_688),
+    "plain34": (IMAGENET, 1000, 21_623_848),
 }
 
 KEY = jax.random.key(0, impl="rbg")
 
 
-def abstract(name, image_shape, **build):
+def abstract(name, image_shape, classes=10, fields=None, **build):
     """The module and the shapes of its variables."""
-    module = models.build(Model(name=name), image_shape=image_shape, classes=10, **build)
+    config = Model(name=name, **(fields or {}))
+    module = models.build(config, image_shape=image_shape, classes=classes, **build)
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     init = functools.partial(module.init, train=False)
     return module, jax.eval_shape(init, KEY, images), images
@@ -47,12 +72,12 @@ def test_every_registered_model_is_in_the_table():
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_and_output(name):
-    shape, count = PARAMETERS[name]
-    module, variables, images = abstract(name, shape)
+    shape, classes, count = PARAMETERS[name]
+    module, variables, images = abstract(name, shape, classes)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     logits = jax.eval_shape(functools.partial(module.apply, train=False), variables, images)
-    assert (logits.shape, logits.dtype) == ((2, 10), jnp.float32)
+    assert (logits.shape, logits.dtype) == ((2, classes), jnp.float32)
 
 
 def dependencies(function, *arguments):
@@ -70,35 +95,48 @@ def dependencies(function, *arguments):
     return [{i for i in range(len(jaxpr.invars)) if mask >> i & 1} for mask in found]
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+SIZES = {"alexnet": 63, "alexnet_grouped": 67, "inception_v3": 75} | dict.fromkeys(
+    [name for name in PARAMETERS if name.startswith("vgg")], 32
+)
+"""The side of images that is large enough, where 16 is not."""
+
+
+@pytest.mark.parametrize("name", [n for n in PARAMETERS if n not in ("resnet1202", "resnet152")])
 def test_what_depends_on_what(name):
-    """Gradients reach every parameter; batch statistics move, and dropout draws, in training
-    only."""
+    """Gradients reach every parameter; batch statistics move, dropout draws, and auxiliary heads
+    are there, in training only."""
     config = Model(name=name, norm=Norm(kind="batch"), dropout=Dropout(keep_prob=0.5))
-    module = models.build(config, image_shape=(16, 16, 3), classes=10)
-    images = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
+    size = SIZES.get(name, 16)
+    module = models.build(config, image_shape=(size, size, 3), classes=10)
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = jax.eval_shape(functools.partial(module.init, train=False), KEY, images)
 
     def run(train, params, stats, images, key):
-        return module.apply(
+        logits, state = module.apply(
             {"params": params, "batch_stats": stats},
             images,
             train=train,
             rngs={"dropout": key},
-            mutable=["batch_stats"],
+            mutable=["batch_stats", "auxiliary"],
         )
+        return logits, state["batch_stats"], state.get("auxiliary", {})
 
+    paths = [jax.tree_util.keystr(path) for path, _ in _flat(variables["params"])]
+    own = {place for place, path in enumerate(paths) if "auxiliary" not in path}
     arguments = (variables["params"], variables["batch_stats"], images, KEY)
     n_params, n_stats = (len(jax.tree.leaves(tree)) for tree in arguments[:2])
     image, key = n_params + n_stats, n_params + n_stats + 1
     params, statistics = set(range(n_params)), set(range(n_params, n_params + n_stats))
 
-    logits, *moved = dependencies(functools.partial(run, True), *arguments)
-    assert logits == params | {image, key}
+    logits, *rest = dependencies(functools.partial(run, True), *arguments)
+    assert logits == own | {image, key}
+    moved, heads = rest[:n_stats], rest[n_stats:]
     assert len(moved) == n_stats
     assert all(image in mask for mask in moved)
+    assert len(heads) == {"googlenet": 2, "inception_v3": 1}.get(name, 0)
+    assert set().union(logits, *heads) == params | {image, key}
     logits, *kept = dependencies(functools.partial(run, False), *arguments)
-    assert logits == params | statistics | {image}
+    assert own | {image} <= logits <= own | statistics | {image}
     assert kept == [{place} for place in sorted(statistics)]
 
 
@@ -107,7 +145,8 @@ def small(name):
     """The gradient of a model with batch norm and dropout, compiled once."""
     keep_prob = 1.0 if name == "resnet8" else 0.5  # each draw takes seconds to compile
     dropout = Dropout(keep_prob=keep_prob, kind="spatial" if name == "lenet5_modern" else "plain")
-    values = {"name": name, "norm": Norm(kind="batch"), "dropout": dropout, "hidden": (32, 16)}
+    values = {"name": name, "norm": Norm(kind="batch"), "dropout": dropout}
+    values |= {"hidden": (32, 16)} if name in ("mlp", "vgg_small") else {}
     levels = {"model": {"resnet8": functools.partial(resnet.resnet, depth=8)}}
     config = Model.model_validate(values, context={"levels": levels})
     module = models.build(config, image_shape=(8, 8, 1), classes=3, levels=levels)

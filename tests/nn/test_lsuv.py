@@ -17,7 +17,7 @@ IMAGES = 3 * jax.random.normal(jax.random.key(7, impl="rbg"), (16, *SHAPE)) + 1
 
 
 def network(name, **fields):
-    fields = {"initializer": "lsuv", "hidden": (9, 7)} | fields
+    fields = {"initializer": "lsuv", "hidden": (9, 7) if name == "mlp" else None} | fields
     axis_name = fields.pop("axis_name", None)
     model = Model(name=name, **fields)
     module = models.build(model, image_shape=SHAPE, classes=5, axis_name=axis_name)

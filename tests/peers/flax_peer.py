@@ -22,7 +22,7 @@ class Conv(nn.Module):
     features: int
     kernel: int = 3
     strides: int = 1
-    padding: str = "SAME"
+    padding: str | tuple = "SAME"
     norm: bool = True
     dtype: jnp.dtype = jnp.float32
 
@@ -90,7 +90,11 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        y = nn.relu(Conv(self.features, strides=self.strides, dtype=self.dtype, name="conv1")(x))
+        around = ((1, 1), (1, 1))
+        first = Conv(
+            self.features, strides=self.strides, padding=around, dtype=self.dtype, name="conv1"
+        )
+        y = nn.relu(first(x))
         y = Conv(self.features, dtype=self.dtype, name="conv2")(y)
         if self.strides == 2:
             missing = (self.features - x.shape[-1]) // 2

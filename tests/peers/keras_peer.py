@@ -55,7 +55,9 @@ def resnet(x):
     for stage, width in enumerate((16, 32, 64), 1):
         for block in (1, 2, 3):
             name, strides = f"stage{stage}_block{block}", 2 if stage > 1 and block == 1 else 1
-            y = conv(relu(conv(x, f"{name}.conv1", width, strides=strides)), f"{name}.conv2", width)
+            padded = layers.ZeroPadding2D()(x)
+            y = conv(padded, f"{name}.conv1", width, strides=strides, padding="valid")
+            y = conv(relu(y), f"{name}.conv2", width)
             if strides == 2:
                 missing = (width - x.shape[-1]) // 2
                 x = keras.ops.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (missing, missing)))

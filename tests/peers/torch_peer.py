@@ -14,13 +14,11 @@ from launch import timing
 class Conv(nn.Module):
     def __init__(self, inputs, outputs, kernel=3, stride=1, padding=1, norm=True):
         super().__init__()
-        self.pads = stride == 2  # as padding SAME does: one row below, one column to the right
-        padding = 0 if self.pads else padding
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=not norm)
         self.norm = nn.BatchNorm2d(outputs) if norm else nn.Identity()
 
     def forward(self, x):
-        return self.norm(self.conv(F.pad(x, (0, 1, 0, 1)) if self.pads else x))
+        return self.norm(self.conv(x))
 
 
 class Dense(nn.Module):

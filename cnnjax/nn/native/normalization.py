@@ -91,6 +91,7 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    scale_init: Any = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -99,7 +100,7 @@ class BatchNorm(nn.Module):
         statistics = _wide(self.param_dtype)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, statistics)
         var = self.variable("batch_stats", "var", jnp.ones, shape, statistics)
-        scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
+        scale = self.param("scale", self.scale_init, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
         x = x.astype(self.dtype)
         if self.use_running_average:

@@ -1,0 +1,95 @@
+"""AlexNet, on one tower and as published on two."""
+
+import flax.linen as nn
+from jax import Array
+
+from cnnjax.models.size import require_places
+from cnnjax.models.taps import Taps
+from cnnjax.nn.blocks import ConvBlock, DenseBlock
+from cnnjax.nn.ingredients import Ingredients
+from cnnjax.nn.normalization import local_response
+from cnnjax.nn.pooling import Window
+
+POOL = Window(3, 2)
+PLACES = {  # convolutions and poolings of (one tower, two groups), for the size of images
+    False: (Window(11, 4, 2), POOL, POOL, POOL),
+    True: (Window(11, 4), POOL, POOL, POOL),
+}
+
+
+class AlexNet(nn.Module):
+    """Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks";
+    one tower: Krizhevsky 2014, "One weird trick", as torchvision has it: 61,100,840 parameters on
+    224x224x3 images with 1000 classes.
+
+    `grouped`: the two towers of 2012 as convolutions in two groups (conv2, conv4, conv5), with
+    local response normalisation after conv1 and conv2: 60,965,224 parameters on 227x227x3.
+    Endpoints: `conv1`, `pool1`, `conv2`, `pool2`, `conv3`, `conv4`, `conv5`, `pool5`, `fc1`, `fc2`;
+    layers as well, and `head`. Dropout: `plain` before `fc1` and `fc2`, `spatial` after each
+    pooling.
+
+    Deviation: the flattened maps go into `fc1` whatever their size, where torchvision first brings
+    them to 6x6, which they are for images of 224 pixels.
+    """
+
+    ingredients: Ingredients
+    classes: int
+    grouped: bool
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
+        make, tap = self.ingredients, Taps(capture)
+        two = 2 if self.grouped else 1
+        first, second, *widths = (96, 256, 384, 384, 256) if two == 2 else (64, 192, 384, 256, 256)
+        first, second, *widths = (make.width(n, two) for n in (first, second, *widths))
+
+        def conv(
+            index: int, features: int, kernel: int, pad: int, strides: int = 1, groups: int = 1
+        ) -> ConvBlock:
+            around, name = ((pad, pad), (pad, pad)), f"conv{index}"
+            return ConvBlock(make, features, kernel, strides, around, groups, name=name)
+
+        def pooled(x: Array, block: ConvBlock) -> Array:
+            index = str(block.name)[-1]
+            pool = make.pool(f"pool{index}", POOL)
+            if self.grouped and index != "5":
+                x = pool(local_response(tap(str(block.name), block(x, train=train))))
+            else:
+                x = tap.block_and_pool(block, pool, x, train)
+            dropout = make.dropout(f"pool{index}_dropout", only="spatial")
+            return dropout(tap(f"pool{index}", x), train=train, keep_prob=keep_prob)
+
+        stem = conv(1, first, 11, 0 if self.grouped else 2, strides=4)
+        x = pooled(x.astype(make.dtype), stem)
+        x = pooled(x, conv(2, second, 5, 2, groups=two))
+        x = tap("conv3", conv(3, widths[0], 3, 1)(x, train=train))
+        x = tap("conv4", conv(4, widths[1], 3, 1, groups=two)(x, train=train))
+        x = pooled(x, conv(5, widths[2], 3, 1, groups=two))
+        x = x.reshape(x.shape[0], -1)
+        for index, units in enumerate(make.config.hidden or (), start=1):
+            dropout = make.dropout(f"fc{index}_dropout", only="plain")
+            x = dropout(x, train=train, keep_prob=keep_prob)
+            x = DenseBlock(make, make.width(units), name=f"fc{index}")(x, train=train)
+            x = tap(f"fc{index}", x)
+        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+
+
+def alexnet(
+    ingredients: Ingredients,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    *,
+    grouped: bool = False,
+) -> AlexNet:
+    """AlexNet. Raises UserError for images that are too small for its windows."""
+    name = "alexnet_grouped" if grouped else "alexnet"
+    require_places(name, image_shape, PLACES[grouped] if ingredients.pools else PLACES[grouped][:1])
+    return AlexNet(ingredients, classes, grouped)

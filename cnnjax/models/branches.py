@@ -1,0 +1,88 @@
+"""What networks of parallel branches are made of."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cnnjax.nn.blocks import ConvBlock
+from cnnjax.nn.ingredients import Ingredients
+from cnnjax.nn.pooling import Window
+
+Kernel = int | tuple[int, int]
+
+
+class Branches:
+    """Makes rows of convolutions in a compact method: `conv(x, "branch2", (64, 1), (96, 3, 2))` is
+    a 1x1 convolution of 64 channels, `branch2_1`, and a 3x3 one of 96 with stride 2, `branch2_2`.
+
+    Strides of 1 keep the size, others have no borders. A kernel is a side or (height, width).
+    """
+
+    def __init__(self, make: Ingredients, train: bool) -> None:
+        self._make, self._train = make, train
+
+    def __call__(
+        self, x: Array, name: str, *layers: tuple[int, Kernel] | tuple[int, Kernel, int]
+    ) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', features of the last layer]."""
+        for index, (features, kernel, *rest) in enumerate(layers, start=1):
+            height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+            stride = rest[0] if rest else 1
+            around = ((height // 2,) * 2, (width // 2,) * 2) if stride == 1 else "VALID"
+            block = ConvBlock(
+                self._make,
+                self._make.width(features),
+                (height, width),
+                stride,
+                padding=around,
+                name=f"{name}_{index}",
+            )
+            x = block(x, train=self._train)
+        return x
+
+
+def concatenate(*branches: Array) -> Array:
+    """The channels of all branches side by side."""
+    return jnp.concatenate(branches, axis=-1)
+
+
+def average(x: Array) -> Array:
+    """The mean over 3x3 places, of which those outside of the image are zero (as in torch)."""
+    return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
+
+
+def halving(make: Ingredients, window: Window) -> Callable[[Array], Array]:
+    """The pooling beside strided convolutions, to be called `pool`: the configured level, and the
+    maximum where that would keep the size."""
+    if make.pools:
+        return make.pool("pool", window)
+    return functools.partial(make.operations.max_pool, window=window)
+
+
+def adaptive_average(x: Array, size: int) -> Array:
+    """[B, H, W, C] -> [B, size, size, C]: means over `size` parts of each side, which overlap by a
+    pixel where it cannot be divided (torch's adaptive average pooling)."""
+
+    def weights(length: int) -> Array:
+        rows = np.zeros((size, length))
+        for part in range(size):
+            start, stop = part * length // size, -(-(part + 1) * length // size)
+            rows[part, start:stop] = 1 / (stop - start)
+        return jnp.asarray(rows, x.dtype)
+
+    return jnp.einsum("bhwc,ih,jw->bijc", x, weights(x.shape[1]), weights(x.shape[2]))
+
+
+def auxiliary(
+    module: nn.Module, x: Array, head: Callable[[Array, bool], Array], train: bool
+) -> None:
+    """Puts the logits of an auxiliary head into the collection `auxiliary`, for the loss: in
+    training only, and not at all where `model.auxiliary_weight` is 0."""
+    if module.ingredients.config.auxiliary_weight and (train or module.is_initializing()):
+        logits = head(x, train)
+        if not module.is_initializing():
+            module.sow("auxiliary", "logits", logits.astype(module.ingredients.param_dtype))

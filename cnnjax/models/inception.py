@@ -1,0 +1,263 @@
+"""Inception v3, and a small network of the same blocks for small images."""
+
+import flax.linen as nn
+from jax import Array
+
+from cnnjax.models.branches import Branches, Kernel, auxiliary, average, concatenate, halving
+from cnnjax.models.size import require_places, require_size
+from cnnjax.models.taps import Taps
+from cnnjax.nn.blocks import ConvBlock, rematerialized
+from cnnjax.nn.ingredients import Ingredients
+from cnnjax.nn.pooling import Window
+
+POOL = Window(3, 2)
+PLACES = (Window(3, 2), Window(3, 1), POOL, Window(3, 1), POOL, POOL, POOL)
+
+
+class A(nn.Module):
+    """Szegedy et al. 2016, figure 5: the 5x5 convolution beside two of 3x3."""
+
+    ingredients: Ingredients
+    pool_features: int
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, H, W, C] -> [B, H, W, 224 + pool_features]."""
+        conv = Branches(self.ingredients, train)
+        return concatenate(
+            conv(x, "branch1", (64, 1)),
+            conv(x, "branch2", (48, 1), (64, 5)),
+            conv(x, "branch3", (64, 1), (96, 3), (96, 3)),
+            conv(average(x), "branch4", (self.pool_features, 1)),
+        )
+
+
+class B(nn.Module):
+    """The grid reduction of figure 10: strided convolutions beside pooling."""
+
+    ingredients: Ingredients
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', 480 + C]."""
+        conv = Branches(self.ingredients, train)
+        return concatenate(
+            conv(x, "branch1", (384, 3, 2)),
+            conv(x, "branch2", (64, 1), (96, 3), (96, 3, 2)),
+            halving(self.ingredients, POOL)(x),
+        )
+
+
+class C(nn.Module):
+    """Figure 6: n x n as 1 x n and n x 1, with n = 7."""
+
+    ingredients: Ingredients
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, H, W, C] -> [B, H, W, 768]."""
+        conv, n = Branches(self.ingredients, train), self.features
+        row, column = (1, 7), (7, 1)
+        return concatenate(
+            conv(x, "branch1", (192, 1)),
+            conv(x, "branch2", (n, 1), (n, row), (192, column)),
+            conv(x, "branch3", (n, 1), (n, column), (n, row), (n, column), (192, row)),
+            conv(average(x), "branch4", (192, 1)),
+        )
+
+
+class D(nn.Module):
+    """The second grid reduction."""
+
+    ingredients: Ingredients
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', 512 + C]."""
+        conv = Branches(self.ingredients, train)
+        return concatenate(
+            conv(x, "branch1", (192, 1), (320, 3, 2)),
+            conv(x, "branch2", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2)),
+            halving(self.ingredients, POOL)(x),
+        )
+
+
+class E(nn.Module):
+    """Figure 7: 3x3 as 1x3 beside 3x1."""
+
+    ingredients: Ingredients
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, H, W, C] -> [B, H, W, 2048]."""
+        conv = Branches(self.ingredients, train)
+        second = conv(x, "branch2", (384, 1))
+        third = conv(x, "branch3", (448, 1), (384, 3))
+        return concatenate(
+            conv(x, "branch1", (320, 1)),
+            conv(second, "branch2a", (384, (1, 3))),
+            conv(second, "branch2b", (384, (3, 1))),
+            conv(third, "branch3a", (384, (1, 3))),
+            conv(third, "branch3b", (384, (3, 1))),
+            conv(average(x), "branch4", (192, 1)),
+        )
+
+
+class InceptionV3(nn.Module):
+    """Szegedy et al. 2016, "Rethinking the Inception Architecture", as torchvision has it: on
+    299x299x3 images with 1000 classes 27,161,264 parameters, 23,834,568 without the auxiliary head.
+
+    Layers and endpoints: `conv1`, `conv2`, `conv3`, `pool1`, `conv4`, `conv5`, `pool2`, `mixed1`
+    (figure 5) ... `mixed11`; `auxiliary` after `mixed8`, in training only; `head`. The pooling
+    level replaces the poolings that halve the maps, not the averages within the blocks. Dropout, of
+    either kind, comes before the head.
+    """
+
+    ingredients: Ingredients
+    classes: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
+        make, tap = self.ingredients, Taps(capture)
+
+        def conv(
+            index: int, features: int, kernel: int, stride: int = 1, pad: int = 0
+        ) -> ConvBlock:
+            around = ((pad, pad), (pad, pad))
+            width = make.width(features)
+            return ConvBlock(make, width, kernel, stride, padding=around, name=f"conv{index}")
+
+        x = x.astype(make.dtype)
+        x = tap("conv1", conv(1, 32, 3, 2)(x, train=train))
+        x = tap("conv2", conv(2, 32, 3)(x, train=train))
+        pool = make.pool("pool1", POOL)
+        x = tap("pool1", tap.block_and_pool(conv(3, 64, 3, pad=1), pool, x, train))
+        x = tap("conv4", conv(4, 80, 1)(x, train=train))
+        pool = make.pool("pool2", POOL)
+        x = tap("pool2", tap.block_and_pool(conv(5, 192, 3), pool, x, train))
+        blocks = (
+            *(A(make, features, name=f"mixed{i}") for i, features in ((1, 32), (2, 64), (3, 64))),
+            B(make, name="mixed4"),
+            *(C(make, n, name=f"mixed{i}") for i, n in enumerate((128, 160, 160, 192), start=5)),
+            D(make, name="mixed9"),
+            E(make, name="mixed10"),
+            E(make, name="mixed11"),
+        )
+        for block in blocks:
+            x = tap(str(block.name), rematerialized(block, x, train=train))
+            if block.name == "mixed8":
+                auxiliary(self, x, self._auxiliary, train)
+        x = x.mean(axis=(1, 2))
+        x = make.dropout("dropout")(x, train=train, keep_prob=keep_prob)
+        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+
+    def _auxiliary(self, x: Array, train: bool) -> Array:
+        """Logits from the 17x17 maps."""
+        make = self.ingredients
+        x = nn.avg_pool(x, (5, 5), (3, 3)) if min(x.shape[1:3]) >= 5 else x
+        x = ConvBlock(make, make.width(128), 1, name="auxiliary_conv1")(x, train=train)
+        around = ((0, 0), (0, 0)) if min(x.shape[1:3]) >= 5 else ((2, 2), (2, 2))
+        block = ConvBlock(make, make.width(768), 5, padding=around, name="auxiliary_conv2")
+        x = block(x, train=train).mean(axis=(1, 2))
+        return make.dense(self.classes, name="auxiliary_head")(x)
+
+
+class SmallBlock(nn.Module):
+    """The block of four branches, in the form `model.inception_block`.
+
+    `naive`: 1x1, 3x3, 5x5 and max pooling side by side (Szegedy et al. 2015, figure 2a), whose
+    last branch has the channels of the input. The others bring the channels down by 1x1 before the
+    larger kernels and after the pooling (figure 2b): `reduced`; with the 5x5 as two 3x3:
+    `factorized_5x5`; with each of these 3x3 as 1x3 and 3x1: `asymmetric`.
+    """
+
+    ingredients: Ingredients
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, H, W, C] -> [B, H, W, 4 * features], or 3 * features + C (`naive`)."""
+        make, n = self.ingredients, self.features
+        conv, form, half = Branches(make, train), make.config.inception_block, max(1, n // 2)
+        pooled = make.operations.max_pool(x, Window(3, 1, 1))
+        if form == "naive":
+            return concatenate(
+                conv(x, "branch1", (n, 1)), conv(x, "branch2", (n, 3)), conv(x, "branch3", (n, 5)),
+                pooled,
+            )  # fmt: skip
+        row, column = (1, 3), (3, 1)
+        larger: dict[str, tuple[tuple[int, Kernel], ...]] = {
+            "reduced": ((n, 5),),
+            "factorized_5x5": ((n, 3), (n, 3)),
+            "asymmetric": ((n, row), (n, column), (n, row), (n, column)),
+        }
+        middle: tuple[tuple[int, Kernel], ...] = (
+            ((n, row), (n, column)) if form == "asymmetric" else ((n, 3),)
+        )
+        return concatenate(
+            conv(x, "branch1", (n, 1)),
+            conv(x, "branch2", (half, 1), *middle),
+            conv(x, "branch3", (half, 1), *larger[str(form)]),
+            conv(pooled, "branch4", (n, 1)),
+        )
+
+
+class InceptionSmall(nn.Module):
+    """A 3x3 convolution of 32 channels and three stages of two blocks (16, 32 and 64 channels a
+    branch) with pooling between them, for images of about 32x32. Layers and endpoints: `conv1`,
+    `mixed1_1`, `mixed1_2`, `pool1`, ..., `mixed3_2`; `head`. Dropout, of either kind, comes before
+    the head."""
+
+    ingredients: Ingredients
+    classes: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
+        make, tap = self.ingredients, Taps(capture)
+        stem = ConvBlock(make, make.width(32), name="conv1")
+        x = tap("conv1", stem(x.astype(make.dtype), train=train))
+        for stage, features in enumerate((16, 32, 64), start=1):
+            if stage > 1:
+                name = f"pool{stage - 1}"
+                x = tap(name, make.pool(name)(x))
+            for index in (1, 2):
+                name = f"mixed{stage}_{index}"
+                block = SmallBlock(make, make.width(features), name=name)
+                x = tap(name, rematerialized(block, x, train=train))
+        x = x.mean(axis=(1, 2))
+        x = make.dropout("dropout")(x, train=train, keep_prob=keep_prob)
+        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+
+
+def inception_v3(
+    ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]
+) -> InceptionV3:
+    """Inception v3. Raises UserError for images that are too small for its windows."""
+    kept = [PLACES[i] for i in ((0, 1, 2, 3, 4, 5, 6) if ingredients.pools else (0, 1, 3, 5, 6))]
+    require_places("inception_v3", image_shape, kept)
+    return InceptionV3(ingredients, classes)
+
+
+def inception_small(
+    ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]
+) -> InceptionSmall:
+    """The small network. Raises UserError for images below 4x4 (with pooling)."""
+    require_size("inception_small", image_shape, 4 if ingredients.pools else 1)
+    return InceptionSmall(ingredients, classes)

@@ -1,0 +1,312 @@
+"""Features by name, and what the deeper architectures have besides layers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import models
+from cnnjax.config import Model, Norm, Optimizer
+from cnnjax.errors import UserError
+from cnnjax.models import resnet
+from cnnjax.models.branches import adaptive_average, average
+from cnnjax.models.resnet import Block, Place
+from cnnjax.nn import ingredients, operations
+from cnnjax.nn.dropout import drop_path
+from cnnjax.nn.normalization import local_response
+from cnnjax.train import optim, state
+from cnnjax.train import step as steps
+
+KEY = jax.random.key(0)
+LEVELS = {"model": {"resnet8": functools.partial(resnet.resnet, depth=8)}}
+
+
+def described(name, size, **fields):
+    shape = (size, size, 3)
+    module = models.build(Model(name=name, **fields), image_shape=shape, classes=10)
+    return models.describe(module, shape)
+
+
+def test_the_endpoints_of_published_networks():
+    """The sizes of the papers' figures and tables."""
+    found = described("alexnet_grouped", 227)
+    assert list(found.items()) == [
+        ("conv1", (55, 55, 96)), ("pool1", (27, 27, 96)), ("conv2", (27, 27, 256)),
+        ("pool2", (13, 13, 256)), ("conv3", (13, 13, 384)), ("conv4", (13, 13, 384)),
+        ("conv5", (13, 13, 256)), ("pool5", (6, 6, 256)), ("fc1", (4096,)), ("fc2", (4096,)),
+    ]  # fmt: skip
+    found = described("vgg16", 224)
+    assert [name for name in found if name.startswith("conv")][-3:] == [
+        "conv5_1", "conv5_2", "conv5_3",
+    ]  # fmt: skip
+    assert found["pool5"] == (7, 7, 512)
+    found = described("googlenet", 224)
+    assert found["pool2"] == (28, 28, 192)
+    assert found["mixed4e"] == (14, 14, 832)
+    assert found["mixed5b"] == (7, 7, 1024)
+    found = described("inception_v3", 299)
+    assert found["pool2"] == (35, 35, 192)
+    assert [found[f"mixed{n}"] for n in (3, 4, 8, 9, 11)] == [
+        (35, 35, 288), (17, 17, 768), (17, 17, 768), (8, 8, 1280), (8, 8, 2048),
+    ]  # fmt: skip
+    found = described("resnet50", 224)
+    assert list(found)[:3] == ["conv1", "pool1", "stage1_block1"]
+    assert [found[f"stage{n}_block1"] for n in (1, 2, 3, 4)] == [
+        (56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048),
+    ]  # fmt: skip
+    assert list(described("lenet5", 32)) == ["conv1", "pool1", "conv2", "pool2", "conv3", "fc1"]
+    assert described("mlp", 8) == {"pool": (8, 8, 3), "fc1": (256,), "fc2": (256,)}
+
+
+def test_captured_features_are_those_on_the_way_to_the_logits():
+    module = models.build(Model(name="lenet5_modern"), image_shape=(8, 8, 1), classes=3)
+    images = jax.random.normal(KEY, (2, 8, 8, 1))
+    variables = jax.jit(functools.partial(module.init, train=False))(KEY, images)
+    run = jax.jit(functools.partial(module.apply, train=False), static_argnames="capture")
+    logits, found = run(variables, images, capture=("fc2", "conv2", "pool2"))
+    np.testing.assert_allclose(logits, run(variables, images), atol=1e-5)
+    assert set(found) == {"conv2", "pool2", "fc2"}
+    np.testing.assert_allclose(found["pool2"], operations.CPU.max_pool(found["conv2"]), atol=1e-6)
+    head = variables["params"]["head"]
+    np.testing.assert_allclose(logits, found["fc2"] @ head["kernel"] + head["bias"], atol=1e-5)
+
+
+def test_an_unknown_endpoint_is_named():
+    module = models.build(Model(name="lenet5_modern"), image_shape=(8, 8, 1), classes=3)
+    run = functools.partial(module.init_with_output, train=False, capture=("conv3",))
+    with pytest.raises(UserError, match=r"capture: unknown 'conv3'. Did you mean 'conv"):
+        jax.eval_shape(run, KEY, jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32))
+
+
+SAMPLE = [
+    ("alexnet", 63, 0.1),
+    ("vgg11_bn", 32, 0.1),
+    ("inception_small", 16, 0.5),
+    ("googlenet", 32, 0.1),
+    ("inception_v3", 75, 0.1),
+    ("resnet18", 32, 0.1),
+    ("resnet50", 32, 0.1),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "width"), SAMPLE)
+def test_steps_lower_the_loss_and_reach_every_parameter(name, size, width):
+    shape, forms = (size, size, 3), operations.NATIVE
+    config = Model(name=name, width=width)
+    module = models.build(config, image_shape=shape, classes=10, operations=forms)
+    make = optim.optimizer(Optimizer())
+    train = steps.train_step(
+        module,
+        make,
+        augment=lambda keys, images: images,
+        normalize=lambda images: images,
+        auxiliary_weight=0.3,
+    )
+    fresh = jax.jit(
+        functools.partial(state.initial_variables, module, shape),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    before = current = state.create(fresh(KEY), make, averaged=False)
+    keys = state.keys(0)
+    numbers = map(np.float32, (0.01, 0, 1, 0))
+    hparams = state.HParams(*numbers, keys["augment"], keys["dropout"])
+    images = np.random.default_rng(0).integers(0, 256, (8, *shape), dtype=np.uint8)
+    batch = {"images": images, "labels": np.arange(8, dtype=np.int32)}
+    losses, step = [], jax.jit(train)
+    for _ in range(6):
+        current, metrics = step(current, batch, hparams)
+        assert metrics["finite"]
+        losses.append(float(metrics["loss"]))
+    assert min(losses[1:]) < losses[0]
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, current.params)
+    still = [jax.tree_util.keystr(p) for p, m in jax.tree.leaves_with_path(moved) if not m]
+    assert not still
+
+
+def test_auxiliary_heads_count_in_the_gradient_and_not_in_the_metrics():
+    shape = (15, 15, 1)
+    module = models.build(Model(name="googlenet", width=0.05), image_shape=shape, classes=3)
+    variables = jax.eval_shape(
+        functools.partial(module.init, train=False), KEY, jnp.zeros((1, *shape))
+    )
+    assert {"auxiliary1_head", "auxiliary2_head"} <= set(variables["params"])
+    bare = models.build(Model(name="googlenet", auxiliary_weight=0.0), image_shape=shape, classes=3)
+    variables = jax.eval_shape(
+        functools.partial(bare.init, train=False), KEY, jnp.zeros((1, *shape))
+    )
+    assert not [name for name in variables["params"] if "auxiliary" in name]
+
+    class Two:
+        """Logits a, and in training an auxiliary head of logits b."""
+
+        def apply(self, variables, images, *, mutable, **rest):
+            params = variables["params"]
+            head = jnp.broadcast_to(params["b"], (2, 2))
+            return jnp.broadcast_to(params["a"], (2, 2)), {"auxiliary": {"x": (head,)}}
+
+    make = optim.optimizer(Optimizer(name="sgd"))
+    params = {"a": jnp.zeros(2), "b": jnp.zeros(2)}
+    keys = state.keys(0)
+    hparams = state.HParams(1.0, 0.0, 1.0, 0.0, keys["augment"], keys["dropout"])
+    batch = {"images": np.zeros((2, 1, 1, 1), np.uint8), "labels": np.zeros(2, np.int32)}
+    for weight in (0.0, 0.25):
+        step = steps.train_step(
+            Two(), make, augment=lambda k, x: x, normalize=lambda x: x, auxiliary_weight=weight
+        )
+        after, metrics = step(
+            state.create({"params": params}, make, averaged=False), batch, hparams
+        )
+        np.testing.assert_allclose(after.params["a"], [0.5, -0.5])
+        np.testing.assert_allclose(after.params["b"], [0.5 * weight, -0.5 * weight])
+        assert float(metrics["loss"]) == pytest.approx(np.log(2))
+
+
+def test_local_response_is_the_papers_formula():
+    x = np.random.default_rng(0).normal(size=(2, 3, 7)).astype(np.float32)
+    expected = np.empty_like(x)
+    for i in range(7):
+        near = x[..., max(0, i - 2) : i + 3]
+        expected[..., i] = x[..., i] / (2 + 1e-4 * (near**2).sum(-1)) ** 0.75
+    np.testing.assert_allclose(local_response(jnp.asarray(x)), expected, rtol=1e-5)
+    strong = local_response(jnp.asarray(x), alpha=1.0)
+    assert float(jnp.abs(strong).max()) < float(jnp.abs(local_response(jnp.asarray(x))).max())
+
+
+def test_averages_as_torch_has_them():
+    x = jnp.arange(49.0).reshape(1, 7, 7, 1)
+    found = adaptive_average(x, 4)[0, :, :, 0]
+    starts, stops = (0, 1, 3, 5), (2, 4, 6, 7)
+    for i in range(4):
+        for j in range(4):
+            part = x[0, starts[i] : stops[i], starts[j] : stops[j], 0]
+            assert float(found[i, j]) == pytest.approx(float(part.mean()))
+    assert float(average(jnp.ones((1, 2, 2, 1)))[0, 0, 0, 0]) == pytest.approx(4 / 9)
+
+
+def test_drop_path_keeps_the_mean_and_whole_examples():
+    x = jnp.ones((4000, 2, 2, 1))
+    y = np.asarray(drop_path(x, 0.8, KEY))
+    assert set(np.unique(y)) == {0, np.float32(1.25)}
+    assert (y == y[:, :1, :1]).all()
+    assert y.mean() == pytest.approx(1, abs=0.05)
+
+
+def block(train=False, x=None, place=None, **fields):
+    """The parameters and output of one bottleneck block."""
+    model = Model(name="resnet50", norm=Norm(kind="batch"), **fields)
+    made = Block(
+        ingredients.build(model), place or Place(2, False), True, residual=True, pooled=False
+    )
+    x = jax.random.normal(KEY, (2, 6, 6, 8)) if x is None else x
+    variables = made.init(KEY, x, train=False, keep_prob=None)
+    y, _ = made.apply(
+        variables, x, train=train, keep_prob=None, mutable=["batch_stats"], rngs={"dropout": KEY}
+    )
+    return variables["params"], y, x
+
+
+@pytest.mark.parametrize(
+    ("kind", "same", "halving"), [("A", False, False), ("B", False, True), ("C", True, True)]
+)
+def test_shortcuts_have_projections_where_they_should(kind, same, halving):
+    for place, expected in ((Place(2, False), same), (Place(4, True), halving)):
+        params, y, _ = block(shortcut=kind, place=place)
+        assert ("shortcut" in params) is expected
+        assert y.shape == ((2, 3, 3, 16) if place.downsample else (2, 6, 6, 8))
+
+
+def test_a_zero_last_scale_makes_the_block_its_shortcut():
+    _, y, x = block(zero_last_scale=True)
+    np.testing.assert_array_equal(y, jax.nn.relu(x))
+    _, y, x = block()
+    assert not np.allclose(y, jax.nn.relu(x))
+
+
+def test_stochastic_depth_skips_whole_blocks_in_training_only():
+    x = jax.random.normal(KEY, (64, 2, 2, 8))
+    place = Place(2, False, survival=0.5)
+    _, y, _ = block(train=True, x=x, place=place)
+    skipped = (np.asarray(y) == np.asarray(jax.nn.relu(x))).all(axis=(1, 2, 3))
+    assert 16 < skipped.sum() < 48
+    _, evaluated, _ = block(x=x, place=place)
+    _, whole, _ = block(x=x)
+    np.testing.assert_array_equal(evaluated, whole)
+
+
+def test_where_the_stride_is_changes_the_size_in_between():
+    seen = {}
+    for where in ("first", "middle"):
+        model = Model(name="resnet50", stride_on=where)
+        make = ingredients.build(model)
+        made = Block(make, Place(4, True), True, residual=True, pooled=False)
+        x = jnp.ones((1, 8, 8, 8))
+        _, state_ = made.apply(
+            made.init(KEY, x, train=False, keep_prob=None),
+            x,
+            train=False,
+            keep_prob=None,
+            capture_intermediates=True,
+            mutable=["intermediates"],
+        )
+        seen[where] = state_["intermediates"]["conv1"]["__call__"][0].shape[1]
+    assert seen == {"first": 4, "middle": 8}
+
+
+def test_rematerialisation_changes_no_gradient():
+    images = jax.random.normal(KEY, (4, 8, 8, 3))
+
+    def gradient(remat):
+        config = Model.model_validate(
+            {"name": "resnet8", "width": 0.25, "remat": remat}, context={"levels": LEVELS}
+        )
+        module = models.build(config, image_shape=(8, 8, 3), classes=3, levels=LEVELS)
+        variables = jax.jit(functools.partial(module.init, train=False))(KEY, images)
+
+        def loss(params):
+            logits, _ = module.apply(
+                {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+            )
+            return (logits**2).sum()
+
+        text = str(jax.make_jaxpr(jax.grad(loss))(variables["params"]))
+        assert ("remat" in text or "checkpoint" in text) is remat
+        return jax.jit(jax.grad(loss))(variables["params"])
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
+        gradient(True),
+        gradient(False),
+    )
+
+
+def test_width_multiplies_channels_and_units():
+    def sizes(**fields):
+        shape = (63, 63, 3)
+        module = models.build(Model(name="alexnet", **fields), image_shape=shape, classes=4)
+        params = jax.eval_shape(
+            functools.partial(module.init, train=False), KEY, jnp.zeros((1, *shape))
+        )["params"]
+        return [params[name]["conv"]["kernel"].shape[-1] for name in ("conv1", "conv5")], params[
+            "fc1"
+        ]["dense"]["kernel"].shape
+
+    assert sizes() == ([64, 256], (256, 4096))
+    assert sizes(width=0.5, hidden=(10,)) == ([32, 128], (128, 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [("vgg16", "shortcut", "A"), ("lenet5", "hidden", (3,)), ("resnet18", "stride_on", "first")],
+)
+def test_a_field_of_another_architecture_is_refused(name, field, value):
+    from cnnjax.config import RunConfig, override
+
+    with pytest.raises(UserError, match=rf"model.{field}: means nothing for {name}; it belongs to"):
+        override(RunConfig(), {"model.name": name, f"model.{field}": value})
+
+
+def test_lenet5_has_one_width():
+    with pytest.raises(UserError, match=r"model.width: 0.5 is not possible for lenet5"):
+        models.build(Model(name="lenet5", width=0.5), image_shape=(28, 28, 1), classes=10)
