@@ -64,31 +64,37 @@ def main(arguments: Sequence[str]) -> int:
     precisions = _chosen("precision", PRECISIONS, PRECISIONS if device != "cpu" else ["float32"])
     usual = [name for name, kind in CONTENDERS.items() if kind.device in ("", device)]
     names = [name for name in _chosen("contenders", tuple(CONTENDERS), usual) if _is_here(name)]
-    measured = {}
+    if not names:
+        raise UserError("--contenders: none of them is here.")
+    measured: dict[str, Any] = {}
+    _write(workdir, measured)
     for network in networks:
         for precision in precisions:
             title = network if precision == "float32" else f"{network}, {precision}"
             measured[title] = _measure(network, precision, names)
             _print(title, measured[title])
-    files.write_json(
-        workdir / "benchmark.json",
-        {
-            "machine": {
-                "processor": machine.processor(),
-                "threads": machine.threads(),
-                "platform": platform.platform(),
-            },
-            "batch_size": flags.FLAGS.batch_size,
-            "rounds": flags.FLAGS.rounds,
-            "reference": REFERENCE,
-            "networks": measured,
-        },
-    )
+            _write(workdir, measured)
     from cnnjax.ablation import speed
 
     files.write_bytes(workdir / "benchmark.svg", speed.plot(measured).encode())
     print(f"written: {workdir / 'benchmark.json'}, {workdir / 'benchmark.svg'}")
     return 0
+
+
+def _write(workdir: Path, measured: dict[str, Any]) -> None:
+    """Writes what is measured so far."""
+    known = {
+        "machine": {
+            "processor": machine.processor(),
+            "threads": machine.threads(),
+            "platform": platform.platform(),
+        },
+        "batch_size": flags.FLAGS.batch_size,
+        "rounds": flags.FLAGS.rounds,
+        "reference": REFERENCE,
+        "networks": measured,
+    }
+    files.write_json(workdir / "benchmark.json", known)
 
 
 def _device() -> str:
@@ -107,22 +113,25 @@ def _chosen(flag: str, known: Sequence[str], usual: Sequence[str] | None = None)
     for name in chosen:
         if name not in known:
             raise unknown(f"--{flag}", name, known)
+        if chosen.count(name) > 1:
+            raise UserError(f"--{flag}: {name!r} is given twice.")
     return chosen
 
 
 def _is_here(name: str) -> bool:
-    kind = CONTENDERS[name]
-    missing = [part for part in (kind.needs, kind.words[0]) if not _found(part)]
-    if missing:
-        print(f"{name}: left out, there is no {missing[0]}; pip install -e '.[bench]'")
-    return not missing
+    """Whether a contender can start; says why not."""
+    kind, reason = CONTENDERS[name], None
+    if importlib.util.find_spec(kind.needs) is None:
+        reason = f"there is no {kind.needs}; pip install -e '.[bench]'"
+    elif not (ROOT / f"{kind.words[0].replace('.', '/')}.py").is_file():
+        reason = f"there is no {kind.words[0]}; it is in a checkout of the repository"
+    elif "native" in kind.words:
+        from cnnjax.nn.native import library
 
-
-def _found(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+        reason = library.missing()
+    if reason:
+        print(f"{name}: left out, {reason}")
+    return not reason
 
 
 def _measure(network: str, precision: str, names: Sequence[str]) -> dict[str, Any]:

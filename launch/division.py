@@ -7,12 +7,13 @@ kind of processor and all that decides how long a step takes.
 
 import contextlib
 import importlib.metadata
+import os
+import shutil
 import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cnnjax import cache, files, machine
-from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
 from launch.request import Request
 from launch.timing import Timed
@@ -71,7 +72,7 @@ def _estimate(request: Request, images: Mapping[str, int], number: int, threads:
     representatives: dict[str, str] = {}
     figures = []
     for arm, count in images.items():
-        key = cache.digest(_what_decides(request.configs[arm]))
+        key = cache.digest(_what_decides(request, arm))
         first = representatives.setdefault(key, arm)
         found = _figures(request, first, key, number, threads)
         figures.append((count / found["images_per_second"], found["peak_bytes"], found["backend"]))
@@ -79,28 +80,37 @@ def _estimate(request: Request, images: Mapping[str, int], number: int, threads:
     return Estimate(sum(seconds), max(peaks), set(backends) == {"cpu"})
 
 
-def _what_decides(config: RunConfig) -> Any:
+def _what_decides(request: Request, arm: str) -> Any:
     """What the speed of a step depends on, besides the machine and in the main: arms that differ in
-    an activation or an initialiser are taken to be as fast as the first of them."""
-    return config.model_dump(
+    an activation, a norm or an initialiser are taken to be as fast as the first of them. A level of
+    the user's own stands for the file that it is in."""
+    config = request.configs[arm]
+    values = config.model_dump(
         mode="json",
         include={
-            "model": {"name", "hidden", "pooling"},
+            "model": {"name", "hidden", "width", "pooling", "remat", "inception_block"},
             "data": {"name", "image_size", "pipeline", "stream_workers", "augmentation"},
             "training": {"batch_size", "precision", "parallel", "cpu_convolution"},
         },
     )
+    own = [name for levels in request.loaded.levels.values() for name in levels]
+    if {config.model.name, config.model.activation} & set(own):
+        values["file"] = files.sha256(request.loaded.path)
+    return values
 
 
 def _figures(request: Request, arm: str, key: str, number: int, threads: int) -> dict[str, Any]:
     """What `_measure` gives, measured now or kept from before."""
     packages = [importlib.metadata.version(name) for name in ("cnnjax", "jaxlib")]
-    whole = [key, number, threads, packages, machine.processor(), machine.instructions()]
+    native = os.environ.get("CXX") or shutil.which("g++")
+    computer = [machine.processor(), machine.instructions(), native]
+    whole = [key, number, threads, packages, computer]
     path = cache.root() / "speeds" / f"{cache.digest(whole)}.json"
     with contextlib.suppress(UserError):
         return dict(files.read_json(path))
     measured = _measure(request, arm, number, threads // number)
-    files.write_json(path, measured)
+    with contextlib.suppress(UserError):  # a cache that cannot be written
+        files.write_json(path, measured)
     return measured
 
 

@@ -28,12 +28,13 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
     waiting = {(run.arm, run.seed): run for run in runs}
     before = {key: stamp(run) for key, run in waiting.items()}
     started = time.monotonic()
-    code = 0
+    code, noted = 0, False
     try:
         with tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar:
             while processes:
                 time.sleep(0.2)
                 _show_finished(waiting, before, len(runs), started, bar)
+                noted = noted or _show_note(_log(request, 0), bar)
                 for number, process in list(processes.items()):
                     ended = process.poll()
                     if ended is None:
@@ -51,6 +52,7 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
                         print(f"process {number} ended with {ended}; see {logs}")
                         code = 1
             _show_finished(waiting, before, len(runs), started, bar)
+            noted = noted or _show_note(_log(request, 0), bar)
     finally:
         for process in processes.values():
             process.kill()
@@ -77,6 +79,15 @@ def _show_finished(
         bar.update()
         bar.write(line(run, result, done, total, left), file=sys.stdout)
         sys.stdout.flush()
+
+
+def _show_note(log: Path, bar: Any) -> bool:
+    """Shows what a process noted of how it computes; returns whether it did."""
+    lines = log.read_text(errors="replace").splitlines()
+    note = next((text for text in lines if text.startswith("note: ")), None)
+    if note:
+        bar.write(note, file=sys.stdout)
+    return bool(note)
 
 
 def _start(request: Request, number: int, workers: int, threads: int) -> subprocess.Popen[bytes]:

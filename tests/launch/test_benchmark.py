@@ -35,6 +35,7 @@ def test_it_times_and_writes_and_draws(tmp_path):
         ("--precision=float16", "--precision: unknown 'float16'. Did you mean 'bfloat16'?"),
         ("--networks=resnet", "--networks: unknown 'resnet'. Did you mean 'resnet20'?"),
         ("--rounds=0", "rounds"),
+        ("--contenders=flax,flax", "--contenders: 'flax' is given twice."),
     ],
 )
 def test_wrong_words_are_answered(tmp_path, flag, message):
@@ -69,3 +70,20 @@ def test_without_a_device_jax_says_why(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "no_such_platform")
     with pytest.raises(UserError, match=r"jax finds no device: .*no_such_platform"):
         benchmark._device()
+
+
+def test_what_is_not_here_is_left_out_with_a_reason(tmp_path):
+    done = program(
+        "launch.benchmark", f"--workdir={tmp_path}", "--contenders=cnnjax native",
+        check=2, CXX="no-such-compiler", CNNJAX_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert "cnnjax native: left out, no-such-compiler cannot be started" in done.stdout
+    assert "error: --contenders: none of them is here." in done.stderr
+
+
+def test_a_workdir_that_cannot_be_written_is_told_before_measuring():
+    done = program(
+        "launch.benchmark", "--workdir=/proc/no/such", "--contenders=cnnjax xla", check=2
+    )
+    assert "error: /proc/no/such/benchmark.json: cannot be written" in done.stderr
+    assert "starting" not in done.stdout

@@ -9,8 +9,12 @@ from launch import division
 
 
 class Run:
-    def __init__(self, configs, pending):
+    """As much of a request as is needed."""
+
+    def __init__(self, configs, pending, path=None, own=()):
         self.configs, self.pending = configs, [None] * pending
+        levels = {"activation": dict.fromkeys(own)}
+        self.loaded = type("Loaded", (), {"levels": levels, "path": path})
 
 
 @pytest.fixture
@@ -79,6 +83,26 @@ def test_arms_of_one_speed_are_measured_together_and_others_apart(measured):
     assert {arm for arm, *_ in asked} == {"a", "wide"}
 
 
+def test_a_level_of_ones_own_is_measured_for_each_version_of_its_file(measured, tmp_path):
+    speeds, asked = measured
+    speeds |= {("a", 1): 1000.0}
+    config = small().model_copy(
+        update={"model": small().model.model_copy(update={"activation": "mine"})}
+    )
+    file = tmp_path / "mine.py"
+    for text in ("1", "1", "2"):
+        file.write_text(text)
+        division.processes(Run({"a": config}, 9, file, ["mine"]), {"a": 100}, 2)
+    assert len(asked) == 2
+
+
+def test_a_cache_that_cannot_be_written_does_not_decide(measured, monkeypatch):
+    speeds, _ = measured
+    speeds |= {("a", 1): 100.0, ("a", 2): 50.0}
+    monkeypatch.setenv("CNNJAX_CACHE", "/proc/no/such")
+    assert division.processes(Run({"a": small()}, 9), {"a": 100_000}, 2) == 1
+
+
 def test_on_an_accelerator_one_process_does_all(measured):
     speeds, asked = measured
     speeds |= {("a", 1): 100.0, "backend": "gpu"}
@@ -109,5 +133,6 @@ def test_a_sweep_measures_real_steps_and_says_what_it_chose(tmp_path):
     )  # fmt: skip
     assert "timing steps of arm 'only' in 1 process of 2 threads" in done.stdout
     assert "2 runs, 2 processes of 1 thread(s)" in done.stdout
+    assert done.stdout.count("note: convolutions are XLA's") == 1
     (kept,) = (tmp_path / "cache" / "speeds").iterdir()
     assert '"backend": "cpu"' in kept.read_text()

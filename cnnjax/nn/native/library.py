@@ -20,7 +20,7 @@ import jax
 import jaxlib
 import numpy as np
 
-from cnnjax import cache, machine
+from cnnjax import cache, files, machine
 from cnnjax.errors import UserError
 
 HERE = Path(__file__).parent
@@ -76,17 +76,17 @@ def _load() -> ctypes.CDLL:
         "sources": SOURCES,
         "options": OPTIONS,
         "jaxlib": jaxlib.__version__,
-        "compiler": _output([*compiler, "--version"]),
+        "compiler": [compiler, _output([*compiler, "--version"])],
         "onednn": [str(onednn), onednn.stat().st_size],
         "processor": [machine.processor(), machine.instructions()],
     }
     build = functools.partial(_build, compiler=compiler, onednn=onednn, headers=headers)
     name = f"native/{cache.digest(known)}"
     try:
-        try:
-            library = ctypes.CDLL(str(cache.folder(name, build) / "library.so"))
-        except OSError:  # damaged
-            library = ctypes.CDLL(str(cache.folder(name, build, again=True) / "library.so"))
+        folder = cache.folder(name, build)
+        if not _is_whole(folder):
+            folder = cache.folder(name, build, again=True)
+        library = ctypes.CDLL(str(folder / "library.so"))
     except OSError as error:
         raise Missing(f"its library cannot be loaded: {error}") from None
     except UserError as error:
@@ -96,6 +96,14 @@ def _load() -> ctypes.CDLL:
         handler = jax.ffi.pycapsule(getattr(library, symbol))
         jax.ffi.register_ffi_target(target(function), handler, platform="cpu")
     return library
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the library is as it was built: one that is cut off would stop the process."""
+    try:
+        return (folder / "sha256").read_text() == files.sha256(folder / "library.so")
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _onednn() -> tuple[Path, Path]:
@@ -141,6 +149,7 @@ def _build(folder: Path, compiler: list[str], onednn: Path, headers: Path) -> No
     _output([*compiler, *OPTIONS, "-shared", *map(str, objects), *library])
     for made in objects:
         made.unlink()
+    (folder / "sha256").write_text(files.sha256(folder / "library.so"))
 
 
 def _output(command: list[str]) -> str:
@@ -150,7 +159,7 @@ def _output(command: list[str]) -> str:
     except OSError as error:
         raise Missing(f"{command[0]} cannot be started: {error.strerror}") from None
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [""]
+        lines = done.stderr.strip().splitlines() or ["it says nothing"]
         first = next((line for line in lines if "error" in line), lines[0])
         raise Missing(f"{command[0]} failed: {first.strip()[:200]}")
     return done.stdout

@@ -1,9 +1,10 @@
 """Batch normalisation whose sums over the batch are native on a CPU.
 
-Two primitives, each the transpose of the other in its first argument: `sums(a, b)` is, for each
-channel, the sum of a and that of a * b, in one pass over both; `affine(w, x)` is w[0] + w[1] * x.
-The statistics of a batch are sums(x, x), normalising is affine, and the gradients of that are
-sums(gradient, x). XLA on a CPU reads the arrays once for each of these numbers.
+Two primitives, each the transpose of the other in its first argument: `sums(a, b, c)` is, for each
+channel, the sum of a and that of a * (b - c), in one pass over both; `affine(w, x, c)` is w[0] +
+w[1] * (x - c). The statistics of a batch are sums(x, x, 0), normalising is affine with the mean for
+c, and the gradients of that are sums(gradient, x, c). XLA on a CPU reads the arrays once for each
+of these numbers. c is a constant to derivatives.
 """
 
 from typing import Any
@@ -23,14 +24,14 @@ def _wide(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def _sums(a: Array, b: Array) -> Array:
+def _sums(a: Array, b: Array, c: Array) -> Array:
     axes = tuple(range(a.ndim - 1))
-    first, second = a.astype(_wide(a.dtype)), b.astype(_wide(b.dtype))
+    first, second = a.astype(c.dtype), b.astype(c.dtype) - c
     return jnp.stack([first.sum(axes), (first * second).sum(axes)])
 
 
-def _affine(w: Array, x: Array) -> Array:
-    return (w[0] + w[1] * x.astype(w.dtype)).astype(x.dtype)
+def _affine(w: Array, x: Array, c: Array) -> Array:
+    return (w[0] + w[1] * (x.astype(c.dtype) - c)).astype(x.dtype)
 
 
 def _make(name: str, reference: Any) -> Primitive:
@@ -51,32 +52,33 @@ lowering.register(_SUMS, "sums", _sums, lowering.if_known)
 mlir.register_lowering(_AFFINE, mlir.lower_fun(_affine, multiple_results=False))
 
 _SUMS.def_abstract_eval(
-    lambda a, b: a.update(shape=(2, a.shape[-1]), dtype=_wide(a.dtype), weak_type=False)
+    lambda a, b, c: a.update(shape=(2, a.shape[-1]), dtype=c.dtype, weak_type=False)
 )
-_AFFINE.def_abstract_eval(lambda w, x: x.update(weak_type=False))
+_AFFINE.def_abstract_eval(lambda w, x, c: x.update(weak_type=False))
 
 
-def _sums_of_second(tangent: Array, a: Array, b: Array) -> Array:
-    return _SUMS.bind(tangent, a).at[0].set(0)
+def _sums_of_second(tangent: Array, a: Array, b: Array, c: Array) -> Array:
+    return _SUMS.bind(tangent, a, jnp.zeros_like(c)).at[0].set(0)
 
 
-def _sums_transpose(cotangent: Any, a: Any, b: Array) -> Any:
+def _sums_transpose(cotangent: Any, a: Any, b: Array, c: Array) -> Any:
     if isinstance(cotangent, ad.Zero):
-        return ad.Zero(a.aval), None
-    return _AFFINE.bind(cotangent, b), None
+        return ad.Zero(a.aval), None, None
+    return _AFFINE.bind(cotangent, b, c), None, None
 
 
-def _affine_transpose(cotangent: Any, w: Any, x: Array) -> Any:
+def _affine_transpose(cotangent: Any, w: Any, x: Array, c: Array) -> Any:
     if isinstance(cotangent, ad.Zero):
-        return ad.Zero(w.aval), None
-    return _SUMS.bind(cotangent, x), None
+        return ad.Zero(w.aval), None, None
+    return _SUMS.bind(cotangent, x, c), None, None
 
 
-ad.defjvp(_SUMS, lambda tangent, a, b: _SUMS.bind(tangent, b), _sums_of_second)
+ad.defjvp(_SUMS, lambda tangent, a, b, c: _SUMS.bind(tangent, b, c), _sums_of_second, None)
 ad.defjvp(
     _AFFINE,
-    lambda tangent, w, x: _AFFINE.bind(tangent, x),
-    lambda tangent, w, x: (tangent * w[1]).astype(x.dtype),
+    lambda tangent, w, x, c: _AFFINE.bind(tangent, x, c),
+    lambda tangent, w, x, c: (tangent * w[1]).astype(x.dtype),
+    None,
 )
 ad.primitive_transposes[_SUMS] = _sums_transpose
 ad.primitive_transposes[_AFFINE] = _affine_transpose
@@ -106,7 +108,8 @@ class BatchNorm(nn.Module):
         if self.use_running_average:
             centre, variance = mean.value, var.value
         else:
-            means = _SUMS.bind(x, x) * (shape[0] / x.size)
+            zeros = jnp.zeros(shape, _wide(x.dtype))
+            means = _SUMS.bind(x, x, zeros) * (1 / max(1, x.size // shape[0]))
             if self.axis_name is not None and not self.is_initializing():
                 means = lax.pmean(means, self.axis_name)
             centre = means[0]
@@ -115,4 +118,6 @@ class BatchNorm(nn.Module):
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * centre
                 var.value = self.momentum * var.value + (1 - self.momentum) * variance
         factor = scale * lax.rsqrt(variance + self.epsilon)
-        return _AFFINE.bind(jnp.stack([bias - centre * factor, factor]), x)
+        constant = lax.stop_gradient(centre)  # so that a channel of equal numbers becomes its bias
+        w = jnp.stack([bias - factor * (centre - constant), factor]).astype(_wide(x.dtype))
+        return _AFFINE.bind(w, x, constant.astype(w.dtype))

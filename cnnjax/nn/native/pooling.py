@@ -67,9 +67,11 @@ def _make(name: str, reference: Any, function: str, several: bool = False) -> Pr
             else jnp.moveaxis(operand, axis, 0)
             for operand, axis in pairs
         ]
-        joined = [one.reshape(-1, *one.shape[2:]) for one in stacked]
+        joined = [one.reshape(count * one.shape[1], *one.shape[2:]) for one in stacked]
         found = primitive.bind(*joined, **params)
-        split = jax.tree.map(lambda one: one.reshape(count, -1, *one.shape[1:]), found)
+        split = jax.tree.map(
+            lambda one: one.reshape(count, stacked[0].shape[1], *one.shape[1:]), found
+        )
         return split, jax.tree.map(lambda _: 0, split)
 
     batching.primitive_batchers[primitive] = batch

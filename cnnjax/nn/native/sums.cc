@@ -1,5 +1,6 @@
 // Sums over all places of two arrays [..., C] of one shape: for each channel that of the first, and
-// that of their product. Float32 or bfloat16 in, float32 [2, C] out.
+// that of its product with the second less a number. Float32 or bfloat16 and float32 [C] in,
+// float32 [2, C] out.
 
 #include <algorithm>
 #include <cstdint>
@@ -19,10 +20,12 @@ constexpr int64_t kRows = 256;      // rows that are added in float32, before it
 
 // Adds `count` places, from the first of `a` and `b`, to totals [2, channels].
 template <typename T>
-void AddPlaces(const T* __restrict a, const T* __restrict b, int64_t count, int64_t channels,
-               double* totals) {
+void AddPlaces(const T* __restrict a, const T* __restrict b, const float* centres, int64_t count,
+               int64_t channels, double* totals) {
   const int64_t abreast = std::max<int64_t>(1, kWidth / channels), width = abreast * channels;
-  std::vector<float> sums(2 * width);
+  std::vector<float> sums(2 * width), repeated(width);
+  for (int64_t i = 0; i < width; ++i) repeated[i] = centres[i % channels];
+  const float* __restrict centre = repeated.data();
   float* __restrict first = sums.data();
   float* __restrict product = first + width;
   const int64_t rows = count / abreast;
@@ -36,14 +39,14 @@ void AddPlaces(const T* __restrict a, const T* __restrict b, int64_t count, int6
       for (int64_t i = 0; i < width; ++i) {
         const float value = Number(one[i]);
         first[i] += value;
-        product[i] += value * Number(other[i]);
+        product[i] += value * (Number(other[i]) - centre[i]);
       }
     }
     if (row == rows) {  // what is left of a row
       for (int64_t i = 0; i < (count - rows * abreast) * channels; ++i) {
         const float value = Number(a[rows * width + i]);
         first[i] += value;
-        product[i] += value * Number(b[rows * width + i]);
+        product[i] += value * (Number(b[rows * width + i]) - centre[i]);
       }
       ++row;
     }
@@ -55,13 +58,14 @@ void AddPlaces(const T* __restrict a, const T* __restrict b, int64_t count, int6
 }
 
 template <typename T>
-void Sum(const T* a, const T* b, int64_t places, int64_t channels, float* result) {
+void Sum(const T* a, const T* b, const float* centres, int64_t places, int64_t channels,
+         float* result) {
   const int parts = Threads();
   std::vector<double> totals(parts * 2 * channels);
 #pragma omp parallel for schedule(static)
   for (int part = 0; part < parts; ++part) {
     const int64_t begin = places * part / parts, end = places * (part + 1) / parts;
-    AddPlaces(a + begin * channels, b + begin * channels, end - begin, channels,
+    AddPlaces(a + begin * channels, b + begin * channels, centres, end - begin, channels,
               totals.data() + part * 2 * channels);
   }
   for (int64_t i = 0; i < 2 * channels; ++i) {
@@ -71,10 +75,11 @@ void Sum(const T* a, const T* b, int64_t places, int64_t channels, float* result
   }
 }
 
-ffi::Error CallSums(ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::ResultBufferR2<ffi::F32> result) {
+ffi::Error CallSums(ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::BufferR1<ffi::F32> centres,
+                    ffi::ResultBufferR2<ffi::F32> result) {
   const int64_t channels = result->dimensions()[1];
   return ForType(a.element_type(), [&](auto type) {
-    Sum(Data(a, type), Data(b, type), a.element_count() / channels, channels,
+    Sum(Data(a, type), Data(b, type), centres.typed_data(), a.element_count() / channels, channels,
         result->typed_data());
   });
 }
@@ -85,6 +90,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(CnnjaxSums, CallSums,
                               ffi::Ffi::Bind()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::BufferR1<ffi::F32>>()
                                   .Ret<ffi::BufferR2<ffi::F32>>());
 
 }  // namespace cnnjax

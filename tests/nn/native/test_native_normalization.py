@@ -103,16 +103,43 @@ def test_under_vmap_and_over_devices():
 def test_sums_of_many_numbers_are_exact_to_rounding():
     """2.4 million numbers near 1, where adding one by one in float32 is off by 1e-3."""
     x = 1 + 1e-3 * np.random.default_rng(0).random((60, 200, 200, 1), np.float32)
-    found = _SUMS.bind(jnp.asarray(x), jnp.asarray(x))
     exact = np.asarray(x, np.float64)
-    np.testing.assert_allclose(found[:, 0], [exact.sum(), (exact**2).sum()], rtol=1e-6)
+    for centre in (0.0, 1.0):
+        found = _SUMS.bind(jnp.asarray(x), jnp.asarray(x), jnp.full(1, centre))
+        expected = [exact.sum(), (exact * (exact - centre)).sum()]
+        np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
 
 
 def test_an_empty_batch_and_other_types_are_xlas():
     for x in (jnp.zeros((0, 3)), jnp.ones((4, 3), jnp.float16)):
-        assert calls(_SUMS.bind, x, x) == 0
-        assert _SUMS.bind(x, x).dtype == jnp.float32
-        np.testing.assert_array_equal(_SUMS.bind(x, x), np.full((2, 3), len(x)))
+        assert calls(_SUMS.bind, x, x, jnp.zeros(3)) == 0
+        assert _SUMS.bind(x, x, jnp.zeros(3)).dtype == jnp.float32
+        np.testing.assert_array_equal(_SUMS.bind(x, x, jnp.zeros(3)), np.full((2, 3), len(x)))
+    assert run(BatchNorm, jnp.zeros((0, 3)))["y"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("value", [5.0, 0.1, -300.0])
+def test_a_channel_of_equal_numbers_becomes_its_bias(value):
+    """And its scale gets no gradient, as there is nothing to scale."""
+    x = jnp.full((16, 8, 8, 4), value)
+    found = run(BatchNorm, x)
+    bias = jnp.linspace(-1, 1, 4)
+    np.testing.assert_allclose(found["y"], jnp.broadcast_to(bias, x.shape), atol=2e-2)
+    assert float(jnp.abs(found["gradients"][0]["scale"]).max()) < 0.05
+    if value == 5.0:
+        np.testing.assert_array_equal(found["y"], jnp.broadcast_to(bias, x.shape))
+        assert not found["gradients"][0]["scale"].any()
+
+
+@pytest.mark.parametrize("mean", [300.0, 3000.0])
+def test_large_means_lose_nothing_at_test_time(mean):
+    x = inputs((4, 3, 3, 5)) + mean
+    module = BatchNorm(use_running_average=True, **FIELDS)
+    stats = {"mean": jnp.full(5, mean), "var": jnp.full(5, 4.0)}
+    params = {"scale": jnp.ones(5), "bias": jnp.zeros(5)}
+    y = module.apply({"params": params, "batch_stats": stats}, x)
+    exact = (np.asarray(x, np.float64) - mean) / np.sqrt(4.0 + FIELDS["epsilon"])
+    np.testing.assert_allclose(y, exact, rtol=1e-5, atol=1e-6)
 
 
 def test_the_same_bits_on_a_second_run():

@@ -95,6 +95,10 @@ def test_under_vmap_it_stays_native(axis):
     jax.tree.map(np.testing.assert_array_equal, native(x), plain(x))
 
 
+def test_vmap_over_nothing():
+    assert jax.vmap(with_gradient(max_pool))(integers((0, 2, 4, 4, 3)))[1].shape == (0, 2, 4, 4, 3)
+
+
 def test_what_it_does_not_know_is_xlas():
     x = integers((2, 4, 4, 3))
     for other in (x.astype(jnp.float16), x[:0], x[:, :1]):
