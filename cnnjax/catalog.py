@@ -108,3 +108,10 @@ PARTICULAR = (
     "auxiliary_weight",
 )
 """The fields of a model that only some architectures have: those that `MODELS` names them for."""
+
+
+def having(field: str, name: str) -> str | None:
+    """The models that a field belongs to, where it means nothing for the model called `name`."""
+    if name not in MODELS or field in MODELS[name]:
+        return None
+    return ", ".join(other for other, published in MODELS.items() if field in published)

@@ -7,78 +7,26 @@ experiments and tests all go through it, and it validates everything again.
 Durations say their unit: `_steps` or `_epochs`.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from cnnjax import catalog
 from cnnjax.errors import UserError, explain, unknown_path
+from cnnjax.fields import Probability, Room, named, probability_to_keep
 
 Levels = Mapping[str, Mapping[str, Any]]
 """A user's own levels: {"activation": {"mine": f}, "initializer": {...}, "model": {...}}."""
-
-
-class Room(BaseModel):
-    """A group of fields: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        allowed = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and allowed is not bool and bool not in get_args(allowed):
-            raise PydanticCustomError("truth", "allowed: anything but true and false")
-        return value
-
-
-def _named(kind: str, known: Iterable[str], *extra: str) -> Any:
-    """A string field that must be one of `known`, of `extra`, or of the user's own levels."""
-
-    def check(value: str, info: ValidationInfo) -> str:
-        own = (info.context or {}).get("levels", {}).get(kind, {})
-        allowed = [*extra, *known, *own]
-        if value not in allowed:
-            raise PydanticCustomError(
-                "unknown_name", "allowed: {allowed}", {"allowed": ", ".join(allowed)}
-            )
-        return value
-
-    return Annotated[str, AfterValidator(check)]
-
-
-def _keep_prob(value: Any) -> float | str:
-    try:
-        if value == "default" or 0 < float(value) <= 1:
-            return value if value == "default" else float(value)
-    except (TypeError, ValueError):
-        pass
-    raise PydanticCustomError("keep_prob", "allowed: a number above 0 and at most 1, or default")
-
-
-Probability = Annotated[float, Field(gt=0, le=1)]
 
 
 class Norm(Room):
     """Normalisation. `alpha` is the weight of the *batch* in the running statistics (the deck's
     convention; flax's momentum is 1 - alpha)."""
 
-    kind: _named("norm", catalog.NORMS, "default") = "default"  # type: ignore[valid-type]
-    placement: _named("placement", catalog.PLACEMENTS, "default") = "default"  # type: ignore[valid-type]
+    kind: named("norm", catalog.NORMS, "default") = "default"  # type: ignore[valid-type]
+    placement: named("placement", catalog.PLACEMENTS, "default") = "default"  # type: ignore[valid-type]
     alpha: Probability = 0.1
     epsilon: float | None = Field(None, gt=0, le=1)
     statistics: Literal["global", "per_device"] = "global"
@@ -90,7 +38,7 @@ class Dropout(Room):
     """Dropout. `keep_prob` is the probability to *keep* a unit (flax's rate is 1 - keep_prob);
     `spatial` drops whole channels of the feature maps."""
 
-    keep_prob: Annotated[float | str, BeforeValidator(_keep_prob)] = "default"
+    keep_prob: Annotated[float | str, BeforeValidator(probability_to_keep)] = "default"
     scaling: Literal["inverted", "classic"] = "inverted"
     kind: Literal["plain", "spatial"] = "plain"
 
@@ -107,13 +55,13 @@ class Model(Room):
     often the last block is skipped). `inception_block` is the form of inception_small's;
     `auxiliary_weight` that of the auxiliary heads' losses (0: no heads)."""
 
-    name: _named("model", catalog.MODELS) = "lenet5_modern"  # type: ignore[valid-type]
-    activation: _named("activation", catalog.ACTIVATIONS, "default") = "default"  # type: ignore[valid-type]
+    name: named("model", catalog.MODELS) = "lenet5_modern"  # type: ignore[valid-type]
+    activation: named("activation", catalog.ACTIVATIONS, "default") = "default"  # type: ignore[valid-type]
     leaky_slope: float = 0.01
-    initializer: _named("initializer", catalog.INITIALIZERS, "default") = "default"  # type: ignore[valid-type]
+    initializer: named("initializer", catalog.INITIALIZERS, "default") = "default"  # type: ignore[valid-type]
     initializer_sd: float = Field(0.03, gt=0)
     initializer_value: float = 0.01
-    pooling: _named("pooling", catalog.POOLINGS, "default") = "default"  # type: ignore[valid-type]
+    pooling: named("pooling", catalog.POOLINGS, "default") = "default"  # type: ignore[valid-type]
     hidden: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     width: float = Field(1.0, gt=0, le=16)
     remat: bool = False
@@ -128,18 +76,11 @@ class Model(Room):
 
     @model_validator(mode="after")
     def _fields_of_the_architecture(self) -> "Model":
-        published = catalog.MODELS.get(self.name)
         for field in catalog.PARTICULAR:
-            if published and getattr(self, field) is not None and field not in published:
-                having = [name for name, known in catalog.MODELS.items() if field in known]
-                raise PydanticCustomError(
-                    "not_of_this_model",
-                    "{text}",
-                    {
-                        "text": f"model.{field}: means nothing for {self.name}; "
-                        f"it belongs to {', '.join(having)}"
-                    },
-                )
+            having = catalog.having(field, self.name)
+            if having and getattr(self, field) is not None:
+                text = f"model.{field}: means nothing for {self.name}; it belongs to {having}"
+                raise PydanticCustomError("not_of_this_model", "{text}", {"text": text})
         return self
 
 
@@ -181,7 +122,7 @@ class Optimizer(Room):
     where it is decoupled, and lars, which scales it with the layer's rate. `decay_all` decays
     biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm."""
 
-    name: _named("optimizer", catalog.OPTIMIZERS) = "momentum"  # type: ignore[valid-type]
+    name: named("optimizer", catalog.OPTIMIZERS) = "momentum"  # type: ignore[valid-type]
     learning_rate: float = Field(0.05, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -194,7 +135,7 @@ class Schedule(Room):
     `factor` (over the whole run) to `exponential` and `linear`, `final` (share of the peak at the
     end) to `cosine`."""
 
-    name: _named("schedule", catalog.SCHEDULES) = "cosine"  # type: ignore[valid-type]
+    name: named("schedule", catalog.SCHEDULES) = "cosine"  # type: ignore[valid-type]
     warmup_epochs: float = Field(0.0, ge=0)
     boundaries_epochs: tuple[Annotated[float, Field(gt=0)], ...] = ()
     factor: float = Field(0.1, gt=0, le=1)

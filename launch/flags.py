@@ -30,6 +30,9 @@ _STRINGS = {
     "init_from": "A folder with config.json and checkpoints/: weights without a run.",
     "output": "A file for the figures, as JSON.",
     "data": "The data set to prepare.",
+    "model": "The network, or 'help' for a list.",
+    "input": "Height, width and channels of the images, separated by commas.",
+    "format": "How to show it: table or json.",
     "networks": "Networks to time, separated by commas. All by default.",
     "contenders": "Contenders to time, separated by commas. By default those for the device.",
     "precision": "float32, bfloat16, or both separated by a comma.",
@@ -39,8 +42,9 @@ _NUMBERS = {
     "threads": (None, "Threads to compute with on a CPU. All cores by default."),
     "rounds": (5, "Rounds; in each all contenders are timed."),
     "batch_size": (128, "Examples a step."),
+    "classes": (1000, "Number of classes."),
 }
-_DEFAULTS = {"split": "test", "step": "last"}
+_DEFAULTS = {"split": "test", "step": "last", "input": "224,224,3", "format": "table"}
 
 
 def define(*names: str) -> None:

@@ -13,6 +13,7 @@ MAY = {
     "cnnjax.data": set(),
     "cnnjax.tasks": set(),
     "cnnjax.train": {"cnnjax.tasks", "cnnjax.models", "cnnjax.data", "cnnjax.nn"},
+    "cnnjax.analysis": {"cnnjax.models", "cnnjax.nn"},
     "cnnjax.ablation": {"cnnjax.train"},
     "experiments": {"cnnjax.ablation"},
     "launch": {
@@ -22,10 +23,12 @@ MAY = {
         "cnnjax.data",
         "cnnjax.models",
         "cnnjax.nn",
+        "cnnjax.analysis",
     },
 }
 OPEN_TO_ALL = {
-    f"cnnjax.{room}" for room in ("cache", "catalog", "config", "errors", "files", "machine")
+    f"cnnjax.{room}"
+    for room in ("cache", "catalog", "config", "errors", "fields", "files", "machine")
 }
 FILES = sorted(
     path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -130,7 +131,7 @@ class Ingredients:
             level = self.operations.max_pool
         if isinstance(level, type):
             return level(ingredients=self, window=window, name=name)
-        return functools.partial(level, window=window)
+        return jax.named_scope(name)(functools.partial(level, window=window))
 
     @property
     def pool_passes_activation(self) -> bool:

@@ -1,0 +1,1 @@
+"""What is inside a network: parameters, multiply-adds, receptive fields."""

@@ -1,0 +1,105 @@
+"""What is inside a network, layer by layer.
+
+python -m launch.inspect --model=NAME [--input=H,W,C] [--classes=N] [--set path=value ...]
+    [--format=table|json] [--output=FILE]
+
+For each layer its output, parameters, multiply-adds (with and without those on the zeros of
+borders) and receptive field; then the totals. `--model=help` lists the networks.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnjax import catalog, files
+from cnnjax.config import RunConfig, override, resolve
+from cnnjax.errors import UserError, unknown
+from launch import flags
+
+FORMATS = ("table", "json")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints or writes; returns the exit code."""
+    asked = flags.FLAGS
+    name = flags.need("model")
+    if name == "help":
+        print("\n".join(catalog.MODELS))
+        return 0
+    if asked.format not in FORMATS:
+        raise unknown("--format", asked.format, FORMATS)
+    changes = {"model.name": name, **flags.changes(arguments)}
+    if other := next((path for path in changes if not path.startswith("model.")), None):
+        raise UserError(f"--set {other}: is not of the network; allowed: model.* fields.")
+    config = resolve(override(RunConfig(), changes))
+    shape = _shape(asked.input)
+    from cnnjax import models
+    from cnnjax.analysis import layers
+
+    module = models.build(config.model, image_shape=shape, classes=asked.classes)
+    found = layers.layers(module, shape)
+    total = layers.totals(found)
+    if asked.format == "json":
+        values = {
+            "model": config.model.model_dump(mode="json"),
+            "input": shape,
+            "total": total,
+            "layers": [dataclasses.asdict(layer) for layer in found],
+        }
+        text = json.dumps(values, indent=2)
+    else:
+        text = _table(found, total)
+    if asked.output:
+        files.write_bytes(Path(asked.output).expanduser(), f"{text}\n".encode())
+    else:
+        print(text)
+    return 0
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    if not re.fullmatch(r"[1-9]\d{0,4},[1-9]\d{0,4},[1-9]\d{0,2}", text):
+        raise UserError(f"--input: {text!r} is not valid; write height,width,channels: 224,224,3.")
+    height, width, channels = map(int, text.split(","))
+    return height, width, channels
+
+
+def _table(found: Sequence[Any], total: dict[str, int]) -> str:
+    heads = ("layer", "kind", "output", "parameters", "multiply-adds", "inside", "sees", "stride")
+    rows: list[tuple[str, ...]] = [heads]
+    for layer in found:
+        field = layer.receptive_field
+        rows.append(
+            (
+                layer.name,
+                layer.kind,
+                "x".join(map(str, layer.output_shape)),
+                f"{layer.parameters:,}" if layer.parameters else "",
+                f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
+                f"{layer.multiply_adds_inside:,}" if layer.multiply_adds else "",
+                _pair(field["size"]) if field else "",
+                _pair(field["stride"]) if field and any(field["stride"]) else "",
+            )
+        )
+    rows.append(("total", "", "", *(f"{total[name]:,}" for name in list(total)[:3]), "", ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if place < 3 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.append(f"activations of one image in float32: {total['activation_bytes'] / 1e6:,.1f} MB")
+    return "\n".join(lines)
+
+
+def _pair(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(set(numbers)) == 1 else "x".join(map(str, numbers))
+
+
+if __name__ == "__main__":
+    flags.define("model", "input", "classes", "set", "format", "output")
+    flags.start(main)

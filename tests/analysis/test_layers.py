@@ -1,0 +1,209 @@
+"""What inspection says, against the network itself."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import models
+from cnnjax.analysis import fields, layers
+from cnnjax.config import Dropout, Model, Norm
+from cnnjax.models import taps
+from common import program
+
+KEY = jax.random.key(0)
+
+
+def build(name, size, classes=10, channels=3, **values):
+    shape = (size, size, channels)
+    config = Model(name=name, **values)
+    return models.build(config, image_shape=shape, classes=classes), shape
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "multiply_adds", "seen"),
+    [
+        ("alexnet", 224, 714_188_480, ("pool5", 195, 32)),
+        ("vgg16", 224, 15_470_264_320, ("pool5", 212, 32)),
+        ("resnet50", 224, 4_089_184_256, ("stage4_block3", 427, 32)),
+        ("googlenet", 224, 1_498_376_192, None),
+        ("inception_v3", 299, 5_713_216_096, None),
+    ],
+)
+def test_published_figures(name, size, multiply_adds, seen):
+    """Multiply-adds as usually given (0.71, 15.5, 4.1, 1.5, 5.7 billion); receptive fields of
+    AlexNet and VGG-16 as in google-research/receptive_field."""
+    module, shape = build(name, size, classes=1000)
+    found = layers.layers(module, shape)
+    total = layers.totals(found)
+    assert total["multiply_adds"] == multiply_adds
+    variables = jax.eval_shape(
+        functools.partial(module.init, train=False), KEY, jnp.zeros((1, *shape))
+    )
+    assert total["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    if seen:
+        layer = next(layer for layer in found if layer.name == seen[0])
+        assert layer.receptive_field["size"] == (seen[1], seen[1])
+        assert layer.receptive_field["stride"] == (seen[2], seen[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("mlp", 28), ("lenet5", 32), ("lenet5_modern", 28), ("alexnet", 224), ("vgg_small", 32),
+        ("vgg11", 64), ("inception_small", 32), ("googlenet", 64), ("inception_v3", 128),
+        ("resnet20", 32), ("resnet18", 64), ("resnet50", 64),
+    ],
+)  # fmt: skip
+def test_multiply_adds_inside_are_what_xla_counts(name, size):
+    """XLA counts two operations each, leaves out those on borders, and counts elementwise work too,
+    which identities keep small: at most 2 % apart."""
+    quiet = {
+        "activation": "identity",
+        "norm": Norm(kind="none"),
+        "dropout": Dropout(keep_prob=1.0),
+        "pooling": "strided",
+    }
+    module, shape = build(name, size, **quiet)
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    variables = jax.eval_shape(functools.partial(module.init, train=False), KEY, images)
+    run = jax.jit(functools.partial(module.apply, train=False))
+    counted = run.lower(variables, images).cost_analysis()["flops"]
+    expected = 2 * layers.totals(layers.layers(module, shape))["multiply_adds_inside"]
+    assert counted == pytest.approx(expected, rel=0.02)
+
+
+def linear(name, size, **values):
+    """A network whose units are weighted means of what they see, and its variables."""
+    module, shape = build(
+        name, size, channels=1, activation="identity", norm=Norm(kind="none"),
+        dropout=Dropout(keep_prob=1.0), **{"pooling": "average"} | values,
+    )  # fmt: skip
+    images = jnp.zeros((1, *shape))
+    variables = jax.eval_shape(functools.partial(module.init, train=False), KEY, images)
+
+    def averaging(leaf):
+        return jnp.full(leaf.shape, 1 / max(1, np.prod(leaf.shape[:-1])))
+
+    return module, jax.tree.map(averaging, variables), shape
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "values"),
+    [
+        ("lenet5", 36, {"pooling": "subsampling"}),
+        ("lenet5_modern", 40, {}),
+        ("vgg_small", 64, {}),
+        ("vgg_small", 64, {"pooling": "strided"}),
+        ("vgg11", 256, {"width": 0.02}),
+        ("alexnet", 255, {"width": 0.02}),
+        ("inception_small", 96, {"width": 0.1, "inception_block": "asymmetric"}),
+        ("inception_small", 96, {"width": 0.1, "inception_block": "naive"}),
+        ("resnet20", 96, {"pooling": "strided", "width": 0.1}),
+        ("resnet20", 96, {"width": 0.1, "shortcut": "B"}),
+        ("resnet18", 512, {"width": 0.02}),
+        ("resnet50", 512, {"width": 0.02}),
+        ("googlenet", 480, {"width": 0.02}),
+        ("inception_v3", 299, {"width": 0.02}),
+    ],
+)
+def test_receptive_fields_are_what_a_gradient_finds(name, size, values):
+    """The gradient of a unit in the middle of a map is not zero just where the unit sees."""
+    module, variables, shape = linear(name, size, **values)
+    found = {layer.name: layer for layer in layers.layers(module, shape)}
+    described = models.describe(module, shape)
+    names = [n for n, features in described.items() if len(features) == 3 and min(features) > 0]
+    names = [names[0], names[len(names) // 2], names[-1]]
+
+    @jax.jit
+    def gradients(image):
+        def sums(image):
+            _, features = module.apply(variables, image, train=False, capture=taps.EVERY)
+            return [
+                features[n][0, features[n].shape[1] // 2, features[n].shape[2] // 2].sum()
+                for n in names
+            ]
+
+        return jax.jacrev(sums)(image)
+
+    for name_, gradient in zip(names, gradients(jnp.ones((1, *shape))), strict=True):
+        seen = np.asarray(gradient[0, :, :, 0]) != 0
+        inner = [n for n in found if n == name_ or n.startswith(f"{name_}/")]
+        field = found[inner[-1]].receptive_field
+        for axis in (0, 1):
+            place = described[name_][axis] // 2
+            start = field["offset"][axis] + place * field["stride"][axis]
+            stop = start + field["size"][axis]
+            pixels = np.flatnonzero(seen.any(axis=1 - axis))
+            assert (pixels[0], pixels[-1] + 1) == (max(0, start), min(size, stop)), name_
+
+
+def test_150_convolutions_see_301_pixels():
+    """The deck: 2N + 1 pixels after N convolutions of 3x3, and strides that double what follows."""
+    field = fields.image()
+    for _ in range(150):
+        field = tuple(side.windowed(side.dim, 3, 1, 1) for side in field)
+    assert [side.size for side in field] == [301, 301]
+    assert [side.low for side in field] == [-150, -150]
+    (side, _) = field
+    pooled = side.windowed(1, 2, 2, 0)
+    assert (pooled.size, pooled.windowed(1, 3, 1, 1).size) == (302, 306)
+    assert side.windowed(1, 3, 1, 0, dilation=4).size == 309
+
+
+def test_the_decks_convolution_and_fully_connected_layer():
+    """300x300 pixels, 5x5: 26 parameters against 8.1e9, which leaves out 90,000 biases."""
+    module, shape = build("mlp", 300, channels=1, hidden=(90_000,))
+    dense = layers.layers(module, shape)[0]
+    assert (dense.kind, dense.parameters) == ("dense", 8_100_000_000 + 90_000)
+
+
+def test_a_layer_in_full():
+    module, shape = build("resnet20", 32)
+    first, norm, _ = layers.layers(module, shape)[:3]
+    assert (first.name, first.kind) == ("conv1/conv", "convolution")
+    assert first.output_shape == (32, 32, 16)
+    assert first.multiply_adds == 32 * 32 * 27 * 16
+    assert first.multiply_adds_inside == (3 * 32 - 2) ** 2 * 3 * 16
+    assert first.activation_bytes == 4 * 32 * 32 * 16
+    assert first.receptive_field == {"size": (3, 3), "stride": (1, 1), "offset": (-1, -1)}
+    assert (norm.kind, norm.parameters) == ("normalization", 32)
+
+
+def test_what_is_there_in_training_only_comes_last_with_its_parameters():
+    module, shape = build("googlenet", 64)
+    found = [layer for layer in layers.layers(module, shape) if "auxiliary" in layer.name]
+    assert {layer.kind for layer in found} == {"in training only"}
+    assert all(layer.parameters for layer in found)
+
+
+def test_the_program_prints_and_writes(tmp_path):
+    words = ("launch.inspect", "--model=lenet5_modern", "--input=28,28,1", "--classes=10")
+    done = program(*words)
+    assert "conv2/conv" in done.stdout
+    assert done.stdout.splitlines()[-2].split()[:2] == ["total", "61,706"]
+    file = tmp_path / "out.json"
+    program(*words, "--format=json", f"--output={file}", "--set=model.pooling=average")
+    found = json.loads(file.read_text())
+    assert found["total"]["parameters"] == 61_706
+    assert found["model"]["pooling"] == "average"
+    assert {"name", "output_shape", "receptive_field"} <= set(found["layers"][0])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model=resnt50",), "did you mean resnet50?"),
+        ((), "--model: is missing"),
+        (("--model=mlp", "--input=28x28"), "--input: '28x28' is not valid; write height,width"),
+        (("--model=mlp", "--format=pdf"), "--format: unknown 'pdf'"),
+        (("--model=mlp", "--set=training.steps=3"), "--set training.steps: is not of the network"),
+        (("--model=vgg16", "--input=20,20,3"), "the smallest size that works is 32"),
+    ],
+)
+def test_mistakes_are_told(words, message):
+    done = program("launch.inspect", *words, check=2)
+    assert message in done.stderr
