@@ -198,7 +198,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
         "--set=training.steps=250", "--set=checkpointing.every_steps=10",
         "--set=training.log_every_steps=5", "--set=model.dropout.keep_prob=0.9",
         f"--set=data.pipeline={pipeline}", f"--set=model.name={model}",
-        "--set=model.norm.kind=batch", f"--threads={threads}",
+        "--set=model.norm.kind=batch", "--set=model.hidden=null", f"--threads={threads}",
     ]  # fmt: skip
     program(*words, f"--workdir={tmp_path / 'whole'}")
     parts = [sys.executable, "-m", *words, f"--workdir={tmp_path / 'parts'}"]

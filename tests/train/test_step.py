@@ -112,7 +112,12 @@ def test_named_keys_differ_from_each_other_and_between_seeds():
 @pytest.fixture(scope="module")
 def trained(session):
     """Some steps of the small run on one fixed batch."""
-    config = small(optimizer__learning_rate=0.1, model__name="lenet5_modern", data__image_size=16)
+    config = small(
+        optimizer__learning_rate=0.1,
+        model__name="lenet5_modern",
+        model__hidden=None,
+        data__image_size=16,
+    )
     dataset = session.dataset(config, 0)
     program = session.program(config)
     current = session.initial_state(config, program, dataset, 0)
