@@ -80,7 +80,7 @@ class Model(Room):
             having = catalog.having(field, self.name)
             if having and getattr(self, field) is not None:
                 text = f"model.{field}: means nothing for {self.name}; it belongs to {having}"
-                raise PydanticCustomError("not_of_this_model", "{text}", {"text": text})
+                raise PydanticCustomError("inconsistent", "{text}", {"text": text})
         return self
 
 

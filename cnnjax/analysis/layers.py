@@ -94,7 +94,7 @@ def _add(found: dict[str, Layer], scope: str, equation: Any, field: Field) -> No
     layer = found.pop(scope, None) or Layer(scope, "elementwise", (), 0, 0, 0, 0, {})
     found[scope] = layer  # in the order in which layers end
     kind = KINDS.get(equation.primitive.name)
-    if kind and layer.kind == "elementwise":
+    if kind and (layer.kind == "elementwise" or kind == "concatenation"):
         layer.kind = kind
     layer.output_shape = tuple(output.shape[1:])
     layer.activation_bytes = 4 * math.prod(output.shape)

@@ -30,7 +30,7 @@ def build(name, size, classes=10, channels=3, **values):
         ("vgg16", 224, 15_470_264_320, ("pool5", 212, 32)),
         ("resnet50", 224, 4_089_184_256, ("stage4_block3", 427, 32)),
         ("googlenet", 224, 1_498_376_192, None),
-        ("inception_v3", 299, 5_713_216_096, None),
+        ("inception_v3", 299, 5_713_216_096, ("mixed11", 1311, 32)),
     ],
 )
 def test_published_figures(name, size, multiply_adds, seen):
@@ -202,6 +202,10 @@ def test_the_program_prints_and_writes(tmp_path):
         (("--model=mlp", "--format=pdf"), "--format: unknown 'pdf'"),
         (("--model=mlp", "--set=training.steps=3"), "--set training.steps: is not of the network"),
         (("--model=vgg16", "--input=20,20,3"), "the smallest size that works is 32"),
+        (
+            ("--model=alexnet", "--set=model.shortcut=B"),
+            "error: model.shortcut: means nothing for alexnet; it belongs to resnet20",
+        ),
     ],
 )
 def test_mistakes_are_told(words, message):
