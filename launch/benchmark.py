@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from cnnjax import files, machine
 from cnnjax.errors import UserError, unknown
 from launch import flags
-from launch.contenders import task
+from launch.contenders import IMAGES, task
 from launch.timing import Timed
 
 
@@ -36,7 +36,7 @@ class Kind(NamedTuple):
     device: str = ""
 
 
-NETWORKS = ("lenet5_modern", "vgg_small", "resnet20")
+NETWORKS = tuple(IMAGES)
 PRECISIONS = ("float32", "bfloat16")
 CONTENDERS = {
     "cnnjax native": Kind("jax", ("launch.contender", "TASK", "native"), "cpu"),

@@ -1,4 +1,4 @@
-"""What the contenders of a benchmark are given."""
+"""What the contenders of a benchmark are given: networks, images and first weights."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,13 @@ from typing import Any
 
 CLASSES = 10
 LEARNING_RATE = 0.01
+IMAGES = {  # network: the shape of its images
+    "lenet5_modern": (28, 28, 1),
+    "vgg_small": (32, 32, 3),
+    "resnet20": (32, 32, 3),
+    "inception_small": (32, 32, 3),
+    "resnet18": (64, 64, 3),
+}
 
 
 def task(folder: Path, network: str, batch_size: int, precision: str, threads: int) -> Path:
@@ -31,7 +38,7 @@ def task(folder: Path, network: str, batch_size: int, precision: str, threads: i
         "threads": threads,
         "arrays": str(folder / "arrays.npz"),
     }
-    shape = (28, 28, 1) if network == "lenet5_modern" else (32, 32, 3)
+    shape = IMAGES[network]
     model = contender.configuration(values).model
     module = models.build(model, image_shape=shape, classes=CLASSES)
     variables = jax.jit(lambda key: state.initial_variables(module, shape, key))(jax.random.key(0))

@@ -14,8 +14,10 @@ from flax.training import train_state
 from launch import timing
 
 
-def norm(dtype):
-    return nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=dtype, name="norm")
+def norm(dtype, epsilon=1e-5):
+    return nn.BatchNorm(
+        use_running_average=False, momentum=0.9, epsilon=epsilon, dtype=dtype, name="norm"
+    )
 
 
 class Conv(nn.Module):
@@ -25,6 +27,7 @@ class Conv(nn.Module):
     padding: str | tuple = "SAME"
     norm: bool = True
     dtype: jnp.dtype = jnp.float32
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x):
@@ -34,7 +37,7 @@ class Conv(nn.Module):
             dtype=self.dtype, name="conv",
         )(x)  # fmt: skip
         if self.norm:
-            x = norm(self.dtype)(x)
+            x = norm(self.dtype, self.epsilon)(x)
         return x
 
 
@@ -87,6 +90,7 @@ class Block(nn.Module):
     features: int
     strides: int
     dtype: jnp.dtype
+    projects: bool = False
 
     @nn.compact
     def __call__(self, x):
@@ -96,7 +100,10 @@ class Block(nn.Module):
         )
         y = nn.relu(first(x))
         y = Conv(self.features, dtype=self.dtype, name="conv2")(y)
-        if self.strides == 2:
+        if self.strides == 2 and self.projects:
+            shortcut = Conv(self.features, 1, 2, dtype=self.dtype, name="shortcut")
+            x = shortcut(x)
+        elif self.strides == 2:
             missing = (self.features - x.shape[-1]) // 2
             x = jnp.pad(x[:, ::2, ::2], ((0, 0), (0, 0), (0, 0), (missing, missing)))
         return nn.relu(y + x)
@@ -115,7 +122,58 @@ class Resnet(nn.Module):
         return nn.Dense(10, dtype=self.dtype, name="head")(x.mean((1, 2)))
 
 
-NETWORKS = {"lenet5_modern": Lenet, "vgg_small": Vgg, "resnet20": Resnet}
+class Resnet18(nn.Module):
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        stem = Conv(64, 7, 2, ((3, 3), (3, 3)), dtype=self.dtype, name="conv1")
+        x = nn.max_pool(nn.relu(stem(x)), (3, 3), (2, 2), ((1, 1), (1, 1)))
+        for stage, width in enumerate((64, 128, 256, 512), 1):
+            for block in (1, 2):
+                strides, name = 2 if stage > 1 and block == 1 else 1, f"stage{stage}_block{block}"
+                x = Block(width, strides, self.dtype, projects=True, name=name)(x)
+        return nn.Dense(10, dtype=self.dtype, name="head")(x.mean((1, 2)))
+
+
+class Mixed(nn.Module):
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        n = self.features
+
+        def conv(x, name, features, kernel):
+            return nn.relu(Conv(features, kernel, dtype=self.dtype, epsilon=1e-3, name=name)(x))
+
+        second = conv(conv(x, "branch2_1", n // 2, 1), "branch2_2", n, 3)
+        third = conv(conv(x, "branch3_1", n // 2, 1), "branch3_2", n, 5)
+        pooled = nn.max_pool(x, (3, 3), padding="SAME")
+        branches = conv(x, "branch1_1", n, 1), second, third, conv(pooled, "branch4_1", n, 1)
+        return jnp.concatenate(branches, -1)
+
+
+class Inception(nn.Module):
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(Conv(32, dtype=self.dtype, epsilon=1e-3, name="conv1")(x))
+        for stage, width in enumerate((16, 32, 64), 1):
+            x = pool(x) if stage > 1 else x
+            for index in (1, 2):
+                x = Mixed(width, self.dtype, name=f"mixed{stage}_{index}")(x)
+        return nn.Dense(10, dtype=self.dtype, name="head")(x.mean((1, 2)))
+
+
+NETWORKS = {
+    "lenet5_modern": Lenet,
+    "vgg_small": Vgg,
+    "resnet20": Resnet,
+    "inception_small": Inception,
+    "resnet18": Resnet18,
+}
 
 
 class TrainState(train_state.TrainState):

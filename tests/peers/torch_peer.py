@@ -12,10 +12,10 @@ from launch import timing
 
 
 class Conv(nn.Module):
-    def __init__(self, inputs, outputs, kernel=3, stride=1, padding=1, norm=True):
+    def __init__(self, inputs, outputs, kernel=3, stride=1, padding=1, norm=True, epsilon=1e-5):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=not norm)
-        self.norm = nn.BatchNorm2d(outputs) if norm else nn.Identity()
+        self.norm = nn.BatchNorm2d(outputs, eps=epsilon) if norm else nn.Identity()
 
     def forward(self, x):
         return self.norm(self.conv(x))
@@ -67,14 +67,17 @@ class Vgg(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, inputs, outputs, stride):
+    def __init__(self, inputs, outputs, stride, projects=False):
         super().__init__()
         self.conv1, self.conv2 = Conv(inputs, outputs, stride=stride), Conv(outputs, outputs)
-        self.missing = (outputs - inputs) // 2
+        self.shortcut = Conv(inputs, outputs, 1, 2, 0) if projects and stride == 2 else None
+        self.missing = 0 if projects else (outputs - inputs) // 2
 
     def forward(self, x):
         y = self.conv2(F.relu(self.conv1(x)))
-        if self.missing:
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        elif self.missing:
             x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.missing, self.missing))
         return F.relu(y + x)
 
@@ -101,7 +104,75 @@ class Resnet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-NETWORKS = {"lenet5_modern": Lenet, "vgg_small": Vgg, "resnet20": Resnet}
+class Resnet18(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = Conv(3, 64, 7, 2, 3)
+        inputs, self.names = 64, []
+        for stage, width in enumerate((64, 128, 256, 512), 1):
+            for block in (1, 2):
+                stride = 2 if stage > 1 and block == 1 else 1
+                self.names.append(f"stage{stage}_block{block}")
+                self.add_module(self.names[-1], Block(inputs, width, stride, projects=True))
+                inputs = width
+        self.head = nn.Linear(512, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 3, 2, 1)
+        for name in self.names:
+            x = getattr(self, name)(x)
+        return self.head(x.mean((2, 3)))
+
+
+class Mixed(nn.Module):
+    def __init__(self, inputs, n):
+        super().__init__()
+        sizes = {
+            "branch1_1": (inputs, n, 1),
+            "branch2_1": (inputs, n // 2, 1),
+            "branch2_2": (n // 2, n, 3),
+            "branch3_1": (inputs, n // 2, 1),
+            "branch3_2": (n // 2, n, 5),
+            "branch4_1": (inputs, n, 1),
+        }
+        for name, (before, after, kernel) in sizes.items():
+            conv = Conv(before, after, kernel, padding=kernel // 2, epsilon=1e-3)
+            self.add_module(name, conv)
+
+    def forward(self, x):
+        second = F.relu(self.branch2_2(F.relu(self.branch2_1(x))))
+        third = F.relu(self.branch3_2(F.relu(self.branch3_1(x))))
+        fourth = F.relu(self.branch4_1(F.max_pool2d(x, 3, 1, 1)))
+        return torch.cat((F.relu(self.branch1_1(x)), second, third, fourth), 1)
+
+
+class Inception(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = Conv(3, 32, epsilon=1e-3)
+        inputs = 32
+        for stage, width in enumerate((16, 32, 64), 1):
+            for index in (1, 2):
+                self.add_module(f"mixed{stage}_{index}", Mixed(inputs, width))
+                inputs = 4 * width
+        self.head = nn.Linear(256, 10)
+
+    def forward(self, x):
+        x = F.relu(self.conv1(x))
+        for stage in (1, 2, 3):
+            x = F.max_pool2d(x, 2) if stage > 1 else x
+            for index in (1, 2):
+                x = getattr(self, f"mixed{stage}_{index}")(x)
+        return self.head(x.mean((2, 3)))
+
+
+NETWORKS = {
+    "lenet5_modern": Lenet,
+    "vgg_small": Vgg,
+    "resnet20": Resnet,
+    "inception_small": Inception,
+    "resnet18": Resnet18,
+}
 
 
 def load(network, weights):
