@@ -14,7 +14,7 @@ setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,dev,pretrained]'
 	touch $@
 
 study: setup
@@ -31,5 +31,5 @@ lint: setup
 lock:
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet uv
-	.venv/lock/bin/uv pip compile pyproject.toml --extra cpu --extra dev --universal --python-version 3.11 \
+	.venv/lock/bin/uv pip compile pyproject.toml --extra cpu --extra dev --extra pretrained --universal --python-version 3.11 \
 		--no-header --no-annotate --output-file constraints.txt

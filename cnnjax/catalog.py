@@ -80,7 +80,8 @@ MODELS: dict[str, dict[str, Any]] = {
     **{f"vgg{depth}_bn": _VGG | _BATCH_NORM for depth in (11, 13, 16, 19)},
     "inception_small": _INCEPTION | {"inception_block": "reduced"},
     "googlenet": _INCEPTION | {"dropout.keep_prob": 0.8, "auxiliary_weight": 0.3},
-    "inception_v3": _INCEPTION | {"dropout.keep_prob": 0.5, "auxiliary_weight": 0.4},
+    "inception_v3": _INCEPTION
+    | {"dropout.keep_prob": 0.5, "auxiliary_weight": 0.4, "count_include_pad": True},
     **{f"resnet{depth}": _SMALL_RESIDUAL for depth in (*_DEPTHS, 1202)},
     **{f"plain{depth}": _PLAIN | {"pooling": "strided"} for depth in _DEPTHS},
     **{f"resnet{depth}": _LARGE_RESIDUAL for depth in (18, 34)},
@@ -94,7 +95,7 @@ OWN = (
     | _INCEPTION
     | _MODERN
     | {"hidden": (256, 256), "shortcut": "A", "stride_on": "middle"}
-    | {"inception_block": "reduced", "auxiliary_weight": 0.0}
+    | {"inception_block": "reduced", "auxiliary_weight": 0.0, "count_include_pad": True}
 )
 """What stands for `default` and null in a model of the user's own."""
 
@@ -106,6 +107,7 @@ PARTICULAR = (
     "stochastic_depth",
     "inception_block",
     "auxiliary_weight",
+    "count_include_pad",
 )
 """The fields of a model that only some architectures have: those that `MODELS` names them for."""
 

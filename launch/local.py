@@ -52,6 +52,8 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         started = session(request)
     elif groups:
         _images(request)
+        if any(config.transfer.init_from for config in request.configs.values()):
+            session(request)
     request.write()
     done = len(request.runs) - len(request.pending)
     if done:

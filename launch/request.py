@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import experiments
+from cnnjax import files
 from cnnjax.ablation import study
-from cnnjax.config import RunConfig
+from cnnjax.config import PREPROCESSING, Levels, RunConfig, create, flat
 from cnnjax.errors import UserError, unknown
 from launch import flags
 
@@ -108,6 +109,10 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
     changes, seeds = flags.changes(arguments), flags.FLAGS.seeds
+    if flags.FLAGS.init_from:
+        weights = Path(flags.FLAGS.init_from).expanduser()
+        arms_asked = {arm: experiment.arms[arm] for arm in chosen}
+        changes = {**_of_weights(weights, arms_asked, loaded.levels), **changes}
     return Request(
         flags.FLAGS.experiment,
         loaded,
@@ -121,6 +126,30 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
         Path(flags.need("workdir")).expanduser(),
         data_dir,
     )
+
+
+def _of_weights(
+    directory: Path, arms: Mapping[str, Mapping[str, Any]], levels: Levels
+) -> dict[str, Any]:
+    """What --init_from stands for: the weights, and the network and preprocessing that they were
+    made with, but for the fields that the arms vary."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise UserError(f"--init_from: {directory} holds no weights (no config.json in it).")
+    made_with = create(files.read_json(path), levels)
+    for arm, overrides in arms.items():
+        if overrides.get("model.name", made_with.model.name) != made_with.model.name:
+            raise UserError(
+                f"--init_from: {directory} holds weights of {made_with.model.name}; arm {arm!r} is "
+                f"{overrides['model.name']}. Choose --arms."
+            )
+    varied = {field for overrides in arms.values() for field in overrides}
+    kept = {
+        field: value
+        for field, value in flat(made_with).items()
+        if (field.startswith("model.") or field in PREPROCESSING) and field not in varied
+    }
+    return {**kept, "transfer.init_from": str(directory)}
 
 
 def list_experiments() -> str:

@@ -1,7 +1,7 @@
 """Runs all arms of an experiment with all its seeds, then writes the report.
 
 python -m launch.sweep --experiment=NAME [--arms=a,b] [--seeds=0-7] --workdir=DIR
-    [--workers=N] [--threads=N] [--set path=value ...] [--data_dir=DIR]
+    [--workers=N] [--threads=N] [--set path=value ...] [--init_from=DIR] [--data_dir=DIR]
 
 Runs that have ended in the workdir are skipped, unfinished ones are resumed, failed ones retried.
 The workers share the threads: all cores, unless `--threads` says otherwise.
@@ -31,5 +31,5 @@ def main(arguments: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     flags.define("experiment", "arms", "seeds", "workdir", "workers", "threads")
-    flags.define("set", "data_dir", "worker")
+    flags.define("set", "init_from", "data_dir", "worker")
     flags.start(main)

@@ -1,7 +1,10 @@
 """Trains one arm of an experiment with some seeds.
 
 python -m launch.train --experiment=NAME --arm=NAME --seeds=0,1,2 --workdir=DIR
-    [--set path=value ...] [--data_dir=DIR] [--threads=N]
+    [--set path=value ...] [--init_from=DIR] [--data_dir=DIR] [--threads=N]
+
+`--init_from` starts from a folder of weights and takes the network and the preprocessing that they
+were made with; a head for other classes stays fresh with --set 'transfer.reset=["head"]'.
 """
 
 from collections.abc import Sequence
@@ -21,4 +24,5 @@ def main(arguments: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     flags.define("experiment", "arm", "seeds", "workdir", "set", "data_dir", "threads")
+    flags.define("init_from")
     flags.start(main)

@@ -12,6 +12,7 @@ MAY = {
     "cnnjax.models": {"cnnjax.nn"},
     "cnnjax.data": set(),
     "cnnjax.tasks": set(),
+    "cnnjax.pretrained": {"cnnjax.models"},
     "cnnjax.train": {"cnnjax.tasks", "cnnjax.models", "cnnjax.data", "cnnjax.nn"},
     "cnnjax.analysis": {"cnnjax.models", "cnnjax.nn"},
     "cnnjax.ablation": {"cnnjax.train"},
@@ -24,11 +25,12 @@ MAY = {
         "cnnjax.models",
         "cnnjax.nn",
         "cnnjax.analysis",
+        "cnnjax.pretrained",
     },
 }
 OPEN_TO_ALL = {
     f"cnnjax.{room}"
-    for room in ("cache", "catalog", "config", "errors", "fields", "files", "machine")
+    for room in ("cache", "catalog", "config", "errors", "fields", "files", "machine", "schema")
 }
 FILES = sorted(
     path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")

@@ -11,7 +11,7 @@ from cnnjax import cache
 from cnnjax import config as configs
 from cnnjax.data import decoded, keys, source, split, stream
 from cnnjax.data.order import Order
-from cnnjax.data.records import Records, fit
+from cnnjax.data.records import Fit, Records
 from cnnjax.data.spec import DatasetSpec, Split
 from cnnjax.errors import UserError, unknown
 
@@ -45,8 +45,20 @@ class Loaded:
     splits: Mapping[str, Split]
     in_memory: bool
 
+    @property
+    def fit(self) -> Fit:
+        """How images are brought to size."""
+        return _fit(self.config, self.spec.image_shape[:2])
+
     def for_seed(self, seed: int, batch_size: int) -> "Dataset":
-        """The data of one run. Raises UserError if the batch is larger than the training set."""
+        """The data of one run. Raises UserError if the batch is larger than the training set, or
+        `data.mean` is of images with other channels."""
+        given, channels = len(self.config.mean), self.spec.image_shape[2]
+        if given not in (0, channels):
+            raise UserError(
+                f"data.mean: has {given} numbers, but the images of {self.spec.name!r} have "
+                f"{channels} channel{'s' if channels > 1 else ''}."
+            )
         everything = self.splits["train"]
         chosen = split.subset(
             len(everything),
@@ -126,7 +138,7 @@ class Dataset:
                 for step in range(start_step, stop_step)
             )
         crop = self.loaded.config.augmentation.random_resized_crop
-        batch = stream.TrainBatch(self.splits["train"], self.order, self._size, crop)
+        batch = stream.TrainBatch(self.splits["train"], self.order, self.loaded.fit, crop)
         workers = self.loaded.config.stream_workers
         return stream.batches(batch, start_step, stop_step, workers)
 
@@ -145,7 +157,7 @@ class Dataset:
                 _padded({"indices": positions[at : at + batch_size]}, batch_size)
                 for at in range(0, len(part), batch_size)
             )
-        batch = stream.EvalBatch(part, self._size, batch_size)
+        batch = stream.EvalBatch(part, self.loaded.fit, batch_size)
         workers = self.loaded.config.stream_workers
         flow = stream.batches(batch, 0, -(-len(part) // batch_size), workers)
         return (_padded(batch, batch_size) for batch in flow)
@@ -159,11 +171,7 @@ class Dataset:
             assert images is not None
             return images[places if self.chosen is None else self.chosen[places]]
         train = self.splits["train"]
-        return np.stack([fit(image, self._size) for image in train.read(places.tolist())])
-
-    @property
-    def _size(self) -> tuple[int, int]:
-        return self.spec.image_shape[:2]
+        return np.stack([self.loaded.fit(image) for image in train.read(places.tolist())])
 
     def _positions(self, places: np.ndarray) -> np.ndarray:
         """Places in the training set used as places in `store()`."""
@@ -204,7 +212,7 @@ def load(config: configs.Data, data_dir: str | None = None) -> Loaded:
         config.pipeline == "auto" and counts["train"] * int(np.prod(image_shape)) <= MEMORY_BUDGET
     )
     make = _memory_splits if in_memory else _stream_splits
-    splits, (mean, sd) = make(found, parts, size)
+    splits, (mean, sd) = make(found, parts, _fit(config, size))
     examples = {name: len(part) for name, part in splits.items()}
     if config.train_examples:
         examples["train"] = config.train_examples
@@ -232,47 +240,56 @@ Parts = Mapping[str, tuple[str, np.ndarray]]
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
+def _fit(config: configs.Data, size: tuple[int, int]) -> Fit:
+    return Fit(size, config.interpolation, config.shorter_side)
+
+
 def _memory_splits(
-    found: source.Source, parts: Parts, size: tuple[int, int]
+    found: source.Source, parts: Parts, fit: Fit
 ) -> tuple[dict[str, Split], Moments]:
-    whole = {origin: decoded.decoded(found, origin, size) for origin, _ in parts.values()}
+    whole = {origin: decoded.decoded(found, origin, fit) for origin, _ in parts.values()}
     splits = {}
     for name, (origin, positions) in parts.items():
         part, reader = whole[origin], Reader(found.splits[origin], positions)
         images = part.images if len(positions) == len(part.images) else part.images[positions]
         splits[name] = Split(positions, part.labels[positions], images, reader)
     sums = whole["train"].sums[parts["train"][1]]
-    return splits, decoded.moments(sums, size[0] * size[1])
+    return splits, decoded.moments(sums, _pixels(fit))
 
 
 def _stream_splits(
-    found: source.Source, parts: Parts, size: tuple[int, int]
+    found: source.Source, parts: Parts, fit: Fit
 ) -> tuple[dict[str, Split], Moments]:
     splits = {}
     for name, (origin, positions) in parts.items():
         reader = Reader(found.splits[origin], positions)
         splits[name] = Split(positions, decoded.labels(found, origin)[positions], None, reader)
-    return splits, _streamed_moments(found, splits["train"], size)
+    return splits, _streamed_moments(found, splits["train"], fit)
 
 
-def _streamed_moments(found: source.Source, train: Split, size: tuple[int, int]) -> Moments:
+def _pixels(fit: Fit) -> int:
+    assert fit.size is not None
+    return fit.size[0] * fit.size[1]
+
+
+def _streamed_moments(found: source.Source, train: Split, fit: Fit) -> Moments:
     """Mean and sd over all training images that are to be streamed, or over a fixed draw of 4096 of
     them; computed once and kept in the cache."""
     some = np.sort(keys.permutation(len(train), "moments")[:MOMENT_EXAMPLES])
 
     def sums() -> np.ndarray:
         chunks = [some[at : at + 100].tolist() for at in range(0, len(some), 100)]
-        images = (fit(image, size)[None] for chunk in chunks for image in train.read(chunk))
+        images = (fit(image)[None] for chunk in chunks for image in train.read(chunk))
         return np.concatenate([decoded.channel_sums(image) for image in images])
 
     def write(folder: Path) -> None:
         np.save(folder / "sums.npy", sums())
 
     if found.name == "digits":
-        return decoded.moments(sums(), size[0] * size[1])
-    key = cache.digest([found.key, size, len(train), int(train.ids.astype(np.int64).sum())])
+        return decoded.moments(sums(), _pixels(fit))
+    key = cache.digest([found.key, fit, len(train), int(train.ids.astype(np.int64).sum())])
     kept = np.load(cache.folder(f"moments/{key}", write) / "sums.npy")
-    return decoded.moments(kept, size[0] * size[1])
+    return decoded.moments(kept, _pixels(fit))
 
 
 def _take(part: Split, chosen: np.ndarray) -> Split:

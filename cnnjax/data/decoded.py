@@ -8,12 +8,13 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax import cache
-from cnnjax.data.records import ArrayRecords, Records, fit
+from cnnjax.data.records import ArrayRecords, Fit, Records
 from cnnjax.data.source import Source
 from cnnjax.errors import UserError
 
 Size = tuple[int, int]
 CHUNK = 500
+AS_THEY_ARE = Fit(None)
 NATIVE_BUDGET = 2**29  # bytes of originals kept beside the resized images
 SMALL = 10_000  # examples in memory that are resized again rather than kept in the cache
 
@@ -28,24 +29,24 @@ class Decoded:
     sums: np.ndarray
 
 
-def decoded(source: Source, split: str, size: Size | None) -> Decoded:
-    """The images of a split, resized to `size`, from the cache where they are there.
+def decoded(source: Source, split: str, fit: Fit) -> Decoded:
+    """The images of a split, brought to one size by `fit`, from the cache where they are there.
 
-    Raises UserError: damaged images, labels outside the classes, images of several sizes without a
-    `size`, a cache that cannot be written.
+    Raises UserError: damaged images, labels outside the classes, images of several sizes where
+    `fit` has none, a cache that cannot be written.
     """
     records = source.splits[split]
     if isinstance(records, ArrayRecords) and len(records) <= SMALL:
-        return _decode(source, records, split, size)
-    if size is not None and source.size not in (None, size) and _small(source, records):
-        native = decoded(source, split, None)
+        return _decode(source, records, split, fit)
+    if fit.size == source.size and not fit.shorter_side:
+        fit = AS_THEY_ARE
+    if fit != AS_THEY_ARE and source.size is not None and _small(source, records):
+        native = decoded(source, split, AS_THEY_ARE)
         records = ArrayRecords(native.images, native.labels)
-    elif size == source.size:
-        size = None
-    name = _name(source, f"{split}-{size[0]}x{size[1]}" if size else split)
+    name = _name(source, "-".join([split, *_words(fit)]))
 
     def write(folder: Path) -> None:
-        result = _decode(source, records, split, size)
+        result = _decode(source, records, split, fit)
         for field in ("images", "labels", "sums"):
             np.save(folder / f"{field}.npy", getattr(result, field))
 
@@ -98,8 +99,16 @@ def _load(folder: Path) -> Decoded:
     return Decoded(images, np.load(folder / "labels.npy"), np.load(folder / "sums.npy"))
 
 
-def _decode(source: Source, records: Records, split: str, size: Size | None) -> Decoded:
-    height, width = size or source.size or records.read([0])[0][0].shape[:2]
+def _words(fit: Fit) -> list[str]:
+    """What a name says of how images are brought to size: nothing of what is usual."""
+    words = [f"{fit.size[0]}x{fit.size[1]}"] if fit.size else []
+    if fit.shorter_side:
+        words.append(f"of{fit.shorter_side}")
+    return words if fit.interpolation == AS_THEY_ARE.interpolation else [*words, fit.interpolation]
+
+
+def _decode(source: Source, records: Records, split: str, fit: Fit) -> Decoded:
+    height, width = fit.size or source.size or records.read([0])[0][0].shape[:2]
     shape = (len(records), height, width, source.channels)
     images, found = np.empty(shape, np.uint8), np.empty(len(records), np.int32)
     quiet = True if len(records) <= SMALL else None  # None: a bar only on a terminal
@@ -108,7 +117,7 @@ def _decode(source: Source, records: Records, split: str, size: Size | None) -> 
         for start in range(0, len(records), CHUNK):
             chunk = range(start, min(start + CHUNK, len(records)))
             for position, (image, label) in zip(chunk, records.read(chunk), strict=True):
-                image, found[position] = fit(image, size), label
+                image, found[position] = fit(image), label
                 if image.shape != shape[1:]:
                     raise several_sizes(source, image.shape[:2], (height, width))
                 images[position] = image

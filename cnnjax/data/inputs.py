@@ -35,23 +35,27 @@ def to_float(images: jax.Array | np.ndarray) -> jax.Array:
 
 
 def normalizer(
-    kind: str, mean: Sequence[float], sd: Sequence[float]
+    kind: str, mean: Sequence[float], sd: Sequence[float], channel_order: str = "rgb"
 ) -> Callable[[jax.Array], jax.Array]:
     """A function of images float32 [B, H, W, C] in 0..1 that brings them to the network's scale.
 
     Args:
-      kind: `deck`: x - 0.5, that is value / 255 - 0.5; `standardize`: (x - mean) / sd for each
-        channel (a constant channel is only centred); `none`: x, in 0..1.
+      kind: `deck`: x - 0.5, that is value / 255 - 0.5; `standardize`, `given`: (x - mean) / sd for
+        each channel (a constant channel is only centred); `none`: x, in 0..1.
       mean, sd: of each channel in the 0..1 scale.
+      channel_order: `bgr` turns the channels round at the end.
     """
+    standardize = (mean, [value if value > 0 else 1.0 for value in sd])
     centre, scale = {
         "deck": ([0.5], [1.0]),
-        "standardize": (mean, [value if value > 0 else 1.0 for value in sd]),
+        "standardize": standardize,
+        "given": standardize,
         "none": ([0.0], [1.0]),
     }[kind]
 
     def normalize(images: jax.Array) -> jax.Array:
         shift, factor = jnp.asarray(centre, jnp.float32), jnp.asarray(scale, jnp.float32)
-        return (images - shift) / factor
+        images = (images - shift) / factor
+        return images[..., ::-1] if channel_order == "bgr" else images
 
     return normalize

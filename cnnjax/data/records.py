@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -155,23 +155,45 @@ def decode(file: Any, channels: int, where: str) -> np.ndarray:
     return pixels[:, :, None] if channels == 1 else pixels
 
 
-def fit(image: np.ndarray, size: tuple[int, int] | None, box: Box | None = None) -> np.ndarray:
-    """`image` uint8 [h, w, C], or its part `box`, resized to `size` with bilinear interpolation
-    (antialiased: Pillow's), uint8 [H, W, C].
+class Fit(NamedTuple):
+    """How images are brought to one size: `fit(image)`.
 
-    The whole image becomes the whole result: the aspect ratio is not kept.
-
-    Args:
-      image: one or three channels.
-      size: (height, width), None for the size it has.
-      box: (left, top, right, bottom) in pixels, None for all of it.
+    Attributes:
+      size: (height, width), None for the size that they have.
+      interpolation: nearest, bilinear, bicubic or lanczos (Pillow's: antialiased).
+      shorter_side: None stretches the whole image to `size`, whatever its aspect ratio. A number
+        keeps the aspect ratio: the shorter side gets so many pixels, and `size` is cut out of the
+        middle (the rounding is torchvision's).
     """
-    if box is None and (size is None or image.shape[:2] == size):
-        return image
-    height, width = size or image.shape[:2]
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    resized = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(resized).reshape(height, width, image.shape[2])
+
+    size: tuple[int, int] | None
+    interpolation: str = "bilinear"
+    shorter_side: int | None = None
+
+    def __call__(self, image: np.ndarray, box: Box | None = None) -> np.ndarray:
+        """An image uint8 [h, w, C] of one or three channels, or its part `box`, (left, top, right,
+        bottom) in pixels, stretched: uint8 [H, W, C]."""
+        size, middle = self.size or image.shape[:2], self.shorter_side
+        if box is None and middle is not None:
+            return self._middle(image, size, middle)
+        if box is None and image.shape[:2] == size:
+            return image
+        return self._resized(image, size, box)
+
+    def _middle(self, image: np.ndarray, size: tuple[int, int], shorter: int) -> np.ndarray:
+        height, width = image.shape[:2]
+        least = min(height, width)
+        sides = (shorter * height // least, shorter * width // least)
+        if sides != (height, width):
+            image = self._resized(image, sides, None)
+        top, left = (round((side - part) / 2) for side, part in zip(sides, size, strict=True))
+        return image[top : top + size[0], left : left + size[1]]
+
+    def _resized(self, image: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray:
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        kind = Image.Resampling[self.interpolation.upper()]
+        resized = picture.resize((size[1], size[0]), kind, box=box)
+        return np.asarray(resized).reshape(*size, image.shape[2])
 
 
 def _first_line(error: BaseException) -> str:

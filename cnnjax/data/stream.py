@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnjax.data import keys
 from cnnjax.data.order import Order
-from cnnjax.data.records import Box, fit
+from cnnjax.data.records import Box, Fit
 from cnnjax.data.spec import Split
 from cnnjax.errors import UserError
 
@@ -27,7 +27,7 @@ class TrainBatch:
 
     split: Split
     order: Order
-    size: tuple[int, int]
+    fit: Fit
     smallest_crop: float
 
     def __call__(self, step: int) -> Batch:
@@ -35,7 +35,7 @@ class TrainBatch:
         positions = self.order.indices(step)
         images = self.split.read(positions.tolist())
         boxes = [self._box(image, step, place) for place, image in enumerate(images)]
-        sized = [fit(image, self.size, box) for image, box in zip(images, boxes, strict=True)]
+        sized = [self.fit(image, box) for image, box in zip(images, boxes, strict=True)]
         return {"images": np.stack(sized), "labels": self.split.labels[positions]}
 
     def _box(self, image: np.ndarray, step: int, place: int) -> Box | None:
@@ -50,14 +50,14 @@ class EvalBatch:
     """A batch of a split in its own order; the last one may be smaller."""
 
     split: Split
-    size: tuple[int, int]
+    fit: Fit
     batch_size: int
 
     def __call__(self, number: int) -> Batch:
         """{"images": uint8 [B, H, W, C], "labels": int32 [B]} of batch `number`, from 0."""
         start = number * self.batch_size
         positions = range(start, min(start + self.batch_size, len(self.split)))
-        images = [fit(image, self.size) for image in self.split.read(positions)]
+        images = [self.fit(image) for image in self.split.read(positions)]
         return {"images": np.stack(images), "labels": self.split.labels[start : positions.stop]}
 
 

@@ -50,9 +50,11 @@ def concatenate(*branches: Array) -> Array:
     return jnp.concatenate(branches, axis=-1)
 
 
-def average(x: Array) -> Array:
-    """The mean over 3x3 places, of which those outside of the image are zero (as in torch)."""
-    return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
+def average(make: Ingredients, x: Array) -> Array:
+    """The mean over 3x3 places at stride 1: those outside of the image are zero, as in torch, or
+    with `model.count_include_pad` false left out, as in TensorFlow."""
+    counted = bool(make.config.count_include_pad)
+    return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=counted)
 
 
 def halving(make: Ingredients, window: Window) -> Callable[[Array], Array]:

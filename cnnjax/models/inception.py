@@ -28,7 +28,7 @@ class A(nn.Module):
             conv(x, "branch1", (64, 1)),
             conv(x, "branch2", (48, 1), (64, 5)),
             conv(x, "branch3", (64, 1), (96, 3), (96, 3)),
-            conv(average(x), "branch4", (self.pool_features, 1)),
+            conv(average(self.ingredients, x), "branch4", (self.pool_features, 1)),
         )
 
 
@@ -63,7 +63,7 @@ class C(nn.Module):
             conv(x, "branch1", (192, 1)),
             conv(x, "branch2", (n, 1), (n, row), (192, column)),
             conv(x, "branch3", (n, 1), (n, column), (n, row), (n, column), (192, row)),
-            conv(average(x), "branch4", (192, 1)),
+            conv(average(self.ingredients, x), "branch4", (192, 1)),
         )
 
 
@@ -100,7 +100,7 @@ class E(nn.Module):
             conv(second, "branch2b", (384, (3, 1))),
             conv(third, "branch3a", (384, (1, 3))),
             conv(third, "branch3b", (384, (3, 1))),
-            conv(average(x), "branch4", (192, 1)),
+            conv(average(self.ingredients, x), "branch4", (192, 1)),
         )
 
 

@@ -139,6 +139,19 @@ class Checkpoints:
             serialization.to_state_dict(target),
         )
 
+    def check(self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> None:
+        """Raises UserError where `variables` would, from the description of the checkpoint."""
+        stored = self._stored(step)
+        source = stored.get("ema") or stored
+        found = {
+            kind: {
+                name: tree for name, tree in (source.get(kind) or {}).items() if name not in ignore
+            }
+            for kind in ("params", "batch_stats")
+        }
+        wanted = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
+        _compare(self._directory / str(step), found, wanted)
+
     def weights(self, step: int) -> dict[str, Any]:
         """All stored parameters and statistics of a step, as they are; averages where kept."""
         try:

@@ -24,6 +24,7 @@ from cnnjax.nn import lsuv, operations
 from cnnjax.nn.native import library
 from cnnjax.train import optim, parallel, state, step, transfer
 
+SCALING = ("normalize", "mean", "sd", "channel_order")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 _ONCE = {"cpu": {"xla_backend_optimization_level": 0}}
@@ -73,6 +74,13 @@ class Session:
         """Raises UserError for what would fail a run before its first step."""
         parallel.check_batch(config.training.batch_size, len(self.devices))
         self.dataset(config, seed=0)
+        if config.transfer.init_from:
+            key = jax.eval_shape(lambda: jax.random.key(0))
+            transfer.check(
+                Path(config.transfer.init_from),
+                jax.eval_shape(self.program(config).initialize, key),
+                reset=config.transfer.reset,
+            )
 
     def dataset(self, config: schema.RunConfig, seed: int) -> data.Dataset:
         """The data set as one seed sees it. Raises UserError where the batch does not fit."""
@@ -131,7 +139,13 @@ class Session:
             operations=operations.choose(self.runtime["backend"], convolution),
         )
         make_optimizer = optim.optimizer(config.optimizer)
-        normalize = inputs.normalizer(config.data.normalize, spec.mean, spec.sd)
+        given = config.data.normalize == "given"
+        normalize = inputs.normalizer(
+            config.data.normalize,
+            config.data.mean if given else spec.mean,
+            config.data.sd if given else spec.sd,
+            config.data.channel_order,
+        )
         compiled = known or self._compile(config, module, make_optimizer, normalize)
         averaged = config.training.ema_decay is not None
         return Program(
@@ -204,8 +218,8 @@ class Session:
 
 
 def _data_key(config: schema.Data) -> str:
-    """What decides the loaded arrays; subsets and augmentation do not."""
-    loaded = config.model_dump(exclude={"train_examples", "subset", "augmentation", "normalize"})
+    """What decides the loaded arrays; subsets, augmentation and scaling do not."""
+    loaded = config.model_dump(exclude={"train_examples", "subset", "augmentation", *SCALING})
     crop = config.augmentation.random_resized_crop if config.pipeline != "memory" else 1.0
     return json.dumps([loaded, crop], sort_keys=True)
 
@@ -217,7 +231,7 @@ def _structure(config: schema.RunConfig) -> dict[str, Any]:
         include={
             "model": True,
             "optimizer": True,
-            "data": {"normalize", "augmentation"},
+            "data": {"augmentation", *SCALING},
             "training": {"parallel", "precision", "ema_decay"},
         },
     )

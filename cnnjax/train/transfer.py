@@ -1,11 +1,26 @@
 """Start from another network's weights: names, shapes and dtypes checked, what is new named."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+
+from cnnjax import files
+from cnnjax.config import RunConfig
 from cnnjax.errors import UserError, unknown
 from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.state import TrainState
+
+
+def check(directory: Path, variables: Mapping[str, Any], *, reset: Sequence[str] = ()) -> None:
+    """Raises what `start_from` would, of shapes alone: nothing is read but their description."""
+    with _opened(directory, variables, reset) as (checkpoints, fresh):
+        checkpoints.check(checkpoints.find("last"), fresh, ignore=reset)
 
 
 def start_from(
@@ -20,8 +35,59 @@ def start_from(
         for example. Everything else must fit.
 
     Raises UserError where the folder holds no checkpoint, a layer in `reset` does not exist, or
-    an entry is missing, extra or differently shaped.
+    an entry is missing, extra or differently shaped; it names the layers to put into `reset`.
     """
+    with _opened(directory, variables, reset) as (checkpoints, fresh):
+        found = checkpoints.variables(checkpoints.find("last"), fresh, ignore=reset)
+    return {
+        kind: {**{name: tree[name] for name in reset if name in tree}, **found.get(kind, {})}
+        for kind, tree in variables.items()
+    }
+
+
+def write(
+    variables: Mapping[str, Any], config: RunConfig, directory: Path, about: Mapping[str, Any]
+) -> None:
+    """Makes a folder of weights to start from or to evaluate: `checkpoints/` with step 0,
+    config.json, and weights.json, which tells where they are from (`about`). It appears whole.
+
+    Raises UserError where the folder is there already, or cannot be written.
+    """
+    if directory.exists():
+        raise UserError(f"--output: {directory} is there already; name a new folder.")
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{directory.name}@", dir=directory.parent))
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error.strerror}.") from None
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state={},
+        ema=None,
+    )
+    values = config.model_dump(mode="json")
+    try:
+        with Checkpoints(made / "checkpoints") as checkpoints:
+            checkpoints.save(state, values, None)
+            checkpoints.wait()
+        files.write_json(made / "config.json", values)
+        files.write_json(made / "weights.json", about)
+        made.chmod(0o755)
+        os.rename(made, directory)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error.strerror}.") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _opened(
+    directory: Path, variables: Mapping[str, Any], reset: Sequence[str]
+) -> Iterator[tuple[Checkpoints, dict[str, Any]]]:
+    """The checkpoints of a folder, and the variables that are to come from there. A misfit is told
+    with the layers to put into `reset`."""
     path = directory / "checkpoints"
     if not path.is_dir():
         raise UserError(f"{directory}: holds no weights (no checkpoints/ in it).")
@@ -30,12 +96,19 @@ def start_from(
             raise unknown("transfer.reset", name, variables["params"])
     fresh = {kind: _without(tree, reset) for kind, tree in variables.items()}
     with Checkpoints(path, read_only=True) as checkpoints:
-        step = checkpoints.find("last")
-        found = checkpoints.variables(step, fresh, ignore=reset)
-    return {
-        kind: {**{name: tree[name] for name in reset if name in tree}, **found.get(kind, {})}
-        for kind, tree in variables.items()
-    }
+        try:
+            yield checkpoints, fresh
+        except UserError as error:
+            raise UserError(f"{error}{_hint(str(error), reset, fresh['params'])}") from None
+
+
+def _hint(text: str, reset: Sequence[str], params: Mapping[str, Any]) -> str:
+    """What to type where layers do not fit."""
+    layers = [name for name in params if f"/{name}/" in text]
+    if not layers or len(layers) == len(params):
+        return ""
+    words = ", ".join(f'"{name}"' for name in (*reset, *layers))
+    return f"\nTo keep fresh values there: --set 'transfer.reset=[{words}]'"
 
 
 def _without(tree: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -24,6 +24,17 @@ def test_standardize_goes_by_channel_and_leaves_constant_ones_finite():
     np.testing.assert_allclose(result[0, 0, 0], [0, 0.5, 0], atol=1e-6)
 
 
+def test_given_scaling_and_channels_turned_round():
+    """As Keras's `caffe` mode: blue, green, red in 0..255 less the means."""
+    pixels = np.array([10, 20, 30], np.uint8).reshape(1, 1, 1, 3)
+    mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+    normalize = inputs.normalizer("given", mean, (1 / 255,) * 3, "bgr")
+    result = normalize(inputs.to_float(jnp.asarray(pixels)))
+    np.testing.assert_allclose(
+        result[0, 0, 0], [30 - 103.939, 20 - 116.779, 10 - 123.68], rtol=1e-5
+    )
+
+
 def test_gather_takes_both_kinds_of_batch():
     images = jnp.arange(5 * 2 * 2, dtype=jnp.uint8).reshape(5, 2, 2, 1)
     store = {"images": images, "labels": jnp.arange(5)}

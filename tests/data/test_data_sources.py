@@ -211,7 +211,7 @@ def test_a_label_outside_the_classes(tmp_path, own_cache, make_config, monkeypat
     records = source.ArrayRecords(np.zeros((3, 8, 8, 1), np.uint8), np.array([0, -1, 2]))
     wrong = replace(source.digits(), splits={"train": records})
     with pytest.raises(UserError, match="example 1 of split 'train' has the label -1; allowed"):
-        decoded.decoded(wrong, "train", None)
+        decoded.decoded(wrong, "train", decoded.AS_THEY_ARE)
 
 
 def test_no_data_and_no_network(own_cache, make_config):

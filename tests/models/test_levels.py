@@ -56,6 +56,7 @@ PARTICULAR = {
     "stochastic_depth": (0.0, 0.5, 0.2),
     "inception_block": ("naive", "factorized_5x5", "asymmetric"),
     "auxiliary_weight": (0.0, 0.3, 1.0),
+    "count_include_pad": (True, False, None),
     "hidden": ((7,), (), (6, 5)),
 }
 

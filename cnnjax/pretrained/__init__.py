@@ -1,0 +1,112 @@
+"""Published weights as variables of our networks."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from cnnjax import catalog, models
+from cnnjax.config import RunConfig, override, resolve
+from cnnjax.errors import UserError, unknown
+from cnnjax.pretrained import keras, layout, pytorch_cifar, reading, timm, torchvision
+from cnnjax.pretrained.layout import Layout
+
+SOURCES: dict[str, Layout] = {
+    "torchvision": torchvision.LAYOUT,
+    "timm": timm.LAYOUT,
+    "keras": keras.LAYOUT,
+    "pytorch_cifar": pytorch_cifar.LAYOUT,
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Weights as our network has them.
+
+    Attributes:
+      variables: {"params": ..., "batch_stats": ...}, float32.
+      config: the network and the preprocessing that belongs to the weights.
+      classes: number of classes.
+    """
+
+    variables: dict[str, Any]
+    config: RunConfig
+    classes: int
+
+
+def convert(
+    source: str, model: str, path: Path, *, changes: Mapping[str, Any] | None = None
+) -> Converted:
+    """The variables of the network `model` with the weights in a file.
+
+    Args:
+      source: whose layout the file has, a name in `SOURCES`.
+      model: the network.
+      path: .safetensors, a PyTorch state dict, Keras .weights.h5 or .h5.
+      changes: fields of the configuration that differ from the published ones, {path: value}: the
+        `data.image_size` that dense layers after a flatten were made for, for example.
+
+    Raises UserError: unknown names, a file that cannot be read, one that does not fit (every
+    missing, unexpected and differently shaped entry is listed).
+    """
+    if source not in SOURCES:
+        raise unknown("--source", source, SOURCES)
+    there = SOURCES[source]
+    if model not in there.models:
+        raise unknown(f"--model: {source}", model, there.models)
+    fields = there.config(model)
+    if source == "timm" and (beside := _beside(path)):
+        fields |= timm.preprocessing(beside)
+    with reading.opened(path) as stored:
+        found = there.arrays(stored)
+        if "auxiliary_weight" in catalog.MODELS[model] and not _any(found, there.auxiliary):
+            fields |= {"model.auxiliary_weight": 0.0}
+        config = resolve(override(RunConfig(), {"model.name": model, **fields, **(changes or {})}))
+        return _converted(source, there, config, path, found)
+
+
+def _any(found: Mapping[str, reading.Stored], beginnings: tuple[str, ...]) -> bool:
+    return any(name.startswith(beginnings) for name in found)
+
+
+def _converted(
+    source: str, there: Layout, config: RunConfig, path: Path, found: Mapping[str, reading.Stored]
+) -> Converted:
+    model, size = config.model.name, config.data.image_size or 224
+    modules = there.models[model]()
+    last = there.rule(modules["head"], "bias", ()).names[0]
+    classes = found[last].shape[0] if last in found and found[last].shape else 1000
+    shape = (size, size, 3)
+    module = models.build(config.model, image_shape=shape, classes=classes)
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    fresh = jax.eval_shape(
+        lambda images: module.init(jax.random.key(0), images, train=False), images
+    )
+    rules = {}
+    for leaf_path, leaf in traverse_util.flatten_dict(fresh, sep="/").items():
+        _, _, rest = leaf_path.partition("/")
+        layer, _, leaf_name = rest.rpartition("/")
+        rules[leaf_path] = there.rule(modules[layer], leaf_name, tuple(leaf.shape))
+    arrays = layout.brought(f"{path}: {model} of {source}", rules, found, there.ignored)
+    return Converted(traverse_util.unflatten_dict(arrays, sep="/"), config, classes)
+
+
+def _beside(path: Path) -> Mapping[str, Any] | None:
+    """What timm keeps beside weights, where it is there."""
+    file = path.parent / "config.json"
+    try:
+        found = json.loads(file.read_text()) if file.is_file() else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error}).") from None
+    return found if isinstance(found, Mapping) and "architecture" in found else None
+
+
+def parameters(converted: Converted) -> int:
+    """How many numbers the network learns."""
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(converted.variables["params"]))

@@ -1,0 +1,48 @@
+"""Weights by name from the Hugging Face hub: safetensors files only, kept in its own cache."""
+
+import contextlib
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+from cnnjax.errors import UserError
+
+PREFIX = "hub:"
+WEIGHTS = "model.safetensors"
+
+
+def fetch(name: str) -> Path:
+    """The weights file of `hub:OWNER/NAME` or `hub:OWNER/NAME/FILE.safetensors`, downloaded if it
+    is not in the cache yet, and beside it the repository's config.json, if it has one.
+
+    Raises UserError: another kind of file, no huggingface_hub, no network, no such repository.
+    """
+    match = re.fullmatch(
+        r"([\w.-]+/[\w.-]+)(?:/([\w./-]+\.safetensors))?", name.removeprefix(PREFIX)
+    )
+    if not match or ".." in name:
+        raise UserError(
+            f"--file: {name!r} is not valid; write hub:OWNER/NAME, with /FILE.safetensors after it "
+            f"where the file is not {WEIGHTS}."
+        )
+    repository, file = match[1], match[2] or WEIGHTS
+    try:
+        hub: Any = importlib.import_module("huggingface_hub")
+    except ImportError:
+        raise UserError(
+            "--file: hub: needs huggingface_hub; pip install -e '.[pretrained]'"
+        ) from None
+    hub.logging.set_verbosity_error()  # it tells of every try
+    print(f"asking huggingface.co for {repository}/{file} ...", flush=True)
+    try:
+        weights = hub.hf_hub_download(repository, file)
+    except Exception as error:
+        raise UserError(
+            f"--file: {name}: cannot be fetched ({type(error).__name__}). Where there is a "
+            f"network, download https://huggingface.co/{repository}/resolve/main/{file} (and "
+            "config.json beside it) and name that file."
+        ) from None
+    with contextlib.suppress(Exception):  # not every repository has one
+        hub.hf_hub_download(repository, "config.json")
+    return Path(weights)

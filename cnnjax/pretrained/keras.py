@@ -1,0 +1,94 @@
+"""The layout of keras.applications: VGG, Inception v3 and ResNet (the first version).
+
+No layer of these pads unevenly: where TensorFlow's SAME would (stride 2), Keras pads by hand or not
+at all. What differs from torch is kept in the configuration: the epsilon, the stride on the first
+1x1 convolution of a bottleneck, averages without the zeros around the image, and batch norms that
+follow the statistics with a weight of 0.01.
+"""
+
+import functools
+import re
+from typing import Any
+
+from cnnjax.models.resnet import IMAGENET
+from cnnjax.models.vgg import CONVOLUTIONS
+from cnnjax.pretrained import torchvision
+from cnnjax.pretrained.layout import Layout, There, keras_rule
+from cnnjax.pretrained.reading import Stored
+
+
+def vgg(depth: int) -> dict[str, There]:
+    """VGG."""
+    found = {"fc1/dense": There("fc1"), "fc2/dense": There("fc2"), "head": There("predictions")}
+    for stage, count in enumerate(CONVOLUTIONS[depth], start=1):
+        for index in range(1, count + 1):
+            found[f"conv{stage}_{index}/conv"] = There(f"block{stage}_conv{index}")
+    return found
+
+
+def resnet(depth: int) -> dict[str, There]:
+    """ResNet, whose convolutions have biases."""
+    found = {"head": There("predictions")}
+    names = {"conv1": "conv1"}
+    for stage, count in enumerate(IMAGENET[depth][0], start=1):
+        for block in range(1, count + 1):
+            ours, theirs = f"stage{stage}_block{block}", f"conv{stage + 1}_block{block}"
+            names |= {f"{ours}/conv{index}": f"{theirs}_{index}" for index in (1, 2, 3)}
+            names[f"{ours}/shortcut"] = f"{theirs}_0"
+    for ours, theirs in names.items():
+        found[f"{ours}/conv"] = There(f"{theirs}_conv")
+        found[f"{ours}/norm"] = There(f"{theirs}_bn", bias_of=f"{theirs}_conv")
+    return found
+
+
+def inception_v3() -> dict[str, There]:
+    """Inception v3, whose layers have no names but numbers, in the order in which they are made,
+    and whose norms have no scale."""
+    layers = list(torchvision.INCEPTION_STEM)
+    for block, branches in torchvision.INCEPTION_BLOCKS.items():
+        layers += [f"{block}/{branch}" for branch in branches]
+    found = {"head": There("predictions")}
+    for place, layer in enumerate(layers):
+        found[f"{layer}/conv"] = There(f"conv2d#{place}")
+        found[f"{layer}/norm"] = There(f"batch_normalization#{place}", scale=False)
+    return found
+
+
+def numbered(found: dict[str, Stored]) -> dict[str, Stored]:
+    """`conv2d_95/0`, ... as `conv2d#0/0`, ...: Keras goes on counting from network to network."""
+    names: dict[str, str] = {}
+    for kind in ("conv2d", "batch_normalization"):
+        pattern = re.compile(rf"{kind}(?:_(\d+))?/\d+")
+        matches = (pattern.fullmatch(name) for name in found)
+        numbers = sorted({int(match[1] or 0) for match in matches if match})
+        for place, number in enumerate(numbers):
+            layer = f"{kind}_{number}" if number else kind
+            names |= {f"{layer}/{index}": f"{kind}#{place}/{index}" for index in range(4)}
+    return {names.get(name, name): stored for name, stored in found.items()}
+
+
+def config(model: str) -> dict[str, Any]:
+    """Images as `preprocess_input` wants them: blue, green, red in 0..255 less their means for VGG
+    and ResNet, -1..1 for Inception; the middle of images, as for the published accuracies."""
+    if model == "inception_v3":
+        half = (0.5, 0.5, 0.5)
+        fields = torchvision.imagenet(299, 342, half, half)
+        return fields | {"model.norm.alpha": 0.01, "model.count_include_pad": False}
+    mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+    fields = torchvision.imagenet(mean=mean, sd=(1 / 255,) * 3) | {"data.channel_order": "bgr"}
+    if model.startswith("vgg"):
+        return fields
+    norm = {"model.norm.alpha": 0.01, "model.norm.epsilon": 1.001e-5}
+    return fields | norm | {"model.stride_on": "first"}
+
+
+LAYOUT = Layout(
+    models={
+        **{f"vgg{depth}": functools.partial(vgg, depth) for depth in (16, 19)},
+        "inception_v3": inception_v3,
+        **{f"resnet{depth}": functools.partial(resnet, depth) for depth in (50, 101, 152)},
+    },
+    rule=keras_rule,
+    config=config,
+    arrays=numbered,
+)

@@ -1,0 +1,192 @@
+"""Files of weights as named arrays, read without running anything that is in them."""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnnjax.errors import UserError
+
+Shape = tuple[int, ...]
+FLOATS = ("float16", "bfloat16", "float32", "float64", "F16", "BF16", "F32", "F64")
+
+
+class Stored(NamedTuple):
+    """An array in a file: its shape, its dtype as the file calls it, and a function that reads it
+    as float32. What is not read costs nothing."""
+
+    shape: Shape
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[dict[str, Stored]]:
+    """The arrays of a weights file by their names, which can be read while the block runs.
+
+    The content decides how it is read, whatever the file is called: safetensors; a PyTorch state
+    dict, maybe under `state_dict` or `model` or with names that begin with `module.` (tensors only:
+    pickled code is refused); Keras `.weights.h5` or legacy `.h5`. The arrays of a Keras layer are
+    called `LAYER/0`, `LAYER/1`, ... in the order in which Keras keeps them.
+
+    Raises UserError: a file that is missing, cut off, in another format, or that wants more than
+    reading.
+    """
+    with contextlib.ExitStack() as stack:
+        with _one_line(path):
+            with open(path, "rb") as file:
+                start = file.read(16)
+            if start.startswith(b"\x89HDF\r\n\x1a\n"):
+                found = _keras(path, stack)
+            elif start.startswith((b"PK\x03\x04", b"\x80")):
+                found = _torch(path)
+            elif start[8:9] == b"{":
+                found = _safetensors(path, stack)
+            else:
+                raise UserError(
+                    f"{path}: is no file of weights; allowed: .safetensors, a PyTorch state dict, "
+                    "Keras .weights.h5 or .h5"
+                )
+        yield {name: _checked(path, name, stored) for name, stored in found.items()}
+
+
+def _checked(path: Path, name: str, stored: Stored) -> Stored:
+    def read() -> np.ndarray:
+        with _one_line(path):
+            array = stored.read().astype(np.float32)
+        if not np.isfinite(array).all():
+            raise UserError(f"{path}: {name} holds numbers that are not finite.")
+        return array
+
+    return stored._replace(read=read)
+
+
+def _safetensors(path: Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
+    import ml_dtypes  # noqa: F401  (numpy learns of bfloat16)
+    from safetensors import safe_open
+
+    file = stack.enter_context(safe_open(path, framework="numpy"))
+
+    def stored(name: str) -> Stored:
+        part = file.get_slice(name)
+        return Stored(tuple(part.get_shape()), part.get_dtype(), lambda: file.get_tensor(name))
+
+    return _unwrapped({name: stored(name) for name in file.keys()})  # noqa: SIM118
+
+
+def _torch(path: Path) -> dict[str, Stored]:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        raise UserError(
+            f"{path}: is a PyTorch file, which needs torch to be read; pip install torch, or save "
+            "it as .safetensors."
+        ) from None
+    whole = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(whole, Mapping) and isinstance(whole.get(key), Mapping):
+            whole = whole[key]
+    if not isinstance(whole, Mapping) or not all(map(torch.is_tensor, whole.values())):
+        raise UserError(f"{path}: holds no state dict (a dict of names and tensors).")
+
+    def stored(tensor: Any) -> Stored:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        return Stored(tuple(tensor.shape), dtype, lambda: tensor.detach().float().numpy())
+
+    return _unwrapped({str(name): stored(tensor) for name, tensor in whole.items()})
+
+
+def _unwrapped(found: dict[str, Stored]) -> dict[str, Stored]:
+    """Without the prefix that torch's DataParallel gives all names."""
+    if found and all(name.startswith("module.") for name in found):
+        return {name.removeprefix("module."): stored for name, stored in found.items()}
+    return found
+
+
+def _keras(path: Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
+    import h5py
+
+    file = stack.enter_context(h5py.File(path, "r"))
+    _only_here(path, file)
+    if "layers" in file:
+        layers = _keras_layers(path, file["layers"])
+    else:
+        layers = _legacy_layers(path, file.get("model_weights", file))
+
+    def stored(data: Any) -> Stored:
+        if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
+            raise UserError(f"{path}: {data.name} is no plain array.")
+        return Stored(tuple(data.shape), str(data.dtype), lambda: data[()])
+
+    return {
+        f"{layer}/{place}": stored(data)
+        for layer, arrays in layers.items()
+        for place, data in enumerate(arrays)
+    }
+
+
+def _only_here(path: Path, group: Any) -> None:
+    """Raises UserError where a part of the file is a link, to another file for example."""
+    import h5py
+
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise UserError(f"{path}: {group.name}/{name} is a link; only plain files are read.")
+        if isinstance(group[name], h5py.Group):
+            _only_here(path, group[name])
+
+
+def _keras_layers(path: Path, group: Any) -> dict[str, list[Any]]:
+    """The arrays of each layer of a Keras 3 file; it numbers layers by their class, in an order of
+    its own, and gives their names besides."""
+    layers = {}
+    for kind, layer in group.items():
+        arrays = layer.get("vars", {})
+        if len(arrays):
+            name = arrays.attrs.get("name")
+            if name is None:
+                raise UserError(
+                    f"{path}: layers/{kind} has no name; the Keras that wrote it kept none. Load "
+                    "and save it with a current Keras, or as legacy .h5."
+                )
+            layers[str(name)] = [arrays[key] for key in sorted(arrays, key=int)]
+    return layers
+
+
+def _legacy_layers(path: Path, group: Any) -> dict[str, list[Any]]:
+    if "layer_names" not in group.attrs:
+        raise UserError(f"{path}: is an HDF5 file, but not one of Keras weights.")
+    layers = {}
+    for name in map(_text, group.attrs["layer_names"]):
+        weights = [group[name][_text(key)] for key in group[name].attrs["weight_names"]]
+        if weights:
+            layers[name] = weights
+    return layers
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Whatever a reader of damaged files raises, as one line."""
+    try:
+        yield
+    except (UserError, MemoryError, KeyboardInterrupt):
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except Exception as error:
+        text = str(error)
+        if "GLOBAL" in text or "weights_only" in text:
+            blocked = text[text.find("GLOBAL") :].split(" whose")[0].splitlines()[0][:80]
+            raise UserError(
+                f"{path}: holds something besides tensors, which could run code, and is not read "
+                f"({blocked})."
+            ) from None
+        reason = (text.strip().splitlines() or [""])[0][:160]
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {reason}).") from None

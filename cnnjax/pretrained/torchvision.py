@@ -1,0 +1,185 @@
+"""torchvision's layout, and the preprocessing of its weights (those of 2016, `IMAGENET1K_V1`)."""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cnnjax.models.resnet import IMAGENET
+from cnnjax.models.vgg import CONVOLUTIONS
+from cnnjax.pretrained.layout import Layout, There, torch_rule
+
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Names = Mapping[str, str | There]
+
+
+def blocks(names: Names, conv: str = "{}.conv", norm: str = "{}.bn") -> dict[str, There]:
+    """{block: module} as {its convolution: ..., its norm: ...}, named by the two patterns."""
+    return {
+        f"{block}/{layer}": There(pattern.format(name))
+        for block, name in names.items()
+        for layer, pattern in (("conv", conv), ("norm", norm))
+    }
+
+
+def alexnet() -> dict[str, There]:
+    """Krizhevsky 2014, one tower."""
+    places = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
+    return {f"{name}/conv": There(f"features.{place}") for name, place in places.items()} | {
+        "fc1/dense": There("classifier.1", channels=256),
+        "fc2/dense": There("classifier.4"),
+        "head": There("classifier.6"),
+    }
+
+
+def vgg_features(depth: int, norm: bool) -> dict[str, There]:
+    """The convolutions of VGG (and their norms) as modules of one sequence."""
+    found, place = {}, 0
+    for stage, count in enumerate(CONVOLUTIONS[depth], start=1):
+        for index in range(1, count + 1):
+            found[f"conv{stage}_{index}/conv"] = There(f"features.{place}")
+            if norm:
+                found[f"conv{stage}_{index}/norm"] = There(f"features.{place + 1}")
+            place += 3 if norm else 2
+        place += 1
+    return found
+
+
+def vgg(depth: int, norm: bool) -> dict[str, There]:
+    """VGG, with or without batch norm."""
+    return vgg_features(depth, norm) | {
+        "fc1/dense": There("classifier.0", channels=512),
+        "fc2/dense": There("classifier.3"),
+        "head": There("classifier.6"),
+    }
+
+
+def resnet(stages: tuple[int, ...], bottleneck: bool, head: str = "fc") -> dict[str, There]:
+    """Residual networks; `stages` are the blocks of each."""
+    found = {"conv1/conv": There("conv1"), "conv1/norm": There("bn1"), "head": There(head)}
+    for stage, count in enumerate(stages, start=1):
+        for block in range(count):
+            ours, theirs = f"stage{stage}_block{block + 1}", f"layer{stage}.{block}"
+            for index in (1, 2, 3) if bottleneck else (1, 2):
+                found[f"{ours}/conv{index}/conv"] = There(f"{theirs}.conv{index}")
+                found[f"{ours}/conv{index}/norm"] = There(f"{theirs}.bn{index}")
+            found[f"{ours}/shortcut/conv"] = There(f"{theirs}.downsample.0")
+            found[f"{ours}/shortcut/norm"] = There(f"{theirs}.downsample.1")
+    return found
+
+
+def googlenet() -> dict[str, There]:
+    """GoogLeNet with batch norm and its two auxiliary heads."""
+    names = {name: name for name in ("conv1", "conv2", "conv3")}
+    branches = {"branch1_1": "branch1", "branch4_1": "branch4.1"} | {
+        f"branch{branch}_{layer}": f"branch{branch}.{layer - 1}"
+        for branch in (2, 3)
+        for layer in (1, 2)
+    }
+    for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):
+        for ours, theirs in branches.items():
+            names[f"mixed{block}/{ours}"] = f"inception{block}.{theirs}"
+    found = {"head": There("fc")}
+    for which in (1, 2):
+        names[f"auxiliary{which}_conv"] = f"aux{which}.conv"
+        found[f"auxiliary{which}_fc/dense"] = There(f"aux{which}.fc1", channels=128)
+        found[f"auxiliary{which}_head"] = There(f"aux{which}.fc2")
+    return found | blocks(names)
+
+
+INCEPTION_STEM = {
+    "conv1": "Conv2d_1a_3x3",
+    "conv2": "Conv2d_2a_3x3",
+    "conv3": "Conv2d_2b_3x3",
+    "conv4": "Conv2d_3b_1x1",
+    "conv5": "Conv2d_4a_3x3",
+}
+
+
+def _row(ours: str, theirs: str, count: int) -> dict[str, str]:
+    return {f"{ours}_{index}": f"{theirs}_{index}" for index in range(1, count + 1)}
+
+
+_ONE, _POOLED = {"branch1_1": "branch1x1"}, {"branch4_1": "branch_pool"}
+_A = _ONE | _row("branch2", "branch5x5", 2) | _row("branch3", "branch3x3dbl", 3) | _POOLED
+_B = {"branch1_1": "branch3x3"} | _row("branch2", "branch3x3dbl", 3)
+_C = _ONE | _row("branch2", "branch7x7", 3) | _row("branch3", "branch7x7dbl", 5) | _POOLED
+_D = _row("branch1", "branch3x3", 2) | _row("branch2", "branch7x7x3", 4)
+_E = {
+    **_ONE,
+    "branch2_1": "branch3x3_1",
+    "branch2a_1": "branch3x3_2a",
+    "branch2b_1": "branch3x3_2b",
+    **_row("branch3", "branch3x3dbl", 2),
+    "branch3a_1": "branch3x3dbl_3a",
+    "branch3b_1": "branch3x3dbl_3b",
+    **_POOLED,
+}
+INCEPTION_BLOCKS = {
+    **dict.fromkeys(("mixed1", "mixed2", "mixed3"), _A),
+    "mixed4": _B,
+    **dict.fromkeys(("mixed5", "mixed6", "mixed7", "mixed8"), _C),
+    "mixed9": _D,
+    **dict.fromkeys(("mixed10", "mixed11"), _E),
+}
+"""The convolutions of the blocks of Inception v3, in the order in which they are defined there."""
+
+
+def inception_v3() -> dict[str, There]:
+    """Inception v3 with its auxiliary head."""
+    letters = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
+    names = dict(INCEPTION_STEM)
+    for (block, branches), letter in zip(INCEPTION_BLOCKS.items(), letters, strict=True):
+        for ours, theirs in branches.items():
+            names[f"{block}/{ours}"] = f"Mixed_{letter}.{theirs}"
+    names |= {"auxiliary_conv1": "AuxLogits.conv0", "auxiliary_conv2": "AuxLogits.conv1"}
+    return blocks(names) | {"head": There("fc"), "auxiliary_head": There("AuxLogits.fc")}
+
+
+def imagenet(
+    size: int = 224,
+    shorter: int = 256,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    sd: tuple[float, ...] = IMAGENET_SD,
+) -> dict[str, Any]:
+    """The fields of preprocessing: resize, cut out the middle, scale."""
+    return {
+        "data.name": "imagenet2012",
+        "data.image_size": size,
+        "data.shorter_side": shorter,
+        "data.normalize": "given",
+        "data.mean": mean,
+        "data.sd": sd,
+    }
+
+
+def config(model: str) -> dict[str, Any]:
+    """Those of `IMAGENET1K_V1`. GoogLeNet and Inception came from TensorFlow: images in -1..1."""
+    half = (0.5, 0.5, 0.5)
+    if model == "googlenet":
+        return imagenet(mean=half, sd=half)
+    if model == "inception_v3":
+        return imagenet(299, 342, half, half)
+    return imagenet()
+
+
+def ignored(name: str) -> bool:
+    """Counters of batches."""
+    return bool(re.search(r"\.num_batches_tracked$", name))
+
+
+LAYOUT = Layout(
+    models={
+        "alexnet": alexnet,
+        **{f"vgg{depth}": functools.partial(vgg, depth, False) for depth in CONVOLUTIONS},
+        **{f"vgg{depth}_bn": functools.partial(vgg, depth, True) for depth in CONVOLUTIONS},
+        "googlenet": googlenet,
+        "inception_v3": inception_v3,
+        **{f"resnet{depth}": functools.partial(resnet, *IMAGENET[depth]) for depth in IMAGENET},
+    },
+    rule=torch_rule,
+    config=config,
+    ignored=ignored,
+    auxiliary=("aux1.", "aux2.", "AuxLogits."),
+)

@@ -1,0 +1,245 @@
+"""The fields of a run: one frozen, validated class per room. No jax.
+
+Unknown keys are refused; every message names the dotted path, the value, what is allowed and the
+nearest name. Durations say their unit: `_steps` or `_epochs`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from cnnjax import catalog
+from cnnjax.fields import Probability, Room, named, probability_to_keep
+
+
+class Norm(Room):
+    """Normalisation. `alpha` is the weight of the *batch* in the running statistics (the deck's
+    convention; flax's momentum is 1 - alpha)."""
+
+    kind: named("norm", catalog.NORMS, "default") = "default"  # type: ignore[valid-type]
+    placement: named("placement", catalog.PLACEMENTS, "default") = "default"  # type: ignore[valid-type]
+    alpha: Probability = 0.1
+    epsilon: float | None = Field(None, gt=0, le=1)
+    statistics: Literal["global", "per_device"] = "global"
+    frozen: bool = False
+    groups: int = Field(8, ge=1)
+
+
+class Dropout(Room):
+    """Dropout. `keep_prob` is the probability to *keep* a unit (flax's rate is 1 - keep_prob);
+    `spatial` drops whole channels of the feature maps."""
+
+    keep_prob: Annotated[float | str, BeforeValidator(probability_to_keep)] = "default"
+    scaling: Literal["inverted", "classic"] = "inverted"
+    kind: Literal["plain", "spatial"] = "plain"
+
+
+class Model(Room):
+    """The network. `default` or null is the architecture's published choice; a field that means
+    nothing for it stays null.
+
+    `hidden` are the units of the hidden dense layers, `width` multiplies all channels and units,
+    `remat` computes blocks again for the gradient instead of keeping their insides. Of residual
+    networks: `shortcut` (He et al. 2015: A no parameters, B projections where the shape changes, C
+    everywhere), `stride_on` (the convolution of a bottleneck that has the stride: the first 1x1 or
+    the 3x3), `zero_last_scale` (the last norm of a block starts at zero), `stochastic_depth` (how
+    often the last block is skipped). `inception_block` is the form of inception_small's;
+    `auxiliary_weight` that of the auxiliary losses (0: no heads); `count_include_pad` whether
+    the averages within inception_v3's blocks count the zeros around the image."""
+
+    name: named("model", catalog.MODELS) = "lenet5_modern"  # type: ignore[valid-type]
+    activation: named("activation", catalog.ACTIVATIONS, "default") = "default"  # type: ignore[valid-type]
+    leaky_slope: float = 0.01
+    initializer: named("initializer", catalog.INITIALIZERS, "default") = "default"  # type: ignore[valid-type]
+    initializer_sd: float = Field(0.03, gt=0)
+    initializer_value: float = 0.01
+    pooling: named("pooling", catalog.POOLINGS, "default") = "default"  # type: ignore[valid-type]
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    width: float = Field(1.0, gt=0, le=16)
+    remat: bool = False
+    shortcut: Literal["A", "B", "C"] | None = None
+    stride_on: Literal["first", "middle"] | None = None
+    zero_last_scale: bool | None = None
+    stochastic_depth: float | None = Field(None, ge=0, lt=1)
+    inception_block: Literal["naive", "reduced", "factorized_5x5", "asymmetric"] | None = None
+    auxiliary_weight: float | None = Field(None, ge=0)
+    count_include_pad: bool | None = None
+    norm: Norm = Norm()
+    dropout: Dropout = Dropout()
+
+    @model_validator(mode="after")
+    def _fields_of_the_architecture(self) -> "Model":
+        for field in catalog.PARTICULAR:
+            having = catalog.having(field, self.name)
+            if having and getattr(self, field) is not None:
+                text = f"model.{field}: means nothing for {self.name}; it belongs to {having}"
+                raise PydanticCustomError("inconsistent", "{text}", {"text": text})
+        return self
+
+
+class Augmentation(Room):
+    """Random changes of the training images, on the device, inside the step. 0 turns one off.
+
+    `flip` is the probability of a mirror image, `shift_pixels` the largest shift either way,
+    `rotation_degrees` the largest angle either way, `scale` the largest relative zoom either way,
+    `color` the strength of the jitter of brightness, contrast, saturation and hue (0..1),
+    `cutout_pixels` the side of a square set to the mean. `random_resized_crop` is the smallest
+    share of the image area that a crop keeps; 1 is off."""
+
+    flip: float = Field(0.0, ge=0, le=1)
+    shift_pixels: int = Field(0, ge=0)
+    rotation_degrees: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(0.0, ge=0, lt=1)
+    color: float = Field(0.0, ge=0, le=1)
+    cutout_pixels: int = Field(0, ge=0)
+    random_resized_crop: float = Field(1.0, gt=0, le=1)
+
+
+class Data(Room):
+    """The data set. `name` is `digits`, a TFDS image-classification set, or `folder:PATH` with one
+    sub-folder per class. `train_examples` takes a nested subset of the training split.
+
+    Images are brought to the square `image_size`: stretched, or with `shorter_side` resized so that
+    their shorter side has so many pixels, and the middle cut out. `normalize=given` takes `mean`
+    and `sd`, of red, green and blue in the 0..1 scale; `bgr` turns the channels round after it."""
+
+    name: str = Field("digits", min_length=1)
+    image_size: int | None = Field(None, ge=1, le=4096)
+    shorter_side: int | None = Field(None, ge=1, le=4096)
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    normalize: Literal["deck", "standardize", "none", "given"] = "standardize"
+    mean: tuple[float, ...] = ()
+    sd: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    train_examples: int | None = Field(None, ge=1)
+    subset: Literal["per_seed", "fixed"] = "per_seed"
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    pipeline: Literal["auto", "memory", "stream"] = "auto"
+    stream_workers: int = Field(0, ge=0)
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Data":
+        wrong, given = None, self.normalize == "given"
+        if self.shorter_side and not 0 < (self.image_size or 0) <= self.shorter_side:
+            wrong = (
+                f"data.shorter_side: {self.shorter_side} needs a data.image_size that is no larger "
+                f"(it is {self.image_size})"
+            )
+        elif given and not 0 < len(self.mean) == len(self.sd):
+            wrong = "data.normalize: given needs data.mean and data.sd, a number for each channel"
+        elif not given and (self.mean or self.sd):
+            wrong = f"data.mean, data.sd: need data.normalize=given (it is {self.normalize})"
+        if wrong:
+            raise PydanticCustomError("inconsistent", "{text}", {"text": wrong})
+        return self
+
+
+class Optimizer(Room):
+    """How the gradient becomes a step. `weight_decay` is L2 added to the gradient, but for adamw,
+    where it is decoupled, and lars, which scales it with the layer's rate. `decay_all` decays
+    biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm."""
+
+    name: named("optimizer", catalog.OPTIMIZERS) = "momentum"  # type: ignore[valid-type]
+    learning_rate: float = Field(0.05, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    decay_all: bool = False
+    clip_norm: float | None = Field(None, gt=0)
+
+
+class Schedule(Room):
+    """How the learning rate moves over the run. `boundaries_epochs` and `factor` belong to `step`,
+    `factor` (over the whole run) to `exponential` and `linear`, `final` (share of the peak at the
+    end) to `cosine`."""
+
+    name: named("schedule", catalog.SCHEDULES) = "cosine"  # type: ignore[valid-type]
+    warmup_epochs: float = Field(0.0, ge=0)
+    boundaries_epochs: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    factor: float = Field(0.1, gt=0, le=1)
+    final: float = Field(0.0, ge=0, le=1)
+
+
+class Training(Room):
+    """The loop. `steps`, where set, takes the place of `epochs`. `parallel=jit` shards the batch
+    over a device mesh (statistics of the global batch); `pmap` gives each device its part.
+    `cpu_convolution` is what computes convolutions on one CPU, and max pooling and batch norm with
+    them: native code (`native`) or XLA's (`xla`); `auto` is native where it can be."""
+
+    batch_size: int = Field(64, ge=1)
+    epochs: float = Field(10, gt=0)
+    steps: int | None = Field(None, ge=1)
+    parallel: Literal["jit", "pmap"] = "jit"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    cpu_convolution: Literal["auto", "native", "xla"] = "auto"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    log_every_steps: int = Field(10, ge=1)
+
+
+class Evaluation(Room):
+    """How often the validation split is evaluated, and in batches of what size."""
+
+    batch_size: int = Field(500, ge=1)
+    every_epochs: float = Field(1, gt=0)
+
+
+class Checkpointing(Room):
+    """A checkpoint is written at every evaluation and, where `every_steps` is set, in between.
+    The last `keep_last` and the one best on the validation split are kept."""
+
+    keep_last: int = Field(2, ge=1)
+    every_steps: int | None = Field(None, ge=1)
+
+
+class Transfer(Room):
+    """Start from another run's weights. `reset` names top-level layers that keep their fresh
+    values; every other entry must fit in name, shape and dtype."""
+
+    init_from: str | None = None
+    reset: tuple[str, ...] = ()
+
+
+class RunConfig(Room):
+    """One run, but for its seed."""
+
+    model: Model = Model()
+    data: Data = Data()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    checkpointing: Checkpointing = Checkpointing()
+    transfer: Transfer = Transfer()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        wrong, boundaries = None, self.schedule.boundaries_epochs
+        if self.model.norm.statistics == "per_device" and self.training.parallel != "pmap":
+            wrong = (
+                "model.norm.statistics: per_device needs training.parallel=pmap "
+                f"(it is {self.training.parallel})"
+            )
+        elif self.schedule.name == "step" and not boundaries:
+            wrong = "schedule.boundaries_epochs: () with schedule.name=step; give at least one"
+        elif list(boundaries) != sorted(set(boundaries)):
+            wrong = (
+                f"schedule.boundaries_epochs: {list(boundaries)} is not valid; "
+                "allowed: ascending numbers"
+            )
+        elif not self.training.steps and self.schedule.warmup_epochs > self.training.epochs:
+            wrong = (
+                f"schedule.warmup_epochs: {self.schedule.warmup_epochs:g} is more than "
+                f"training.epochs ({self.training.epochs:g})"
+            )
+        elif self.transfer.reset and not self.transfer.init_from:
+            wrong = "transfer.reset: has no meaning without transfer.init_from"
+        elif self.data.train_examples and self.training.batch_size > self.data.train_examples:
+            wrong = (
+                f"training.batch_size: {self.training.batch_size} is larger than "
+                f"data.train_examples ({self.data.train_examples})"
+            )
+        if wrong:
+            raise PydanticCustomError("inconsistent", "{text}", {"text": wrong})
+        return self

@@ -1,0 +1,64 @@
+"""How images are brought to one size."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnjax import data
+from cnnjax.data.records import Fit
+from cnnjax.errors import UserError
+
+
+def ramp(height, width):
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, rows + columns], axis=-1).astype(np.uint8)
+
+
+def test_stretched():
+    result = Fit((4, 6))(ramp(8, 12))
+    assert result.shape == (4, 6, 3)
+    np.testing.assert_allclose(result[:, 0, 0], [0.5, 2.5, 4.5, 6.5], atol=1)
+    assert Fit((8, 12))(ramp(8, 12)).base is None  # nothing to do: the image itself
+
+
+def test_the_middle_of_an_image_whose_shorter_side_fits_already():
+    """torchvision: of 8 x 13, centre 5 x 5 starts at round(1.5) = 2 and round(4)."""
+    result = Fit((5, 5), shorter_side=8)(ramp(8, 13))
+    np.testing.assert_array_equal(result[:, 0, 0], np.arange(2, 7))
+    np.testing.assert_array_equal(result[0, :, 1], np.arange(4, 9))
+
+
+@pytest.mark.parametrize("shape", [(20, 31), (31, 20), (7, 9)])
+@pytest.mark.parametrize("kind", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_resized_by_the_shorter_side(shape, kind):
+    """The longer side is cut to whole pixels, as torchvision does: 31 * 10 // 20 = 15."""
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    height, width = (10 * side // min(shape) for side in shape)
+    whole = Image.fromarray(image).resize((width, height), Image.Resampling[kind.upper()])
+    top, left = round((height - 8) / 2), round((width - 8) / 2)
+    expected = np.asarray(whole)[top : top + 8, left : left + 8]
+    np.testing.assert_array_equal(Fit((8, 8), kind, 10)(image), expected)
+
+
+def test_a_box_is_stretched_whatever_the_rest_says():
+    image = ramp(10, 10)
+    result = Fit((4, 4), shorter_side=8)(image, (2.0, 2.0, 6.0, 6.0))
+    np.testing.assert_array_equal(result, image[2:6, 2:6])
+
+
+def test_in_memory_and_streamed_give_the_same(make_config):
+    fields = {"image_size": 6, "shorter_side": 7, "interpolation": "bicubic"}
+    pair = [data.build(make_config(pipeline=kind, **fields), seed=0, batch_size=10) for kind in
+            ("memory", "stream")]  # fmt: skip
+    memory, stream = pair
+    assert memory.spec.image_shape == stream.spec.image_shape == (6, 6, 1)
+    indices = next(memory.train_batches(0, 1))["indices"]
+    streamed = next(stream.train_batches(0, 1))["images"]
+    np.testing.assert_array_equal(memory.store()["images"][indices], streamed)
+    np.testing.assert_array_equal(memory.first_images(3), stream.first_images(3))
+
+
+def test_a_mean_for_other_channels(make_config):
+    config = make_config(normalize="given", mean=(0.5,) * 3, sd=(0.2,) * 3)
+    with pytest.raises(UserError, match="has 3 numbers, but the images of 'digits' have 1 channel"):
+        data.build(config, seed=0, batch_size=10)

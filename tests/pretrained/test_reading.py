@@ -1,0 +1,152 @@
+"""Files of weights: what is read, and what is refused."""
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from cnnjax.errors import UserError
+from cnnjax.pretrained import reading
+
+
+def read(path):
+    with reading.opened(path) as found:
+        return {name: stored.read() for name, stored in found.items()}
+
+
+def refused(path):
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_safetensors_in_any_precision(tmp_path):
+    import ml_dtypes
+
+    values = np.array([[1.5, -2.0], [0.25, 3.0]])
+    kinds = {"half": np.float16, "brain": ml_dtypes.bfloat16, "double": np.float64}
+    arrays = {f"module.{name}": values.astype(kind) for name, kind in kinds.items()}
+    save_file(arrays, tmp_path / "model.safetensors")
+    found = read(tmp_path / "model.safetensors")
+    assert sorted(found) == ["brain", "double", "half"]
+    for array in found.values():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, values)
+
+
+@pytest.mark.parametrize("left", [9, 60, 100])
+def test_a_safetensors_file_cut_off(left, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": np.ones(8, np.float32)}, path)
+    path.write_bytes(path.read_bytes()[:left])
+    assert "cannot be read" in refused(path)
+
+
+def test_numbers_that_are_not_finite(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": np.array([1, np.nan], np.float32)}, path)
+    assert "weight holds numbers that are not finite" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [(b"", "no file of weights"), (b"hello, these are no weights", "no file of weights")],
+)
+def test_other_files(content, text, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    assert text in refused(path)
+    assert "no such file" in refused(tmp_path / "absent.safetensors")
+    assert "cannot be read" in refused(tmp_path)
+
+
+def legacy(path):
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"input", b"fc"]
+        file.create_group("input").attrs["weight_names"] = np.array([], "S1")
+        group = file.create_group("fc")
+        group.attrs["weight_names"] = [b"fc_W_1:0", b"fc_b_1:0"]
+        group["fc_W_1:0"], group["fc_b_1:0"] = np.ones((2, 3)), np.zeros(3)
+
+
+def test_a_legacy_file_goes_by_order_and_not_by_name(tmp_path):
+    legacy(tmp_path / "old.h5")
+    found = read(tmp_path / "old.h5")
+    assert {name: array.shape for name, array in found.items()} == {"fc/0": (2, 3), "fc/1": (3,)}
+
+
+def test_a_whole_model_in_legacy_form(tmp_path):
+    legacy(tmp_path / "old.h5")
+    with h5py.File(tmp_path / "model.h5", "w") as file, h5py.File(tmp_path / "old.h5") as old:
+        old.copy(old, file, "model_weights")
+    assert sorted(read(tmp_path / "model.h5")) == ["fc/0", "fc/1"]
+
+
+def test_hdf5_that_is_cut_off_or_of_something_else(tmp_path):
+    legacy(tmp_path / "old.h5")
+    content = (tmp_path / "old.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(content[: len(content) // 2])
+    assert "truncated" in refused(tmp_path / "cut.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["picture"] = np.ones(3)
+    assert "not one of Keras weights" in refused(tmp_path / "other.h5")
+
+
+def test_hdf5_never_leads_to_another_file(tmp_path):
+    legacy(tmp_path / "old.h5")
+    (tmp_path / "secret.bin").write_bytes(bytes(12))
+
+    def put_in(name, make):
+        path = tmp_path / name
+        legacy(path)
+        with h5py.File(path, "r+") as file:
+            del file["fc"]["fc_b_1:0"]
+            make(file["fc"])
+        return path
+
+    def link(group):
+        group["fc_b_1:0"] = h5py.ExternalLink(str(tmp_path / "old.h5"), "/fc/fc_b_1:0")
+
+    def outside(group):
+        where = [(str(tmp_path / "secret.bin"), 0, 12)]
+        group.create_dataset("fc_b_1:0", (3,), "f4", external=where)
+
+    assert "is a link" in refused(put_in("link.h5", link))
+    assert "no plain array" in refused(put_in("outside.h5", outside))
+
+
+def test_a_keras_file_without_names_says_what_to_do(tmp_path):
+    with h5py.File(tmp_path / "old.weights.h5", "w") as file:
+        file["layers/dense/vars/0"] = np.ones((2, 3))
+    assert "save it with a current Keras" in refused(tmp_path / "old.weights.h5")
+
+
+def test_torch_files_hold_tensors_only(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra bench)")
+    path, proof = tmp_path / "evil.pth", tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(proof), "w"))
+
+    torch.save({"weight": Evil()}, path)
+    assert "could run code" in refused(path)
+    assert not proof.exists()
+    torch.save({"weight": torch.ones(3)}, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "cannot be read" in refused(path)
+    torch.save([1, 2], path)
+    assert "holds no state dict" in refused(path)
+
+
+def test_without_torch_it_says_what_to_install(tmp_path, monkeypatch):
+    import importlib
+
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    (tmp_path / "weights.pth").write_bytes(b"PK\x03\x04 and so on, for a while")
+    assert "pip install torch" in refused(tmp_path / "weights.pth")
