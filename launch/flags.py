@@ -34,7 +34,7 @@ _STRINGS = {
     "data": "The data set to prepare.",
     "model": "The network, or 'help' for a list.",
     "input": "Height, width and channels of the images, separated by commas.",
-    "format": "How to show it: table or json.",
+    "format": "How to show it: table, json or html (a page with a picture).",
     "networks": "Networks to time, separated by commas. All by default.",
     "contenders": "Contenders to time, separated by commas. By default those for the device.",
     "precision": "float32, bfloat16, or both separated by a comma.",

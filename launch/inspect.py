@@ -1,10 +1,12 @@
 """What is inside a network, layer by layer.
 
 python -m launch.inspect --model=NAME [--input=H,W,C] [--classes=N] [--set path=value ...]
-    [--format=table|json] [--output=FILE]
+    [--format=table|json|html] [--output=FILE]
 
 For each layer its output, parameters, multiply-adds (with and without those on the zeros of
-borders) and receptive field; then the totals. `--model=help` lists the networks.
+borders), activation memory and receptive field; then the totals, and what fully connected layers
+in the place of its convolutions would learn. The page (html) begins with a picture of the network.
+`--model=help` lists the networks.
 """
 
 import dataclasses
@@ -19,7 +21,7 @@ from cnnjax.config import RunConfig, override, resolve
 from cnnjax.errors import UserError, unknown
 from launch import flags
 
-FORMATS = ("table", "json")
+FORMATS = ("table", "json", "html")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,12 +33,15 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if asked.format not in FORMATS:
         raise unknown("--format", asked.format, FORMATS)
+    if asked.format == "html" and not asked.output:
+        raise UserError(f"--output: is missing; a page is written to a file: --output={name}.html")
     changes = {"model.name": name, **flags.changes(arguments)}
     if other := next((path for path in changes if not path.startswith("model.")), None):
         raise UserError(f"--set {other}: is not of the network; allowed: model.* fields.")
     config = resolve(override(RunConfig(), changes))
     shape = _shape(asked.input)
     from cnnjax import models
+    from cnnjax.ablation import architecture, html
     from cnnjax.analysis import layers
 
     module = models.build(config.model, image_shape=shape, classes=asked.classes)
@@ -50,10 +55,13 @@ def main(arguments: Sequence[str]) -> int:
             "layers": [dataclasses.asdict(layer) for layer in found],
         }
         text = json.dumps(values, indent=2)
+    elif asked.format == "html":
+        text = html.write(architecture.document(name, found, shape, asked.classes))
     else:
-        text = _table(found, total)
+        text = _table([architecture.HEAD, *map(architecture.cells, found)], found, total)
     if asked.output:
         files.write_bytes(Path(asked.output).expanduser(), f"{text}\n".encode())
+        print(f"written: {asked.output}")
     else:
         print(text)
     return 0
@@ -66,24 +74,9 @@ def _shape(text: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _table(found: Sequence[Any], total: dict[str, int]) -> str:
-    heads = ("layer", "kind", "output", "parameters", "multiply-adds", "inside", "sees", "stride")
-    rows: list[tuple[str, ...]] = [heads]
-    for layer in found:
-        field = layer.receptive_field
-        rows.append(
-            (
-                layer.name,
-                layer.kind,
-                "x".join(map(str, layer.output_shape)),
-                f"{layer.parameters:,}" if layer.parameters else "",
-                f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
-                f"{layer.multiply_adds_inside:,}" if layer.multiply_adds else "",
-                _pair(field["size"]) if field else "",
-                _pair(field["stride"]) if field and any(field["stride"]) else "",
-            )
-        )
-    rows.append(("total", "", "", *(f"{total[name]:,}" for name in list(total)[:3]), "", ""))
+def _table(rows: list[tuple[str, ...]], found: Sequence[Any], total: dict[str, int]) -> str:
+    sums = (f"{total[name]:,}" for name in list(total)[:3])
+    rows.append(("total", "", "", *sums, f"{total['activation_bytes'] / 1e6:,.2f}", "", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -92,12 +85,10 @@ def _table(found: Sequence[Any], total: dict[str, int]) -> str:
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    lines.append(f"activations of one image in float32: {total['activation_bytes'] / 1e6:,.1f} MB")
+    dense = sum(layer.dense_parameters or 0 for layer in found)
+    if dense:
+        lines.append(f"with fully connected layers for its convolutions: {dense:,} parameters more")
     return "\n".join(lines)
-
-
-def _pair(numbers: Sequence[int]) -> str:
-    return str(numbers[0]) if len(set(numbers)) == 1 else "x".join(map(str, numbers))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ MAY = {
     "cnnjax.pretrained": {"cnnjax.models"},
     "cnnjax.train": {"cnnjax.tasks", "cnnjax.models", "cnnjax.data", "cnnjax.nn"},
     "cnnjax.analysis": {"cnnjax.models", "cnnjax.nn"},
-    "cnnjax.ablation": {"cnnjax.train"},
+    "cnnjax.ablation": {"cnnjax.train", "cnnjax.analysis"},
     "experiments": {"cnnjax.ablation"},
     "launch": {
         "experiments",

@@ -35,13 +35,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot: its file name, an SVG document, what it shows in words, and its caption."""
+    """A plot: its file name, an SVG document, what it shows in words, and its caption. `half` ones
+    stand in pairs, `wide` ones take the whole width and scroll where that is too narrow."""
 
     name: str
     svg: str
     alt: str
     caption: str
     half: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True)

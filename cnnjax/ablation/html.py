@@ -83,8 +83,9 @@ def _element(element: Element) -> str:
         case Table():
             return _table(element)
         case Figure():
+            kind, scrolls = ("wide", ' scroll" tabindex="0') if element.wide else ("", "")
             return (
-                f'<figure><div class="plot">{inline(element)}</div>'
+                f'<figure class="{kind}"><div class="plot{scrolls}">{inline(element)}</div>'
                 f"<figcaption>{escape(element.caption)}</figcaption></figure>"
             )
         case Code(text):

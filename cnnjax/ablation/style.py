@@ -56,6 +56,8 @@ figure { margin: 2rem 0; display: grid; gap: 0.4rem 2rem; align-items: start;
 .plot svg { display: block; width: 100%; height: auto; }
 .plot svg text { font-family: var(--sans) !important; font-variant-numeric: tabular-nums; }
 figcaption { color: var(--muted); font-size: 0.84rem; line-height: 1.5; padding-bottom: 0.6rem; }
+.wide { grid-template-columns: minmax(0, 1fr); }
+.wide svg { min-width: 44rem; }
 .pair figure { grid-template-columns: minmax(0, 1fr); margin: 1rem 0; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr));
   gap: 0 1.5rem; align-items: start; }
@@ -67,6 +69,7 @@ pre { background: var(--tint); padding: 0.8rem 1rem; overflow-x: auto; border-ra
   font: 0.82rem/1.55 var(--mono); margin: 0.6rem 0 1.1rem; }
 @media (max-width: 50rem) {
   figure { grid-template-columns: minmax(0, 31rem); }
+  .wide { grid-template-columns: minmax(0, 1fr); }
 }
 @media (max-width: 34rem) {
   td > div { max-width: 10rem; }

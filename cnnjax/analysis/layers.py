@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -38,6 +38,10 @@ class Layer:
       activation_bytes: of its output in float32.
       receptive_field: {"size", "stride", "offset"}, each (height, width) in pixels: a unit at place
         p sees from offset + stride * p on; stride 0 where all units see the same.
+      window: {"size", "stride"}, each (height, width), of a convolution or pooling; else {}.
+      inputs: the layers whose outputs it takes; `image` is the image.
+      dense_parameters: of a convolution, the numbers that a fully connected layer between the same
+        maps would learn.
     """
 
     name: str
@@ -48,6 +52,19 @@ class Layer:
     multiply_adds_inside: int
     activation_bytes: int
     receptive_field: dict[str, tuple[int, ...]]
+    window: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    dense_parameters: int | None = None
+
+
+class Seen(NamedTuple):
+    """Of an array: its field, and the layers that it comes from."""
+
+    field: Field = ()
+    sources: tuple[str, ...] = ()
+
+
+IMAGE = "image"
 
 
 def layers(module: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
@@ -70,15 +87,18 @@ def layers(module: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
     sizes = _parameters(variables["params"])
     found: dict[str, Layer] = {}
     normalizing = set()
-    for scope, equation, field in _walk(program, {program.invars[0]: fields.image()}, ""):
-        if field and scope:
-            _add(found, scope, equation, field)
+    start = {program.invars[0]: Seen(fields.image(), (IMAGE,))}
+    for scope, equation, seen in _walk(program, start, ""):
+        if seen.field and scope:
+            _add(found, scope, equation, seen)
         elif equation.primitive.name == "rsqrt":  # of running variances
             normalizing.add(scope)
     for name, layer in found.items():
         layer.parameters = sizes.pop(name, 0)
         if name in normalizing:
             layer.kind = "normalization"
+        if layer.dense_parameters and not _has_bias(variables["params"], name):
+            layer.dense_parameters -= math.prod(layer.output_shape)
     rest = [Layer(name, "in training only", (), size, 0, 0, 0, {}) for name, size in sizes.items()]
     return [*found.values(), *rest]
 
@@ -89,8 +109,24 @@ def totals(found: list[Layer]) -> dict[str, int]:
     return {name: sum(getattr(layer, name) for layer in found) for name in names}
 
 
-def _add(found: dict[str, Layer], scope: str, equation: Any, field: Field) -> None:
-    output = equation.outvars[0].aval
+def dense_parameters(inputs: Sequence[int], outputs: Sequence[int], bias: bool = True) -> int:
+    """The numbers that a fully connected layer learns between maps of two shapes.
+
+    Example: from 300x300x1 to 300x300x1 they are 8,100,090,000, of which 90,000 are biases; a 5x5
+    convolution learns 26.
+    """
+    units = math.prod(outputs)
+    return math.prod(inputs) * units + (units if bias else 0)
+
+
+def _has_bias(params: Mapping[str, Any], name: str) -> bool:
+    for part in name.split("/"):
+        params = params[part]
+    return "bias" in params
+
+
+def _add(found: dict[str, Layer], scope: str, equation: Any, seen: Seen) -> None:
+    output, field = equation.outvars[0].aval, seen.field
     layer = found.pop(scope, None) or Layer(scope, "elementwise", (), 0, 0, 0, 0, {})
     found[scope] = layer  # in the order in which layers end
     kind = KINDS.get(equation.primitive.name)
@@ -103,29 +139,56 @@ def _add(found: dict[str, Layer], scope: str, equation: Any, field: Field) -> No
         "stride": tuple(side.stride for side in field),
         "offset": tuple(side.low for side in field),
     }
+    layer.inputs = tuple(dict.fromkeys((*layer.inputs, *seen.sources)))
+    layer.inputs = tuple(name for name in layer.inputs if name != scope)
+    if window := _window(equation):
+        layer.window = window
+    if layer.kind == "convolution" and kind == "convolution":
+        layer.dense_parameters = dense_parameters(
+            equation.invars[0].aval.shape[1:], output.shape[1:]
+        )
     nominal, inside = _multiply_adds(equation)
     layer.multiply_adds += nominal
     layer.multiply_adds_inside += inside
 
 
-def _walk(jaxpr: Any, known: dict[Any, Field], outer: str) -> Iterator[tuple[str, Any, Field]]:
-    """(layer's path, operation, field of its result) of all operations, called programs' too."""
+def _window(equation: Any) -> dict[str, tuple[int, ...]]:
+    """The window of a convolution or of a reduction over windows, along the image."""
+    params = equation.params
+    if equation.primitive.name == "conv_general_dilated":
+        kernel, places = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[2:]
+        size = tuple(kernel[place] for place in places)
+        return {"size": size, "stride": tuple(params["window_strides"])}
+    if equation.primitive.name.startswith("reduce_window"):
+        return {
+            "size": tuple(params["window_dimensions"][1:3]),
+            "stride": tuple(params["window_strides"][1:3]),
+        }
+    return {}
+
+
+def _walk(jaxpr: Any, known: dict[Any, Seen], outer: str) -> Iterator[tuple[str, Any, Seen]]:
+    """(layer's path, operation, what its result sees and which layers it takes) of all operations,
+    called programs' too."""
     for equation in jaxpr.eqns:
         stack = "/".join(filter(None, (outer, str(equation.source_info.name_stack))))
         seen = [
-            () if hasattr(variable, "val") else known.get(variable, ())
+            Seen() if hasattr(variable, "val") else known.get(variable, Seen())
             for variable in equation.invars
         ]
         inner = _called(equation.params)
         if inner is None:
-            field = fields.after(equation, seen)
-            known |= dict.fromkeys(equation.outvars, field)
-            yield _path(stack), equation, field
+            field = fields.after(equation, [operand.field for operand in seen])
+            sources = tuple(dict.fromkeys(name for operand in seen for name in operand.sources))
+            path = _path(stack)
+            made = Seen(field, (path,) if path and field else sources)
+            known |= dict.fromkeys(equation.outvars, made)
+            yield path, equation, Seen(field, sources)
             continue
         within = dict(zip(inner.invars, seen[-len(inner.invars) :], strict=True))
         yield from _walk(inner, within, stack)
         known |= {
-            outer_: within.get(inner_, ())
+            outer_: within.get(inner_, Seen())
             for outer_, inner_ in zip(equation.outvars, inner.outvars, strict=True)
             if not hasattr(inner_, "val")
         }

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -54,7 +55,14 @@ def average(make: Ingredients, x: Array) -> Array:
     """The mean over 3x3 places at stride 1: those outside of the image are zero, as in torch, or
     with `model.count_include_pad` false left out, as in TensorFlow."""
     counted = bool(make.config.count_include_pad)
-    return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=counted)
+    with jax.named_scope("pool"):
+        return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=counted)
+
+
+def largest(make: Ingredients, x: Array) -> Array:
+    """The largest of 3x3 places at stride 1."""
+    with jax.named_scope("pool"):
+        return make.operations.max_pool(x, Window(3, 1, 1))
 
 
 def halving(make: Ingredients, window: Window) -> Callable[[Array], Array]:
@@ -62,7 +70,7 @@ def halving(make: Ingredients, window: Window) -> Callable[[Array], Array]:
     maximum where that would keep the size."""
     if make.pools:
         return make.pool("pool", window)
-    return functools.partial(make.operations.max_pool, window=window)
+    return jax.named_scope("pool")(functools.partial(make.operations.max_pool, window=window))
 
 
 def adaptive_average(x: Array, size: int) -> Array:

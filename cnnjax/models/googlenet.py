@@ -5,7 +5,13 @@ from collections.abc import Callable
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.branches import Branches, adaptive_average, auxiliary, concatenate
+from cnnjax.models.branches import (
+    Branches,
+    adaptive_average,
+    auxiliary,
+    concatenate,
+    largest,
+)
 from cnnjax.models.size import require_places
 from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock, DenseBlock, rematerialized
@@ -39,12 +45,12 @@ class Block(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x: [B, H, W, C] -> [B, H, W, features of all branches]."""
         one, before3, three, before5, five, pooled = self.widths
-        make, conv = self.ingredients, Branches(self.ingredients, train)
+        conv = Branches(self.ingredients, train)
         return concatenate(
             conv(x, "branch1", (one, 1)),
             conv(x, "branch2", (before3, 1), (three, 3)),
             conv(x, "branch3", (before5, 1), (five, 3)),
-            conv(make.operations.max_pool(x, Window(3, 1, 1)), "branch4", (pooled, 1)),
+            conv(largest(self.ingredients, x), "branch4", (pooled, 1)),
         )
 
 

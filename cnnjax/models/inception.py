@@ -3,7 +3,15 @@
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.branches import Branches, Kernel, auxiliary, average, concatenate, halving
+from cnnjax.models.branches import (
+    Branches,
+    Kernel,
+    auxiliary,
+    average,
+    concatenate,
+    halving,
+    largest,
+)
 from cnnjax.models.size import require_places, require_size
 from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock, rematerialized
@@ -188,7 +196,7 @@ class SmallBlock(nn.Module):
         """x: [B, H, W, C] -> [B, H, W, 4 * features], or 3 * features + C (`naive`)."""
         make, n = self.ingredients, self.features
         conv, form, half = Branches(make, train), make.config.inception_block, max(1, n // 2)
-        pooled = make.operations.max_pool(x, Window(3, 1, 1))
+        pooled = largest(make, x)
         if form == "naive":
             return concatenate(
                 conv(x, "branch1", (n, 1)), conv(x, "branch2", (n, 3)), conv(x, "branch3", (n, 5)),

@@ -4,6 +4,7 @@ Both put zeros around images smaller than 32x32, centred, as LeCun did with the 
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -96,8 +97,9 @@ class LeNet5(nn.Module):
         x = make.dropout("conv3_dropout", only="plain")(x, train=train, keep_prob=keep_prob)
         x = tap("fc1", DenseBlock(make, 84, name="fc1")(x, train=train))
         x = make.dropout("fc1_dropout", only="plain")(x, train=train, keep_prob=keep_prob)
-        codes = rbf_codes(self.classes)
-        return tap.result(negative_distances(x.astype(make.param_dtype), codes))
+        with jax.named_scope("head"):
+            codes = rbf_codes(self.classes)
+            return tap.result(negative_distances(x.astype(make.param_dtype), codes))
 
 
 def negative_distances(x: Array, codes: np.ndarray) -> Array:

@@ -191,6 +191,9 @@ def test_the_program_prints_and_writes(tmp_path):
     assert found["total"]["parameters"] == 61_706
     assert found["model"]["pooling"] == "average"
     assert {"name", "output_shape", "receptive_field"} <= set(found["layers"][0])
+    page = tmp_path / "out.html"
+    program(*words, "--format=html", f"--output={page}")
+    assert "<svg" in page.read_text()
 
 
 @pytest.mark.parametrize(
@@ -200,6 +203,7 @@ def test_the_program_prints_and_writes(tmp_path):
         ((), "--model: is missing"),
         (("--model=mlp", "--input=28x28"), "--input: '28x28' is not valid; write height,width"),
         (("--model=mlp", "--format=pdf"), "--format: unknown 'pdf'"),
+        (("--model=mlp", "--format=html"), "--output=mlp.html"),
         (("--model=mlp", "--set=training.steps=3"), "--set training.steps: is not of the network"),
         (("--model=vgg16", "--input=20,20,3"), "the smallest size that works is 32"),
         (

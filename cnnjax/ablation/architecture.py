@@ -1,0 +1,135 @@
+"""What is inside a network, as a page: a picture, what its convolutions replace, every layer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cnnjax.ablation import diagram, graph
+from cnnjax.ablation.document import Document, Element, Figure, Paragraph, Section, Table
+from cnnjax.analysis.layers import Layer, totals
+
+
+def document(
+    name: str, layers: Sequence[Layer], image_shape: tuple[int, int, int], classes: int
+) -> Document:
+    """The page of a network.
+
+    Args:
+      name: of the network.
+      layers: see `cnnjax.analysis.layers.layers`.
+      image_shape: (height, width, channels).
+      classes: number of classes.
+    """
+    total = totals(list(layers))
+    rows = graph.rows(layers)
+    height, width, channels = image_shape
+    summary = (
+        f"{total['parameters']:,} parameters, {_words(total['multiply_adds'])} multiply-adds for "
+        f"an image of {height} x {width} x {channels}, {classes} classes"
+    )
+    picture = Figure(
+        "network",
+        diagram.draw(rows, image_shape),
+        f"The network from the image to the logits, block by block: {summary}.",
+        "Slabs are feature maps: as high as the share of the image's side that is left, as wide as "
+        "their channels on a logarithmic scale. Blue boxes are convolutions (window, and stride "
+        "after a stroke) with the normalisation and activation that follow them, grey ones "
+        "pooling, black ones dense layers; circles add or join, red lines are shortcuts without "
+        "weights. Bars: the row's share of the largest row. Blocks that are alike and follow each "
+        "other are drawn once, with their numbers added up.",
+        wide=True,
+    )
+    sections = [Section("The network", (picture,)), *_replaced(layers), _table(layers, total)]
+    return Document("architecture", name, summary, tuple(sections))
+
+
+def _replaced(layers: Sequence[Layer]) -> list[Section]:
+    """Its convolutions beside the fully connected layers between the same maps."""
+    convolutions = [layer for layer in layers if layer.dense_parameters and layer.parameters]
+    if not convolutions:
+        return []
+    rows, seen = [], set()
+    for layer in convolutions:
+        dense = layer.dense_parameters or 0
+        row = (
+            "x".join(map(str, layer.window["size"])),
+            " x ".join(map(str, layer.output_shape)),
+            f"{layer.parameters:,}",
+            f"{dense:,}",
+            f"{dense / layer.parameters:,.0f}",
+        )
+        if row not in seen:
+            seen.add(row)
+            rows.append((layer.name, *row))
+    ours = sum(layer.parameters for layer in convolutions)
+    theirs = sum(layer.dense_parameters or 0 for layer in convolutions)
+    elements: tuple[Element, ...] = (
+        Paragraph(
+            f"A convolution is a fully connected layer most of whose weights are zero and the rest "
+            f"shared. With fully connected layers between the same maps, the {len(convolutions)} "
+            f"convolutions, which learn {ours:,} numbers, would learn {theirs:,}: "
+            f"{theirs / ours:,.0f} times as many."
+        ),
+        Table(
+            "Convolutions, each kind once, and the fully connected layers they stand for",
+            ("first such layer", "window", "output", "parameters", "if fully connected", "times"),
+            tuple(rows),
+            labels=3,
+        ),
+    )
+    return [Section("What the convolutions replace", elements)]
+
+
+def _table(layers: Sequence[Layer], total: dict[str, int]) -> Section:
+    rows = [cells(layer) for layer in layers]
+    sums = ("total", "", "", *(f"{total[name]:,}" for name in _SUMMED), "", "", "")
+    table = Table(
+        "Every layer, for one image; inside: without multiply-adds with the zeros of borders",
+        HEAD,
+        (*rows, (*sums[:6], f"{total['activation_bytes'] / 1e6:,.1f}", "", "")),
+        labels=3,
+        strong=(len(rows),),
+    )
+    return Section("Layers", (table,))
+
+
+HEAD = (
+    "layer",
+    "kind",
+    "output",
+    "parameters",
+    "multiply-adds",
+    "inside",
+    "MB",
+    "sees",
+    "stride",
+)
+_SUMMED = ("parameters", "multiply_adds", "multiply_adds_inside")
+
+
+def cells(layer: Layer) -> tuple[str, ...]:
+    """A row of the table of layers, under `HEAD`; MB are those of its output in float32."""
+    field: dict[str, Any] = layer.receptive_field
+    counted = bool(layer.multiply_adds)
+    return (
+        layer.name,
+        layer.kind,
+        "x".join(map(str, layer.output_shape)),
+        f"{layer.parameters:,}" if layer.parameters else "",
+        f"{layer.multiply_adds:,}" if counted else "",
+        f"{layer.multiply_adds_inside:,}" if counted else "",
+        f"{layer.activation_bytes / 1e6:.2f}" if layer.output_shape else "",
+        _pair(field["size"]) if field else "",
+        _pair(field["stride"]) if field and any(field["stride"]) else "",
+    )
+
+
+def _words(count: int) -> str:
+    """A count in three digits: 1.23 million."""
+    for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if count >= size:
+            return f"{count / size:.3g} {word}"
+    return str(count)
+
+
+def _pair(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(set(numbers)) == 1 else "x".join(map(str, numbers))

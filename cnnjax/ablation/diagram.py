@@ -1,0 +1,235 @@
+"""A picture of a network: its feature maps as slabs, its blocks with their branches, and what each
+of them costs."""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+
+from cnnjax.ablation.canvas import ACCENT, ALARM, GRID, INK, MUTED, PAPER
+from cnnjax.ablation.graph import Row, Unit
+
+WIDTH = 760
+_SLAB, _TEXT, _FLOW, _FLOW_END, _BARS = 8, 100, 262, 540, 566
+_BAR, _LANE, _BOX = 86, 21, 15
+_FILL = {"convolution": ACCENT, "dense": INK, "pooling": MUTED}
+
+Element = ElementTree.Element
+
+
+def draw(rows: Sequence[Row], image_shape: tuple[int, int, int]) -> str:
+    """The network as an SVG document, from the image at the top to the logits at the bottom.
+
+    Args:
+      rows: see `cnnjax.ablation.graph.rows`.
+      image_shape: (height, width, channels).
+    """
+    heights = [max(54, _LANE * row.lanes + 16) for row in rows]
+    total = 84 + sum(heights)
+    root = ElementTree.Element(
+        "svg",
+        {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "viewBox": f"0 0 {WIDTH} {total}",
+            "font-family": "sans-serif",
+            "font-size": "10.5",
+        },
+    )
+    for x, text in ((_BARS, "parameters"), (_BARS + _BAR + 14, "multiply-adds")):
+        _text(root, x, 14, text, fill=MUTED)
+    _slab(root, 52, image_shape, image_shape)
+    _text(root, _TEXT, 47, "image", weight="600")
+    _text(root, _TEXT, 61, _shape(image_shape), fill=MUTED)
+    most = [max(row.parameters for row in rows), max(row.multiply_adds for row in rows)]
+    top = 78.0
+    for row, height in zip(rows, heights, strict=True):
+        _line(root, 0, top, WIDTH, top, GRID)
+        _row(root, row, top, height, image_shape, most)
+        top += height
+    first = 78 + heights[0] / 2
+    _line(root, _FLOW, 52, _FLOW, max(first, top - heights[-1] / 2), GRID, 1.5)
+    spine = root[-1]  # behind everything
+    root.remove(spine)
+    root.insert(0, spine)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _row(
+    root: Element,
+    row: Row,
+    top: float,
+    height: float,
+    image_shape: tuple[int, int, int],
+    most: Sequence[int],
+) -> None:
+    middle = top + height / 2
+    _slab(root, middle, row.last.output_shape, image_shape)
+    times = f" ({len(row.names)} alike)" if len(row.names) > 1 else ""
+    _text(root, _TEXT, middle - 9, _short(row.title), weight="600")
+    _text(root, _TEXT, middle + 5, f"{_shape(row.last.output_shape)}{times}", fill=MUTED)
+    if row.last.sees:
+        sees = "x".join(map(str, sorted(set(row.last.sees), reverse=True)))
+        _text(root, _TEXT, middle + 19, f"sees {sees} pixels", fill=MUTED)
+    _flow(root, row, middle)
+    for place, count in enumerate((row.parameters, row.multiply_adds)):
+        x = _BARS + place * (_BAR + 14)
+        share = count / most[place] if most[place] else 0
+        if count:
+            _rect(root, x, middle - 8, max(1.0, share * _BAR), 7, ACCENT, 0)
+            _text(root, x, middle + 13, _brief(count), fill=MUTED)
+
+
+def _flow(root: Element, row: Row, middle: float) -> None:
+    """The units of a row from left to right, and the lines between them."""
+    columns = 1 + max(unit.column for unit in row.units)
+    pitch = min(70.0, (_FLOW_END - _FLOW - 16) / columns)
+    box = min(52.0, pitch - 9)
+    entry = (float(_FLOW), middle)
+    _element(root, "circle", cx=entry[0], cy=entry[1], r=2.6, fill=MUTED)
+
+    def centre(unit: Unit) -> tuple[float, float]:
+        x = _FLOW + 18 + pitch * unit.column + box / 2
+        lane = unit.lane - (row.lanes - 1) / 2
+        return x, middle + (0 if unit is row.last else _LANE * lane)
+
+    by_name = {unit.name: unit for unit in row.units}
+    around = middle - _LANE * (row.lanes - 1) / 2 - 15  # a shortcut passes above the others
+    for unit in row.units:
+        x, y = centre(unit)
+        starts = [centre(by_name[name]) for name in unit.inputs if name in by_name]
+        for start_x, start_y in starts:
+            _curve(root, start_x + _half(by_name, unit, box), start_y, x - _width(unit, box), y)
+        if len(starts) < len(unit.inputs):
+            if starts and unit.column > 0:
+                path = f"M{entry[0]:.1f} {entry[1]:.1f} C{entry[0] + 8:.1f} {around:.1f} "
+                path += f"{entry[0] + 14:.1f} {around:.1f} {entry[0] + 30:.1f} {around:.1f} "
+                path += f"L{x - 24:.1f} {around:.1f} C{x - 6:.1f} {around:.1f} "
+                path += f"{x:.1f} {around + 2:.1f} {x:.1f} {y - 8:.1f}"
+                _element(root, "path", d=path, fill="none", stroke=ALARM, stroke_width=1.3)
+            else:
+                _curve(root, *entry, x - _width(unit, box), y)
+    for unit in row.units:
+        _unit(root, unit, *centre(unit), box)
+
+
+def _half(by_name: dict[str, Unit], unit: Unit, box: float) -> float:
+    return max(_width(by_name[name], box) for name in unit.inputs if name in by_name)
+
+
+def _width(unit: Unit, box: float) -> float:
+    """Half the width of what is drawn for a unit."""
+    return box / 2 if unit.kind in _FILL else 8
+
+
+def _unit(root: Element, unit: Unit, x: float, y: float, box: float) -> None:
+    group = ElementTree.SubElement(root, "g")
+    title = ElementTree.SubElement(group, "title")
+    title.text = (
+        f"{unit.name}: {_shape(unit.output_shape)}, {unit.parameters:,} parameters, "
+        f"{unit.multiply_adds:,} multiply-adds"
+    )
+    if unit.kind in _FILL:
+        _rect(group, x - box / 2, y - _BOX / 2, box, _BOX, _FILL[unit.kind], 3)
+        size = 9.5 if len(unit.label) * 5.3 < box else 9.5 * box / (len(unit.label) * 5.3)
+        _text(group, x, y + 3.4, unit.label, fill=PAPER, anchor="middle", size=size)
+        return
+    _element(group, "circle", cx=x, cy=y, r=8, fill=PAPER, stroke=INK, stroke_width=1)
+    if unit.kind == "concatenation":
+        for offset in (-3.4, 0, 3.4):
+            _line(group, x - 3.6, y + offset, x + 3.6, y + offset, INK, 1.4)
+    else:
+        sign = "+" if unit.kind == "sum" else "f"
+        _text(group, x, y + 3.6, sign, anchor="middle", weight="600")
+
+
+def _slab(
+    root: Element, middle: float, shape: tuple[int, ...], image_shape: tuple[int, int, int]
+) -> None:
+    """Feature maps: as high as the share of the image's side that they have left, as wide as their
+    channels (logarithmic); a vector is a bar."""
+    if len(shape) < 3:
+        long = 8 + 3.2 * math.log2(1 + shape[-1])
+        _rect(root, _SLAB + 8, middle - long / 2, 5, long, INK, 1)
+        return
+    side = 4 + 30 * math.sqrt(shape[0] / image_shape[0])
+    wide = 2 + 4.2 * math.log2(1 + shape[2])
+    slant = 0.35 * side
+    left, top = float(_SLAB), middle - (side - slant) / 2
+    right = left + wide
+    style = {"stroke": ACCENT, "stroke_width": 0.9, "stroke_linejoin": "round"}
+    faces = (
+        ((left, top), (left + slant, top - slant), (right + slant, top - slant), (right, top)),
+        (
+            (right, top),
+            (right + slant, top - slant),
+            (right + slant, top - slant + side),
+            (right, top + side),
+        ),
+        ((left, top), (right, top), (right, top + side), (left, top + side)),
+    )
+    for face, opacity in zip(faces, (0.12, 0.34, 0.22), strict=True):
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in face)
+        _element(root, "polygon", points=points, fill=ACCENT, fill_opacity=opacity, **style)
+
+
+def _curve(root: Element, x: float, y: float, to_x: float, to_y: float) -> None:
+    """Straight on, then bent over the last few pixels, so that it passes what lies beside it."""
+    straight = max(x, to_x - 26)
+    bend = (to_x - straight) / 2
+    path = f"M{x:.1f} {y:.1f} L{straight:.1f} {y:.1f} C{straight + bend:.1f} {y:.1f} "
+    path += f"{to_x - bend:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}"
+    _element(root, "path", d=path, fill="none", stroke=MUTED, stroke_width=1)
+
+
+def _line(
+    root: Element, x: float, y: float, to_x: float, to_y: float, stroke: str, width: float = 0.7
+) -> None:
+    _element(root, "line", x1=x, y1=y, x2=to_x, y2=to_y, stroke=stroke, stroke_width=width)
+
+
+def _rect(
+    root: Element, x: float, y: float, wide: float, high: float, fill: str, round_: float
+) -> None:
+    _element(root, "rect", x=x, y=y, width=wide, height=high, fill=fill, rx=round_)
+
+
+def _text(
+    root: Element,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    fill: str = INK,
+    anchor: str = "start",
+    weight: str = "400",
+    size: float = 10.5,
+) -> None:
+    made = _element(
+        root, "text", x=x, y=y, fill=fill, text_anchor=anchor, font_weight=weight, font_size=size
+    )
+    made.text = text
+
+
+def _element(root: Element, tag: str, **attributes: object) -> Element:
+    texts = {
+        name.replace("_", "-"): f"{value:.1f}" if isinstance(value, float) else str(value)
+        for name, value in attributes.items()
+    }
+    if "fill-opacity" in texts:
+        texts["fill-opacity"] = str(attributes["fill_opacity"])
+    return ElementTree.SubElement(root, tag, texts)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(f"{length:,}" for length in shape)
+
+
+def _brief(count: int) -> str:
+    """A count in three digits or so: 1.23 M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {letter}"
+    return str(count)
+
+
+def _short(text: str, most: int = 24) -> str:
+    return text if len(text) <= most else f"{text[: most - 2]}.."

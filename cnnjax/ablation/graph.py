@@ -1,0 +1,188 @@
+"""The layers of a network gathered into what a picture of it shows: rows of units."""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Sequence
+
+from cnnjax.analysis.layers import IMAGE, Layer
+
+_PARTS = ("conv", "norm", "dense", "activation")
+
+
+@dataclasses.dataclass
+class Unit:
+    """A convolution (or another layer) with the normalisation and activation that follow it.
+
+    Attributes:
+      name: its path in the network.
+      kind: convolution, pooling, dense, concatenation, sum or other.
+      label: a few characters that say what it is.
+      output_shape: (height, width, channels), or (units,).
+      parameters, multiply_adds: of its layers together.
+      sees: the receptive field (height, width); () where there is none.
+      inputs: the units that it takes.
+      lane, column: where it is drawn in its row.
+    """
+
+    name: str
+    kind: str
+    label: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    sees: tuple[int, ...]
+    inputs: tuple[str, ...]
+    lane: int = 0
+    column: int = 0
+
+
+@dataclasses.dataclass
+class Row:
+    """The units of one block of a network, or of several alike that follow each other."""
+
+    names: list[str]
+    units: list[Unit]
+    parameters: int
+    multiply_adds: int
+
+    @property
+    def last(self) -> Unit:
+        """The unit whose output is the block's."""
+        return self.units[-1]
+
+    @property
+    def lanes(self) -> int:
+        """How many units lie beside each other."""
+        return 1 + max(unit.lane for unit in self.units)
+
+    @property
+    def title(self) -> str:
+        """The names of its blocks."""
+        first, last = self.names[0], self.names[-1]
+        number = re.search(r"\d*$", last)
+        return first if first == last else f"{first} to {number[0] if number else last}"
+
+    def entries(self) -> list[Unit]:
+        """The units that take something from outside of the row."""
+        inside = {unit.name for unit in self.units}
+        return [unit for unit in self.units if not set(unit.inputs) <= inside]
+
+
+def rows(layers: Sequence[Layer]) -> list[Row]:
+    """A network's layers as rows, in the order in which it computes them; blocks that are alike and
+    follow each other share one. Layers that are there in training only are left out."""
+    found = _units([layer for layer in layers if layer.output_shape])
+    made: list[Row] = []
+    before = None
+    for block, group in itertools.groupby(found, key=lambda unit: unit.name.partition("/")[0]):
+        units = _placed(list(group))
+        parameters = sum(unit.parameters for unit in units)
+        multiply_adds = sum(unit.multiply_adds for unit in units)
+        alike = _shape_of(block, units)
+        if alike == before:
+            made[-1].names.append(block)
+            made[-1].units = units
+            made[-1].parameters += parameters
+            made[-1].multiply_adds += multiply_adds
+        else:
+            made.append(Row([block], units, parameters, multiply_adds))
+        before = alike
+    return made
+
+
+def _units(layers: Sequence[Layer]) -> list[Unit]:
+    """Units in the order in which they end; what one takes is always before it."""
+    unit_of = {IMAGE: IMAGE}
+    gathered: dict[str, list[Layer]] = {}
+    for layer in layers:
+        parent, _, part = layer.name.rpartition("/")
+        unit_of[layer.name] = name = parent if parent and part in _PARTS else layer.name
+        gathered[name] = [*gathered.pop(name, []), layer]
+    units: dict[str, Unit] = {}
+    for name, parts in gathered.items():
+        inputs = dict.fromkeys(unit_of[source] for part in parts for source in part.inputs)
+        known = tuple(source for source in inputs if source in units or source == IMAGE)
+        units[name] = _unit(name, parts, known)
+    return list(units.values())
+
+
+def _unit(name: str, parts: Sequence[Layer], inputs: tuple[str, ...]) -> Unit:
+    leading = next((part for part in parts if part.kind in _KINDS), parts[-1])
+    kind = _KINDS.get(leading.kind, "sum" if len(inputs) > 1 else "other")
+    if kind == "other" and "pool" in name.rpartition("/")[2]:
+        kind = "pooling"
+    label = {"concatenation": "join", "sum": "+", "other": "f"}.get(kind, "")
+    if leading.window:
+        label = "x".join(map(str, leading.window["size"]))
+        stride = leading.window["stride"]
+        label += f" /{max(stride)}" if max(stride) > 1 else ""
+    elif kind == "dense":
+        label = f"{leading.output_shape[-1]:,}"
+    elif kind == "pooling":
+        label = "pool"
+    return Unit(
+        name,
+        kind,
+        label,
+        parts[-1].output_shape,
+        sum(part.parameters for part in parts),
+        sum(part.multiply_adds for part in parts),
+        parts[-1].receptive_field.get("size", ()),
+        inputs,
+    )
+
+
+_KINDS = {
+    "convolution": "convolution",
+    "max pooling": "pooling",
+    "average pooling": "pooling",
+    "dense": "dense",
+    "concatenation": "concatenation",
+}
+
+
+def _shape_of(block: str, units: Sequence[Unit]) -> list[tuple[object, ...]]:
+    """What has to be equal for two blocks to be drawn once."""
+    inside = {unit.name for unit in units}
+    return [
+        (
+            unit.name.removeprefix(block),
+            unit.label,
+            unit.output_shape,
+            unit.parameters,
+            tuple(name.removeprefix(block) if name in inside else "" for name in unit.inputs),
+        )
+        for unit in units
+    ]
+
+
+def _placed(units: list[Unit]) -> list[Unit]:
+    """Gives the units of a row their columns, by how many come before, and their lanes: branches
+    that meet in the last unit lie beside each other."""
+    by_name = {unit.name: unit for unit in units}
+    for unit in units:
+        before = [by_name[name].column for name in unit.inputs if name in by_name]
+        unit.column = 1 + max(before, default=-1)
+    lane = 0
+    for branch in _branches(units[:-1]):
+        taken: dict[int, int] = {}
+        for unit in branch:
+            unit.lane = lane + taken.get(unit.column, 0)
+            taken[unit.column] = taken.get(unit.column, 0) + 1
+        lane += max(taken.values())
+    return units
+
+
+def _branches(units: Sequence[Unit]) -> list[list[Unit]]:
+    """The units that are connected with each other, in their order."""
+    branches: list[list[Unit]] = []
+    for unit in units:
+        touching = [
+            branch for branch in branches if any(other.name in unit.inputs for other in branch)
+        ]
+        rest = [branch for branch in branches if branch not in touching]
+        merged = [*itertools.chain.from_iterable(touching), unit]
+        place = branches.index(touching[0]) if touching else len(rest)
+        branches = [*rest[:place], merged, *rest[place:]]
+    return branches

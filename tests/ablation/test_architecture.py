@@ -1,0 +1,110 @@
+"""The page of a network: what is drawn of it."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from cnnjax import models
+from cnnjax.ablation import architecture, diagram, graph, html
+from cnnjax.analysis import layers
+from cnnjax.config import Model
+
+
+def inspected(name, size, channels=3, **values):
+    shape = (size, size, channels)
+    module = models.build(Model(name=name, **values), image_shape=shape, classes=10)
+    return layers.layers(module, shape), shape
+
+
+@pytest.fixture(scope="module")
+def googlenet():
+    return inspected("googlenet", 64)
+
+
+def units(row):
+    return {unit.name.rpartition("/")[2]: unit for unit in row.units}
+
+
+def test_branches_lie_beside_each_other_and_meet_at_the_end(googlenet):
+    found, _ = googlenet
+    row = next(row for row in graph.rows(found) if row.names == ["mixed3a"])
+    assert row.lanes == 4
+    assert (row.last.kind, row.last.column) == ("concatenation", 2)
+    placed = {name: (unit.column, unit.label) for name, unit in units(row).items()}
+    assert placed["branch1_1"] == (0, "1x1")
+    assert (placed["branch2_1"], placed["branch2_2"]) == ((0, "1x1"), (1, "3x3"))
+    assert (placed["pool"], placed["branch4_1"]) == ((0, "3x3"), (1, "1x1"))
+    for branch in ("branch2", "branch3"):
+        assert units(row)[f"{branch}_1"].lane == units(row)[f"{branch}_2"].lane
+    assert units(row)["pool"].lane == units(row)["branch4_1"].lane
+    assert len(row.entries()) == 4
+
+
+def test_a_branch_that_divides_takes_two_lanes():
+    found, _ = inspected("inception_v3", 139)
+    row = next(row for row in graph.rows(found) if "mixed10" in row.names)
+    assert row.lanes == 6
+    lanes = {name: unit.lane for name, unit in units(row).items()}
+    assert lanes["branch2a_1"] != lanes["branch2b_1"]
+    assert lanes["branch3a_1"] != lanes["branch3b_1"]
+
+
+def test_blocks_that_are_alike_share_a_row_and_add_up():
+    found, _ = inspected("resnet56", 32)
+    rows = graph.rows(found)
+    assert [row.title for row in rows] == [
+        "conv1",
+        "stage1_block1 to 9",
+        "stage2_block1",
+        "stage2_block2 to 9",
+        "stage3_block1",
+        "stage3_block2 to 9",
+        "head",
+    ]
+    assert rows[1].last.kind == "sum"
+    assert [unit.name for unit in rows[1].entries()][-1] == rows[1].last.name  # the shortcut
+    total = layers.totals(found)
+    assert sum(row.parameters for row in rows) == total["parameters"]
+    assert sum(row.multiply_adds for row in rows) == total["multiply_adds"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "channels"),
+    [("mlp", 12, 1), ("lenet5", 32, 1), ("alexnet_grouped", 67, 3), ("vgg_small", 32, 3),
+     ("inception_small", 32, 3), ("resnet50", 64, 3)],
+)  # fmt: skip
+def test_every_layer_is_in_the_picture(name, size, channels):
+    found, shape = inspected(name, size, channels)
+    rows = graph.rows(found)
+    names = [unit.name for row in rows for unit in row.units]
+    assert len(names) == len(set(names))
+    for row in rows:
+        places = [(unit.column, unit.lane) for unit in row.units[:-1]]
+        assert len(places) == len(set(places))
+        assert all(unit.column < row.last.column for unit in row.units[:-1])
+    root = ElementTree.fromstring(diagram.draw(rows, shape))
+    titles = [node.text for node in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert [title.partition(":")[0] for title in titles] == names
+    assert names[-1] == "head"
+
+
+def test_the_page_is_one_file_with_everything_in_it(googlenet):
+    found, shape = googlenet
+    page = html.write(architecture.document("<google>", found, shape, 10))
+    assert "&lt;google&gt;" in page
+    assert "<google>" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<svg") == 1
+    assert "mixed5b/branch4_1/conv" in page
+
+
+def test_the_deck_on_what_a_convolution_replaces():
+    """300x300 pixels, 5x5: 26 parameters instead of 8.1e9 and, which the deck leaves out, 90,000
+    biases."""
+    assert layers.dense_parameters((300, 300, 1), (300, 300, 1)) == 300**4 + 90_000
+    found, _ = inspected("lenet5_modern", 300, 1)
+    first = found[0]
+    assert first.parameters == 6 * 26
+    assert first.dense_parameters == (300**2 + 1) * 296**2 * 6  # without borders
+    without_bias = inspected("resnet20", 32)[0][0]
+    assert without_bias.dense_parameters == 32 * 32 * 3 * 32 * 32 * 16
