@@ -102,13 +102,26 @@ def build(
     return constructor(made, classes, image_shape)
 
 
-def describe(module: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+def describe(
+    network: nn.Module | str, image_shape: tuple[int, int, int] = (224, 224, 3)
+) -> dict[str, tuple[int, ...]]:
     """The endpoints of a network in the order in which it computes them, each with the shape of
     its features for one image, (height, width, channels) or (units,).
 
     Any of the names can be asked for: `module.apply(variables, images, train=False,
     capture=("conv1", "fc1"))` gives (logits, {name: features}).
+
+    Args:
+      network: a module from `build`, or a name in `MODELS` for the published network.
+      image_shape: (height, width, channels).
+
+    Raises UserError for an unknown name, or an image that is too small for the network.
     """
+    if isinstance(network, str):
+        if network not in MODELS:
+            raise unknown("model.name", network, MODELS)
+        network = build(Model(name=network), image_shape=image_shape, classes=1000)
+    module = network
     found: dict[str, tuple[int, ...]] = {}
 
     def run(images: Array) -> Any:

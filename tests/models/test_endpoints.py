@@ -38,6 +38,7 @@ def test_the_endpoints_of_published_networks():
         ("conv5", (13, 13, 256)), ("pool5", (6, 6, 256)), ("fc1", (4096,)), ("fc2", (4096,)),
     ]  # fmt: skip
     found = described("vgg16", 224)
+    assert found == models.describe("vgg16")
     assert [name for name in found if name.startswith("conv")][-3:] == [
         "conv5_1", "conv5_2", "conv5_3",
     ]  # fmt: skip
@@ -182,7 +183,10 @@ def test_averages_as_torch_has_them():
         for j in range(4):
             part = x[0, starts[i] : stops[i], starts[j] : stops[j], 0]
             assert float(found[i, j]) == pytest.approx(float(part.mean()))
-    assert float(average(jnp.ones((1, 2, 2, 1)))[0, 0, 0, 0]) == pytest.approx(4 / 9)
+    for counted, corner in ((None, 4 / 9), (False, 1.0)):
+        make = ingredients.build(Model(name="inception_v3", count_include_pad=counted))
+        result = average(make, jnp.ones((1, 2, 2, 1)))
+        assert float(result[0, 0, 0, 0]) == pytest.approx(corner)
 
 
 def test_drop_path_keeps_the_mean_and_whole_examples():
@@ -310,3 +314,10 @@ def test_a_field_of_another_architecture_is_refused(name, field, value):
 def test_lenet5_has_one_width():
     with pytest.raises(UserError, match=r"model.width: 0.5 is not possible for lenet5"):
         models.build(Model(name="lenet5", width=0.5), image_shape=(28, 28, 1), classes=10)
+
+
+def test_describe_by_name_is_checked():
+    with pytest.raises(UserError, match="Did you mean 'resnet18'"):
+        models.describe("resnt18")
+    with pytest.raises(UserError, match="smallest size that works is 32"):
+        models.describe("vgg16", (20, 20, 3))
