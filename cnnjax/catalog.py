@@ -56,10 +56,12 @@ _MODERN: dict[str, Any] = {
     "pooling": "max",
 }
 _BATCH_NORM = {"norm.kind": "batch"}
-_RESIDUAL = _MODERN | _BATCH_NORM | {"zero_last_scale": False, "stochastic_depth": 0.0}
+_RESIDUAL = (
+    _MODERN | _BATCH_NORM | {"zero_last_scale": False, "stochastic_depth": 0.0, "scan": False}
+)
 _SMALL_RESIDUAL = _RESIDUAL | {"pooling": "strided", "shortcut": "A"}
 _LARGE_RESIDUAL = _RESIDUAL | {"shortcut": "B"}
-_PLAIN = _MODERN | _BATCH_NORM
+_PLAIN = _MODERN | _BATCH_NORM | {"scan": False}
 _LENET = {
     "activation": "scaled_tanh",
     "initializer": "lenet_uniform",
@@ -82,7 +84,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "googlenet": _INCEPTION | {"dropout.keep_prob": 0.8, "auxiliary_weight": 0.3},
     "inception_v3": _INCEPTION
     | {"dropout.keep_prob": 0.5, "auxiliary_weight": 0.4, "count_include_pad": True},
-    **{f"resnet{depth}": _SMALL_RESIDUAL for depth in (*_DEPTHS, 1202)},
+    **{f"resnet{depth}": _SMALL_RESIDUAL for depth in _DEPTHS},
+    "resnet1202": _SMALL_RESIDUAL | {"scan": True},
     **{f"plain{depth}": _PLAIN | {"pooling": "strided"} for depth in _DEPTHS},
     **{f"resnet{depth}": _LARGE_RESIDUAL for depth in (18, 34)},
     **{f"resnet{depth}": _LARGE_RESIDUAL | {"stride_on": "middle"} for depth in (50, 101, 152)},
@@ -105,6 +108,7 @@ PARTICULAR = (
     "stride_on",
     "zero_last_scale",
     "stochastic_depth",
+    "scan",
     "inception_block",
     "auxiliary_weight",
     "count_include_pad",

@@ -44,7 +44,8 @@ class Model(Room):
     networks: `shortcut` (He et al. 2015: A no parameters, B projections where the shape changes, C
     everywhere), `stride_on` (the convolution of a bottleneck that has the stride: the first 1x1 or
     the 3x3), `zero_last_scale` (the last norm of a block starts at zero), `stochastic_depth` (how
-    often the last block is skipped). `inception_block` is the form of inception_small's;
+    often the last block is skipped), `scan` (blocks that are alike as a loop of the program: it
+    compiles no longer for more of them). `inception_block` is the form of inception_small's;
     `auxiliary_weight` that of the auxiliary losses (0: no heads); `count_include_pad` whether
     the averages within inception_v3's blocks count the zeros around the image."""
 
@@ -62,6 +63,7 @@ class Model(Room):
     stride_on: Literal["first", "middle"] | None = None
     zero_last_scale: bool | None = None
     stochastic_depth: float | None = Field(None, ge=0, lt=1)
+    scan: bool | None = None
     inception_block: Literal["naive", "reduced", "factorized_5x5", "asymmetric"] | None = None
     auxiliary_weight: float | None = Field(None, ge=0)
     count_include_pad: bool | None = None

@@ -1,9 +1,10 @@
 """Residual networks, for small images and for ImageNet, and the plain networks beside them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from cnnjax.models.size import require_size
@@ -12,6 +13,7 @@ from cnnjax.nn.blocks import ConvBlock, rematerialized
 from cnnjax.nn.dropout import drop_path
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
+from cnnjax.nn.repeat import in_a_loop
 
 STEM_POOL = Window(3, 2, 1)
 IMAGENET = {  # depth: (blocks of each stage, whether they are bottlenecks)
@@ -37,12 +39,10 @@ def option_a(x: Array, like: Array) -> Array:
 
 
 class Place(NamedTuple):
-    """What distinguishes one block from the next: its channels, whether it halves the image, and
-    the share of the examples that stochastic depth lets through it in training."""
+    """What distinguishes one block from the next: its channels, and whether it halves the image."""
 
     features: int
     downsample: bool
-    survival: float = 1.0
 
 
 class Block(nn.Module):
@@ -67,9 +67,17 @@ class Block(nn.Module):
     pooled: bool
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None) -> Array:
-        """x: [B, H, W, C] -> [B, H', W', features], or four times as many."""
-        make, (features, downsample, survival) = self.ingredients, self.place
+    def __call__(
+        self,
+        x: Array,
+        survival: Array | float = 1.0,
+        *,
+        train: bool,
+        keep_prob: Array | float | None,
+    ) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', features], or four times as many. `survival` is the share
+        of the examples that stochastic depth lets through the block in training."""
+        make, (features, downsample) = self.ingredients, self.place
         outputs = 4 * features if self.bottleneck else features
         pooled = self.pooled and downsample and make.config.pooling != "strided"
         stride = 2 if downsample and not pooled else 1
@@ -98,7 +106,7 @@ class Block(nn.Module):
         )
         y = last(y, train=train)
         if self.residual:
-            if train and survival < 1:
+            if train and make.config.stochastic_depth:
                 y = drop_path(y, survival, self.make_rng("dropout"))
             y = y + self._shortcut(x, y, train)
         return make.activation("activation")(y)
@@ -124,7 +132,9 @@ class ResNet(nn.Module):
     `stage1_block1`, ...; `head`. Dropout, of either kind, sits before the last convolution of each
     block; the paper has none. `model.stochastic_depth` is the share of examples that the last block
     is skipped for in training, falling linearly to none before the first (Huang et al. 2016), and
-    what is let through is divided by its probability, so that nothing changes at test time.
+    what is let through is divided by its probability, so that nothing changes at test time. With
+    `model.scan` the blocks of a stage after its first are a loop of the program, where no features
+    are captured.
     """
 
     ingredients: Ingredients
@@ -152,23 +162,35 @@ class ResNet(nn.Module):
             x = tap("pool1", tap.block_and_pool(stem, make.pool("pool1", STEM_POOL), x, train))
         else:
             x = tap("conv1", ConvBlock(make, make.width(base), name="conv1")(x, train=train))
-        done, total = 0, sum(self.blocks)
-        depth = make.config.stochastic_depth or 0.0
+        depth, total = make.config.stochastic_depth or 0.0, sum(self.blocks)
+        survival = 1 - depth * np.arange(1, total + 1, dtype=np.float32) / total
+        looped = make.config.scan and not capture and not self.is_initializing()
+        done, options = 0, {"train": train, "keep_prob": keep_prob}
         for stage, count in enumerate(self.blocks, start=1):
-            for index in range(1, count + 1):
-                done += 1
-                place = Place(
-                    make.width(base * 2 ** (stage - 1)),
-                    downsample=stage > 1 and index == 1,
-                    survival=1 - depth * done / total,
-                )
-                name = f"stage{stage}_block{index}"
-                block = Block(
-                    make, place, self.bottleneck, self.residual, not self.imagenet, name=name
-                )
-                x = tap(name, rematerialized(block, x, train=train, keep_prob=keep_prob))
+            features = make.width(base * 2 ** (stage - 1))
+            names = [f"stage{stage}_block{index}" for index in range(1, count + 1)]
+            for name in names[:1] if looped else names:
+                place = Place(features, downsample=stage > 1 and name == names[0])
+                block = self._block(place, name=name)
+                passed = float(survival[done + names.index(name)])
+                x = tap(name, rematerialized(block, x, survival=passed, **options))
+            if looped and count > 1:
+                alike = self._block(Place(features, downsample=False), parent=None)
+                rest, remat = survival[done + 1 : done + count], make.config.remat
+                x = in_a_loop(self, alike, names[1:], x, rest, remat=remat, **options)
+            done += count
         x = x.mean(axis=(1, 2))
         return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+
+    def _block(self, place: Place, **of_module: Any) -> Block:
+        return Block(
+            self.ingredients,
+            place,
+            self.bottleneck,
+            self.residual,
+            pooled=not self.imagenet,
+            **of_module,
+        )
 
 
 def resnet(

@@ -38,7 +38,7 @@ class Dropout(nn.Module):
         return jnp.where(kept, x * scale, jnp.zeros_like(x))
 
 
-def drop_path(x: Array, survival: float, key: Array) -> Array:
+def drop_path(x: Array, survival: Array | float, key: Array) -> Array:
     """x [B, ...] of some of the examples, divided by `survival`, the probability to be among them;
     zero for the others (stochastic depth, Huang et al. 2016)."""
     kept = jax.random.bernoulli(key, survival, (x.shape[0],) + (1,) * (x.ndim - 1))

@@ -1,5 +1,6 @@
 """Layer-sequential unit variance: an initialisation that looks at data."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,6 +63,10 @@ def lsuv(
 
 def _pass(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Path, Array]]:
     """A function (variables, images) -> {path of a layer: what to divide its kernel by}."""
+    made = getattr(module, "ingredients", None)
+    if made is not None and made.config.scan:  # the layers in a loop could not be told apart
+        config = made.config.model_copy(update={"scan": False})
+        module = module.clone(ingredients=dataclasses.replace(made, config=config))
 
     def forward(variables: Any, images: Array) -> dict[Path, Array]:
         divisors: dict[Path, Array] = {}
@@ -91,7 +96,7 @@ def _pass(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Pa
             )
         return divisors
 
-    axis_name = getattr(getattr(module, "ingredients", None), "axis_name", None)
+    axis_name = getattr(made, "axis_name", None)
     if axis_name is None:
         return forward
 

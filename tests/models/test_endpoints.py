@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from cnnjax import models
-from cnnjax.config import Model, Norm, Optimizer
+from cnnjax.config import Dropout, Model, Norm, Optimizer
 from cnnjax.errors import UserError
 from cnnjax.models import resnet
 from cnnjax.models.branches import adaptive_average, average
 from cnnjax.models.resnet import Block, Place
 from cnnjax.nn import ingredients, operations
 from cnnjax.nn.dropout import drop_path
+from cnnjax.nn.native import library
 from cnnjax.nn.normalization import local_response
 from cnnjax.train import optim, state
 from cnnjax.train import step as steps
@@ -197,7 +198,7 @@ def test_drop_path_keeps_the_mean_and_whole_examples():
     assert y.mean() == pytest.approx(1, abs=0.05)
 
 
-def block(train=False, x=None, place=None, **fields):
+def block(train=False, x=None, place=None, survival=1.0, **fields):
     """The parameters and output of one bottleneck block."""
     model = Model(name="resnet50", norm=Norm(kind="batch"), **fields)
     made = Block(
@@ -205,9 +206,8 @@ def block(train=False, x=None, place=None, **fields):
     )
     x = jax.random.normal(KEY, (2, 6, 6, 8)) if x is None else x
     variables = made.init(KEY, x, train=False, keep_prob=None)
-    y, _ = made.apply(
-        variables, x, train=train, keep_prob=None, mutable=["batch_stats"], rngs={"dropout": KEY}
-    )
+    options = {"mutable": ["batch_stats"], "rngs": {"dropout": KEY}}
+    y, _ = made.apply(variables, x, survival, train=train, keep_prob=None, **options)
     return variables["params"], y, x
 
 
@@ -230,11 +230,11 @@ def test_a_zero_last_scale_makes_the_block_its_shortcut():
 
 def test_stochastic_depth_skips_whole_blocks_in_training_only():
     x = jax.random.normal(KEY, (64, 2, 2, 8))
-    place = Place(2, False, survival=0.5)
-    _, y, _ = block(train=True, x=x, place=place)
+    fields = {"survival": 0.5, "stochastic_depth": 0.1}
+    _, y, _ = block(train=True, x=x, **fields)
     skipped = (np.asarray(y) == np.asarray(jax.nn.relu(x))).all(axis=(1, 2, 3))
     assert 16 < skipped.sum() < 48
-    _, evaluated, _ = block(x=x, place=place)
+    _, evaluated, _ = block(x=x, **fields)
     _, whole, _ = block(x=x)
     np.testing.assert_array_equal(evaluated, whole)
 
@@ -321,3 +321,51 @@ def test_describe_by_name_is_checked():
         models.describe("resnt18")
     with pytest.raises(UserError, match="smallest size that works is 32"):
         models.describe("vgg16", (20, 20, 3))
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("native", [False, True])
+def test_a_loop_over_alike_blocks_is_the_blocks_one_by_one(native, remat):
+    if native and library.missing():
+        pytest.skip(f"no native code: {library.missing()}")
+    fast = operations.NATIVE if native else operations.PLAIN
+    images = jax.random.normal(KEY, (8, 16, 16, 3))
+    norm = Norm(kind="batch", alpha=0.5)
+
+    def results(scan):
+        model = Model(name="resnet32", scan=scan, remat=remat, norm=norm, zero_last_scale=False)
+        module = models.build(model, image_shape=(16, 16, 3), classes=3, operations=fast)
+        variables = jax.jit(lambda key: state.initial_variables(module, (16, 16, 3), key))(KEY)
+
+        def loss(params):
+            given = {**variables, "params": params}
+            logits, updated = module.apply(given, images, train=True, mutable=["batch_stats"])
+            return (logits**2).mean(), updated
+
+        program = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        compiled = program.lower(variables["params"])
+        return compiled.as_text().count("while"), program(variables["params"])
+
+    (loops, looped), (none, unrolled) = results(True), results(False)
+    assert none < loops  # a loop for each stage, and one for each gradient
+    assert jax.tree.structure(looped) == jax.tree.structure(unrolled)
+
+    def close(one, other):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-4 * float(jnp.abs(other).max()))
+
+    jax.tree.map(close, looped, unrolled)
+
+
+def test_stochastic_depth_and_dropout_differ_from_block_to_block_in_a_loop():
+    model = Model(name="resnet32", scan=True, stochastic_depth=0.5, dropout=Dropout(keep_prob=0.5))
+    module = models.build(model, image_shape=(8, 8, 3), classes=3)
+    images = jax.random.normal(KEY, (4, 8, 8, 3))
+    variables = jax.jit(lambda key: state.initial_variables(module, (8, 8, 3), key))(KEY)
+
+    @jax.jit
+    def logits(key):
+        options = {"mutable": ["batch_stats"], "rngs": {"dropout": key}}
+        return module.apply(variables, images, train=True, keep_prob=0.5, **options)[0]
+
+    np.testing.assert_array_equal(logits(KEY), logits(KEY))
+    assert not np.allclose(logits(KEY), logits(jax.random.key(1)))

@@ -57,6 +57,7 @@ PARTICULAR = {
     "inception_block": ("naive", "factorized_5x5", "asymmetric"),
     "auxiliary_weight": (0.0, 0.3, 1.0),
     "count_include_pad": (True, False, None),
+    "scan": (True, False, None),
     "hidden": ((7,), (), (6, 5)),
 }
 
