@@ -141,7 +141,10 @@ class Checkpoints:
 
     def check(self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> None:
         """Raises UserError where `variables` would, from the description of the checkpoint."""
-        stored = self._stored(step)
+        try:
+            stored = self._stored(step)
+        except Exception as error:
+            raise self._unreadable(step, error) from None
         source = stored.get("ema") or stored
         found = {
             kind: {
@@ -164,10 +167,7 @@ class Checkpoints:
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
             )["state"]
         except Exception as error:
-            raise UserError(
-                f"{self._directory / str(step)}: checkpoint cannot be read "
-                f"({type(error).__name__}); ask for another --step."
-            ) from None
+            raise self._unreadable(step, error) from None
         source = tree.get("ema") or tree
         return {"params": source["params"], "batch_stats": source.get("batch_stats") or {}}
 
@@ -190,6 +190,12 @@ class Checkpoints:
                 f"{', '.join(map(str, steps))}."
             )
         return int(which)
+
+    def _unreadable(self, step: int, error: Exception) -> UserError:
+        return UserError(
+            f"{self._directory / str(step)}: checkpoint cannot be read "
+            f"({type(error).__name__}); ask for another --step."
+        )
 
     def _stored(self, step: int) -> Any:
         """The stored tree of shapes and dtypes."""

@@ -140,7 +140,8 @@ def row(name):
     plain = models.build(model, image_shape=shape, classes=classes)
     found = layers.layers(plain, shape)
     total = layers.totals(found)
-    sees = max(max(layer.receptive_field["size"]) for layer in found if len(layer.output_shape) > 1)
+    maps = [layer for layer in found if len(layer.output_shape) > 1]
+    sees = max((max(layer.receptive_field["size"]) for layer in maps), default=shape[0])
     fast = operations.choose(jax.default_backend(), "native")
     module = models.build(model, image_shape=shape, classes=classes, operations=fast)
     cells = [
