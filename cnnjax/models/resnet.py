@@ -164,7 +164,7 @@ class ResNet(nn.Module):
             x = tap("conv1", ConvBlock(make, make.width(base), name="conv1")(x, train=train))
         depth, total = make.config.stochastic_depth or 0.0, sum(self.blocks)
         survival = 1 - depth * np.arange(1, total + 1, dtype=np.float32) / total
-        looped = make.config.scan and not capture and not self.is_initializing()
+        looped = make.config.scan and not capture
         done, options = 0, {"train": train, "keep_prob": keep_prob}
         for stage, count in enumerate(self.blocks, start=1):
             features = make.width(base * 2 ** (stage - 1))

@@ -22,8 +22,8 @@ def in_a_loop(
     """What blocks called `names`, all made as `block` is, make of `x` one after another.
 
     Parameters and statistics keep their places in the tree, a subtree for each block: they are put
-    together for the loop, and the statistics taken apart after it. For use in a compact method,
-    where the variables exist already.
+    together for the loop, and the statistics taken apart after it. They are initialised together
+    too, from keys other than those of the blocks one by one. For use in a compact method.
 
     Args:
       owner: the module whose method it is.
@@ -34,6 +34,13 @@ def in_a_loop(
       remat: whether the inside of each block is computed again for the gradient.
       fields: the same for all.
     """
+    if owner.is_initializing():
+        fresh = jax.vmap(lambda key, part: block.init(key, x, part, **fields))(
+            jax.random.split(owner.make_rng("params"), len(names)), each
+        )
+        for kind, stacked in fresh.items():
+            _take_apart(owner, kind, names, stacked)
+        return x
     stored = {
         kind: jax.tree.map(lambda *leaves: jnp.stack(leaves), *(tree[name] for name in names))
         for kind, tree in owner.variables.items()
@@ -52,7 +59,11 @@ def in_a_loop(
 
     x, updated = jax.lax.scan(jax.checkpoint(body) if remat else body, x, (stored, keys, each))
     if changing:
-        for place, name in enumerate(names):
-            own = jax.tree.map(lambda leaf, place=place: leaf[place], updated)
-            owner.put_variable("batch_stats", name, own)
+        _take_apart(owner, "batch_stats", names, updated)
     return x
+
+
+def _take_apart(owner: nn.Module, kind: str, names: Sequence[str], stacked: Any) -> None:
+    for place, name in enumerate(names):
+        own = jax.tree.map(lambda leaf, place=place: leaf[place], stacked)
+        owner.put_variable(kind, name, own)

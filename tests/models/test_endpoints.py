@@ -332,10 +332,24 @@ def test_a_loop_over_alike_blocks_is_the_blocks_one_by_one(native, remat):
     images = jax.random.normal(KEY, (8, 16, 16, 3))
     norm = Norm(kind="batch", alpha=0.5)
 
+    def built(scan):
+        model = Model(name="resnet32", scan=scan, remat=remat, norm=norm)
+        return models.build(model, image_shape=(16, 16, 3), classes=3, operations=fast)
+
+    def fresh(scan):
+        return jax.jit(lambda key: state.initial_variables(built(scan), (16, 16, 3), key))(KEY)
+
+    variables = fresh(True)
+    shapes = [jax.tree.map(jnp.shape, found) for found in (variables, fresh(False))]
+    assert shapes[0] == shapes[1]
+    kernels = [variables["params"][f"stage2_block{i}"]["conv1"]["conv"]["kernel"] for i in (2, 3)]
+    assert not np.allclose(*kernels)
+    assert [float(kernel.std()) for kernel in kernels] == pytest.approx(
+        [(2 / 288) ** 0.5] * 2, 0.05
+    )
+
     def results(scan):
-        model = Model(name="resnet32", scan=scan, remat=remat, norm=norm, zero_last_scale=False)
-        module = models.build(model, image_shape=(16, 16, 3), classes=3, operations=fast)
-        variables = jax.jit(lambda key: state.initial_variables(module, (16, 16, 3), key))(KEY)
+        module = built(scan)
 
         def loss(params):
             given = {**variables, "params": params}
