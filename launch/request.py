@@ -109,7 +109,7 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
     changes, seeds = flags.changes(arguments), flags.FLAGS.seeds
-    if flags.FLAGS.init_from:
+    if "init_from" in flags.FLAGS and flags.FLAGS.init_from:  # a rehearsal gets what it stands for
         weights = Path(flags.FLAGS.init_from).expanduser()
         arms_asked = {arm: experiment.arms[arm] for arm in chosen}
         changes = {**_of_weights(weights, arms_asked, loaded.levels), **changes}
