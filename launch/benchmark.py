@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
             measured[title] = _measure(network, precision, names)
             _print(title, measured[title])
             _write(workdir, measured)
-    from cnnjax.ablation import speed
+    from cnnjax.report import speed
 
     files.write_bytes(workdir / "benchmark.svg", speed.plot(measured).encode())
     print(f"written: {workdir / 'benchmark.json'}, {workdir / 'benchmark.svg'}")

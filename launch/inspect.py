@@ -41,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     config = resolve(override(RunConfig(), changes))
     shape = _shape(asked.input)
     from cnnjax import models
-    from cnnjax.ablation import architecture, html
     from cnnjax.analysis import layers
+    from cnnjax.report import architecture, html
 
     module = models.build(config.model, image_shape=shape, classes=asked.classes)
     found = layers.layers(module, shape)

@@ -12,9 +12,9 @@ from launch import flags
 def main(arguments: Sequence[str]) -> int:
     """Writes the report; returns the exit code."""
     flags.nothing_left(arguments)
-    from cnnjax.ablation import report
+    from cnnjax.report import ablation
 
-    print(f"report: {report.write(Path(flags.need('workdir')).expanduser())}")
+    print(f"report: {ablation.write(Path(flags.need('workdir')).expanduser())}")
     return 0
 
 

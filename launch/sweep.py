@@ -23,9 +23,9 @@ def main(arguments: Sequence[str]) -> int:
     asked = request.from_flags(flags.FLAGS.arms, arguments)
     code = local.execute(asked, workers=flags.FLAGS.workers, worker=flags.FLAGS.worker)
     if flags.FLAGS.worker is None:
-        from cnnjax.ablation import report
+        from cnnjax.report import ablation
 
-        print(f"report: {report.write(asked.workdir)}")
+        print(f"report: {ablation.write(asked.workdir)}")
     return code
 
 

@@ -117,7 +117,7 @@ def test_every_field_is_read_somewhere():
 
 
 @pytest.mark.parametrize(
-    "module", ["cnnjax.config", "cnnjax.ablation.experiment", "cnnjax.ablation.report"]
+    "module", ["cnnjax.config", "cnnjax.ablation.experiment", "cnnjax.report.ablation"]
 )
 def test_needs_no_jax(module):
     code = f"import sys, {module}; assert 'jax' not in sys.modules, 'jax'"

@@ -15,10 +15,12 @@ MAY = {
     "cnnjax.pretrained": {"cnnjax.models"},
     "cnnjax.train": {"cnnjax.tasks", "cnnjax.models", "cnnjax.data", "cnnjax.nn"},
     "cnnjax.analysis": {"cnnjax.models", "cnnjax.nn"},
-    "cnnjax.ablation": {"cnnjax.train", "cnnjax.analysis"},
+    "cnnjax.ablation": {"cnnjax.train"},
+    "cnnjax.report": {"cnnjax.ablation", "cnnjax.analysis"},
     "experiments": {"cnnjax.ablation"},
     "launch": {
         "experiments",
+        "cnnjax.report",
         "cnnjax.ablation",
         "cnnjax.train",
         "cnnjax.data",

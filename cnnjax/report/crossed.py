@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from cnnjax.ablation import canvas
 from cnnjax.ablation.compare import Grid
+from cnnjax.report import canvas
 
 
 def heat_map(grid: Grid) -> str:

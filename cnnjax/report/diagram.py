@@ -5,8 +5,8 @@ import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
-from cnnjax.ablation.canvas import ACCENT, ALARM, GRID, INK, MUTED, PAPER
-from cnnjax.ablation.graph import Row, Unit
+from cnnjax.report.canvas import ACCENT, ALARM, GRID, INK, MUTED, PAPER
+from cnnjax.report.graph import Row, Unit
 
 WIDTH = 760
 _SLAB, _TEXT, _FLOW, _FLOW_END, _BARS = 8, 100, 262, 540, 566
@@ -20,7 +20,7 @@ def draw(rows: Sequence[Row], image_shape: tuple[int, int, int]) -> str:
     """The network as an SVG document, from the image at the top to the logits at the bottom.
 
     Args:
-      rows: see `cnnjax.ablation.graph.rows`.
+      rows: see `cnnjax.report.graph.rows`.
       image_shape: (height, width, channels).
     """
     heights = [max(54, _LANE * row.lanes + 16) for row in rows]

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cnnjax.ablation import diagram, graph
-from cnnjax.ablation.document import Document, Element, Figure, Paragraph, Section, Table
 from cnnjax.analysis.layers import Layer, totals
+from cnnjax.report import diagram, graph
+from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
 
 def document(

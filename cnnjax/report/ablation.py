@@ -6,10 +6,11 @@ The report depends on the result files alone: written twice, it is the same byte
 from pathlib import Path
 
 from cnnjax import files
-from cnnjax.ablation import appendix, compare, crossed, html, markdown, plots, results, words
+from cnnjax.ablation import compare, results
 from cnnjax.ablation.compare import ArmResult, Block
-from cnnjax.ablation.document import Document, Element, Figure, Paragraph, Section, Table
 from cnnjax.ablation.results import Study
+from cnnjax.report import appendix, crossed, html, markdown, plots, words
+from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
 
 def write(workdir: str | Path) -> Path:

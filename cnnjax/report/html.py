@@ -3,8 +3,8 @@
 import xml.etree.ElementTree as ElementTree
 from html import escape
 
-from cnnjax.ablation import canvas
-from cnnjax.ablation.document import (
+from cnnjax.report import canvas
+from cnnjax.report.document import (
     Code,
     Definitions,
     Document,
@@ -14,7 +14,7 @@ from cnnjax.ablation.document import (
     Section,
     Table,
 )
-from cnnjax.ablation.style import CSS
+from cnnjax.report.style import CSS
 
 _COLOURS = {
     canvas.INK: "var(--ink)",

@@ -4,10 +4,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from cnnjax.ablation import words
 from cnnjax.ablation.compare import Block
-from cnnjax.ablation.document import Code, Definitions, Element, Paragraph, Section, Table
 from cnnjax.ablation.results import Arm, Run, Study, lookup, plain
+from cnnjax.report import words
+from cnnjax.report.document import Code, Definitions, Element, Paragraph, Section, Table
 
 _CONTEXT = {
     "deck": "The lecture says",

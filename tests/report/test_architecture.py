@@ -5,9 +5,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from cnnjax import models
-from cnnjax.ablation import architecture, diagram, graph, html
 from cnnjax.analysis import layers
 from cnnjax.config import Model
+from cnnjax.report import architecture, diagram, graph, html
 
 
 def inspected(name, size, channels=3, **values):

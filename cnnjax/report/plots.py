@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cnnjax.ablation import canvas
 from cnnjax.ablation.compare import ArmResult
+from cnnjax.report import canvas
 
 
 def seeds(arms: Sequence[ArmResult], metric: str) -> str:

@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 import pytest
 import workdirs
 
-from cnnjax.ablation import markdown, report, results
+from cnnjax.ablation import results
 from cnnjax.errors import UserError
+from cnnjax.report import ablation as report
+from cnnjax.report import markdown
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 HOSTILE = '<script>alert("1")</script>'
@@ -336,7 +338,7 @@ def test_markdown_text_is_text():
 
 def test_needs_neither_jax_nor_pyplot():
     code = (
-        "import sys; import cnnjax.ablation.report; "
+        "import sys; import cnnjax.report.ablation; "
         "print([name for name in ('jax', 'flax', 'matplotlib.pyplot') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from cnnjax.ablation import canvas
+from cnnjax.report import canvas
 
 
 def plot(measured: Mapping[str, Mapping[str, Any]]) -> str:

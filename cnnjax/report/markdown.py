@@ -2,7 +2,7 @@
 
 import re
 
-from cnnjax.ablation.document import (
+from cnnjax.report.document import (
     Code,
     Definitions,
     Document,

@@ -1,0 +1,1 @@
+"""Result files and networks as pages: HTML, Markdown, tables and figures."""
