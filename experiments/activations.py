@@ -3,7 +3,8 @@
 python -m launch.sweep --experiment=activations --workdir=runs/activations
 """
 
-from cnnjax.ablation.experiment import Experiment, in_blocks
+from cnnjax.ablation.design import in_blocks
+from cnnjax.ablation.experiment import Experiment
 
 LEVELS_ASKED = ("relu", "sigmoid", "tanh", "leaky_relu", "prelu", "elu", "gelu", "silu", "identity")
 

@@ -3,7 +3,8 @@
 python -m launch.sweep --experiment=batch_norm --workdir=runs/batch_norm
 """
 
-from cnnjax.ablation.experiment import Experiment, in_blocks
+from cnnjax.ablation.design import in_blocks
+from cnnjax.ablation.experiment import Experiment
 
 PLACES = {
     "before": {"model.norm.kind": "batch", "model.norm.placement": "before"},

@@ -3,7 +3,8 @@
 python -m launch.sweep --experiment=dropout --workdir=runs/dropout
 """
 
-from cnnjax.ablation.experiment import Experiment, in_blocks
+from cnnjax.ablation.design import in_blocks
+from cnnjax.ablation.experiment import Experiment
 
 KEEP_PROBS = (1.0, 0.8, 0.5)
 SIZES = (100, 300, 1000)

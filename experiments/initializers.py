@@ -3,7 +3,8 @@
 python -m launch.sweep --experiment=initializers --workdir=runs/initializers
 """
 
-from cnnjax.ablation.experiment import Experiment, in_blocks
+from cnnjax.ablation.design import in_blocks
+from cnnjax.ablation.experiment import Experiment
 
 LEVELS_ASKED = (
     "he_normal",

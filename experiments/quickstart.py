@@ -3,7 +3,9 @@
 python -m launch.sweep --experiment=quickstart --workdir=runs/quickstart
 """
 
-from cnnjax.ablation.experiment import Experiment, crossed
+from cnnjax.ablation.claims import better, chance_level, equivalent, interaction
+from cnnjax.ablation.design import crossed
+from cnnjax.ablation.experiment import Experiment
 
 EXPERIMENT = Experiment(
     name="quickstart",
@@ -33,4 +35,23 @@ EXPERIMENT = Experiment(
         }
     ),
     seeds=range(8),
+    claims=(
+        better("sigmoid_bn", "sigmoid", by=5, source="Ioffe and Szegedy 2015, section 4.2.2"),
+        better("relu", "sigmoid", source="the deck: sigmoid saturates, is not zero-centred"),
+        better("tanh", "sigmoid", source="the deck: tanh is zero-centred"),
+        equivalent(
+            "relu_bn",
+            "sigmoid_bn",
+            within=2,
+            reason="3 of the 135 validation images",
+            source="with batch norm the activation should matter little",
+        ),
+        interaction(
+            {"model.norm.kind": ("none", "batch")},
+            {"model.activation": ("relu", "sigmoid")},
+            direction="positive",
+            source="the question of this study",
+        ),
+        chance_level("sigmoid", source="Ioffe and Szegedy 2015: chance without batch norm"),
+    ),
 )

@@ -7,7 +7,7 @@ python -m launch.evaluate --init_from=DIR [--set data.name=NAME] [...]
 `--workdir` is a study (all its runs, or those of --arm and --seeds) or the folder of one run;
 `--init_from` is a folder with config.json and checkpoints/. The figures are printed, kept beside
 each run as evaluation-<split>-<step>.json (with `-other-data` where --set changed the data), and
-written to --output.
+written to --output. Looks at the test split are counted in study.json.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
             f"{result['run']}, step {result['step']}, {result['split']}: accuracy "
             f"{100 * result['accuracy']:.2f} %, loss {loss}, {result['examples']} examples"
         )
+    if asked.split == "test" and not any(path.startswith("data.") for path in changes):
+        _count_looks(directories)
     if asked.output:
         files.write_json(Path(asked.output).expanduser(), _together(results))
     return 0
@@ -104,6 +106,16 @@ def _evaluate(
     if not results:
         raise UserError("--workdir: no run there could be evaluated.")
     return results
+
+
+def _count_looks(directories: Sequence[Path]) -> None:
+    """Counts a look at the test split in every study that the runs belong to."""
+    from cnnjax.ablation import study
+    from launch.request import command
+
+    for folder in dict.fromkeys(directory.resolve().parents[1] for directory in directories):
+        if (folder / "study.json").is_file():
+            study.look(folder, command())
 
 
 def _runs(workdir: Path) -> list[Path]:

@@ -46,6 +46,9 @@ _NUMBERS = {
     "batch_size": (128, "Examples a step."),
     "classes": (1000, "Number of classes."),
 }
+_SWITCHES = {
+    "final": "Report on the test split, and count the look. Without it: on the validation split.",
+}
 _DEFAULTS = {"split": "test", "step": "last", "input": "224,224,3", "format": "table"}
 
 
@@ -59,6 +62,8 @@ def define(*names: str) -> None:
         elif name in _NUMBERS:
             default, text = _NUMBERS[name]
             flags.DEFINE_integer(name, default, text, lower_bound=1)
+        elif name in _SWITCHES:
+            flags.DEFINE_bool(name, False, _SWITCHES[name])
         elif name == "worker":
             flags.DEFINE_integer("worker", None, "Not for use: the sweep starts processes with it.")
         else:

@@ -13,18 +13,14 @@ def line(run: study.Run, result: dict[str, Any], number: int, of: int, left: flo
 
 
 def describe(run: study.Run, result: dict[str, Any]) -> str:
-    """A run's result in one line."""
+    """A run's result in one line; the test split stays out of sight until the report is final."""
     if result["status"] == "failed":
         return f"{run.arm} seed {run.seed}: FAILED: {result.get('error', '')[:200]}"
     if result["status"] == "diverged":
         return f"{run.arm} seed {run.seed}: diverged at step {result['diverged_at_step']}"
-    figures = [
-        f"{split} {100 * result[split]['accuracy']:.2f} %"
-        for split in ("validation", "test")
-        if result.get(split)
-    ]
+    accuracy = f"validation {100 * result['validation']['accuracy']:.2f} %"
     speed = f"{result['train_images_per_second']:,.0f} images/s"
-    return f"{run.arm} seed {run.seed}: {', '.join(figures)} ({result['seconds']:.1f} s, {speed})"
+    return f"{run.arm} seed {run.seed}: {accuracy} ({result['seconds']:.1f} s, {speed})"
 
 
 def duration(seconds: float) -> str:

@@ -109,6 +109,7 @@ def run(
         "compilations": 1,
         "params_digest": "ab" * 32,
         "parameters": 61706,
+        "chance": {"validation": 0.1, "test": 0.1},
     }
     result |= {"diverged_at_step": 69} if diverged else {}
     (folder / "result.json").write_text(json.dumps(result))

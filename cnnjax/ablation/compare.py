@@ -4,18 +4,41 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnnjax.ablation import statistics
+from cnnjax.ablation import evidence, statistics
+from cnnjax.ablation.outcomes import Outcomes
+from cnnjax.ablation.population import Population
+from cnnjax.ablation.proportions import Share
 from cnnjax.ablation.results import Arm, Study, lookup, plain
+
+IMPROVING = 0.005
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """An arm, its metric by seed, and its paired difference to the baseline (None for that)."""
+    """An arm set against the baseline of its block.
+
+    Attributes:
+      arm: the arm.
+      values: its metric by seed; diverged runs score chance.
+      sample: their mean and its own 95% interval.
+      versus: the paired difference to the baseline; the intervals of all arms of the block hold
+        together with 95%. None for the baseline.
+      finished: the same over the pairs of finished runs, where those are fewer.
+      population: the difference for other images too, where outcomes were kept.
+      ahead: in how many seeds the arm is ahead.
+      at_chance: how many finished runs are no better than guessing the most frequent class.
+      improving: whether the validation accuracy was still rising at the end of training.
+    """
 
     arm: Arm
     values: Mapping[int, float]
     sample: statistics.Sample | None
     versus: statistics.Paired | None
+    finished: statistics.Paired | None
+    population: Population | None
+    ahead: Share | None
+    at_chance: int
+    improving: bool
 
 
 @dataclass(frozen=True)
@@ -50,19 +73,56 @@ class Block:
 
 def blocks(study: Study) -> list[Block]:
     """Every block of the study; differences are taken within blocks only."""
-    return [
-        _block(name, arms, study.metric, study.factors) for name, arms in study.blocks().items()
-    ]
+    outcomes = Outcomes(study.workdir, study.split)
+    return [_block(name, arms, study, outcomes) for name, arms in study.blocks().items()]
 
 
-def _block(name: str, arms: tuple[Arm, ...], metric: str, factors: tuple[str, ...]) -> Block:
-    reference = arms[0].values(metric) if arms[0].baseline else {}
-    results = []
-    for arm in arms:
-        values = arm.values(metric)
-        versus = None if arm.baseline else statistics.compare(values, reference)
-        results.append(ArmResult(arm, values, statistics.describe(list(values.values())), versus))
-    return Block(name, tuple(results), _grid(results, factors))
+def _block(name: str, arms: tuple[Arm, ...], study: Study, outcomes: Outcomes) -> Block:
+    reference = arms[0] if arms[0].baseline else None
+    family = max(1, len(arms) - 1)
+    results = [_result(arm, reference, study, outcomes, family) for arm in arms]
+    return Block(name, tuple(results), _grid(results, study.factors))
+
+
+def _result(
+    arm: Arm, reference: Arm | None, study: Study, outcomes: Outcomes, family: int
+) -> ArmResult:
+    values = arm.scores(study.metric)
+    at_chance = sum(
+        run.status == "finished" and evidence.at_chance(run, study.split) for run in arm.runs
+    )
+    sample, improving = statistics.describe(list(values.values())), _improving(arm)
+    if reference is None or arm.baseline:
+        return ArmResult(arm, values, sample, None, None, None, None, at_chance, improving)
+    sides = evidence.Sides(
+        (arm.label, reference.label), ([arm], [reference]), outcomes, study.split, "accuracy"
+    )
+    found = sides.compare(0, 1, family=family)
+    return ArmResult(
+        arm,
+        values,
+        sample,
+        found.paired,
+        found.finished,
+        found.population,
+        found.ahead,
+        at_chance,
+        improving,
+    )
+
+
+def _improving(arm: Arm) -> bool:
+    """Whether the last quarter of training gained half a point of validation accuracy or more, in
+    the mean over the finished runs."""
+    gains = []
+    for run in arm.runs:
+        if run.status != "finished" or len(run.curve) < 3:
+            continue
+        end = run.curve[-1][0]
+        earlier = [value for step, _, value in run.curve if step <= 0.75 * end]
+        if earlier:
+            gains.append(run.curve[-1][2] - earlier[-1])
+    return bool(gains) and sum(gains) / len(gains) >= IMPROVING
 
 
 def _grid(results: list[ArmResult], factors: tuple[str, ...]) -> Grid | None:

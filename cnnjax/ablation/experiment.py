@@ -1,19 +1,30 @@
 """Experiments as data: a question, a base configuration, arms, seeds. No jax."""
 
 import dataclasses
-import itertools
 import json
 import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnjax.ablation import claims as statements
+from cnnjax.ablation.claims import Claim, block_of
 from cnnjax.config import Levels, RunConfig, override, resolve
 from cnnjax.errors import UserError, unknown
 
 Overrides = Mapping[str, Any]
 
-_TAKEN = ("study", "figures", "logs", "study.json", "report.html", "report.md", "results.csv")
+_TAKEN = (
+    "study",
+    "figures",
+    "logs",
+    "study.json",
+    "report.html",
+    "report.md",
+    "results.csv",
+    "tables.tex",
+    "tuning",
+)
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]*")
 
 
@@ -29,6 +40,7 @@ class Experiment:
         the one block of the experiment.
       base: dotted paths that all arms share.
       seeds: the seeds that every arm is run with.
+      claims: what is claimed before anything is run; see `cnnjax.ablation.claims`.
       deck: the passage of the lecture deck that the question comes from.
       published: what the literature found, with the source.
       expected: the direction expected before anything was run.
@@ -40,6 +52,7 @@ class Experiment:
     arms: Mapping[str, Overrides]
     base: Overrides = dataclasses.field(default_factory=dict)
     seeds: Sequence[int] = (0, 1, 2)
+    claims: Sequence[Claim] = ()
     deck: str = ""
     published: str = ""
     expected: str = ""
@@ -55,6 +68,10 @@ class Experiment:
         object.__setattr__(self, "arms", arms)
         object.__setattr__(self, "base", _plain(f"{where}: base", self.base))
         object.__setattr__(self, "seeds", _seeds(where, self.seeds))
+        object.__setattr__(self, "claims", tuple(self.claims))
+        levels = {arm: self.levels(arm) for arm in arms}
+        for claim in self.claims:
+            statements.check(f"{where}: claims", claim, levels)
 
     @property
     def factors(self) -> list[str]:
@@ -65,6 +82,10 @@ class Experiment:
             for path in paths
             if len({repr(arm.get(path, self.base.get(path))) for arm in self.arms.values()}) > 1
         ]
+
+    def levels(self, arm: str) -> dict[str, Any]:
+        """The values of the experiment's factors in an arm; None where it leaves one alone."""
+        return {path: self.arms[arm].get(path, self.base.get(path)) for path in self.factors}
 
     def baseline(self, arm: str) -> str:
         """The baseline of the arm's block: the block's first arm."""
@@ -137,37 +158,3 @@ def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
             "on, each once"
         )
     return found
-
-
-def block_of(arm: str) -> str:
-    """The block of an arm: what stands before the first dot of its name, "" without one."""
-    block, dot, _ = arm.partition(".")
-    return block if dot else ""
-
-
-def crossed(factors: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The full crossing of factors: one arm for each combination of levels, first levels first.
-
-    Args:
-      factors: dotted path -> {short name of the level: value}. Arms are called by the short names
-        joined with `_`; an empty short name is left out.
-
-    Example: `crossed({"model.activation": {"relu": "relu", "tanh": "tanh"},
-    "model.norm.kind": {"": "none", "bn": "batch"}})` has arms relu, relu_bn, tanh, tanh_bn.
-    """
-    arms = {}
-    for combination in itertools.product(*(levels.items() for levels in factors.values())):
-        name = "_".join(short for short, _ in combination if short) or "base"
-        arms[name] = {path: value for path, (_, value) in zip(factors, combination, strict=True)}
-    return arms
-
-
-def in_blocks(
-    blocks: Mapping[str, Overrides], arms: Mapping[str, Overrides]
-) -> dict[str, dict[str, Any]]:
-    """Every arm in every block, called `block.arm`. A block's overrides give way to the arm's."""
-    return {
-        f"{block}.{arm}": {**shared, **overrides}
-        for block, shared in blocks.items()
-        for arm, overrides in arms.items()
-    }

@@ -1,6 +1,6 @@
 """The workdir of a study: what is in it, and how more seeds and arms are added. No jax.
 
-DIR/study.json                      experiment, arms, seeds, command, versions, git revision
+DIR/study.json                      experiment, arms, seeds, claims, commands, looks at test
 DIR/study/<date>-<experiment>.py    the experiment's file as it was, and any uncommitted diff
 DIR/<arm>/seed-<n>/config.json      the resolved configuration
                   /runtime.json     what the bits depend on: threads, convolution, replicates
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import files, machine
-from cnnjax.ablation.experiment import Experiment, block_of
+from cnnjax.ablation import claims
+from cnnjax.ablation.claims import block_of
+from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
 
@@ -86,7 +88,9 @@ def extend(
     changes: Mapping[str, Any],
     command: str,
 ) -> None:
-    """Starts a study in `workdir`, or adds arms and seeds to the one that is there.
+    """Starts a study in `workdir`, or adds arms, seeds and claims to the one that is there. A claim
+    stays, whatever becomes of the experiment's file; one that is new once there are results is
+    marked post hoc.
 
     Args:
       workdir: the folder; made where it does not exist.
@@ -108,8 +112,11 @@ def extend(
         plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
         missing = [arm for arm in configs if arm not in arms or arms[arm]["config"] != plain[arm]]
         more = [seed for seed in seeds if seed not in study["seeds"]]
-        if not new and not missing and not more:
+        known = {claims.read(values).key for values in study.get("claims", [])}
+        stated = [claim for claim in experiment.claims if claim.key not in known]
+        if not new and not missing and not more and not stated:
             return
+        seen = any(workdir.glob("*/seed-*/result.json"))
         for arm in missing:
             arms[arm] = {
                 "block": block_of(arm),
@@ -124,16 +131,33 @@ def extend(
         study["command"] = study["command"] or command
         study["source"] = {"path": str(source.resolve()), "sha256": files.sha256(source)}
         now = datetime.datetime.now(datetime.UTC)
+        study["claims"] = study.get("claims", []) + [
+            {**claims.write(claim), "added": now.isoformat(timespec="seconds"), "post_hoc": seen}
+            for claim in stated
+        ]
         study["extensions"].append(
             {
                 "date": now.isoformat(timespec="seconds"),
                 "command": command,
                 "arms": list(configs),
                 "seeds": list(seeds),
+                "after_results": seen,
                 "versions": versions(),
                 "git": _keep(workdir / "study", now.strftime("%Y%m%dT%H%M%S"), source),
             }
         )
+        files.write_json(workdir / "study.json", study)
+
+
+def look(workdir: Path, command: str) -> None:
+    """Counts a look at the test split. Raises UserError where `workdir` holds no study."""
+    with files.lock(workdir / ".lock", wait=True):
+        study = read(workdir)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        study["looks_at_test"] = [
+            *study.get("looks_at_test", []),
+            {"date": now, "command": command},
+        ]
         files.write_json(workdir / "study.json", study)
 
 
@@ -165,6 +189,8 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
         "factors": experiment.factors,
         "arms": {},
         "seeds": [],
+        "claims": [],
+        "looks_at_test": [],
         "command": "",
         "set": [],
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,36 +1,53 @@
-"""Result files -> report.html, report.md, results.csv and figures/*.svg. No jax.
+"""Result files -> report.html, report.md, results.csv, tables.tex, figures/*. No jax.
 
 The report depends on the result files alone: written twice, it is the same bytes.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cnnjax import files
-from cnnjax.ablation import compare, results
+from cnnjax.ablation import compare, reading, results
 from cnnjax.ablation.compare import ArmResult, Block
 from cnnjax.ablation.results import Study
-from cnnjax.report import appendix, crossed, html, markdown, plots, words
+from cnnjax.ablation.verdicts import Finding, findings
+from cnnjax.report import appendix, crossed, html, latex, markdown, plots, verdicts, words
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
 
-def write(workdir: str | Path) -> Path:
-    """Rebuild the report of a workdir, each file atomically; returns the path of report.html.
+@dataclass(frozen=True)
+class Written:
+    """A report: the path of report.html, and a line for the terminal for each verdict."""
+
+    page: Path
+    verdicts: tuple[str, ...]
+
+
+def write(workdir: str | Path, *, final: bool = False) -> Written:
+    """Rebuild the report of a workdir, each file atomically.
+
+    The figures are those of the validation split; those of the test split with `final`, which is
+    for the end of a study: the caller counts the look (`cnnjax.ablation.study.look`).
 
     Raises UserError where `workdir` holds no study or cannot be written to.
     """
     workdir = Path(workdir)
-    study = results.load(workdir)
-    document = build(study)
+    study = reading.load(workdir, "test" if final else "validation")
+    found = findings(study)
+    document = build(study, found)
     for figure in document.figures:
-        _write(workdir / "figures" / f"{figure.name}.svg", figure.svg)
+        _write(workdir / "figures" / f"{figure.name}.svg", figure.drawing.svg)
+        files.write_bytes(workdir / "figures" / f"{figure.name}.png", figure.drawing.png)
     _write(workdir / "results.csv", results.to_csv(study))
     _write(workdir / "report.md", markdown.write(document))
+    _write(workdir / "tables.tex", latex.write(document))
     _write(workdir / "report.html", html.write(document))
-    return workdir / "report.html"
+    return Written(workdir / "report.html", tuple(verdicts.lines(study, found)))
 
 
-def build(study: Study) -> Document:
-    """The report of a study as a document."""
+def build(study: Study, found: Sequence[Finding]) -> Document:
+    """The report of a study as a document: verdicts first, then what they rest on."""
     blocks = compare.blocks(study)
     experiment = study.experiment
     name = str(experiment.get("name") or "experiment")
@@ -41,7 +58,8 @@ def build(study: Study) -> Document:
         f"{finished} of {words.count(len(study.runs), 'run')} finished. "
         f"Started {str(study.about.get('created') or 'at an unknown date')[:10]}."
     )
-    sections = [_summary(blocks), Section("Results", _reading(study))]
+    sections = verdicts.sections(study, found)
+    sections += [_summary(blocks), Section("Results", _reading(study))]
     for index, block in enumerate(blocks):
         sections.append(_block(block, index, study, single=len(blocks) == 1))
     sections += appendix.sections(study, blocks)
@@ -59,27 +77,21 @@ def _summary(blocks: list[Block]) -> Section:
 
 def _reading(study: Study) -> tuple[Element, ...]:
     """How to read the tables: what was measured, and what the columns mean."""
-    split = study.metric.partition("_")[0]
-    sizes = sorted(
-        {
-            size
-            for run in study.runs
-            if (size := run.test_examples if split == "test" else run.validation_examples)
-        }
-    )
+    sizes = sorted({size for run in study.runs if (size := run.examples(study.split))})
     examples = f" ({' or '.join(str(size) for size in sizes)} examples)" if sizes else ""
     text = (
-        f"Measured: accuracy on the {split} split{examples}, with the weights at the end of "
+        f"Measured: accuracy on the {study.split} split{examples}, with the weights at the end of "
         "training, not the best ones on the way. All arms of a block share their seeds, so an arm "
         "is set against its block's baseline seed by seed; differences never cross blocks."
     )
     note = (
-        "sd: standard deviation over seeds (n − 1). Intervals: 95 %, Student's t, of the mean "
-        "over seeds or of the paired differences. p: two-sided paired sign-flip permutation test "
-        "(exact up to 20 pairs; its smallest value is 2^(1 − pairs), so fewer than 6 pairs cannot "
-        "reach 5 %). Intervals and p are each arm's own, not corrected for the number of arms. "
-        "Diverged and failed runs are counted and left out of the means: an arm that loses its "
-        "worst runs this way looks better than it is."
+        "sd: standard deviation over seeds (n − 1). A diverged run scores chance (guessing the "
+        "most frequent class); 'finished only' leaves the pairs out in which a run diverged. "
+        "Intervals of differences: Student's t on the paired differences, wide enough that all of "
+        "a block's hold together with 95 % (Bonferroni); they are about these images, 'other "
+        "images' about the population of images and seeds (one difference at a time). Ahead: in "
+        "how many seeds. p: two-sided exact paired permutation test, not corrected (its smallest "
+        "value is 2^(1 − pairs), so fewer than 6 pairs cannot reach 5 %)."
     )
     return Paragraph(text), Paragraph(note, kind="note")
 
@@ -92,6 +104,13 @@ def _block(block: Block, index: int, study: Study, single: bool) -> Section:
     title = "All arms" if single else _title(block)
     elements: list[Element] = [_table(block, words.metric(study))]
     equal = [arm.arm.label for arm in block.arms if arm.versus and arm.versus.sd == 0]
+    rising = [arm.arm.label for arm in block.arms if arm.improving]
+    if rising:
+        text = (
+            f"{words.listing(rising)}: validation accuracy still rose by half a point or more in "
+            "the last quarter of training; a longer training may change the order."
+        )
+        elements.append(Paragraph(text, "Not at the end of the road.", "warning"))
     if equal:
         text = (
             f"All differences are equal for {words.listing(equal)}: an interval without width "
@@ -102,46 +121,66 @@ def _block(block: Block, index: int, study: Study, single: bool) -> Section:
     return Section(title, tuple(elements), level=3)
 
 
+_COLUMNS = (
+    "Mean (%)",
+    "sd",
+    "Seeds",
+    "Diverged",
+    "At chance",
+    "Failed",
+    "Difference (points)",
+    "Interval",
+    "Finished only",
+    "Other images",
+    "Ahead",
+    "p",
+)
+_MAY_BE_EMPTY = ("Diverged", "At chance", "Failed", "Finished only", "Other images")
+
+
 def _table(block: Block, metric: str) -> Table:
-    head = (
-        "Arm",
-        "Mean (%)",
-        "sd",
-        "Seeds",
-        "Diverged",
-        "Failed",
-        "Difference (points)",
-        "95 % interval",
-        "Pairs",
-        "p",
+    """One row an arm; columns about what did not happen are left out."""
+    rows = [_row(arm) for arm in block.arms]
+    kept = [
+        name
+        for name in _COLUMNS
+        if name not in _MAY_BE_EMPTY or any(row[name] not in ("", "0", words.NONE) for row in rows)
+    ]
+    cells = tuple(
+        (arm.arm.label, *(row[name] for name in kept))
+        for arm, row in zip(block.arms, rows, strict=True)
     )
-    rows = tuple(_row(arm) for arm in block.arms)
     strong = (0,) if block.baseline else ()
-    return Table(f"{metric.capitalize()}, the baseline first.", head, rows, strong=strong)
+    caption = f"{metric.capitalize()}, the baseline first."
+    return Table(caption, ("Arm", *kept), cells, strong=strong)
 
 
-def _row(arm: ArmResult) -> tuple[str, ...]:
+def _row(arm: ArmResult) -> dict[str, str]:
     sample, versus = arm.sample, arm.versus
-    broken = arm.arm.count("failed") + arm.arm.count("unreadable")
-    cells = (
-        arm.arm.label,
-        words.points(sample.mean if sample else None, signed=False),
-        words.points(sample.sd if sample else None, signed=False),
-        str(sample.n if sample else 0),
-        str(arm.arm.count("diverged")),
-        str(broken),
-    )
+    row = dict.fromkeys(_COLUMNS, "" if arm.arm.baseline else words.NONE) | {
+        "Mean (%)": words.points(sample.mean if sample else None, signed=False),
+        "sd": words.points(sample.sd if sample else None, signed=False),
+        "Seeds": str(sample.n if sample else 0),
+        "Diverged": str(arm.arm.count("diverged")),
+        "At chance": str(arm.at_chance),
+        "Failed": str(arm.arm.count("failed") + arm.arm.count("unreadable")),
+    }
     if arm.arm.baseline:
-        return (*cells, "baseline", "", "", "")
+        return row | {"Difference (points)": "baseline"}
     if versus is None:
-        return (*cells, words.NONE, words.NONE, "0", words.NONE)
-    return (
-        *cells,
-        words.points(versus.mean),
-        words.interval(versus.low, versus.high),
-        str(versus.n),
-        words.p_value(versus.p),
-    )
+        return row
+    row |= {
+        "Difference (points)": words.points(versus.mean),
+        "Interval": words.interval(versus.low, versus.high),
+        "p": words.p_value(versus.p),
+    }
+    if arm.finished is not None:
+        row["Finished only"] = f"{words.points(arm.finished.mean)} ({arm.finished.n})"
+    if arm.population is not None:
+        row["Other images"] = words.interval(arm.population.low, arm.population.high)
+    if arm.ahead is not None:
+        row["Ahead"] = f"{arm.ahead.count:g} of {arm.ahead.n}"
+    return row
 
 
 def _figures(block: Block, prefix: str, metric: str) -> list[Figure]:
@@ -165,8 +204,8 @@ def _figures(block: Block, prefix: str, metric: str) -> list[Figure]:
                 f"{prefix}-differences",
                 plots.differences(block.arms, name),
                 f"Interval plot of the differences to {name}{where}; the figures are in the table.",
-                f"Mean paired difference to {name} with its 95 % interval; hollow where the "
-                "interval includes zero, has no width, or cannot be given (one pair). Arms at "
+                f"Mean paired difference to {name}; all intervals hold together with 95 %; hollow "
+                "where one includes zero, has no width, or cannot be given (one pair). Arms at "
                 "the left edge are off the scale.",
             )
         )

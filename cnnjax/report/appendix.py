@@ -1,7 +1,7 @@
 """The parts of a report that say where its figures come from: context, arms, cost, provenance."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnjax.ablation.compare import Block
@@ -104,15 +104,26 @@ def _cost(blocks: list[Block], named: bool) -> Section | None:
             _figure(arm, "steps", "{:,.0f}"),
             _figure(arm, "seconds", "{:,.1f}"),
             _figure(arm, "train_images_per_second", "{:,.0f}"),
-            _figure(arm, "compilations", "{:,.0f}"),
+            f"{_compilations([arm]):,}",
         )
         for arm in arms
     )
     head = ("Arm", "Parameters", "Steps", "Seconds a run", "Images/s", "Compilations")
-    caption = "Medians over the runs of each arm; images/s counts training steps after the first."
-    total = words.duration(sum(seconds))
-    text = f"All runs together took {total}, added up run by run."
+    caption = (
+        "Medians over the runs of each arm; images/s counts training steps after the first. "
+        "Compilations are added up: arms that differ in numbers alone share a program with the arm "
+        "that came first."
+    )
+    total, compiled = words.duration(sum(seconds)), _compilations(arms)
+    text = (
+        f"All runs together took {total}, added up run by run, with "
+        f"{words.count(compiled, 'compilation')} of a training step."
+    )
     return Section("Cost", (Paragraph(text), Table(caption, head, rows)))
+
+
+def _compilations(arms: Sequence[Arm]) -> int:
+    return sum(int(run.metrics["compilations"] or 0) for arm in arms for run in arm.runs)
 
 
 def _figure(arm: Arm, metric: str, form: str) -> str:

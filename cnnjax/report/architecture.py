@@ -5,6 +5,7 @@ from typing import Any
 
 from cnnjax.analysis.layers import Layer, totals
 from cnnjax.report import diagram, graph
+from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
 
@@ -28,7 +29,7 @@ def document(
     )
     picture = Figure(
         "network",
-        diagram.draw(rows, image_shape),
+        Drawing(diagram.draw(rows, image_shape)),
         f"The network from the image to the logits, block by block: {summary}.",
         "Slabs are feature maps: as high as the share of the image's side that is left, as wide as "
         "their channels on a logarithmic scale. Blue boxes are convolutions (window, and stride "

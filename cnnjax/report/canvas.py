@@ -8,6 +8,7 @@ light and dark.
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -95,13 +96,22 @@ def label(text: str, width: int = 24, lines: int = 2) -> str:
     return f"{text[:place]}\n{text[place:]}"
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an SVG document; the same figure gives the same bytes."""
-    text = io.StringIO()
+@dataclass(frozen=True)
+class Drawing:
+    """A plot as an SVG document, and as a PNG where it was drawn by matplotlib."""
+
+    svg: str
+    png: bytes = b""
+
+
+def draw(figure: Figure) -> Drawing:
+    """The figure as SVG and PNG; the same figure gives the same bytes."""
+    text, picture = io.StringIO(), io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(text, format="svg", metadata=_NO_METADATA)
-    return text.getvalue()
+        figure.savefig(picture, format="png", metadata={"Software": None}, dpi=200)
+    return Drawing(text.getvalue(), picture.getvalue())
 
 
 _NO_METADATA: Mapping[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))

@@ -1,4 +1,4 @@
-"""The plots of two crossed factors: a heat map of the means and their interaction; as SVG text."""
+"""The plots of two crossed factors: a heat map of the means and their interaction; as drawings."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from cnnjax.ablation.compare import Grid
 from cnnjax.report import canvas
+from cnnjax.report.canvas import Drawing
 
 
-def heat_map(grid: Grid) -> str:
+def heat_map(grid: Grid) -> Drawing:
     """The mean of each cell of two crossed factors, in percent."""
     with matplotlib.rc_context(canvas.STYLE):
         rows, columns = len(grid.row_levels), len(grid.column_levels)
@@ -50,10 +51,10 @@ def heat_map(grid: Grid) -> str:
         axes.spines[:].set_visible(False)
         axes.set_xlabel(canvas.label(grid.column_factor, 40, 1))
         axes.set_ylabel(canvas.label(grid.row_factor, 24))
-        return canvas.svg(figure)
+        return canvas.draw(figure)
 
 
-def interaction(grid: Grid) -> str:
+def interaction(grid: Grid) -> Drawing:
     """A line for each level of one factor over the levels of the other, with 95% intervals."""
     with matplotlib.rc_context(canvas.STYLE):
         columns = len(grid.column_levels)
@@ -86,7 +87,7 @@ def interaction(grid: Grid) -> str:
             title=canvas.label(grid.row_factor, 50, 1),
             alignment="left",
         )
-        return canvas.svg(figure)
+        return canvas.draw(figure)
 
 
 def _nan(value: float | None) -> float:

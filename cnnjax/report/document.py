@@ -5,6 +5,8 @@ Texts are plain: whatever they hold is escaped by the writers.
 
 from dataclasses import dataclass
 
+from cnnjax.report.canvas import Drawing
+
 
 @dataclass(frozen=True)
 class Paragraph:
@@ -35,11 +37,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot: its file name, an SVG document, what it shows in words, and its caption. `half` ones
+    """A plot: its file name, its drawing, what it shows in words, and its caption. `half` ones
     stand in pairs, `wide` ones take the whole width and scroll where that is too narrow."""
 
     name: str
-    svg: str
+    drawing: Drawing
     alt: str
     caption: str
     half: bool = False

@@ -1,6 +1,8 @@
 """A document as one HTML page: style and plots inside, nothing loaded, everything escaped."""
 
 import xml.etree.ElementTree as ElementTree
+from base64 import b64encode
+from hashlib import sha256
 from html import escape
 
 from cnnjax.report import canvas
@@ -14,6 +16,7 @@ from cnnjax.report.document import (
     Section,
     Table,
 )
+from cnnjax.report.sorting import SCRIPT
 from cnnjax.report.style import CSS
 
 _COLOURS = {
@@ -24,6 +27,12 @@ _COLOURS = {
     canvas.ACCENT: "var(--accent)",
     canvas.ALARM: "var(--alarm)",
 }
+
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; "
+    f"script-src 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'"
+)
+"""Nothing is loaded, and no script runs but the page's own."""
 
 
 def write(document: Document) -> str:
@@ -37,7 +46,7 @@ def write(document: Document) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>{title}</title>
 <style>
 {CSS}</style>
@@ -51,6 +60,7 @@ def write(document: Document) -> str:
 </header>
 {sections}
 </main>
+<script>{SCRIPT}</script>
 </body>
 </html>
 """
@@ -115,7 +125,7 @@ def _table(table: Table) -> str:
 
 def inline(figure: Figure) -> str:
     """A figure's SVG for use inside a page: the page's colours, ids of its own, no addresses."""
-    root = ElementTree.fromstring(figure.svg)
+    root = ElementTree.fromstring(figure.drawing.svg)
     for parent in list(root.iter()):
         for child in list(parent):
             if _local(child.tag) == "metadata":

@@ -1,4 +1,4 @@
-"""The plots of a block: all seeds, differences to the baseline, learning curves; as SVG text."""
+"""The plots of a block: all seeds, differences to the baseline, learning curves; as drawings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from cnnjax.ablation.compare import ArmResult
 from cnnjax.report import canvas
+from cnnjax.report.canvas import Drawing
 
 
-def seeds(arms: Sequence[ArmResult], metric: str) -> str:
+def seeds(arms: Sequence[ArmResult], metric: str) -> Drawing:
     """Every seed of every arm a dot, its mean and 95% interval; faint lines join equal seeds."""
     with matplotlib.rc_context(canvas.STYLE):
         labels = [canvas.label(arm.arm.label) for arm in arms]
@@ -38,10 +39,10 @@ def seeds(arms: Sequence[ArmResult], metric: str) -> str:
             _interval(axes, arm.sample, row, 100, low)
         axes.set_xlim(low, high)
         axes.set_xlabel(f"{metric} (%)", loc="right")
-        return canvas.svg(figure)
+        return canvas.draw(figure)
 
 
-def differences(arms: Sequence[ArmResult], baseline: str) -> str:
+def differences(arms: Sequence[ArmResult], baseline: str) -> Drawing:
     """Each arm's mean paired difference to the baseline with its 95% interval; zero is marked."""
     with matplotlib.rc_context(canvas.STYLE):
         shown = [arm for arm in arms if arm.versus is not None]
@@ -58,10 +59,10 @@ def differences(arms: Sequence[ArmResult], baseline: str) -> str:
             _interval(axes, arm.versus, row, 100, low, bool(arm.versus and arm.versus.separate))
         axes.set_xlim(low, high)
         axes.set_xlabel(f"difference to {canvas.label(baseline, 28, 1)} (points)", loc="right")
-        return canvas.svg(figure)
+        return canvas.draw(figure)
 
 
-def curves(arms: Sequence[ArmResult]) -> str:
+def curves(arms: Sequence[ArmResult]) -> Drawing:
     """Validation accuracy against epoch: one panel an arm, the baseline's mean behind each."""
     with matplotlib.rc_context(canvas.STYLE):
         columns = min(2, len(arms))
@@ -75,7 +76,7 @@ def curves(arms: Sequence[ArmResult]) -> str:
             panels[-2, -1].xaxis.set_tick_params(labelbottom=True)
         figure.supxlabel("epoch", fontsize=9.5, color=canvas.MUTED)
         figure.supylabel("validation accuracy (%)", fontsize=9.5, color=canvas.MUTED)
-        return canvas.svg(figure)
+        return canvas.draw(figure)
 
 
 def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:

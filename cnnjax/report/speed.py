@@ -8,9 +8,10 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from cnnjax.report import canvas
+from cnnjax.report.canvas import Drawing
 
 
-def plot(measured: Mapping[str, Mapping[str, Any]]) -> str:
+def plot(measured: Mapping[str, Mapping[str, Any]]) -> Drawing:
     """Images per second as SVG: a panel for each network, a row for each contender, a circle for
     each round, and the median as a stroke.
 
@@ -36,4 +37,4 @@ def plot(measured: Mapping[str, Mapping[str, Any]]) -> str:
             axes.tick_params(length=0)
             axes.set_title(network, loc="left")
         panels[-1].set_xlabel("images/s", loc="right")
-        return canvas.svg(figure)
+        return canvas.draw(figure)

@@ -36,6 +36,11 @@ p { margin: 0 0 0.9rem; max-width: 42rem; }
 .subtitle { color: var(--muted); font-size: 0.92rem; margin: 0; }
 .note { color: var(--muted); font-size: 0.84rem; line-height: 1.5; }
 .warning { border-left: 3px solid var(--alarm); padding: 0.1rem 0 0.1rem 0.9rem; }
+.supported, .contradicted, .undecided, .open { max-width: 46rem; padding: 0.15rem 0 0.15rem 0.9rem;
+  border-left: 4px solid var(--muted); }
+.supported { border-color: var(--accent); }
+.contradicted { border-color: var(--alarm); }
+.open { border-left-style: dotted; }
 .scroll { overflow-x: auto; margin: 0 0 1.2rem; max-width: 100%; }
 table { border-collapse: collapse; font-size: 0.84rem; line-height: 1.4; min-width: 100%;
   font-variant-numeric: tabular-nums lining-nums; border-bottom: 1.5px solid var(--ink); }
@@ -48,6 +53,10 @@ td:last-child > div { max-width: 30rem; }
 th { font-weight: 600; vertical-align: bottom; }
 thead tr { border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink); }
 tbody tr + tr { border-top: 1px solid var(--rule); }
+th button { all: unset; cursor: pointer; }
+th button:hover, th button:focus-visible { color: var(--accent); text-decoration: underline; }
+th[aria-sort="ascending"] button::after { content: " \\2191"; }
+th[aria-sort="descending"] button::after { content: " \\2193"; }
 .number { text-align: right; white-space: nowrap; }
 th.number { white-space: normal; }
 .strong td { background: var(--tint); font-weight: 600; }

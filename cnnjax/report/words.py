@@ -24,9 +24,12 @@ def percent(value: float | None) -> str:
 
 def points(value: float | None, signed: bool = True) -> str:
     """A difference of fractions in percentage points."""
-    if value is None:
-        return NONE
-    text = f"{100 * value:.2f}"
+    return NONE if value is None else scaled(value, 100, signed)
+
+
+def scaled(value: float, scale: float = 100, signed: bool = False) -> str:
+    """A number times `scale` with two decimals and a true minus sign."""
+    text = f"{scale * value:.2f}"
     text = "0.00" if text == "-0.00" else text
     return ("+" if signed and float(text) > 0 else "") + text.replace("-", "−")
 
@@ -50,9 +53,9 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def listing(names: Sequence[str]) -> str:
+def listing(names: Sequence[str], link: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {link} {names[-1]}"
 
 
 def duration(seconds: float) -> str:

@@ -233,6 +233,11 @@ class _Training:
             records.validations(), key=lambda line: (line["accuracy"], -line["step"]), default=None
         )
         return {
+            "chance": {
+                split: _most_frequent(self.dataset.splits[split].labels)
+                for split in SPLITS
+                if split in self.dataset.splits
+            },
             "best_validation": best
             and {name: best[name] for name in ("step", "epoch", "accuracy", "loss")},
             "examples_seen": steps * self.config.training.batch_size,
@@ -242,6 +247,11 @@ class _Training:
             ),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         }
+
+
+def _most_frequent(labels: np.ndarray) -> float:
+    """The accuracy of guessing the most frequent class: what `chance` means in a result."""
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def _begun_with(directory: Path) -> str | None:

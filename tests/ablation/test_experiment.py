@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import experiments
-from cnnjax.ablation.experiment import Experiment, block_of, crossed, in_blocks
+from cnnjax.ablation.design import crossed, in_blocks
+from cnnjax.ablation.experiment import Experiment, block_of
 from cnnjax.errors import UserError
 
 

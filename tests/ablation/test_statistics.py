@@ -87,3 +87,49 @@ def test_many_pairs_use_random_patterns_that_repeat():
     p = statistics.sign_flip_p(values)
     assert p == statistics.sign_flip_p(values)
     assert p == pytest.approx(scipy.stats.ttest_1samp(values, 0).pvalue, abs=0.02)
+
+
+def test_one_sided_p_by_hand_and_against_scipy():
+    # 1, 2, 3, 4, 5 against 2: mean 1, sd sqrt(2.5), t = sqrt(2), 4 degrees of freedom
+    assert statistics.p_above([1, 2, 3, 4, 5], 2) == pytest.approx(scipy.stats.t.sf(2**0.5, 4))
+    values = np.random.default_rng(4).normal(0.01, 0.02, 7)
+    for margin in (-0.01, 0.0, 0.02):
+        for function, side in ((statistics.p_above, "greater"), (statistics.p_below, "less")):
+            expected = scipy.stats.ttest_1samp(values, margin, alternative=side).pvalue
+            assert function(values, margin) == pytest.approx(expected)
+
+
+def test_p_without_a_spread_is_that_of_the_sign_test():
+    assert statistics.p_above([0.1] * 5, 0.0) == 2**-5
+    assert statistics.p_above([0.1] * 5, 0.1) == 1.0
+    assert statistics.p_above([0.1] * 5, 0.2) == 1.0
+    assert statistics.p_below([0.1] * 5, 0.2) == 2**-5
+    assert statistics.p_above([0.1], 0.0) == statistics.p_below([], 0.0) == 1.0
+
+
+def test_equivalence_agrees_with_statsmodels_and_with_the_interval():
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    values = np.random.default_rng(5).normal(0.001, 0.004, 8)
+    for within in (0.001, 0.003, 0.006):
+        expected = DescrStatsW(values).ttost_mean(-within, within)[0]
+        p = statistics.p_equivalent(values, within)
+        assert p == pytest.approx(expected)
+        low, high = statistics.t_interval(values.mean(), values.std(ddof=1), 8, 0.90)
+        assert (p < 0.05) == (-within < low and high < within)
+    assert statistics.p_different([0.05, 0.06, 0.07], 0.01) == pytest.approx(
+        2 * statistics.p_above([0.05, 0.06, 0.07], 0.01)
+    )
+
+
+def test_holm_by_hand():
+    # 0.01 * 4, max(., 0.02 * 3), max(., 0.03 * 2), max(., 0.04): the published step-down.
+    assert statistics.holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert statistics.holm([]) == []
+    assert statistics.holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+def test_a_family_of_intervals_is_wider():
+    low, high = statistics.t_interval(0.0, 1.0, 4, family=5)
+    # t(1 - 0.05 / 10, 3) = 5.8409 (Student's table), over sqrt(4)
+    assert (low, high) == pytest.approx((-5.8409 / 2, 5.8409 / 2), abs=1e-4)

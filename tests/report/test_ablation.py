@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 import workdirs
 
-from cnnjax.ablation import results
+from cnnjax.ablation import reading, results
 from cnnjax.errors import UserError
 from cnnjax.report import ablation as report
 from cnnjax.report import markdown
@@ -76,7 +76,7 @@ def broken(tmp_path_factory):
     (workdir / "tanh/seed-0/result.json").write_text('["no", "table"]')
     (workdir / "tanh/seed-1/result.json").unlink()
     shutil.rmtree(workdir / "tanh/seed-2")
-    report.write(workdir)
+    report.write(workdir, final=True)
     return workdir
 
 
@@ -86,13 +86,17 @@ def page(broken):
 
 
 def row(page_text, arm):
-    """The cells of an arm's line in the first Markdown table."""
-    line = next(line for line in page_text.splitlines() if line.startswith(f"| {arm} |"))
-    return [cell.strip() for cell in line.strip("|").split("|")]
+    """An arm's line in the first Markdown table with arms, by column."""
+    lines = [line for line in page_text.splitlines() if line.startswith("| ")]
+    head = next(line for line in lines if line.startswith("| Arm |"))
+    line = next(line for line in lines if line.startswith(f"| {arm} |"))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, line)]
+    return dict(zip(*cells, strict=True))
 
 
 def test_page_is_whole_and_loads_nothing(broken, page):
-    assert page.count("script") == page.count("img") == page.count("link") == 0
+    assert page.count("img") == page.count("link") == 0
+    assert page.count("script") == 1  # sorts the tables; the policy lets no other run
     assert all(link.startswith("#") for link in page.links)
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     text = (broken / "report.html").read_text("utf-8")
@@ -133,16 +137,22 @@ def test_hostile_strings_are_shown_as_they_are(broken, page):
     assert "<script" not in text
     assert "<b>" not in text
     widths = [line.count(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert max(widths) == 9  # no cell was torn apart by a | of its own
+    assert max(widths) == 10  # no cell was torn apart by a | of its own
     assert "https://" not in text
 
 
 def test_broken_runs_are_counted_and_named(broken, page):
     text = (broken / "report.md").read_text("utf-8")
-    # mean, sd, seeds, diverged, failed (and unreadable)
-    assert row(text, "gelu")[3:6] == ["3", "1", "2"]
-    assert row(text, "tanh")[3:6] == ["3", "0", "1"]
-    assert row(text, "softplus")[1:6] == ["–", "–", "0", "6", "0"]
+    found = {arm: row(text, arm) for arm in ("gelu", "tanh", "softplus")}
+    counts = {
+        arm: [cells[c] for c in ("Seeds", "Diverged", "Failed")] for arm, cells in found.items()
+    }
+    # Diverged runs score chance; failed and unreadable ones have no figure.
+    assert counts == {
+        "gelu": ["4", "1", "2"], "tanh": ["3", "0", "1"], "softplus": ["6", "6", "0"],
+    }  # fmt: skip
+    assert found["softplus"]["Mean (%)"] == "10.00"
+    assert found["gelu"]["Finished only"].endswith("(3)")
     for place, status in {
         "gelu/seed-1": "failed",
         "gelu/seed-2": "diverged",
@@ -163,15 +173,20 @@ def test_figures_of_the_table(tmp_path):
         for arm, value in {"relu": 0.90, "gelu": 0.92 + 0.01 * (seed % 2)}.items():
             split = {"accuracy": value, "loss": 0.3, "examples": 100}
             workdirs.edit(tmp_path, arm, seed, test=split)
-    report.write(tmp_path)
+    report.write(tmp_path, final=True)
     text = (tmp_path / "report.md").read_text("utf-8")
     # Differences 2, 3, 2, 3, 2, 3 points: mean 2.5, sd sqrt(0.3), half = 2.5706 sqrt(0.3 / 6)
-    assert row(text, "gelu") == [
-        "gelu", "92.50", "0.55", "6", "0", "0", "+2.50", r"\[1.93, 3.07\]", "6", "0.0312",
-    ]  # fmt: skip
-    assert row(text, "**relu**")[1:7] == [
-        "**90.00**", "**0.00**", "**6**", "**0**", "**0**", "**baseline**",
-    ]  # fmt: skip
+    assert row(text, "gelu") == {
+        "Arm": "gelu", "Mean (%)": "92.50", "sd": "0.55", "Seeds": "6",
+        "Difference (points)": "+2.50", "Interval": r"\[1.93, 3.07\]", "Ahead": "6 of 6",
+        "p": "0.0312",
+    }  # fmt: skip
+    assert list(row(text, "**relu**").values())[1:5] == [
+        "**90.00**",
+        "**0.00**",
+        "**6**",
+        "**baseline**",
+    ]
     assert "gelu is 2.50 points above the baseline \\[1.93, 3.07\\], 6 pairs." in text
     assert "test split (100 examples)" in text
 
@@ -213,12 +228,12 @@ def test_csv(broken):
 
 def test_rebuilding_gives_the_same_bytes(broken):
     def content():
-        files = [*broken.glob("report.*"), broken / "results.csv", *broken.glob("figures/*")]
+        files = [*broken.glob("report.*"), *broken.glob("*s.*"), *broken.glob("figures/*")]
         return {path.name: path.read_bytes() for path in files}
 
     before = content()
-    assert len(before) == 6
-    report.write(broken)
+    assert len(before) == 2 + 2 + 6  # pages, tables, plots twice
+    report.write(broken, final=True)
     assert content() == before
     assert not [path for path in broken.rglob(".*") if path.is_file()]
 
@@ -228,14 +243,14 @@ def test_blocks_have_their_own_baselines_and_tables(tmp_path):
     arms["resnet20.relu"] = 0.7
     after = {"model.activation": "relu", "model.norm.placement": "after"}
     workdirs.make(tmp_path, arms, 3, overrides={"resnet20.relu": after})
-    page = Page(report.write(tmp_path).read_text("utf-8"))
+    page = Page(report.write(tmp_path, final=True).page.read_text("utf-8"))
     assert page.count("svg") == 6
     assert "lenet5_modern. Baseline relu: " in page.words
     assert "resnet20. Baseline elu: " in page.words
     assert "Largest gain: elu is" in page.words
     assert "No arm is above the baseline. Largest" not in page.words
     assert "the last norm stays before the addition" in page.words
-    blocks = results.load(tmp_path).blocks()
+    blocks = reading.load(tmp_path).blocks()
     assert [arm.label for arm in blocks["resnet20"]] == ["elu", "relu"]
 
 
@@ -248,14 +263,14 @@ def test_crossed_factors_get_a_grid(tmp_path):
     }
     means = dict.fromkeys(overrides, 0.9) | {"sigmoid-none": 0.1}
     workdirs.make(tmp_path, means, 2, overrides=overrides, factors=factors)
-    page = Page(report.write(tmp_path).read_text("utf-8"))
+    page = Page(report.write(tmp_path, final=True).page.read_text("utf-8"))
     assert page.count("svg") == 5
     assert "Heat map" in " ".join(str(attrs) for _, attrs in page.tags)
     shutil.rmtree(tmp_path / "relu-group")
     study = json.loads((tmp_path / "study.json").read_text())
     del study["arms"]["relu-group"]
     (tmp_path / "study.json").write_text(json.dumps(study))
-    assert Page(report.write(tmp_path).read_text("utf-8")).count("svg") == 3
+    assert Page(report.write(tmp_path, final=True).page.read_text("utf-8")).count("svg") == 3
 
 
 @pytest.mark.parametrize(
@@ -263,14 +278,16 @@ def test_crossed_factors_get_a_grid(tmp_path):
     [
         ({"relu": 0.97}, 1, 2, "Baseline relu: 9"),
         ({"relu": 0.97, "elu": 0.98}, 1, 3, "1 pair: no interval"),
-        ({"relu": None, "elu": None}, 2, 1, "Baseline relu: no finished run yet"),
-        ({"relu": None, "elu": 0.9}, 2, 2, "Best mean so far: elu"),
+        ({"relu": None, "elu": None}, 2, 3, "Baseline relu: 10.00"),
+        ({"relu": None, "elu": 0.9}, 2, 3, "Largest gain: elu"),
         ({"relu": 0.1, "elu": 0.1, "x" * 90: 0.1}, 2, 3, "x" * 90),
         ({"relu": 0.97}, 0, 0, "No run has finished."),
     ],
 )
 def test_sparse_studies(tmp_path, arms, seeds, plots, expected):
-    page = Page(report.write(workdirs.make(tmp_path, arms, seeds)).read_text("utf-8"))
+    page = Page(
+        report.write(workdirs.make(tmp_path, arms, seeds), final=True).page.read_text("utf-8")
+    )
     assert expected in page.words
     assert page.count("svg") == plots
 
@@ -281,16 +298,25 @@ def test_equal_differences_are_called_what_they_are(tmp_path):
         split = {"accuracy": 0.9, "loss": 0.3, "examples": 100}
         workdirs.edit(tmp_path, "relu", seed, test=split)
         workdirs.edit(tmp_path, "elu", seed, test=split | {"accuracy": 0.95})
-    page = Page(report.write(tmp_path).read_text("utf-8"))
+    page = Page(report.write(tmp_path, final=True).page.read_text("utf-8"))
     assert "All differences are equal for elu" in page.words
 
 
-def test_validation_stands_in_where_there_is_no_test_split(tmp_path):
-    workdirs.make(tmp_path, {"relu": 0.9}, 2)
+def test_the_test_split_stays_out_of_sight_until_the_report_is_final(tmp_path):
+    workdirs.make(tmp_path, {"relu": 0.9, "elu": 0.9}, 2)
     for seed in range(2):
-        workdirs.edit(tmp_path, "relu", seed, test=None)
-    page = Page(report.write(tmp_path).read_text("utf-8"))
+        for arm in ("relu", "elu"):
+            split = {"accuracy": 0.123, "loss": 0.321, "examples": 360}
+            workdirs.edit(tmp_path, arm, seed, test=split)
+    page = Page(report.write(tmp_path).page.read_text("utf-8"))
     assert "accuracy on the validation split (144 examples)" in page.words
+    files = [tmp_path / "results.csv", tmp_path / "report.md", tmp_path / "report.html"]
+    for path in files:
+        assert "12.3" not in path.read_text()
+        assert "0.123" not in path.read_text()
+    report.write(tmp_path, final=True)
+    for path in files:
+        assert "12.3" in path.read_text() or "0.123" in path.read_text()
 
 
 @pytest.mark.parametrize(
@@ -305,7 +331,7 @@ def test_validation_stands_in_where_there_is_no_test_split(tmp_path):
 def test_results_without_sense_are_unreadable(tmp_path, result):
     workdirs.make(tmp_path, {"relu": 0.9}, 1)
     (tmp_path / "relu/seed-0/result.json").write_text(json.dumps(result))
-    (run,) = results.load(tmp_path).runs
+    (run,) = reading.load(tmp_path).runs
     assert run.status == "unreadable"
     assert run.error.startswith("result.json: ")
 
@@ -316,7 +342,7 @@ def test_extensions_say_which_runs_were_asked_for(tmp_path):
     study["seeds"] = [0, 7]
     study["extensions"].append({"date": "2025-04-01", "arms": ["elu"], "seeds": [7]})
     (tmp_path / "study.json").write_text(json.dumps(study))
-    runs = [(run.arm, run.seed, run.status) for run in results.load(tmp_path).runs]
+    runs = [(run.arm, run.seed, run.status) for run in reading.load(tmp_path).runs]
     assert runs == [("relu", 0, "finished"), ("elu", 0, "finished"), ("elu", 7, "missing")]
 
 
@@ -325,7 +351,7 @@ def test_no_study(tmp_path, text):
     if text is not None:
         (tmp_path / "study.json").write_text(text)
     with pytest.raises(UserError, match=r"study\.json") as caught:
-        report.write(tmp_path)
+        report.write(tmp_path, final=True)
     assert "\n" not in str(caught.value)
 
 

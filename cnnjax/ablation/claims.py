@@ -1,0 +1,229 @@
+"""Statements that a computer can check on the results of a study. No jax.
+
+A claim is about sides. A side is the name of an arm (`"he"`; `"plain30.he"` for one block only), or
+levels (`{"model.norm.kind": "batch"}`): the mean over all arms of a block that have them, which in
+a crossed or fractional design is what a main effect is made of. A claim that names no block is
+checked in every block that has its arms, and counts once for each.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from cnnjax.errors import UserError, unknown
+
+Side = str | Mapping[str, Any]
+Kind = Literal["better", "equivalent", "monotone", "interaction", "diverges", "chance_level"]
+Direction = Literal["positive", "negative", "either"]
+Metric = str
+
+POINTS = "points"
+METRICS = {"accuracy": POINTS, "loss": "nats"}
+"""Metrics of every run and their units. `measures.NAME` is one that a probe of the experiment
+measured, a fraction as accuracy is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One claim; made by the functions below.
+
+    Attributes:
+      kind: what is claimed.
+      sides: what it is claimed of, in the order of the function that made it.
+      source: the passage of the deck, or the paper, that it comes from.
+      metric: what is compared.
+      margin: `by` or `within`, in the metric's unit: points for accuracy, nats for loss.
+      reason: why the margin is what it is.
+      direction: of an interaction.
+      share: of the runs of an arm, for `diverges` and `chance_level`.
+      blocks: the blocks that it is made for; empty for all.
+      expected: whether it was expected to hold before anything was run.
+    """
+
+    kind: Kind
+    sides: tuple[Side, ...]
+    source: str = ""
+    metric: Metric = "accuracy"
+    margin: float = 0.0
+    reason: str = ""
+    direction: Direction = "either"
+    share: float = 0.5
+    blocks: tuple[str, ...] = ()
+    expected: bool = True
+
+    @property
+    def key(self) -> str:
+        """What makes it this claim and no other: all that decides the verdict."""
+        decides = ("kind", "sides", "metric", "margin", "direction", "share", "blocks")
+        return json.dumps([getattr(self, field) for field in decides], sort_keys=True)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the margin."""
+        return METRICS.get(self.metric, POINTS)
+
+    @property
+    def scaled_margin(self) -> float:
+        """The margin on the scale of the results, where accuracies are fractions."""
+        return self.margin / 100 if self.unit == POINTS else self.margin
+
+
+def better(a: Side, b: Side, *, by: float = 0.0, **about: Any) -> Claim:
+    """a beats b by more than `by` (higher accuracy, lower loss).
+
+    Further words, here and below, are fields of `Claim`: source, metric, reason, blocks, expected.
+    """
+    return Claim("better", (a, b), margin=by, **about)
+
+
+def equivalent(a: Side, b: Side, *, within: float, reason: str, **about: Any) -> Claim:
+    """a and b differ by less than `within`, either way; `reason` says why that is little."""
+    return Claim("equivalent", (a, b), margin=within, reason=reason, **about)
+
+
+def monotone(levels: Sequence[Side], *, by: float = 0.0, **about: Any) -> Claim:
+    """Each level beats the one before it by more than `by`."""
+    return Claim("monotone", tuple(levels), margin=by, **about)
+
+
+def interaction(
+    f: Mapping[str, Sequence[Any]],
+    g: Mapping[str, Sequence[Any]],
+    *,
+    direction: Direction = "either",
+    by: float = 0.0,
+    **about: Any,
+) -> Claim:
+    """What f does depends on g. Both are `{path: (from, to)}`; `positive`: going from-to in f gains
+    more where g stands at its second level than at its first, `negative`: less.
+
+    Raises UserError where f or g is not one path with two levels.
+    """
+    for factor in (f, g):
+        if len(factor) != 1 or any(
+            isinstance(pair, str) or len(pair) != 2 for pair in factor.values()
+        ):
+            raise UserError(f"interaction: {dict(factor)!r} is not one path with two levels.")
+    (path_f, levels_f), (path_g, levels_g) = *f.items(), *g.items()
+    sides = tuple({path_f: a, path_g: b} for b in levels_g for a in levels_f)
+    return Claim("interaction", sides, direction=direction, margin=by, **about)
+
+
+def diverges(a: Side, *, share: float = 0.5, **about: Any) -> Claim:
+    """More than `share` of the runs of a diverge."""
+    return Claim("diverges", (a,), share=share, **about)
+
+
+def chance_level(a: Side, *, share: float = 0.5, **about: Any) -> Claim:
+    """More than `share` of the runs of a end no better than chance, or diverge."""
+    return Claim("chance_level", (a,), share=share, **about)
+
+
+def block_of(arm: str) -> str:
+    """The block of an arm: what stands before the first dot of its name, "" without one."""
+    block, dot, _ = arm.partition(".")
+    return block if dot else ""
+
+
+def members(side: Side, block: str, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The arms that a side stands for in a block.
+
+    Args:
+      side: a side of a claim.
+      block: the block.
+      arms: of each arm of the study, the values of its factors by dotted path.
+    """
+    inside = [arm for arm in arms if block_of(arm) == block]
+    if isinstance(side, str):
+        names = {side, f"{block}.{side}"} if block else {side}
+        return tuple(arm for arm in inside if arm in names)
+    return tuple(
+        arm
+        for arm in inside
+        if all(_same(arms[arm].get(path), value) for path, value in side.items())
+    )
+
+
+def where(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The blocks that have arms for every side of a claim, in the order of the arms."""
+    blocks = dict.fromkeys(map(block_of, arms))
+    return [
+        block
+        for block in blocks
+        if (not claim.blocks or block in claim.blocks)
+        and all(members(side, block, arms) for side in claim.sides)
+    ]
+
+
+def check(place: str, claim: Any, arms: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UserError, which begins with `place`, for a claim that no result could decide."""
+    if not isinstance(claim, Claim):
+        raise UserError(f"{place}: {claim!r} is not a claim; make it with cnnjax.ablation.claims.")
+    place = f"{place}: {claim.kind}"
+    factors = {path for values in arms.values() for path in values}
+    names = {*arms, *(arm.partition(".")[2] for arm in arms if block_of(arm))}
+    for side in claim.sides:
+        if isinstance(side, str) and side not in names:
+            raise unknown(f"{place}: arm", side, names)
+        for path, value in {} if isinstance(side, str) else side.items():
+            if path not in factors:
+                raise unknown(f"{place}: factor", path, factors)
+            levels = {json.dumps(own.get(path)) for own in arms.values()}
+            if json.dumps(value) not in levels:
+                raise UserError(
+                    f"{place}: {path}: no arm has {value!r}; the levels are "
+                    f"{', '.join(sorted(levels))}."
+                )
+    for block in claim.blocks:
+        if block not in map(block_of, arms):
+            raise unknown(f"{place}: block", block, sorted({*map(block_of, arms)}))
+    if not where(claim, arms):
+        raise UserError(f"{place}: no block has arms for all of {list(claim.sides)!r}.")
+    wrong = _wrong(claim)
+    if wrong:
+        raise UserError(f"{place}: {wrong}.")
+
+
+def write(claim: Claim) -> dict[str, Any]:
+    """A claim as plain values."""
+    return dataclasses.asdict(claim)
+
+
+def read(values: Mapping[str, Any]) -> Claim:
+    """A claim from `write`'s values; others beside them are passed over. Raises ValueError."""
+    fields = {field.name for field in dataclasses.fields(Claim)}
+    try:
+        own = {name: value for name, value in values.items() if name in fields}
+        sides, blocks = tuple(own.pop("sides")), tuple(own.pop("blocks", ()))
+        claim = Claim(sides=sides, blocks=blocks, **own)
+        wrong = claim.kind not in get_args(Kind) or _wrong(claim)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"a claim that makes no sense ({error})") from None
+    if wrong:
+        raise ValueError(f"a claim that makes no sense ({values})")
+    return claim
+
+
+def _wrong(claim: Claim) -> str:
+    """What is wrong with a claim whatever the arms, "" for nothing."""
+    if claim.metric not in METRICS and not claim.metric.startswith("measures."):
+        return (
+            f"metric: {claim.metric!r} is not valid; allowed: {', '.join(METRICS)}, measures.NAME"
+        )
+    if not 0 <= claim.margin < float("inf"):
+        return f"margin: {claim.margin!r} is not valid; allowed: from 0 on, in {claim.unit}"
+    if not 0 < claim.share < 1:
+        return f"share: {claim.share!r} is not valid; allowed: between 0 and 1"
+    if claim.direction not in get_args(Direction):
+        allowed = ", ".join(get_args(Direction))
+        return f"direction: {claim.direction!r} is not valid; allowed: {allowed}"
+    if claim.kind == "equivalent" and (not claim.margin or not claim.reason):
+        return "needs a margin above 0 and a reason for it"
+    if claim.kind == "monotone" and len(claim.sides) < 2:
+        return "needs at least two levels"
+    return ""
+
+
+def _same(a: Any, b: Any) -> bool:
+    return json.dumps(a) == json.dumps(b)

@@ -1,0 +1,114 @@
+"""Arms from factors: all combinations, one factor at a time, a fraction of all. No jax.
+
+Everywhere a factor is a dotted path with its levels, `{short name: value}`, first level first. Arms
+are called by the short names joined with `_`; an empty short name is left out, and an arm without
+any is `base`.
+"""
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from cnnjax.errors import UserError, unknown
+
+Factors = Mapping[str, Mapping[str, Any]]
+Arms = dict[str, dict[str, Any]]
+
+
+def crossed(factors: Factors) -> Arms:
+    """The full crossing: one arm for each combination of levels, first levels first.
+
+    Example: `crossed({"model.activation": {"relu": "relu", "tanh": "tanh"},
+    "model.norm.kind": {"": "none", "bn": "batch"}})` has arms relu, relu_bn, tanh, tanh_bn.
+    """
+    return dict(_arm(factors, names) for names in itertools.product(*factors.values()))
+
+
+def one_at_a_time(factors: Factors) -> Arms:
+    """The first level of every factor, then each other level alone. Cheap, and blind to
+    interactions: `crossed` or `fractional` see them."""
+    first = [next(iter(levels)) for levels in factors.values()]
+    chosen = [first] + [
+        [*first[:place], name, *first[place + 1 :]]
+        for place, levels in enumerate(factors.values())
+        for name in itertools.islice(levels, 1, None)
+    ]
+    return dict(_arm(factors, names) for names in chosen)
+
+
+def fractional(factors: Factors, generators: Mapping[str, Sequence[str]]) -> Arms:
+    """The fraction 2^(k-p) of the crossing of k factors of two levels.
+
+    Args:
+      factors: the k factors.
+      generators: p of the factors, each with those of the others that decide it: it has its second
+        level where an odd number of them have theirs. The arm of all first levels is in it.
+
+    Raises UserError for factors without two levels, and for generators that are no factors or hang
+    on one another.
+
+    Example: a half of 2^5 in which nothing short of a four-factor interaction is mixed up with a
+    main effect (resolution V): `fractional(five, {"e": ("a", "b", "c", "d")})`.
+    Source: Box, Hunter and Hunter 2005, "Statistics for Experimenters", chapter 6.
+    """
+    for path, levels in factors.items():
+        if len(levels) != 2:
+            raise UserError(
+                f"fractional: {path}: has {len(levels)} levels; a fraction needs two of each."
+            )
+    free = [path for path in factors if path not in generators]
+    for path, deciding in generators.items():
+        for name in (path, *deciding):
+            if name not in factors:
+                raise unknown("fractional: factor", name, factors)
+        if not deciding or not set(deciding) <= set(free):
+            raise UserError(
+                f"fractional: {path}: is decided by {', '.join(deciding) or 'nothing'}; allowed: "
+                f"factors without a generator ({', '.join(free)})."
+            )
+    arms = []
+    for bits in itertools.product((0, 1), repeat=len(free)):
+        place = dict(zip(free, bits, strict=True))
+        place |= {path: sum(place[d] for d in own) % 2 for path, own in generators.items()}
+        arms.append(_arm(factors, [list(factors[path])[place[path]] for path in factors]))
+    return dict(arms)
+
+
+def in_blocks(
+    blocks: Mapping[str, Mapping[str, Any]], arms: Mapping[str, Mapping[str, Any]]
+) -> Arms:
+    """Every arm in every block, called `block.arm`. A block's overrides give way to the arm's."""
+    return {
+        f"{block}.{arm}": {**shared, **overrides}
+        for block, shared in blocks.items()
+        for arm, overrides in arms.items()
+    }
+
+
+def defining_words(levels: Collection[Mapping[str, int]]) -> list[tuple[str, ...]]:
+    """The sets of two-level factors whose levels hang together in a design, shortest first.
+
+    Args:
+      levels: of each arm, factor -> 0 (first level) or 1.
+
+    The length of the shortest is the resolution of the design (III, IV, V ...); a full crossing has
+    none. The effect of a set of factors cannot be told from that of its difference with any word.
+    """
+    factors = list(next(iter(levels), {}))
+    return [
+        word
+        for size in range(1, len(factors) + 1)
+        for word in itertools.combinations(factors, size)
+        if len({sum(arm[factor] for factor in word) % 2 for arm in levels}) == 1
+    ]
+
+
+def aliases(effect: Collection[str], words: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The effects that a design with these defining words cannot tell from `effect`."""
+    mixed = [tuple(sorted(set(effect) ^ set(word))) for word in words]
+    return sorted((alias for alias in mixed if alias), key=len)
+
+
+def _arm(factors: Factors, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    values = {path: factors[path][name] for path, name in zip(factors, names, strict=True)}
+    return "_".join(name for name in names if name) or "base", values

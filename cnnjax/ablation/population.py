@@ -1,0 +1,76 @@
+"""Seeds and images as two samples: how far a difference would move with other test images too.
+
+The paired t interval over seeds is about this test set. Where each run's outcome on every image is
+known, the difference d[s, i] of two arms in seed s on image i is taken to be
+
+    d[s, i] = mean + seed part[s] + image part[i] + rest[s, i]
+
+with independent parts, and the variance of the mean over both is estimated from the mean squares of
+this two-way layout. Source: Satterthwaite 1946, "An approximate distribution of estimates of
+variance components"; Searle, Casella and McCulloch 1992, "Variance Components", chapter 4.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+
+
+@dataclass(frozen=True)
+class Population:
+    """A mean difference for the population of images and seeds.
+
+    Attributes:
+      mean: the mean difference, a fraction.
+      low, high: its 95% interval.
+      df: Satterthwaite's degrees of freedom.
+      seed_sd, image_sd, rest_sd: the parts' standard deviations; a negative estimate counts as 0.
+    """
+
+    mean: float
+    low: float
+    high: float
+    df: float
+    seed_sd: float
+    image_sd: float
+    rest_sd: float
+
+
+def population(differences: np.ndarray, confidence: float = 0.95) -> Population | None:
+    """The interval of the mean of `differences` [seeds, images]; None with fewer than 2 of either.
+
+    An estimated variance is never taken to be below the larger of those that seeds alone and
+    images alone would give.
+    """
+    seeds, images = differences.shape
+    if seeds < 2 or images < 2:
+        return None
+    values = differences.astype(np.float64)
+    mean = float(values.mean())
+    by_seed, by_image = values.mean(axis=1), values.mean(axis=0)
+    square_seed = images * float(np.sum((by_seed - mean) ** 2)) / (seeds - 1)
+    square_image = seeds * float(np.sum((by_image - mean) ** 2)) / (images - 1)
+    rest = values - by_seed[:, None] - by_image[None, :] + mean
+    df_rest = (seeds - 1) * (images - 1)
+    square_rest = float(np.sum(rest**2)) / df_rest
+    total = square_seed + square_image - square_rest
+    floor = max(square_seed, square_image)
+    if total <= floor:  # a part's estimate is negative: what remains is the other's own interval
+        total, df = floor, (seeds if square_seed >= square_image else images) - 1.0
+    else:
+        parts = (
+            square_seed**2 / (seeds - 1) + square_image**2 / (images - 1) + square_rest**2 / df_rest
+        )
+        df = total**2 / parts
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, df))
+    half *= math.sqrt(total / (seeds * images))
+    return Population(
+        mean,
+        mean - half,
+        mean + half,
+        df,
+        math.sqrt(max(0.0, square_seed - square_rest) / images),
+        math.sqrt(max(0.0, square_image - square_rest) / seeds),
+        math.sqrt(square_rest),
+    )

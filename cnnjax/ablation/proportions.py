@@ -1,0 +1,73 @@
+"""Shares of runs and of examples: exact bounds, chance level, log-odds, wins. Pure functions."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import scipy.stats
+
+
+@dataclass(frozen=True)
+class Share:
+    """`count` of `n` with 95% Clopper-Pearson bounds."""
+
+    count: float
+    n: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """The share itself."""
+        return self.count / self.n
+
+
+def share(count: float, n: int, confidence: float = 0.95) -> Share:
+    """`count` of `n` with two-sided exact bounds. Half counts (ties) widen them to both sides.
+
+    Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits".
+    """
+    tail = (1 - confidence) / 2
+    below, above = math.floor(count), math.ceil(count)
+    low = float(scipy.stats.beta.ppf(tail, below, n - below + 1)) if below else 0.0
+    high = float(scipy.stats.beta.isf(tail, above + 1, n - above)) if above < n else 1.0
+    return Share(count, n, low, high)
+
+
+def p_more(count: int, n: int, share: float) -> float:
+    """Exact one-sided binomial p against "at most `share` of such runs do"."""
+    return float(scipy.stats.binom.sf(count - 1, n, share)) if n else 1.0
+
+
+def p_fewer(count: int, n: int, share: float) -> float:
+    """Exact one-sided binomial p against "at least `share` of such runs do"."""
+    return float(scipy.stats.binom.cdf(count, n, share)) if n else 1.0
+
+
+def at_chance(accuracy: float, examples: int, chance: float) -> bool:
+    """Whether an accuracy on so many examples is no better than `chance`: the exact one-sided
+    binomial p is 0.05 or more."""
+    return p_more(round(accuracy * examples), examples, chance) >= 0.05
+
+
+def log_odds(accuracy: float, examples: int) -> float:
+    """log(right / wrong), with half an example added to both so that 0 and 1 have one.
+
+    Source: Haldane 1956, Anscombe 1956 (the empirical logit).
+    """
+    right = accuracy * examples
+    return math.log((right + 0.5) / (examples - right + 0.5))
+
+
+def superiority(values: Mapping[int, float], baseline: Mapping[int, float]) -> Share | None:
+    """In how many of the seeds that both have `values` is ahead, ties as half: an estimate of
+    P(a beats b), with exact bounds; None without a shared seed.
+
+    Source: Bouthillier et al. 2021, "Accounting for variance in machine learning benchmarks".
+    """
+    seeds = values.keys() & baseline.keys()
+    ahead = sum(
+        1.0 if values[seed] > baseline[seed] else 0.5 if values[seed] == baseline[seed] else 0.0
+        for seed in seeds
+    )
+    return share(ahead, len(seeds)) if seeds else None

@@ -1,0 +1,139 @@
+"""Claims put to the results: supported, contradicted, undecided, or open while runs are missing.
+
+A claim is supported where its corrected p is below 0.05, contradicted where the one for its
+contrary is: `better` by m against "the difference is at most m" and "at least m", and so on
+(`cnnjax.ablation.evidence`). The p values for all claims of an experiment, one for each block, are
+corrected together (Holm), and those against them together; claims made after results were there are
+corrected together with all, and change nothing for the others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cnnjax.ablation import claims, evidence, statistics
+from cnnjax.ablation.claims import Claim
+from cnnjax.ablation.evidence import ALPHA, Evidence, Sides
+from cnnjax.ablation.outcomes import Outcomes
+from cnnjax.ablation.results import Arm, Run, Study, lookup
+
+Verdict = Literal["supported", "contradicted", "undecided", "open"]
+_WAITING = ("failed", "unreadable", "unfinished", "missing")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim in one block, and what became of it.
+
+    Attributes:
+      claim, block: what was claimed, and where it was looked at.
+      post_hoc: whether it was made after results were there.
+      verdict: see the module.
+      evidence: what it rests on.
+      corrected, against: the p values for and against it, corrected over the family.
+      notes: what the reader must know beside it.
+    """
+
+    claim: Claim
+    block: str
+    post_hoc: bool
+    verdict: Verdict
+    evidence: Evidence
+    corrected: float
+    against: float
+    notes: tuple[str, ...]
+
+
+def findings(study: Study) -> list[Finding]:
+    """Every claim of a study in every block it is made for, in the order of the claims."""
+    levels = {arm.name: _levels(arm, study.factors) for arm in study.arms}
+    by_name = {arm.name: arm for arm in study.arms}
+    outcomes = Outcomes(study.workdir, study.split)
+    asked, tested = [], []
+    for claim, late in study.claims:
+        for block in claims.where(claim, levels):
+            arms = [
+                [by_name[name] for name in claims.members(side, block, levels)]
+                for side in claim.sides
+            ]
+            names = [called(side) for side in claim.sides]
+            asked.append((claim, block, late, _distinct(arms)))
+            sides = Sides(names, arms, outcomes, study.split, claim.metric)
+            tested.append(evidence.of(claim, sides))
+    waiting = [_waiting(arms) for *_, arms in asked]
+    stated = [place for place, (_, _, late, _) in enumerate(asked) if not late]
+    corrected, against = (
+        _corrected([1.0 if w else p for p, w in zip(ps, waiting, strict=True)], stated)
+        for ps in ([found.p for found in tested], [found.against for found in tested])
+    )
+    return [
+        Finding(
+            claim,
+            block,
+            late,
+            _verdict(found, waiting[place], corrected[place], against[place]),
+            found,
+            corrected[place],
+            against[place],
+            tuple(_notes(found, waiting[place], arms)),
+        )
+        for place, ((claim, block, late, arms), found) in enumerate(zip(asked, tested, strict=True))
+    ]
+
+
+def called(side: claims.Side) -> str:
+    """A side in words: the arm's name without its block's, or the levels."""
+    if isinstance(side, str):
+        return side.partition(".")[2] or side
+    return ", ".join(f"{path.partition('.')[2]} {value}" for path, value in side.items())
+
+
+def mixtures(runs: Sequence[Run]) -> list[str]:
+    """In what the runs of a comparison differ that should be the same in all of them."""
+    found = []
+    for what in ("backend", "device_kind", "convolution", "threads", "jax"):
+        values = sorted({str(run.runtime[what]) for run in runs if what in run.runtime})
+        if len(values) > 1:
+            found.append(f"Runs differ in {what}: {', '.join(values)}.")
+    precisions = {lookup(run.config, "training.precision") for run in runs} - {None}
+    if len(precisions) > 1:
+        found.append(f"Runs differ in precision: {', '.join(sorted(map(str, precisions)))}.")
+    return found
+
+
+def _verdict(found: Evidence, waiting: str, corrected: float, against: float) -> Verdict:
+    if waiting:
+        return "open"
+    if found.scale_matters or min(corrected, against) >= ALPHA:
+        return "undecided"
+    return "supported" if corrected < ALPHA else "contradicted"
+
+
+def _corrected(ps: Sequence[float], stated: Sequence[int]) -> list[float]:
+    corrected = statistics.holm(ps)
+    for place, p in zip(stated, statistics.holm([ps[place] for place in stated]), strict=True):
+        corrected[place] = p
+    return corrected
+
+
+def _notes(found: Evidence, waiting: str, arms: Sequence[Arm]) -> list[str]:
+    notes = [f"Runs without a figure: {waiting}."] if waiting else []
+    if found.scale_matters:
+        notes.append(
+            "Accuracy and log-odds disagree: a ceiling or a floor makes differences smaller "
+            "without one factor depending on the other."
+        )
+    return notes + mixtures([run for arm in arms for run in arm.runs])
+
+
+def _waiting(arms: Sequence[Arm]) -> str:
+    counts = [(status, sum(arm.count(status) for arm in arms)) for status in _WAITING]
+    return ", ".join(f"{number} {status}" for status, number in counts if number)
+
+
+def _distinct(sides: Sequence[Sequence[Arm]]) -> list[Arm]:
+    return list({arm.name: arm for side in sides for arm in side}.values())
+
+
+def _levels(arm: Arm, factors: Sequence[str]) -> Mapping[str, Any]:
+    return {path: arm.overrides.get(path, lookup(arm.config, path)) for path in factors}

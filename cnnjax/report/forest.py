@@ -1,0 +1,79 @@
+"""The plot of the claims: a row for each comparison, with its margin; as drawings."""
+
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from cnnjax.ablation.claims import POINTS
+from cnnjax.ablation.evidence import Comparison
+from cnnjax.ablation.statistics import t_interval
+from cnnjax.ablation.verdicts import Finding
+from cnnjax.report import canvas
+from cnnjax.report.canvas import Drawing
+
+_ROW = 0.42
+
+
+def drawn(findings: Sequence[Finding]) -> list[tuple[Finding, Comparison]]:
+    """The comparisons that have a place on one axis: those in points."""
+    return [
+        (finding, found)
+        for finding in findings
+        if finding.claim.unit == POINTS
+        for found in finding.evidence.comparisons
+        if found.paired is not None
+    ]
+
+
+def claims(findings: Sequence[Finding]) -> Drawing:
+    """Mean difference, interval and margin of every comparison that a claim rests on."""
+    rows = drawn(findings)
+    with matplotlib.rc_context(canvas.STYLE):
+        labels = [_label(finding, found) for finding, found in rows]
+        figure = Figure((canvas.WIDTH, _ROW * len(rows) + 0.75), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axvline(0, color=canvas.INK, linewidth=1, zorder=1)
+        for row, (finding, found) in enumerate(rows):
+            assert found.paired is not None
+            confidence = 0.90 if finding.claim.kind == "equivalent" else 0.95
+            mean, sd, n = found.paired.mean, found.paired.sd, found.paired.n
+            colour = canvas.ALARM if finding.verdict == "contradicted" else canvas.ACCENT
+            ends = t_interval(mean, sd, n, confidence)
+            if ends:
+                axes.plot([100 * end for end in ends], [row, row], color=colour, linewidth=1.8)
+            decided = finding.verdict in ("supported", "contradicted")
+            axes.plot(
+                [100 * mean],
+                [row],
+                marker="D",
+                markersize=5.5,
+                color=colour,
+                markerfacecolor=colour if decided else canvas.PAPER,
+                markeredgewidth=1.5,
+                zorder=4,
+            )
+            for margin in _margins(finding):
+                axes.plot([margin] * 2, [row - 0.28, row + 0.28], color=canvas.MUTED, linewidth=1.2)
+        axes.set_yticks(range(len(rows)), labels)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+        axes.set_xlabel("difference (points)", loc="right")
+        return canvas.draw(figure)
+
+
+def _label(finding: Finding, found: Comparison) -> str:
+    names = " − ".join(found.names)
+    block = f"{finding.block}: " if finding.block else ""
+    return canvas.label(f"{block}{names}", 26)
+
+
+def _margins(finding: Finding) -> list[float]:
+    margin = finding.claim.margin
+    if finding.claim.kind == "equivalent":
+        return [-margin, margin]
+    if finding.claim.kind == "interaction":
+        signs = {"positive": (1,), "negative": (-1,), "either": (-1, 1)}
+        return [sign * margin for sign in signs[finding.claim.direction]] if margin else []
+    return [margin] if margin else []

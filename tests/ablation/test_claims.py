@@ -1,0 +1,91 @@
+"""Claims: what they are about, what is refused, and how they are kept."""
+
+import json
+
+import pytest
+
+from cnnjax.ablation import claims
+from cnnjax.ablation.claims import better, chance_level, equivalent, interaction, monotone
+from cnnjax.ablation.experiment import Experiment
+from cnnjax.errors import UserError
+
+ARMS = {
+    f"{block}.{activation}_{norm}": {
+        "model.name": block, "model.activation": activation, "model.norm.kind": norm
+    }
+    for block in ("lenet5_modern", "resnet20")
+    for activation in ("relu", "tanh")
+    for norm in ("none", "batch")
+}  # fmt: skip
+
+
+def experiment(*stated, arms=ARMS):
+    return Experiment(name="e", question="q", arms=arms, claims=stated)
+
+
+def test_a_name_without_a_block_is_asked_in_every_block():
+    claim = better("relu_none", "tanh_none")
+    assert claims.where(claim, ARMS) == ["lenet5_modern", "resnet20"]
+    assert claims.members("relu_none", "resnet20", ARMS) == ("resnet20.relu_none",)
+    one = better("resnet20.relu_none", "tanh_none")
+    assert claims.where(one, ARMS) == ["resnet20"]
+    limited = better("relu_none", "tanh_none", blocks=("resnet20",))
+    assert claims.where(limited, ARMS) == ["resnet20"]
+
+
+def test_levels_stand_for_all_arms_that_have_them():
+    side = {"model.norm.kind": "batch"}
+    assert claims.members(side, "resnet20", ARMS) == ("resnet20.relu_batch", "resnet20.tanh_batch")
+
+
+def test_an_interaction_is_about_four_sides():
+    claim = interaction(
+        {"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "tanh")}
+    )
+    assert [tuple(side.values()) for side in claim.sides] == [
+        ("none", "relu"), ("batch", "relu"), ("none", "tanh"), ("batch", "tanh"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        (lambda: better("relu_nome", "tanh_none"), "arm: unknown 'relu_nome'.*relu_none"),
+        (lambda: better({"model.norm.kid": 1}, "tanh_none"), "factor: unknown 'model.norm.kid'"),
+        (lambda: better({"model.norm.kind": "layer"}, "tanh_none"), "no arm has 'layer'"),
+        (lambda: better("relu_none", "tanh_none", by=-1), "margin: -1 is not valid.*points"),
+        (lambda: better("relu_none", "tanh_none", metric="acuracy"), "metric: 'acuracy'"),
+        (lambda: better("lenet5_modern.relu_none", "resnet20.tanh_none"), "no block has arms"),
+        (lambda: better("relu_none", "tanh_none", blocks=("vgg",)), "block: unknown 'vgg'"),
+        (lambda: equivalent("relu_none", "tanh_none", within=0, reason="x"), "margin above 0"),
+        (lambda: equivalent("relu_none", "tanh_none", within=1, reason=""), "and a reason"),
+        (lambda: monotone(["relu_none"]), "at least two levels"),
+        (lambda: chance_level("relu_none", share=1), "share: 1 is not valid"),
+        (lambda: interaction({"a": (1, 2)}, {"b": (1,)}), "not one path with two levels"),
+        (lambda: "relu beats tanh", "is not a claim"),
+    ],
+)
+def test_what_no_result_could_decide_is_refused(claim, message):
+    with pytest.raises(UserError, match=message) as caught:
+        experiment(claim())
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_a_claim_survives_being_kept():
+    stated = (
+        equivalent("relu_none", "tanh_none", within=0.5, reason="why", source="deck"),
+        interaction({"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "tanh")}),
+    )
+    for claim in experiment(*stated).claims:
+        kept = claims.read(json.loads(json.dumps(claims.write(claim) | {"post_hoc": True})))
+        assert kept.key == claim.key
+        assert kept == claim
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"kind": "better"}, {"kind": "best", "sides": []}, {"kind": "better", "sides": 3}, []],
+)
+def test_what_is_no_claim_is_no_claim(values):
+    with pytest.raises(ValueError, match="makes no sense"):
+        claims.read(values)

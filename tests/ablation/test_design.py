@@ -1,0 +1,68 @@
+"""Arms from factors: crossings, one at a time, fractions and what these cannot tell apart."""
+
+import itertools
+
+import pytest
+
+from cnnjax.ablation import design
+from cnnjax.errors import UserError
+
+FIVE = {path: {"": 0, path.upper(): 1} for path in "abcde"}
+
+
+def bits(arms):
+    return [dict(arm) for arm in arms.values()]
+
+
+def test_one_at_a_time():
+    arms = design.one_at_a_time({"x": {"p": 1, "q": 2, "r": 3}, "y": {"": 0, "s": 1}})
+    assert arms == {
+        "p": {"x": 1, "y": 0}, "q": {"x": 2, "y": 0}, "r": {"x": 3, "y": 0},
+        "p_s": {"x": 1, "y": 1},
+    }  # fmt: skip
+
+
+def test_a_half_of_five_factors_has_resolution_five():
+    arms = design.fractional(FIVE, {"e": "abcd"})
+    assert len(arms) == 16
+    assert next(iter(arms)) == "base"
+    assert set(arms) <= set(design.crossed(FIVE))
+    words = design.defining_words(bits(arms))
+    assert words == [tuple("abcde")]
+    # Main effects are mixed up with four-factor interactions, pairs with triples (Box, Hunter and
+    # Hunter, table 6.22: 2^(5-1), resolution V).
+    assert design.aliases("a", words) == [tuple("bcde")]
+    assert design.aliases("ab", words) == [tuple("cde")]
+
+
+def test_a_quarter_of_five_factors_has_resolution_three():
+    arms = design.fractional(FIVE, {"d": "ab", "e": "ac"})
+    words = design.defining_words(bits(arms))
+    assert words == [tuple("abd"), tuple("ace"), tuple("bcde")]
+    assert design.aliases("a", words)[:2] == [tuple("bd"), tuple("ce")]
+
+
+def test_a_full_crossing_mixes_nothing_up():
+    assert design.defining_words(bits(design.crossed(FIVE))) == []
+
+
+def test_main_effects_of_a_fraction_are_clear_of_each_other():
+    arms = bits(design.fractional(FIVE, {"e": "abcd"}))
+    for first, second in itertools.combinations("abcde", 2):
+        assert sum((2 * arm[first] - 1) * (2 * arm[second] - 1) for arm in arms) == 0
+        assert sum(2 * arm[first] - 1 for arm in arms) == 0
+
+
+@pytest.mark.parametrize(
+    ("factors", "generators", "message"),
+    [
+        ({"a": {"": 0, "A": 1, "AA": 2}, "b": {"": 0, "B": 1}}, {"b": "a"}, "a: has 3 levels"),
+        (FIVE, {"f": "ab"}, "factor: unknown 'f'"),
+        (FIVE, {"e": "ax"}, "factor: unknown 'x'"),
+        (FIVE, {"e": "ad", "d": "ab"}, "e: is decided by a, d"),
+        (FIVE, {"e": ""}, "e: is decided by nothing"),
+    ],
+)
+def test_what_is_no_fraction(factors, generators, message):
+    with pytest.raises(UserError, match=message):
+        design.fractional(factors, generators)

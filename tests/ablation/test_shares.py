@@ -1,0 +1,99 @@
+"""Shares, seeds and images, power: against published values and other code."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from cnnjax.ablation import power, proportions
+from cnnjax.ablation.population import population
+
+
+def test_exact_bounds_of_a_share():
+    # Clopper and Pearson: 0 of 10 has the upper bound 1 - 0.025^(1/10); 5 of 10 [0.187, 0.813].
+    none = proportions.share(0, 10)
+    assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025**0.1))
+    half = proportions.share(5, 10)
+    assert (half.low, half.high) == (
+        pytest.approx(0.1871, abs=1e-4),
+        pytest.approx(0.8129, abs=1e-4),
+    )
+    tie = proportions.share(4.5, 10)
+    assert tie.low == proportions.share(4, 10).low
+    assert tie.high == proportions.share(5, 10).high
+    expected = scipy.stats.binomtest(7, 9).proportion_ci(0.95, "exact")
+    assert (proportions.share(7, 9).low, proportions.share(7, 9).high) == pytest.approx(expected)
+
+
+def test_binomial_p_by_hand():
+    assert proportions.p_more(5, 5, 0.5) == pytest.approx(1 / 32)
+    assert proportions.p_fewer(0, 5, 0.5) == pytest.approx(1 / 32)
+    assert proportions.p_more(0, 5, 0.5) == pytest.approx(1.0)
+    assert proportions.p_more(0, 0, 0.5) == 1.0
+
+
+def test_chance_level():
+    # 100 of 1000 right of ten classes is chance, 116 is the first that is not (p = 0.0475).
+    assert proportions.at_chance(0.100, 1000, 0.1)
+    assert proportions.at_chance(0.115, 1000, 0.1)
+    assert not proportions.at_chance(0.117, 1000, 0.1)
+    assert proportions.at_chance(0.02, 1000, 0.1)
+
+
+def test_log_odds_of_all_and_none():
+    assert proportions.log_odds(0.5, 100) == 0.0
+    assert proportions.log_odds(1.0, 100) == pytest.approx(math.log(201))
+    assert proportions.log_odds(0.0, 100) == -proportions.log_odds(1.0, 100)
+
+
+def test_seeds_that_are_ahead():
+    ahead = proportions.superiority({0: 0.9, 1: 0.8, 2: 0.7, 3: 1.0}, {0: 0.8, 1: 0.8, 2: 0.9})
+    assert (ahead.count, ahead.n) == (1.5, 3)
+    assert proportions.superiority({0: 0.9}, {1: 0.9}) is None
+
+
+def test_parts_of_the_variance_by_hand():
+    # Two seeds, three images; row means 1/3, 2/3, column means 1, 1/2, 0, mean 1/2.
+    # Seeds: 3 * 2 * (1/6)^2 = 1/6; images: 2 * (1/4 + 0 + 1/4) / 2 = 1/2;
+    # rest: [1/6, -1/3, 1/6] and its negative: 2 * (1/36 + 4/36 + 1/36) / 2 = 1/6.
+    found = population(np.array([[1, 0, 0], [1, 1, 0]]))
+    assert found.mean == pytest.approx(0.5)
+    assert found.seed_sd == 0.0
+    assert found.image_sd == pytest.approx(math.sqrt((1 / 2 - 1 / 6) / 2))
+    assert found.rest_sd == pytest.approx(math.sqrt(1 / 6))
+    # Seeds add nothing: what remains is the images' own interval, with 2 degrees of freedom.
+    half = scipy.stats.t.ppf(0.975, 2) * math.sqrt(0.5 / 6)
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half))
+
+
+@pytest.mark.parametrize(("seed_sd", "image_sd"), [(0.02, 0.0), (0.0, 0.3), (0.02, 0.3)])
+def test_population_covers(seed_sd, image_sd):
+    """The interval is made for seeds and images both drawn anew."""
+    random = np.random.default_rng(6)
+    covered = 0
+    for _ in range(1500):
+        seeds = seed_sd * random.normal(size=(6, 1))
+        images = image_sd * random.normal(size=(1, 80))
+        found = population(0.01 + seeds + images + 0.2 * random.normal(size=(6, 80)))
+        covered += found.low <= 0.01 <= found.high
+    assert covered / 1500 >= 0.935
+
+
+def test_population_needs_two_of_each():
+    assert population(np.ones((1, 5))) is None
+    assert population(np.ones((5, 1))) is None
+
+
+def test_power_agrees_with_the_noncentral_t():
+    for seeds in (3, 5, 10):
+        effect = power.detectable(seeds)
+        critical = scipy.stats.t.isf(0.05, seeds - 1)
+        reached = scipy.stats.nct.sf(critical, seeds - 1, effect * math.sqrt(seeds))
+        assert reached == pytest.approx(0.8, abs=1e-5)
+    # Cohen 1988, table 2.3.1 (one-sided 0.05, power 0.80): dz 0.5 needs 27 pairs.
+    assert power.seeds_needed(0.5, 1.0) == 27
+    assert power.detectable(1) is None
+    assert power.seeds_needed(0.0, 1.0) is None
+    assert power.seeds_needed(1e-9, 1.0) is None
+    assert power.smallest_p(5) == 0.0625

@@ -1,0 +1,200 @@
+"""Claims put to invented results whose verdicts are known."""
+
+import json
+
+import numpy as np
+import pytest
+import workdirs
+
+from cnnjax.ablation import claims, reading, statistics, verdicts
+from cnnjax.ablation.claims import (
+    better,
+    chance_level,
+    diverges,
+    equivalent,
+    interaction,
+    monotone,
+)
+
+FACTORS = ("model.activation", "model.norm.kind")
+
+
+def study(tmp_path, arms, *stated, late=(), overrides=None, factors=FACTORS[:1]):
+    """A study in which each arm has these test accuracies by seed; None: the run diverged."""
+    seeds = len(next(iter(arms.values())))
+    workdirs.make(tmp_path, dict.fromkeys(arms, 0.5), seeds, overrides=overrides, factors=factors)
+    for arm, values in arms.items():
+        for seed, value in enumerate(values):
+            if value is None:
+                changes = {"status": "diverged", "test": None, "diverged_at_step": 3}
+            else:
+                changes = {"test": {"accuracy": value, "loss": 1 - value, "examples": 1000}}
+            workdirs.edit(tmp_path, arm, seed, **changes)
+    path = tmp_path / "study.json"
+    kept = [claims.write(c) | {"post_hoc": c in late} for c in (*stated, *late)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"claims": kept}))
+    return reading.load(tmp_path, "test")
+
+
+def found(*args, **kwargs):
+    return verdicts.findings(study(*args, **kwargs))
+
+
+LUCK = np.array([0.004, -0.002, 0.001, -0.003, 0.0, 0.002])
+RELU, TANH = 0.90 + LUCK, 0.87 + LUCK + 0.001 * np.array([1, -1, 0, 1, -1, 0])
+
+
+def test_better_is_supported_contradicted_or_undecided(tmp_path):
+    arms = {"tanh": TANH, "relu": RELU}
+    stated = [better("relu", "tanh", by=by) for by in (0, 2, 3, 4)]
+    results = found(tmp_path, arms, *stated)
+    assert [f.verdict for f in results] == ["supported", "supported", "undecided", "contradicted"]
+    differences = [float(d) for d in RELU - TANH]
+    comparison = results[0].evidence.comparisons[0]
+    assert comparison.paired.differences == pytest.approx(differences)
+    assert (comparison.ahead.count, comparison.ahead.n) == (6, 6)
+    raw = [statistics.p_above(differences, by / 100) for by in (0, 2, 3, 4)]
+    assert [f.evidence.p for f in results] == pytest.approx(raw)
+    assert [f.corrected for f in results] == pytest.approx(statistics.holm(raw))
+
+
+def test_equivalent(tmp_path):
+    arms = {"tanh": TANH, "relu": RELU, "elu": RELU + 0.001 * LUCK / abs(LUCK).max()}
+    stated = [
+        equivalent("relu", "elu", within=0.5, reason="r"),
+        equivalent("relu", "tanh", within=0.5, reason="r"),
+        equivalent("relu", "tanh", within=3, reason="r"),
+    ]
+    assert [f.verdict for f in found(tmp_path, arms, *stated)] == [
+        "supported", "contradicted", "undecided",
+    ]  # fmt: skip
+
+
+def test_lower_loss_is_better(tmp_path):
+    (finding,) = found(
+        tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh", metric="loss")
+    )
+    assert finding.verdict == "supported"
+    assert finding.evidence.comparisons[0].paired.mean > 0
+
+
+def test_monotone_needs_every_step_and_falls_with_one(tmp_path):
+    arms = {"a": TANH, "b": RELU, "c": RELU + 0.03 + 0.1 * LUCK}
+    steps = [monotone(["a", "b", "c"]), monotone(["a", "c", "b"]), monotone(["a", "b"], by=3)]
+    results = found(tmp_path, arms, *steps)
+    assert [f.verdict for f in results] == ["supported", "contradicted", "undecided"]
+    assert len(results[0].evidence.comparisons) == 2
+
+
+def test_a_diverged_run_scores_chance(tmp_path):
+    relu = [None, *RELU[1:]]
+    (finding,) = found(tmp_path, {"tanh": TANH, "relu": relu}, better("relu", "tanh"))
+    comparison = finding.evidence.comparisons[0]
+    assert comparison.paired.differences[0] == pytest.approx(0.1 - TANH[0])
+    assert comparison.finished.n == 5
+    assert comparison.finished.mean == pytest.approx(float(np.mean((RELU - TANH)[1:])))
+    assert finding.verdict == "undecided"
+
+
+def test_runs_without_a_figure_leave_the_verdict_open(tmp_path):
+    study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))
+    workdirs.edit(tmp_path, "relu", 0, status="failed", test=None)
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    assert finding.verdict == "open"
+    assert "1 failed" in finding.notes[0]
+    assert finding.corrected == 1.0
+
+
+def test_shares_of_runs(tmp_path):
+    arms = {"a": [None] * 6, "b": [0.1, 0.11, None, 0.09, 0.1, None], "c": list(RELU)}
+    stated = [diverges("a"), chance_level("b"), diverges("c"), chance_level("c"), diverges("b")]
+    results = found(tmp_path, arms, *stated)
+    assert [f.evidence.share.count for f in results] == [6, 6, 0, 0, 2]
+    assert [f.evidence.p for f in results][:2] == pytest.approx([2**-6, 2**-6])
+    # Each alone would be below 0.05; five together are not (Holm: 5 * 2^-6 = 0.078).
+    assert {f.verdict for f in results} == {"undecided"}
+    alone = found(tmp_path / "alone", arms, diverges("a"))
+    assert alone[0].verdict == "supported"
+
+
+def crossing(tmp_path, means, *stated):
+    names = ["relu_none", "relu_batch", "sigmoid_none", "sigmoid_batch"]
+    overrides = {name: dict(zip(FACTORS, name.split("_"), strict=True)) for name in names}
+    noise = np.random.default_rng(7).normal(0, 0.001, (4, 6))
+    arms = {
+        name: list(mean + LUCK + own) for name, mean, own in zip(names, means, noise, strict=True)
+    }
+    return found(tmp_path, arms, *stated, overrides=overrides, factors=FACTORS)
+
+
+GAIN = ({"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "sigmoid")})
+
+
+def test_an_interaction_and_the_main_effects(tmp_path):
+    batch, none = ({"model.norm.kind": kind} for kind in ("batch", "none"))
+    results = crossing(
+        tmp_path,
+        [0.90, 0.91, 0.50, 0.89],
+        interaction(*GAIN, direction="positive", by=20),
+        interaction(*GAIN, direction="negative"),
+        interaction(*GAIN),
+        better(batch, none, by=10),
+    )
+    assert [f.verdict for f in results] == ["supported", "contradicted", "supported", "supported"]
+    contrast = results[0].evidence.comparisons[0].paired
+    assert contrast.mean == pytest.approx(0.39 - 0.01, abs=0.002)
+    assert results[3].evidence.comparisons[0].paired.mean == pytest.approx(0.20, abs=0.002)
+
+
+def test_a_ceiling_is_no_interaction(tmp_path):
+    """From 50 to 80 % and from 94.1 to 98.5 % are the same step in log-odds (1.39)."""
+    (finding,) = crossing(
+        tmp_path, [0.9412, 0.9846, 0.50, 0.80], interaction(*GAIN, direction="positive")
+    )
+    assert finding.evidence.p < 0.001
+    assert finding.evidence.scale_matters
+    assert finding.verdict == "undecided"
+    assert "log-odds disagree" in finding.notes[0]
+
+
+def test_claims_made_late_change_nothing_for_the_others(tmp_path):
+    arms = {"tanh": TANH, "relu": RELU, "elu": RELU + 0.1 * LUCK}
+    stated = [better("relu", "tanh", by=2), equivalent("relu", "elu", within=0.5, reason="r")]
+    before = found(tmp_path / "before", arms, *stated)
+    late = [better("elu", "relu", by=by / 10) for by in range(8)]
+    after = found(tmp_path / "after", arms, *stated, late=late)
+    assert [f.corrected for f in after[:2]] == [f.corrected for f in before]
+    assert [f.post_hoc for f in after] == [False] * 2 + [True] * 8
+
+
+def test_blocks_are_judged_apart(tmp_path):
+    arms = {"l.tanh": TANH, "l.relu": RELU, "r.tanh": RELU, "r.relu": TANH}
+    results = found(tmp_path, arms, better("relu", "tanh"))
+    assert [(f.block, f.verdict) for f in results] == [("l", "supported"), ("r", "contradicted")]
+
+
+def test_runs_made_differently_are_flagged(tmp_path):
+    study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))
+    for arm, backend in (("tanh", "cpu"), ("relu", "gpu")):
+        for seed in range(6):
+            workdirs.edit(tmp_path, arm, seed, runtime={"backend": backend, "threads": 1})
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    assert finding.notes == ("Runs differ in backend: cpu, gpu.",)
+
+
+def test_other_images_widen_the_interval(tmp_path):
+    """Outcomes of 400 images of which the same ones are hard for both arms in all seeds."""
+    known = study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))
+    random = np.random.default_rng(8)
+    differs = random.random(400) < 0.1
+    for run in known.runs:
+        right = np.where(differs, run.arm == "relu", True) ^ (random.random(400) < 0.01)
+        logits = np.where(right[:, None], [[1.0, 0.0]], [[0.0, 1.0]])
+        path = tmp_path / run.place / "predictions_test.npz"
+        np.savez(path, ids=np.arange(400), labels=np.zeros(400, int), logits=logits)
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    population = finding.evidence.comparisons[0].population
+    assert population.mean == pytest.approx(differs.mean(), abs=0.01)
+    # The images' part dominates: about 1.96 sd(d) / sqrt(400), sd(d) about 0.3.
+    half = (population.high - population.low) / 2
+    assert half == pytest.approx(1.96 * np.sqrt(0.1 * 0.9 / 400), rel=0.15)
