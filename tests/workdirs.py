@@ -19,6 +19,7 @@ def make(
     factors: tuple[str, ...] = ("model.activation",),
     experiment: dict[str, str] | None = None,
     spread: float = 0.006,
+    claims: list[dict[str, Any]] | None = None,
 ) -> Path:
     """Every arm (mean test accuracy; None: all runs diverge) with every seed, and study.json."""
     random = np.random.default_rng(3)
@@ -54,6 +55,7 @@ def make(
     study = {
         "experiment": texts | (experiment or {}),
         "factors": list(factors),
+        "claims": claims or [],
         "arms": about,
         "seeds": list(range(seeds)),
         "command": command,

@@ -124,11 +124,11 @@ def holm(ps: Sequence[float]) -> list[float]:
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
-    if not len(ps):
-        return []
-    from statsmodels.stats.multitest import multipletests  # a second to import
-
-    return [float(p) for p in multipletests(ps, method="holm")[1]]
+    order = np.argsort(ps, kind="stable")
+    steps = np.asarray(ps, float)[order] * np.arange(len(ps), 0, -1)
+    corrected = np.empty(len(ps))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return [float(p) for p in corrected]
 
 
 def describe(values: Sequence[float], confidence: float = 0.95) -> Sample | None:

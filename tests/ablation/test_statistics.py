@@ -129,6 +129,14 @@ def test_holm_by_hand():
     assert statistics.holm([0.6, 0.9]) == [1.0, 1.0]
 
 
+def test_holm_agrees_with_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    for size in (1, 2, 7, 30):
+        ps = np.random.default_rng(size).random(size) ** 3
+        assert statistics.holm(ps) == pytest.approx(multipletests(ps, method="holm")[1])
+
+
 def test_a_family_of_intervals_is_wider():
     low, high = statistics.t_interval(0.0, 1.0, 4, family=5)
     # t(1 - 0.05 / 10, 3) = 5.8409 (Student's table), over sqrt(4)
