@@ -93,6 +93,24 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 """Every model with the published choice that `default` or null stands for in each field."""
 
+_SMALL = {
+    "mlp": (28, 28, 1),
+    "lenet5": (32, 32, 1),
+    "lenet5_modern": (28, 28, 1),
+    **dict.fromkeys(("vgg_small", "inception_small", "resnet1202"), (32, 32, 3)),
+    **{f"{kind}{depth}": (32, 32, 3) for kind in ("resnet", "plain") for depth in _DEPTHS},
+}
+IMAGES: dict[str, tuple[int, int, int]] = {
+    **dict.fromkeys(MODELS, (224, 224, 3)),
+    **_SMALL,
+    "alexnet_grouped": (227, 227, 3),
+    "inception_v3": (299, 299, 3),
+}
+"""(height, width, channels) of the images that each model was published for."""
+
+CLASSES = {name: 10 if name in _SMALL else 1000 for name in MODELS}
+"""The number of classes that each model was published for."""
+
 OWN = (
     _LARGE_RESIDUAL
     | _INCEPTION

@@ -6,6 +6,7 @@ name was misspelt, the nearest one.
 """
 
 import difflib
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -52,6 +53,15 @@ def _ending(path: str, places: Iterable[str]) -> str | None:
     return next((place for place in places if place.endswith(f".{path}")), None)
 
 
+def _as_list(value: Any) -> str:
+    """What was meant where a list is wanted."""
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
+    try:
+        return json.dumps([float(part) for part in parts])
+    except (TypeError, ValueError):
+        return json.dumps([str(part) for part in parts])
+
+
 def explain(error: ValidationError, known: Iterable[str]) -> str:
     """What pydantic found wrong, in two lines at most: path, value, what is allowed, nearest."""
     known = list(known)
@@ -68,6 +78,8 @@ def explain(error: ValidationError, known: Iterable[str]) -> str:
                 allowed = "allowed: " + item["ctx"]["expected"].replace("'", "").replace(
                     " or ", ", "
                 )
+            if item["type"] == "tuple_type":
+                allowed = f"write a list: {path}={_as_list(item['input'])}"
             near = nearest(str(item["input"]), allowed.removeprefix("allowed: ").split(", "))
             hint = f"; did you mean {near}?" if near else ""
             lines.append(f"{path}: {item['input']!r} is not valid; {allowed}{hint}")

@@ -77,6 +77,9 @@ class Model(Room):
             if having and getattr(self, field) is not None:
                 text = f"model.{field}: means nothing for {self.name}; it belongs to {having}"
                 raise PydanticCustomError("inconsistent", "{text}", {"text": text})
+        if self.zero_last_scale and self.norm.kind == "none":
+            text = "model.zero_last_scale: true needs a norm (model.norm.kind is none)"
+            raise PydanticCustomError("inconsistent", "{text}", {"text": text})
         return self
 
 
@@ -111,8 +114,8 @@ class Data(Room):
     shorter_side: int | None = Field(None, ge=1, le=4096)
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     normalize: Literal["deck", "standardize", "none", "given"] = "standardize"
-    mean: tuple[float, ...] = ()
-    sd: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    sd: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     channel_order: Literal["rgb", "bgr"] = "rgb"
     train_examples: int | None = Field(None, ge=1)
     subset: Literal["per_seed", "fixed"] = "per_seed"

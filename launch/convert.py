@@ -48,11 +48,12 @@ def main(arguments: Sequence[str]) -> int:
         "parameters": pretrained.parameters(found),
         "classes": found.classes,
         "image_size": found.config.data.image_size,
+        "preprocessing": found.preprocessing,
     }
     transfer.write(found.variables, found.config, output, about)
     print(
         f"written: {output}: {model}, {about['parameters']:,} parameters, {found.classes} classes, "
-        f"images of {found.config.data.image_size} pixels"
+        f"images of {found.config.data.image_size} pixels; preprocessing: {found.preprocessing}"
     )
     return 0
 

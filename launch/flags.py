@@ -33,7 +33,7 @@ _STRINGS = {
     "output": "Where the result is written.",
     "data": "The data set to prepare.",
     "model": "The network, or 'help' for a list.",
-    "input": "Height, width and channels of the images, separated by commas.",
+    "input": "Height,width,channels of the images. By default those of the published network.",
     "format": "How to show it: table, json or html (a page with a picture).",
     "networks": "Networks to time, separated by commas. All by default.",
     "contenders": "Contenders to time, separated by commas. By default those for the device.",
@@ -44,12 +44,12 @@ _NUMBERS = {
     "threads": (None, "Threads to compute with on a CPU. All cores by default."),
     "rounds": (5, "Rounds; in each all contenders are timed."),
     "batch_size": (128, "Examples a step."),
-    "classes": (1000, "Number of classes."),
+    "classes": (None, "Number of classes. By default that of the published network."),
 }
 _SWITCHES = {
     "final": "Report on the test split, and count the look. Without it: on the validation split.",
 }
-_DEFAULTS = {"split": "test", "step": "last", "input": "224,224,3", "format": "table"}
+_DEFAULTS = {"split": "test", "step": "last", "format": "table"}
 
 
 def define(*names: str) -> None:

@@ -6,7 +6,7 @@ python -m launch.inspect --model=NAME [--input=H,W,C] [--classes=N] [--set path=
 For each layer its output, parameters, multiply-adds (with and without those on the zeros of
 borders), activation memory and receptive field; then the totals, and what fully connected layers
 in the place of its convolutions would learn. The page (html) begins with a picture of the network.
-`--model=help` lists the networks.
+`--model=help` lists the networks. Without --input and --classes: those it was published for.
 """
 
 import dataclasses
@@ -38,13 +38,16 @@ def main(arguments: Sequence[str]) -> int:
     changes = {"model.name": name, **flags.changes(arguments)}
     if other := next((path for path in changes if not path.startswith("model.")), None):
         raise UserError(f"--set {other}: is not of the network; allowed: model.* fields.")
+    if "model.name" in flags.changes(arguments):
+        raise UserError("--set model.name: --model names the network.")
     config = resolve(override(RunConfig(), changes))
-    shape = _shape(asked.input)
+    shape = _shape(asked.input) if asked.input else catalog.IMAGES[name]
+    classes = asked.classes or catalog.CLASSES[name]
     from cnnjax import models
     from cnnjax.analysis import layers
     from cnnjax.report import architecture, html
 
-    module = models.build(config.model, image_shape=shape, classes=asked.classes)
+    module = models.build(config.model, image_shape=shape, classes=classes)
     found = layers.layers(module, shape)
     total = layers.totals(found)
     if asked.format == "json":
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         }
         text = json.dumps(values, indent=2)
     elif asked.format == "html":
-        text = html.write(architecture.document(name, found, shape, asked.classes))
+        text = html.write(architecture.document(name, found, shape, classes))
     else:
         text = _table([architecture.HEAD, *map(architecture.cells, found)], found, total)
     if asked.output:

@@ -55,6 +55,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         if any(config.transfer.init_from for config in request.configs.values()):
             session(request)
     request.write()
+    print("".join(f"{line}\n" for line in request.brought()), end="")
     done = len(request.runs) - len(request.pending)
     if done:
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import experiments
-from cnnjax import files
 from cnnjax.ablation import study
-from cnnjax.config import PREPROCESSING, Levels, RunConfig, create, flat
+from cnnjax.config import RunConfig, flat
 from cnnjax.errors import UserError, unknown
 from launch import flags
 
@@ -59,6 +58,22 @@ class Request:
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]
         return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
+
+    def brought(self) -> list[str]:
+        """What the weights that arms start from change in them, a line for each arm."""
+        experiment, levels = self.loaded.experiment, self.loaded.levels
+        default, lines = flat(RunConfig()), []
+        for arm, config in self.configs.items():
+            weights = experiment.brought(arm, self.changes, levels)
+            said = [
+                f"{path}={value}"
+                for path, value in weights.items()
+                if value != experiment.base.get(path, default[path])
+            ]
+            if said:
+                source = config.transfer.init_from
+                lines.append(f"{arm}: with the weights of {source} come {', '.join(said)}")
+        return lines
 
     def check(self) -> None:
         """Raises UserError where the workdir is of another experiment or configuration, or where
@@ -110,9 +125,7 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
         raise UserError(f"--data_dir: no folder {data_dir}.")
     changes, seeds = flags.changes(arguments), flags.FLAGS.seeds
     if "init_from" in flags.FLAGS and flags.FLAGS.init_from:  # a rehearsal gets what it stands for
-        weights = Path(flags.FLAGS.init_from).expanduser()
-        arms_asked = {arm: experiment.arms[arm] for arm in chosen}
-        changes = {**_of_weights(weights, arms_asked, loaded.levels), **changes}
+        changes["transfer.init_from"] = str(Path(flags.FLAGS.init_from).expanduser())
     return Request(
         flags.FLAGS.experiment,
         loaded,
@@ -126,30 +139,6 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
         Path(flags.need("workdir")).expanduser(),
         data_dir,
     )
-
-
-def _of_weights(
-    directory: Path, arms: Mapping[str, Mapping[str, Any]], levels: Levels
-) -> dict[str, Any]:
-    """What --init_from stands for: the weights, and the network and preprocessing that they were
-    made with, but for the fields that the arms vary."""
-    path = directory / "config.json"
-    if not path.is_file():
-        raise UserError(f"--init_from: {directory} holds no weights (no config.json in it).")
-    made_with = create(files.read_json(path), levels)
-    for arm, overrides in arms.items():
-        if overrides.get("model.name", made_with.model.name) != made_with.model.name:
-            raise UserError(
-                f"--init_from: {directory} holds weights of {made_with.model.name}; arm {arm!r} is "
-                f"{overrides['model.name']}. Choose --arms."
-            )
-    varied = {field for overrides in arms.values() for field in overrides}
-    kept = {
-        field: value
-        for field, value in flat(made_with).items()
-        if (field.startswith("model.") or field in PREPROCESSING) and field not in varied
-    }
-    return {**kept, "transfer.init_from": str(directory)}
 
 
 def list_experiments() -> str:

@@ -5,11 +5,13 @@ import json
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from cnnjax import files
 from cnnjax.ablation import claims as statements
 from cnnjax.ablation.claims import Claim, block_of
-from cnnjax.config import Levels, RunConfig, override, resolve
+from cnnjax.config import PREPROCESSING, Levels, RunConfig, create, flat, override, resolve
 from cnnjax.errors import UserError, unknown
 
 Overrides = Mapping[str, Any]
@@ -93,6 +95,8 @@ class Experiment:
 
     def config(self, arm: str, changes: Overrides, levels: Levels) -> RunConfig:
         """The resolved configuration of one arm, with `changes` (of the flag --set) on the base.
+        Weights to start from (`transfer.init_from`) bring their network and preprocessing: over the
+        base's, but not over what `changes` or the arm say.
 
         Raises UserError for an unknown arm, for anything the schema refuses, and for a change of
         a field that the arm itself varies.
@@ -106,13 +110,48 @@ class Experiment:
                     f"({path}={self.arms[arm][path]!r}); pick another arm or edit the experiment."
                 )
         try:
-            config = override(RunConfig(), {**self.base, **changes, **self.arms[arm]}, levels)
-            return resolve(config, levels)
+            fields = {
+                **self.base,
+                **self.brought(arm, changes, levels),
+                **changes,
+                **self.arms[arm],
+            }
+            return resolve(override(RunConfig(), fields, levels), levels)
         except UserError as error:
             named = str(error).partition(":")[0]
             own = any(f"{path}.".startswith(f"{named}.") for path in changes)
             where = "" if own else f"arm {arm!r}: "
             raise UserError(f"{where}{error}") from None
+
+    def brought(self, arm: str, changes: Overrides, levels: Levels) -> dict[str, Any]:
+        """The network and the preprocessing that come with the weights an arm starts from; nothing
+        where it starts from none."""
+        own = {**changes, **self.arms[arm]}
+        source = {**self.base, **own}.get("transfer.init_from")
+        return _of_weights(Path(str(source)), own, levels) if source else {}
+
+
+def _of_weights(directory: Path, own: Overrides, levels: Levels) -> dict[str, Any]:
+    """The network and the preprocessing that the weights in a folder were made with, but for the
+    fields in `own`. Raises UserError where there are none, or they are of another network."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise UserError(f"transfer.init_from: {directory} holds no weights (no config.json in it).")
+    made_with = create(files.read_json(path), levels)
+    if own.get("model.name", made_with.model.name) != made_with.model.name:
+        raise UserError(
+            f"transfer.init_from: {directory} holds weights of {made_with.model.name}, "
+            f"model.name is {own['model.name']}; give the weights to arms of that network only."
+        )
+    kept = {
+        field: value
+        for field, value in flat(made_with).items()
+        if (field.startswith("model.") or field in PREPROCESSING) and field not in own
+    }
+    if own.get("data.normalize", "given") != "given":  # the weights' mean and sd go with it
+        kept.pop("data.mean", None)
+        kept.pop("data.sd", None)
+    return kept
 
 
 def _check_name(where: str, arm: str) -> None:

@@ -64,6 +64,9 @@ class Seen(NamedTuple):
     sources: tuple[str, ...] = ()
 
 
+IN_TRAINING = "in training only"
+"""The kind of the layers that a network has in training alone."""
+
 IMAGE = "image"
 
 
@@ -99,7 +102,7 @@ def layers(module: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
             layer.kind = "normalization"
         if layer.dense_parameters and not _has_bias(variables["params"], name):
             layer.dense_parameters -= math.prod(layer.output_shape)
-    rest = [Layer(name, "in training only", (), size, 0, 0, 0, {}) for name, size in sizes.items()]
+    rest = [Layer(name, IN_TRAINING, (), size, 0, 0, 0, {}) for name, size in sizes.items()]
     return [*found.values(), *rest]
 
 

@@ -57,7 +57,13 @@ class Loaded:
         if given not in (0, channels):
             raise UserError(
                 f"data.mean: has {given} numbers, but the images of {self.spec.name!r} have "
-                f"{channels} channel{'s' if channels > 1 else ''}."
+                f"{channels} channel{'s' if channels > 1 else ''}. To scale by the data's own mean "
+                "and sd: --set data.normalize=standardize"
+            )
+        if self.config.channel_order == "bgr" and channels != 3:
+            raise UserError(
+                f"data.channel_order: bgr, but the images of {self.spec.name!r} have {channels} "
+                f"channel{'s' if channels > 1 else ''}. Add --set data.channel_order=rgb"
             )
         everything = self.splits["train"]
         chosen = split.subset(

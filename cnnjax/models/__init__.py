@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cnnjax import catalog
 from cnnjax.config import Levels, Model
 from cnnjax.errors import UserError, unknown
 from cnnjax.models import alexnet, googlenet, inception, lenet, mlp, resnet, taps, vgg
@@ -103,7 +104,7 @@ def build(
 
 
 def describe(
-    network: nn.Module | str, image_shape: tuple[int, int, int] = (224, 224, 3)
+    network: nn.Module | str, image_shape: tuple[int, int, int] | None = None
 ) -> dict[str, tuple[int, ...]]:
     """The endpoints of a network in the order in which it computes them, each with the shape of
     its features for one image, (height, width, channels) or (units,).
@@ -113,15 +114,19 @@ def describe(
 
     Args:
       network: a module from `build`, or a name in `MODELS` for the published network.
-      image_shape: (height, width, channels).
+      image_shape: (height, width, channels); by default those it was published for, which a module
+        does not know: 224 x 224 x 3.
 
     Raises UserError for an unknown name, or an image that is too small for the network.
     """
     if isinstance(network, str):
         if network not in MODELS:
             raise unknown("model.name", network, MODELS)
-        network = build(Model(name=network), image_shape=image_shape, classes=1000)
-    module = network
+        image_shape = image_shape or catalog.IMAGES[network]
+        network = build(
+            Model(name=network), image_shape=image_shape, classes=catalog.CLASSES[network]
+        )
+    module, shape = network, image_shape or (224, 224, 3)
     found: dict[str, tuple[int, ...]] = {}
 
     def run(images: Array) -> Any:
@@ -129,5 +134,5 @@ def describe(
         _, features = module.apply(variables, images, train=False, capture=taps.EVERY)
         found.update({name: value.shape[1:] for name, value in features.items()})
 
-    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
     return found

@@ -16,8 +16,8 @@ class Taps:
     `tap(name, x)` gives x back and keeps it where `name` was asked for.
     """
 
-    def __init__(self, capture: Sequence[str]) -> None:
-        self.asked = tuple(capture)
+    def __init__(self, capture: str | Sequence[str]) -> None:
+        self.asked = (capture,) if isinstance(capture, str) else tuple(capture)
         self.names: list[str] = []
         self.found: dict[str, Array] = {}
 

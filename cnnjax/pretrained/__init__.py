@@ -25,6 +25,9 @@ SOURCES: dict[str, Layout] = {
 }
 
 
+CLASSES = 1000
+
+
 @dataclass(frozen=True)
 class Converted:
     """Weights as our network has them.
@@ -33,11 +36,13 @@ class Converted:
       variables: {"params": ..., "batch_stats": ...}, float32.
       config: the network and the preprocessing that belongs to the weights.
       classes: number of classes.
+      preprocessing: where the preprocessing in `config` is from, in words.
     """
 
     variables: dict[str, Any]
     config: RunConfig
     classes: int
+    preprocessing: str
 
 
 def convert(
@@ -60,15 +65,28 @@ def convert(
     there = SOURCES[source]
     if model not in there.models:
         raise unknown(f"--model: {source}", model, there.models)
-    fields = there.config(model)
+    fields, preprocessing = there.config(model), f"{source}'s own for {model}"
     if source == "timm" and (beside := _beside(path)):
-        fields |= timm.preprocessing(beside)
+        preprocessing = str(path.parent / "config.json")
+        fields |= timm.preprocessing(preprocessing, beside)
+        _of_the_file(preprocessing, fields)
     with reading.opened(path) as stored:
         found = there.arrays(stored)
         if "auxiliary_weight" in catalog.MODELS[model] and not _any(found, there.auxiliary):
             fields |= {"model.auxiliary_weight": 0.0}
         config = resolve(override(RunConfig(), {"model.name": model, **fields, **(changes or {})}))
-        return _converted(source, there, config, path, found)
+        if len(config.data.mean) not in (0, 3):
+            raise UserError(f"data.mean: {config.data.mean} is not for images of three channels.")
+        variables, classes = _converted(source, there, config, path, found)
+    return Converted(variables, config, classes, preprocessing)
+
+
+def _of_the_file(where: str, fields: Mapping[str, Any]) -> None:
+    """Raises UserError, which names the file, for values that the schema refuses."""
+    try:
+        override(RunConfig(), fields)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _any(found: Mapping[str, reading.Stored], beginnings: tuple[str, ...]) -> bool:
@@ -77,11 +95,10 @@ def _any(found: Mapping[str, reading.Stored], beginnings: tuple[str, ...]) -> bo
 
 def _converted(
     source: str, there: Layout, config: RunConfig, path: Path, found: Mapping[str, reading.Stored]
-) -> Converted:
+) -> tuple[dict[str, Any], int]:
     model, size = config.model.name, config.data.image_size or 224
     modules = there.models[model]()
-    last = there.rule(modules["head"], "bias", ()).names[0]
-    classes = found[last].shape[0] if last in found and found[last].shape else 1000
+    classes = _classes(there, modules["head"], found)
     shape = (size, size, 3)
     module = models.build(config.model, image_shape=shape, classes=classes)
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -94,7 +111,18 @@ def _converted(
         layer, _, leaf_name = rest.rpartition("/")
         rules[leaf_path] = there.rule(modules[layer], leaf_name, tuple(leaf.shape))
     arrays = layout.brought(f"{path}: {model} of {source}", rules, found, there.ignored)
-    return Converted(traverse_util.unflatten_dict(arrays, sep="/"), config, classes)
+    return traverse_util.unflatten_dict(arrays, sep="/"), classes
+
+
+def _classes(there: Layout, head: layout.There, found: Mapping[str, reading.Stored]) -> int:
+    """The number of classes of a file: the outputs of its last layer; 1000 where it has none."""
+    kernel = there.rule(head, "kernel", (2, 3))  # of two inputs and three outputs
+    bias = there.rule(head, "bias", (3,))
+    for rule in (bias, kernel):
+        stored, shape = found.get(rule.names[0]), rule.shapes[0]
+        if stored and len(stored.shape) == len(shape):
+            return stored.shape[shape.index(3)]
+    return CLASSES
 
 
 def _beside(path: Path) -> Mapping[str, Any] | None:
@@ -104,7 +132,8 @@ def _beside(path: Path) -> Mapping[str, Any] | None:
         found = json.loads(file.read_text()) if file.is_file() else None
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: cannot be read ({error}).") from None
-    return found if isinstance(found, Mapping) and "architecture" in found else None
+    known = ("architecture", "pretrained_cfg", "mean")
+    return found if isinstance(found, Mapping) and any(name in found for name in known) else None
 
 
 def parameters(converted: Converted) -> int:

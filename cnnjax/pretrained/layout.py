@@ -147,7 +147,11 @@ def brought(
             lines.append(f"  different: {name} is of {have.dtype}, which are no weights")
     if lines:
         raise UserError("\n".join([f"{where}: does not fit:", *sorted(lines)]))
-    return {
+    arrays = {
         path: np.ascontiguousarray(rule.make(*(found[name].read() for name in rule.names)))
         for path, rule in rules.items()
     }
+    for path, array in arrays.items():
+        if path.endswith("/var") and array.min() < 0:
+            raise UserError(f"{where}: {rules[path].names[0]} holds variances below 0.")
+    return arrays

@@ -1,5 +1,6 @@
 """The widespread PyTorch layout of the residual networks for CIFAR-10: `layer1.0.conv1`, `linear`,
-shortcuts without parameters (option A); images scaled as for ImageNet."""
+shortcuts without parameters (option A) or `shortcut.0`, `shortcut.1` (option B: model.shortcut=B);
+images scaled as for ImageNet."""
 
 import functools
 
@@ -11,7 +12,7 @@ DEPTHS = (20, 32, 44, 56, 110, 1202)
 LAYOUT = Layout(
     models={
         f"resnet{depth}": functools.partial(
-            torchvision.resnet, ((depth - 2) // 6,) * 3, False, "linear"
+            torchvision.resnet, ((depth - 2) // 6,) * 3, False, "linear", "shortcut"
         )
         for depth in DEPTHS
     },

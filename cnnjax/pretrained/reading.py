@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +43,13 @@ def opened(path: Path) -> Iterator[dict[str, Stored]]:
                 start = file.read(16)
             if start.startswith(b"\x89HDF\r\n\x1a\n"):
                 found = _keras(path, stack)
+            elif (
+                zipfile.is_zipfile(path) and "model.weights.h5" in zipfile.ZipFile(path).namelist()
+            ):
+                raise UserError(
+                    f"{path}: is a whole Keras model; load it there and save its weights: "
+                    "model.save_weights('NAME.weights.h5')"
+                )
             elif start.startswith((b"PK\x03\x04", b"\x80")):
                 found = _torch(path)
             elif start[8:9] == b"{":
@@ -85,7 +94,9 @@ def _torch(path: Path) -> dict[str, Stored]:
             f"{path}: is a PyTorch file, which needs torch to be read; pip install torch, or save "
             "it as .safetensors."
         ) from None
-    whole = torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():  # of torch, about pickles: they are refused below
+        warnings.simplefilter("ignore")
+        whole = torch.load(path, map_location="cpu", weights_only=True)
     for key in ("state_dict", "model"):
         if isinstance(whole, Mapping) and isinstance(whole.get(key), Mapping):
             whole = whole[key]
@@ -183,7 +194,8 @@ def _one_line(path: Path) -> Iterator[None]:
     except Exception as error:
         text = str(error)
         if "GLOBAL" in text or "weights_only" in text:
-            blocked = text[text.find("GLOBAL") :].split(" whose")[0].splitlines()[0][:80]
+            start = text.find("GLOBAL")
+            blocked = text[start:].split(" whose")[0].splitlines()[0][:80] if start >= 0 else "code"
             raise UserError(
                 f"{path}: holds something besides tensors, which could run code, and is not read "
                 f"({blocked})."

@@ -21,26 +21,30 @@ def vgg(depth: int, norm: bool) -> dict[str, There]:
     }
 
 
-def preprocessing(beside: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that a timm `config.json` asks for.
+def preprocessing(where: str, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a timm `config.json` (called `where`) asks for.
 
     Raises UserError where it asks for something that there is no field for.
     """
     asked = beside.get("pretrained_cfg", beside)
     try:
-        channels, height, width = asked.get("input_size", (3, 224, 224))
+        channels, height, width = map(int, asked.get("input_size", (3, 224, 224)))
         mean, sd = (tuple(map(float, asked[name])) for name in ("mean", "std"))
         share = float(asked.get("crop_pct") or 0.875)
         mode = asked.get("crop_mode") or "center"
         interpolation = str(asked.get("interpolation") or "bilinear")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"config.json beside the weights: is not as timm writes it ({type(error).__name__}: "
-            f"{error})."
+            f"{where}: is not as timm writes it ({type(error).__name__}: {error})."
         ) from None
+    if not 0 < share <= 1 or len(mean) != 3 or len(sd) != 3:
+        raise UserError(
+            f"{where}: crop_pct {share:g}, mean {list(mean)}, std {list(sd)}: allowed are a share "
+            "above 0 and up to 1, and three numbers each"
+        )
     if channels != 3 or height != width or mode not in ("center", "squash"):
         raise UserError(
-            f"config.json beside the weights: input_size {channels}x{height}x{width} with "
+            f"{where}: input_size {channels}x{height}x{width} with "
             f"crop_mode {mode} is not known; allowed: squares of three channels, center or squash"
         )
     fields = torchvision.imagenet(height, math.floor(height / share), mean, sd)

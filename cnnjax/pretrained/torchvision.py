@@ -55,8 +55,11 @@ def vgg(depth: int, norm: bool) -> dict[str, There]:
     }
 
 
-def resnet(stages: tuple[int, ...], bottleneck: bool, head: str = "fc") -> dict[str, There]:
-    """Residual networks; `stages` are the blocks of each."""
+def resnet(
+    stages: tuple[int, ...], bottleneck: bool, head: str = "fc", shortcut: str = "downsample"
+) -> dict[str, There]:
+    """Residual networks; `stages` are the blocks of each, `head` and `shortcut` what the last layer
+    and the projections are called there."""
     found = {"conv1/conv": There("conv1"), "conv1/norm": There("bn1"), "head": There(head)}
     for stage, count in enumerate(stages, start=1):
         for block in range(count):
@@ -64,8 +67,8 @@ def resnet(stages: tuple[int, ...], bottleneck: bool, head: str = "fc") -> dict[
             for index in (1, 2, 3) if bottleneck else (1, 2):
                 found[f"{ours}/conv{index}/conv"] = There(f"{theirs}.conv{index}")
                 found[f"{ours}/conv{index}/norm"] = There(f"{theirs}.bn{index}")
-            found[f"{ours}/shortcut/conv"] = There(f"{theirs}.downsample.0")
-            found[f"{ours}/shortcut/norm"] = There(f"{theirs}.downsample.1")
+            found[f"{ours}/shortcut/conv"] = There(f"{theirs}.{shortcut}.0")
+            found[f"{ours}/shortcut/norm"] = There(f"{theirs}.{shortcut}.1")
     return found
 
 

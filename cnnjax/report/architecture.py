@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cnnjax.analysis.layers import Layer, totals
+from cnnjax.analysis.layers import IN_TRAINING, Layer, totals
 from cnnjax.report import diagram, graph
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
@@ -39,7 +39,16 @@ def document(
         "other are drawn once, with their numbers added up.",
         wide=True,
     )
-    sections = [Section("The network", (picture,)), *_replaced(layers), _table(layers, total)]
+    trained = sum(layer.parameters for layer in layers if layer.kind == IN_TRAINING)
+    note = (
+        f"{trained:,} of the parameters are in auxiliary heads, which only training has: not drawn."
+    )
+    notes = (Paragraph(note, kind="note"),) if trained else ()
+    sections = [
+        Section("The network", (picture, *notes)),
+        *_replaced(layers),
+        _table(layers, total),
+    ]
     return Document("architecture", name, summary, tuple(sections))
 
 

@@ -192,9 +192,11 @@ class Checkpoints:
         return int(which)
 
     def _unreadable(self, step: int, error: Exception) -> UserError:
+        others = ", ".join(str(other) for other in self.steps if other != step)
+        instead = f"ask for another --step: {others}" if others else "there is no other step"
         return UserError(
             f"{self._directory / str(step)}: checkpoint cannot be read "
-            f"({type(error).__name__}); ask for another --step."
+            f"({type(error).__name__}); {instead}."
         )
 
     def _stored(self, step: int) -> Any:

@@ -27,7 +27,7 @@ from cnnjax.train import optim, parallel, state, step, transfer
 SCALING = ("normalize", "mean", "sd", "channel_order")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-_ONCE = {"cpu": {"xla_backend_optimization_level": 0}}
+ONCE = {"cpu": {"xla_backend_optimization_level": 0}}
 """How a program is compiled that runs once: four times faster than one that is to be fast."""
 
 
@@ -74,11 +74,12 @@ class Session:
         """Raises UserError for what would fail a run before its first step."""
         parallel.check_batch(config.training.batch_size, len(self.devices))
         self.dataset(config, seed=0)
+        program = self.program(config)
         if config.transfer.init_from:
             key = jax.eval_shape(lambda: jax.random.key(0))
             transfer.check(
                 Path(config.transfer.init_from),
-                jax.eval_shape(self.program(config).initialize, key),
+                jax.eval_shape(program.initialize, key),
                 reset=config.transfer.reset,
             )
 
@@ -152,7 +153,7 @@ class Session:
             module,
             jax.jit(
                 functools.partial(state.initial_variables, module, spec.image_shape),
-                compiler_options=_ONCE.get(self.runtime["backend"]),
+                compiler_options=ONCE.get(self.runtime["backend"]),
             ),
             jax.jit(
                 functools.partial(state.create, make_optimizer=make_optimizer, averaged=averaged)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +105,8 @@ def _opened(
 
 def _hint(text: str, reset: Sequence[str], params: Mapping[str, Any]) -> str:
     """What to type where layers do not fit."""
-    layers = [name for name in params if f"/{name}/" in text]
+    named = set(re.findall(r"(?:params|batch_stats)/([^/\s]+)", text))
+    layers = [name for name in params if name in named]
     if not layers or len(layers) == len(params):
         return ""
     words = ", ".join(f'"{name}"' for name in (*reset, *layers))

@@ -271,6 +271,7 @@ def test_mistakes_are_answered_in_a_line_with_code_2(tmp_path, words, message):
         ("data.train_examples=9999", "1212"),
         ("data.name=digitz", "digitz"),
         ("data.name=folder:/nowhere", "/nowhere"),
+        ("model.name=inception_v3", "the smallest size that works is 75"),
     ],
 )
 def test_what_the_data_does_not_allow_is_said_before_anything_is_written(

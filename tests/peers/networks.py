@@ -21,23 +21,23 @@ import numpy as np
 from cnnjax import catalog, config, models, pretrained
 from cnnjax.analysis import layers
 from cnnjax.nn import operations
-from cnnjax.train import optim, state, step
+from cnnjax.train import optim, session, state, step
 
 CLASSES = 1000
-SIZES = {"inception_v3": 299, "alexnet_grouped": 227}
-SMALL = {"mlp": (28, 1), "lenet5": (32, 1), "lenet5_modern": (28, 1)}
 
 
-def shape_of(name):
-    size, channels = SMALL.get(name, (SIZES.get(name, 224), 3))
-    small = name.endswith("_small") or name.startswith(("resnet", "plain"))
-    large = name.startswith(("resnet", "plain")) and int(name[6 if "r" in name[0] else 5 :]) in (
-        18, 34, 50, 101, 152,
-    )  # fmt: skip
-    return (32, 32, 3) if small and not large else (size, size, channels)
+def seconds_to_initialize(module, shape):
+    """The compiled program of the fresh variables, and its one run."""
+    start = time.perf_counter()
+    program = jax.jit(
+        lambda key: state.initial_variables(module, shape, key),
+        compiler_options=session.ONCE[jax.default_backend()],
+    )
+    jax.block_until_ready(program(jax.random.key(0)))
+    return time.perf_counter() - start
 
 
-def seconds_to_compile(module, shape, classes):
+def seconds_to_compile(module, shape):
     make = optim.optimizer(config.Optimizer())
     train = step.train_step(module, make, augment=lambda key, x: x, normalize=lambda x: x)
     start = time.perf_counter()
@@ -134,8 +134,7 @@ def apart(source, name, shape):
 
 
 def row(name):
-    shape = shape_of(name)
-    classes = CLASSES if shape[0] > 32 else 10
+    shape, classes = catalog.IMAGES[name], catalog.CLASSES[name]
     model = config.resolve_model(config.Model(name=name))
     plain = models.build(model, image_shape=shape, classes=classes)
     found = layers.layers(plain, shape)
@@ -150,7 +149,8 @@ def row(name):
         f"{total['parameters']:,}",
         f"{total['multiply_adds'] / 1e9:.3g}",
         f"{sees:,}",
-        f"{seconds_to_compile(module, shape, classes):.0f}",
+        f"{seconds_to_initialize(module, shape):.0f}",
+        f"{seconds_to_compile(module, shape):.0f}",
     ]
     for source in PEERS:
         difference = apart(source, name, shape)
@@ -160,7 +160,7 @@ def row(name):
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_compilation_cache", False)
-    heads = ["network", "image", "parameters", "GMACs", "sees", "compiles [s]", *PEERS]
+    heads = ["network", "image", "parameters", "GMACs", "sees", "init [s]", "step [s]", *PEERS]
     print("| " + " | ".join(heads) + " |")
     print("| --- | --- |" + " ---: |" * (len(heads) - 2))
     for name in sys.argv[1:] or catalog.MODELS:

@@ -10,11 +10,13 @@ from safetensors.numpy import save_file
 
 from cnnjax import config as configs
 from cnnjax import pretrained
+from cnnjax.ablation.experiment import Experiment
 from cnnjax.errors import UserError
 from cnnjax.pretrained import hub, timm
 from cnnjax.train import state, transfer
 from common import program
 
+HALF = [0.5, 0.5, 0.5]
 SIZES = {"inception_v3": 299, "googlenet": 224}
 
 
@@ -114,13 +116,16 @@ def test_a_folder_of_weights_is_evaluated_and_trained_from(arrays, tmp_path):
 
     there = program("launch.evaluate", f"--init_from={folder}", "data.name=digits", check=2)
     assert "data.mean: has 3 numbers, but the images of 'digits' have 1 channel" in there.stderr
-    digits = ["data.name=digits", "data.mean=[0.5]", "data.sd=[0.25]"]
+    assert "--set data.normalize=standardize" in there.stderr
+    digits = ["data.name=digits", "data.normalize=standardize"]
 
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from cnnjax.ablation.experiment import Experiment\n"
-        "EXPERIMENT = Experiment(name='mine', question='?', seeds=[0], arms={'base': {}},\n"
-        "    base={'data.name': 'digits', 'training.steps': 2, 'training.batch_size': 20})\n"
+        "EXPERIMENT = Experiment(name='mine', question='?', seeds=[0],\n"
+        f"    arms={{'base': {{}}, 'weights': {{'transfer.init_from': {str(folder)!r}}}}},\n"
+        "    base={'model.name': 'resnet20', 'model.norm.epsilon': 0.1, 'training.steps': 2,\n"
+        "          'training.batch_size': 20})\n"
     )
     words = ["launch.train", f"--experiment={mine}", "--arm=base", f"--workdir={study}"]
     words += [f"--init_from={folder}", *digits]
@@ -132,7 +137,94 @@ def test_a_folder_of_weights_is_evaluated_and_trained_from(arrays, tmp_path):
     made = json.loads((study / "base" / "seed-0" / "config.json").read_text())
     assert made["model"]["name"] == "resnet20"
     assert made["data"]["image_size"] == 32
+    assert made["model"]["norm"]["epsilon"] == 1e-5
     assert made["transfer"] == {"init_from": str(folder), "reset": ["conv1"]}
+
+
+def test_an_arm_takes_network_and_preprocessing_of_its_weights(arrays, tmp_path):
+    save_file(arrays, tmp_path / "resnet20.safetensors")
+    found = pretrained.convert("pytorch_cifar", "resnet20", tmp_path / "resnet20.safetensors")
+    transfer.write(found.variables, found.config, tmp_path / "weights", {})
+    weights = {"transfer.init_from": str(tmp_path / "weights")}
+    experiment = Experiment(
+        name="e",
+        question="q",
+        base={"model.name": "resnet20", "model.norm.epsilon": 0.1, "data.image_size": 48},
+        arms={
+            "scratch": {},
+            "weights": weights,
+            "tanh": {**weights, "model.activation": "tanh"},
+            "other": {**weights, "model.name": "resnet32"},
+        },
+    )
+    scratch, taken, tanh = (
+        experiment.config(arm, {}, {}) for arm in ("scratch", "weights", "tanh")
+    )
+    assert (scratch.model.norm.epsilon, scratch.data.normalize) == (0.1, "standardize")
+    assert (taken.model.norm.epsilon, taken.data.normalize) == (1e-5, "given")
+    assert (taken.data.mean, taken.data.image_size) == (found.config.data.mean, 32)
+    assert (tanh.model.activation, tanh.model.norm.epsilon) == ("tanh", 1e-5)
+    own = experiment.config("weights", {"data.normalize": "standardize"}, {})
+    assert (own.data.normalize, own.data.mean) == ("standardize", ())
+    with pytest.raises(UserError, match=r"holds weights of resnet20, model\.name is resnet32"):
+        experiment.config("other", {}, {})
+
+
+def test_the_hint_names_layers_that_do_not_fit_and_no_others(arrays, tmp_path):
+    save_file(arrays, tmp_path / "resnet20.safetensors")
+    found = pretrained.convert("pytorch_cifar", "resnet20", tmp_path / "resnet20.safetensors")
+    transfer.write(found.variables, found.config, tmp_path / "weights", {})
+    import jax
+
+    from cnnjax import models
+
+    wider = configs.Model(name="resnet32")
+    module = models.build(wider, image_shape=(32, 32, 3), classes=10)
+    fresh = jax.eval_shape(
+        lambda key: state.initial_variables(module, (32, 32, 3), key), jax.random.key(0)
+    )
+    with pytest.raises(UserError) as caught:
+        transfer.check(tmp_path / "weights", fresh)
+    hint = str(caught.value).splitlines()[-1]
+    assert '"stage1_block4"' in hint
+    assert '"conv1"' not in hint
+    assert '"head"' not in hint
+
+
+def test_odd_files_are_told_as_they_are(arrays, tmp_path):
+    def told(changed, *words, **how):
+        save_file(changed, tmp_path / "odd.safetensors")
+        with pytest.raises(UserError) as caught:
+            pretrained.convert("pytorch_cifar", "resnet20", tmp_path / "odd.safetensors", **how)
+        for word in words:
+            assert word in str(caught.value)
+        return str(caught.value)
+
+    without = {name: array for name, array in arrays.items() if name != "linear.bias"}
+    assert "different" not in told(without, "missing: linear.bias [10]")
+    told(arrays | {"bn1.running_var": -arrays["bn1.running_var"]}, "variances below 0")
+    grey = {"data.mean": [0.5], "data.sd": [0.5]}
+    told(arrays, "data.mean", "three channels", changes=grey)
+
+
+def test_projections_of_the_widespread_layout(arrays, tmp_path):
+    """Option B, as akamaster/pytorch_resnet_cifar10 calls its modules."""
+    rng = np.random.default_rng(1)
+    projected = dict(arrays)
+    for stage, (inputs, outputs) in ((2, (16, 32)), (3, (32, 64))):
+        name = f"layer{stage}.0.shortcut"
+        shape = (outputs, inputs, 1, 1)
+        projected[f"{name}.0.weight"] = rng.uniform(0.05, 0.1, shape).astype(np.float32)
+        for entry in ("weight", "bias", "running_mean", "running_var"):
+            projected[f"{name}.1.{entry}"] = rng.uniform(0.1, 0.2, outputs).astype(np.float32)
+    save_file(projected, tmp_path / "b.safetensors")
+    found = pretrained.convert(
+        "pytorch_cifar", "resnet20", tmp_path / "b.safetensors", changes={"model.shortcut": "B"}
+    )
+    kernel = found.variables["params"]["stage2_block1"]["shortcut"]["conv"]["kernel"]
+    np.testing.assert_array_equal(
+        kernel, projected["layer2.0.shortcut.0.weight"].transpose(2, 3, 1, 0)
+    )
 
 
 def test_what_is_left_fresh_is_named_and_the_rest_is_of_the_file(arrays, tmp_path):
@@ -162,6 +254,7 @@ def test_what_is_left_fresh_is_named_and_the_rest_is_of_the_file(arrays, tmp_pat
 
 def test_timm_tells_its_preprocessing_beside_the_weights():
     fields = timm.preprocessing(
+        "config.json",
         {
             "architecture": "resnet18",
             "pretrained_cfg": {
@@ -171,15 +264,31 @@ def test_timm_tells_its_preprocessing_beside_the_weights():
                 "mean": [0.5, 0.5, 0.5],
                 "std": [0.2, 0.2, 0.2],
             },
-        }
+        },
     )
     assert fields["data.shorter_side"] == 235
     assert fields["data.interpolation"] == "bicubic"
     assert fields["data.mean"] == (0.5, 0.5, 0.5)
-    with pytest.raises(UserError, match="crop_mode border"):
-        timm.preprocessing({"mean": [0], "std": [1], "crop_mode": "border"})
-    with pytest.raises(UserError, match="not as timm writes it"):
-        timm.preprocessing({"mean": "red", "std": [1]})
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"mean": HALF, "std": HALF, "crop_mode": "border"}, "crop_mode border"),
+        ({"mean": "red", "std": HALF}, "not as timm writes it"),
+        ({"mean": HALF, "std": HALF, "input_size": [3, "a", "a"]}, "not as timm writes it"),
+        ({"mean": [0.5], "std": [0.5]}, "three numbers each"),
+        ({"mean": HALF, "std": HALF, "crop_pct": -1}, "crop_pct -1"),
+        ({"mean": HALF, "std": [0.0] * 3}, "data.sd.0: 0.0 is not valid"),
+        ({"mean": HALF, "std": HALF, "interpolation": "random"}, "data.interpolation: 'random'"),
+    ],
+)
+def test_an_odd_config_beside_the_weights_is_named(tmp_path, beside, message):
+    path = tmp_path / "model.safetensors"
+    (tmp_path / "config.json").write_text(json.dumps(beside | {"architecture": "resnet18"}))
+    with pytest.raises(UserError, match=message) as caught:
+        pretrained.convert("timm", "resnet18", path)
+    assert str(caught.value).startswith(str(tmp_path / "config.json"))
 
 
 def test_the_hub_by_name(tmp_path, monkeypatch):

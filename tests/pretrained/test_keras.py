@@ -55,6 +55,7 @@ def application(name):
 @pytest.fixture(scope="module")
 def published():
     """name -> application(name), each made once."""
+    keras.utils.set_random_seed(0)
     return functools.cache(application)
 
 
