@@ -42,7 +42,7 @@ INITIALIZERS = (
 
 NORMS = ("none", "batch", "layer", "group")
 PLACEMENTS = ("before", "after")
-POOLINGS = ("none", "max", "average", "max_plus_average", "strided", "blur", "subsampling")
+POOLINGS = ("none", "max", "average", "max_plus_average", "sum", "strided", "blur", "subsampling")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "lars")
 SCHEDULES = ("constant", "step", "exponential", "cosine", "linear", "one_cycle")
 
@@ -75,6 +75,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "mlp": _MODERN | {"pooling": "none", "hidden": (256, 256)},
     "lenet5": _MODERN | _LENET,
     "lenet5_modern": _MODERN,
+    "stack": _MODERN | {"depth": 8, "kernel": "3x3"},
     "alexnet": _VGG,
     "alexnet_grouped": _VGG,
     "vgg_small": _VGG | _BATCH_NORM | {"hidden": (128,)},
@@ -97,7 +98,7 @@ _SMALL = {
     "mlp": (28, 28, 1),
     "lenet5": (32, 32, 1),
     "lenet5_modern": (28, 28, 1),
-    **dict.fromkeys(("vgg_small", "inception_small", "resnet1202"), (32, 32, 3)),
+    **dict.fromkeys(("stack", "vgg_small", "inception_small", "resnet1202"), (32, 32, 3)),
     **{f"{kind}{depth}": (32, 32, 3) for kind in ("resnet", "plain") for depth in _DEPTHS},
 }
 IMAGES: dict[str, tuple[int, int, int]] = {
@@ -115,13 +116,15 @@ OWN = (
     _LARGE_RESIDUAL
     | _INCEPTION
     | _MODERN
-    | {"hidden": (256, 256), "shortcut": "A", "stride_on": "middle"}
+    | {"hidden": (256, 256), "depth": 8, "kernel": "3x3", "shortcut": "A", "stride_on": "middle"}
     | {"inception_block": "reduced", "auxiliary_weight": 0.0, "count_include_pad": True}
 )
 """What stands for `default` and null in a model of the user's own."""
 
 PARTICULAR = (
     "hidden",
+    "depth",
+    "kernel",
     "shortcut",
     "stride_on",
     "zero_last_scale",

@@ -39,15 +39,17 @@ class Model(Room):
     """The network. `default` or null is the architecture's published choice; a field that means
     nothing for it stays null.
 
-    `hidden` are the units of the hidden dense layers, `width` multiplies all channels and units,
-    `remat` computes blocks again for the gradient instead of keeping their insides. Of residual
-    networks: `shortcut` (He et al. 2015: A no parameters, B projections where the shape changes, C
-    everywhere), `stride_on` (the convolution of a bottleneck that has the stride: the first 1x1 or
-    the 3x3), `zero_last_scale` (the last norm of a block starts at zero), `stochastic_depth` (how
-    often the last block is skipped), `scan` (blocks that are alike as a loop of the program: it
-    compiles no longer for more of them). `inception_block` is the form of inception_small's;
-    `auxiliary_weight` that of the auxiliary losses (0: no heads); `count_include_pad` whether
-    the averages within inception_v3's blocks count the zeros around the image."""
+    `hidden` are the units of the hidden dense layers, `width` multiplies all channels and
+    units, `remat` computes blocks again for the gradient instead of keeping their insides. Of
+    the stack: `depth` (weighted layers) and `kernel` (what makes up a layer). Of residual
+    networks: `shortcut` (He et al. 2015: A no parameters, B projections where the shape
+    changes, C everywhere), `stride_on` (the convolution of a bottleneck that has the stride:
+    the first 1x1 or the 3x3), `zero_last_scale` (the last norm of a block starts at zero),
+    `stochastic_depth` (how often the last block is skipped), `scan` (blocks that are alike as a
+    loop of the program: it compiles no longer for more of them). `inception_block` is the form
+    of inception_small's; `auxiliary_weight` that of the auxiliary losses (0: no heads);
+    `count_include_pad` whether the averages within inception_v3's blocks count the zeros around
+    the image."""
 
     name: named("model", catalog.MODELS) = "lenet5_modern"  # type: ignore[valid-type]
     activation: named("activation", catalog.ACTIVATIONS, "default") = "default"  # type: ignore[valid-type]
@@ -59,6 +61,8 @@ class Model(Room):
     hidden: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     width: float = Field(1.0, gt=0, le=16)
     remat: bool = False
+    depth: int | None = Field(None, ge=2, le=200)
+    kernel: Literal["3x3", "5x5", "two_3x3", "1x3_3x1", "two_1x3_3x1"] | None = None
     shortcut: Literal["A", "B", "C"] | None = None
     stride_on: Literal["first", "middle"] | None = None
     zero_last_scale: bool | None = None

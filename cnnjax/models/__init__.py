@@ -12,7 +12,7 @@ from jax import Array
 from cnnjax import catalog
 from cnnjax.config import Levels, Model
 from cnnjax.errors import UserError, unknown
-from cnnjax.models import alexnet, googlenet, inception, lenet, mlp, resnet, taps, vgg
+from cnnjax.models import alexnet, googlenet, inception, lenet, mlp, resnet, stack, taps, vgg
 from cnnjax.nn import ingredients
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.operations import PLAIN, Operations
@@ -32,6 +32,7 @@ MODELS: dict[str, Constructor] = {
     "mlp": mlp.mlp,
     "lenet5": lenet.lenet5,
     "lenet5_modern": lenet.lenet5_modern,
+    "stack": stack.stack,
     "alexnet": alexnet.alexnet,
     "alexnet_grouped": functools.partial(alexnet.alexnet, grouped=True),
     "vgg_small": vgg.vgg_small,

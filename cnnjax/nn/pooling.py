@@ -113,6 +113,11 @@ def max_plus_average_pool(x: Array, window: Window = HALVE) -> Array:
     return max_pool(x, window) + average_pool(x, window)
 
 
+def sum_pool(x: Array, window: Window = HALVE) -> Array:
+    """The sum of each window; what lies outside of the image counts nothing."""
+    return sum(windows(x, window), start=jnp.zeros((), x.dtype))
+
+
 def blur_pool(x: Array, window: Window = HALVE) -> Array:
     """Max-blur-pool (Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", sec. 3):
     maxima of the windows at stride 1, then [1 2 1]/4 in both directions at the stride, borders
@@ -180,6 +185,7 @@ POOLINGS: dict[str, Callable[..., Array] | type[nn.Module]] = {
     "max": max_pool,
     "average": average_pool,
     "max_plus_average": max_plus_average_pool,
+    "sum": sum_pool,
     "strided": Strided,
     "blur": blur_pool,
     "subsampling": Subsampling,

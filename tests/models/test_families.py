@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from cnnjax import models
+from cnnjax.analysis import layers
 from cnnjax.config import Dropout, Model, Norm
 from cnnjax.models.lenet import C3_CONNECTIONS, negative_distances, rbf_codes
 from cnnjax.models.resnet import Block, Place, option_a
@@ -186,3 +188,33 @@ def test_where_dropout_sits(name, plain, spatial):
 
 def _drops(layer, method):
     return isinstance(layer, dropout_layers.Dropout) and layer.keep_prob < 1
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected"), [(2, (1, 0, 0)), (4, (1, 1, 1)), (14, (5, 4, 4)), (30, (10, 10, 9))]
+)
+def test_a_stack_has_as_many_weighted_layers_as_asked(depth, expected):
+    params = shapes(Model(name="stack", depth=depth), (8, 8, 3))["params"]
+    assert len(params) == depth
+    widths = [params[f"conv{n}"]["conv"]["kernel"].shape[-1] for n in range(1, depth)]
+    assert tuple(widths.count(width) for width in (16, 32, 64)) == expected
+
+
+def test_forms_of_a_layer_of_the_stack_see_the_same_with_fewer_weights():
+    def weights(kernel):
+        params = shapes(Model(name="stack", depth=5, kernel=kernel), (16, 16, 1))["params"]
+        second = [block for name, block in params.items() if name.startswith("conv2")]
+        return sum(math.prod(block["conv"]["kernel"].shape[:2]) for block in second)
+
+    forms = ("5x5", "two_3x3", "two_1x3_3x1", "3x3", "1x3_3x1")
+    assert [weights(form) for form in forms] == [25, 18, 12, 9, 6]
+    fields = {form: Model(name="stack", depth=4, kernel=form) for form in forms}
+    sees = {}
+    for form, fielded in fields.items():
+        module = models.build(fielded, image_shape=(32, 32, 3), classes=10)
+        found = [
+            layer for layer in layers.layers(module, (32, 32, 3)) if layer.kind == "convolution"
+        ]
+        sees[form] = found[-1].receptive_field["size"]
+    assert sees["5x5"] == sees["two_3x3"] == sees["two_1x3_3x1"]
+    assert sees["3x3"] == sees["1x3_3x1"]

@@ -27,6 +27,7 @@ FAMILIES = {
     "mlp": (11, 9),
     "lenet5": (11, 9),
     "lenet5_modern": (11, 9),
+    "stack": (11, 9),
     "alexnet": (64, 63),
     "alexnet_grouped": (67, 68),
     "vgg_small": (11, 9),
@@ -59,6 +60,8 @@ PARTICULAR = {
     "count_include_pad": (True, False, None),
     "scan": (True, False, None),
     "hidden": ((7,), (), (6, 5)),
+    "depth": (4, 5, 7),
+    "kernel": ("3x3", "two_3x3", "1x3_3x1"),
 }
 
 
@@ -109,6 +112,8 @@ def model(row):
     values["norm"] = Norm(kind=norm[0], placement=norm[1])
     values["dropout"] = Dropout(keep_prob=0.5, kind=dropout[0], scaling=dropout[1])
     values |= {field: levels[number] for field, levels in PARTICULAR.items() if field in published}
+    if norm[0] == "none" and "zero_last_scale" in values:
+        values["zero_last_scale"] = False
     if row["name"] == "lenet5":
         values["width"] = 1.0
     return Model.model_validate(values, context={"levels": LEVELS})

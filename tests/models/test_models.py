@@ -20,6 +20,7 @@ PARAMETERS = {
     "mlp": ((32, 32, 1), 10, 330_762),
     "lenet5": ((32, 32, 1), 10, 60_000),
     "lenet5_modern": ((32, 32, 1), 10, 61_706),
+    "stack": (SMALL_IMAGE, 10, 75_050),
     "alexnet": (IMAGENET, 1000, 61_100_840),
     "alexnet_grouped": ((227, 227, 3), 1000, 60_965_224),
     "vgg_small": (SMALL_IMAGE, 10, 551_146),

@@ -15,6 +15,7 @@ from cnnjax.nn.pooling import (
     max_plus_average_pool,
     max_pool,
     reduce_window_max,
+    sum_pool,
 )
 
 DECK = jnp.array([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 5]]).reshape(1, 4, 4, 1)
@@ -23,6 +24,7 @@ DECK = jnp.array([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 5]]).res
 def test_the_example_of_the_deck():
     assert max_pool(DECK)[0, :, :, 0].tolist() == [[6, 8], [3, 5]]
     assert average_pool(DECK)[0, :, :, 0].tolist() == [[3.25, 5.25], [2.0, 2.25]]
+    assert sum_pool(DECK)[0, :, :, 0].tolist() == [[13.0, 21.0], [8.0, 9.0]]
     assert max_plus_average_pool(DECK)[0, :, :, 0].tolist() == [[9.25, 13.25], [5.0, 7.25]]
 
 

@@ -1,0 +1,75 @@
+"""A plain stack of convolutions, as deep as asked: the network on which one question is put."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+from jax import Array
+
+from cnnjax.models.size import require_size
+from cnnjax.models.taps import Taps
+from cnnjax.nn.blocks import ConvBlock
+from cnnjax.nn.ingredients import Ingredients
+
+WIDTHS = (16, 32, 64)
+KERNELS: Mapping[str, tuple[int | tuple[int, int], ...]] = {
+    "3x3": (3,),
+    "5x5": (5,),
+    "two_3x3": (3, 3),
+    "1x3_3x1": ((1, 3), (3, 1)),
+    "two_1x3_3x1": ((1, 3), (3, 1)) * 2,
+}
+"""What stands for one layer: the windows of the convolutions that make it up. `5x5`, `two_3x3` and
+`two_1x3_3x1` see the same with 25, 18 and 12 weights (Szegedy et al. 2016, section 3)."""
+
+
+class Stack(nn.Module):
+    """`model.depth` weighted layers: all but the last are convolutions in three stages of 16, 32
+    and 64 channels, as equally long as can be, the earlier ones longer; the configured pooling
+    between stages, the mean over the maps, a dense layer. No shortcuts, no hidden layers.
+
+    Made for studies of depth (after the plain networks of He et al. 2015, "Delving Deep into
+    Rectifiers", section 4.1) and of the form of a layer (`model.kernel`, a key of `KERNELS`).
+    Dropout follows each stage. Layers and endpoints: `conv1`, `conv2`, ... (`conv1_1`, `conv1_2`,
+    ... where a layer is made up of several), `pool1`, `pool2`; `mean`; `head`.
+    """
+
+    ingredients: Ingredients
+    classes: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
+        make, tap = self.ingredients, Taps(capture)
+        kernels = KERNELS[make.config.kernel or "3x3"]
+        x, number = x.astype(make.dtype), 0
+        for stage, (width, layers) in enumerate(zip(WIDTHS, stages(make), strict=True), start=1):
+            for _ in range(layers):
+                number += 1
+                for part, kernel in enumerate(kernels, start=1):
+                    name = f"conv{number}_{part}" if len(kernels) > 1 else f"conv{number}"
+                    block = ConvBlock(make, make.width(width), kernel, name=name)
+                    x = tap(name, block(x, train=train))
+            x = make.dropout(f"dropout{stage}")(x, train=train, keep_prob=keep_prob)
+            if stage < len(WIDTHS):
+                x = tap(f"pool{stage}", make.pool(f"pool{stage}")(x))
+        x = tap("mean", x.mean((1, 2)))
+        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+
+
+def stages(make: Ingredients) -> tuple[int, ...]:
+    """The layers of each stage."""
+    layers = (make.config.depth or 2) - 1
+    return tuple(layers // 3 + (stage < layers % 3) for stage in range(3))
+
+
+def stack(ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]) -> Stack:
+    """The stack. Raises UserError for images below 4x4 (with pooling)."""
+    require_size("stack", image_shape, 4 if ingredients.pools else 1)
+    return Stack(ingredients, classes)
