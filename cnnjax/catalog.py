@@ -43,6 +43,8 @@ INITIALIZERS = (
 NORMS = ("none", "batch", "layer", "group")
 PLACEMENTS = ("before", "after")
 POOLINGS = ("none", "max", "average", "max_plus_average", "sum", "strided", "blur", "subsampling")
+MEASURES = ("shift", "shift_consistency", "mc_dropout")
+SIGNALS = ("activity", "gradients")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "lars")
 SCHEDULES = ("constant", "step", "exponential", "cosine", "linear", "one_cycle")
 

@@ -138,7 +138,12 @@ def _one(session: Any, request: Request, run: study.Run, before: int) -> dict[st
             return None
         try:
             return loop.run(
-                session, request.configs[run.arm], run.seed, run.directory, identity=identity
+                session,
+                request.configs[run.arm],
+                run.seed,
+                run.directory,
+                identity=identity,
+                probes=_probes(request.loaded.experiment.probes),
             )
         except Exception as error:
             _stop_without_room(error, run.directory)
@@ -155,6 +160,17 @@ def _one(session: Any, request: Request, run: study.Run, before: int) -> dict[st
             }
             files.write_json(run.directory / "result.json", result)
             return result
+
+
+def _probes(names: Sequence[str]) -> Any:
+    """The probes of an experiment, as functions."""
+    from cnnjax.analysis import probes
+    from cnnjax.train.probe import Probes
+
+    return Probes(
+        {name: probe for name, probe in probes.MEASURES.items() if name in names},
+        {name: probe for name, probe in probes.SIGNALS.items() if name in names},
+    )
 
 
 def _stop_without_room(error: BaseException, directory: Path) -> None:

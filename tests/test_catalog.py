@@ -3,6 +3,7 @@
 import pytest
 
 from cnnjax import catalog, config
+from cnnjax.analysis import probes
 from cnnjax.models import MODELS
 from cnnjax.nn.activations import ACTIVATIONS
 from cnnjax.nn.initializers import INITIALIZERS
@@ -15,6 +16,8 @@ TABLES = {
     "NORMS": NORMS,
     "POOLINGS": POOLINGS,
     "MODELS": MODELS,
+    "MEASURES": probes.MEASURES,
+    "SIGNALS": probes.SIGNALS,
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files
+from cnnjax import catalog, files
 from cnnjax.ablation import claims as statements
 from cnnjax.ablation.claims import Claim, block_of
 from cnnjax.config import PREPROCESSING, Levels, RunConfig, create, flat, override, resolve
@@ -43,6 +43,7 @@ class Experiment:
       base: dotted paths that all arms share.
       seeds: the seeds that every arm is run with.
       claims: what is claimed before anything is run; see `cnnjax.ablation.claims`.
+      probes: what else is measured in each run, names in `cnnjax.analysis.probes`.
       deck: the passage of the lecture deck that the question comes from.
       published: what the literature found, with the source.
       expected: the direction expected before anything was run.
@@ -55,6 +56,7 @@ class Experiment:
     base: Overrides = dataclasses.field(default_factory=dict)
     seeds: Sequence[int] = (0, 1, 2)
     claims: Sequence[Claim] = ()
+    probes: Sequence[str] = ()
     deck: str = ""
     published: str = ""
     expected: str = ""
@@ -71,6 +73,10 @@ class Experiment:
         object.__setattr__(self, "base", _plain(f"{where}: base", self.base))
         object.__setattr__(self, "seeds", _seeds(where, self.seeds))
         object.__setattr__(self, "claims", tuple(self.claims))
+        object.__setattr__(self, "probes", tuple(self.probes))
+        for name in self.probes:
+            if name not in (known := (*catalog.MEASURES, *catalog.SIGNALS)):
+                raise unknown(f"{where}: probes", name, known)
         levels = {arm: self.levels(arm) for arm in arms}
         for claim in self.claims:
             statements.check(f"{where}: claims", claim, levels)

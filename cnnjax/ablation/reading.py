@@ -104,6 +104,18 @@ def _run(folder: Path, arm: str, block: str, seed: int, config: Mapping[str, Any
             if _number(share) is not None and 0 < share <= 1
         },
         _mapping(result.get("runtime")),
+        {
+            split: {
+                name: float(value)
+                for name, value in _mapping(found).items()
+                if _number(value) is not None
+            }
+            for split, found in _mapping(result.get("measures")).items()
+        },
+        {
+            moment: {layer: _mapping(values) for layer, values in _mapping(found).items()}
+            for moment, found in _mapping(result.get("signals")).items()
+        },
     )
 
 

@@ -34,7 +34,9 @@ STATUSES = ("finished", "diverged", "failed")
 class Run:
     """One arm with one seed. `metrics` has the keys of METRICS; accuracies are fractions 0..1.
 
-    `curve` is the validation accuracy during training as (step, epoch, fraction), by step.
+    `curve` is the validation accuracy during training as (step, epoch, fraction), by step;
+    `measures` what probes found, {split: {name: number}}, `signals` {start or end: {layer: {name:
+    number}}}.
     """
 
     arm: str
@@ -50,6 +52,10 @@ class Run:
     diverged_at_step: int | None = None
     chance: Mapping[str, float] = dataclasses.field(default_factory=dict)
     runtime: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    measures: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    signals: Mapping[str, Mapping[str, Mapping[str, float]]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def examples(self, split: str) -> int | None:
         """How many examples the run's figures of a split are from."""
@@ -57,10 +63,12 @@ class Run:
 
     def score(self, metric: str) -> float | None:
         """The metric of a finished run; of a diverged one what chance gives: accuracy that of the
-        most frequent class, loss that of guessing by its frequency. None where there is neither."""
-        if self.status == "finished":
-            return self.metrics.get(metric)
+        most frequent class, loss its surprise. None where there is neither, as for `measures.NAME`
+        of a diverged run."""
         split, _, figure = metric.partition("_")
+        if self.status == "finished":
+            _, measure, name = figure.partition("measures.")
+            return self.measures.get(split, {}).get(name) if measure else self.metrics.get(metric)
         chance = self.chance.get(split)
         if self.status != "diverged" or not chance:
             return None
@@ -162,17 +170,25 @@ def rows(study: Study) -> list[dict[str, Any]]:
         }
         row |= {path: lookup(run.config, path) for path in study.factors}
         row |= {name: run.metrics[name] for name in _shown(study)}
+        row |= {
+            f"{split}_{name}": value
+            for split, found in run.measures.items()
+            for name, value in found.items()
+            if split in ("validation", study.split)
+        }
         table.append(row | {"error": run.error})
     return table
 
 
 def to_csv(study: Study) -> str:
     """`rows` as CSV text with a header; an absent value is an empty field."""
+    table = rows(study)
     columns = ["arm", "block", "seed", "status", *study.factors, *_shown(study)]
+    columns += [name for row in table for name in row]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(columns)), lineterminator="\n")
     writer.writeheader()
-    for row in rows(study):
+    for row in table:
         writer.writerow({name: plain(value) for name, value in row.items()})
     return text.getvalue()
 

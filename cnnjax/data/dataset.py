@@ -168,16 +168,16 @@ class Dataset:
         flow = stream.batches(batch, 0, -(-len(part) // batch_size), workers)
         return (_padded(batch, batch_size) for batch in flow)
 
-    def first_images(self, count: int) -> np.ndarray:
-        """The first `count` training images in the order of the run, not augmented: uint8
-        [count, H, W, C]. With `count` = batch size, the batch of step 0."""
-        places = self.order.span(0, count)
-        if self.in_memory:
-            images = self.loaded.splits["train"].images
-            assert images is not None
-            return images[places if self.chosen is None else self.chosen[places]]
-        train = self.splits["train"]
-        return np.stack([self.loaded.fit(image) for image in train.read(places.tolist())])
+    def first(self, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first `count` images of a split, or all of fewer, uint8 [n, H, W, C], and their
+        labels, int32 [n]. Of the training images those of the run's order, not augmented: with
+        `count` = batch size, the batch of step 0."""
+        kept = self.splits[split]
+        places = self.order.span(0, count) if split == "train" else np.arange(len(kept))[:count]
+        if kept.images is not None:
+            return kept.images[places], kept.labels[places]
+        read = kept.read(places.tolist())
+        return np.stack([self.loaded.fit(image) for image in read]), kept.labels[places]
 
     def _positions(self, places: np.ndarray) -> np.ndarray:
         """Places in the training set used as places in `store()`."""

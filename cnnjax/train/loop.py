@@ -1,6 +1,5 @@
 """The only training loop: from a configuration and a seed to a folder with a result."""
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -13,15 +12,16 @@ import numpy as np
 
 from cnnjax import data, files
 from cnnjax.config import RunConfig
-from cnnjax.errors import UserError
-from cnnjax.train import evaluation, optim
+from cnnjax.train import evaluation, folder, optim
 from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.probe import Probes, Subject
 from cnnjax.train.records import Clock, Records
 from cnnjax.train.session import Program, Session
 from cnnjax.train.state import HParams, TrainState, digest
 
 Say = Callable[[str], None]
 SPLITS = ("validation", "test")
+NO_PROBES = Probes()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +63,7 @@ def run(
     directory: Path,
     *,
     identity: Mapping[str, Any] | None = None,
+    probes: Probes = NO_PROBES,
     say: Say = print,
 ) -> dict[str, Any]:
     """Trains one run to its end, from where it was left, and writes and returns its result.
@@ -73,6 +74,7 @@ def run(
       seed: the run's seed.
       directory: the run's folder; the caller holds its lock.
       identity: what comes first in result.json: arm, block, seed.
+      probes: what else is asked of the network; answers go into result.json.
       say: where lines for the user go.
 
     Raises UserError for what the user can mend; the folder keeps what was written.
@@ -80,27 +82,32 @@ def run(
     identity = identity or {"arm": "", "block": "", "seed": seed}
     label = f"{identity['arm']} seed {seed}".strip()
     dataset = session.dataset(config, seed)
-    convolution = session.convolution(config, begun_with=_begun_with(directory))
+    convolution = session.convolution(config, begun_with=folder.begun_with(directory))
     program = session.program(config, convolution)
     traces = program.compiled.traces()
     planned = plan(config, dataset.order)
     fresh = session.initial_state(config, program, dataset, seed)
-    settle(directory, config, {**session.runtime, "convolution": convolution})
-    folder = directory / "checkpoints"
-    with Checkpoints(folder, keep_last=config.checkpointing.keep_last) as checkpoints:
+    folder.settle(directory, config, {**session.runtime, "convolution": convolution})
+    with Checkpoints(
+        directory / "checkpoints", keep_last=config.checkpointing.keep_last
+    ) as checkpoints:
         state = checkpoints.restore_latest(fresh, say)
         if state is not None:
             say(f"{label}: resumed at step {int(state.step)} of {planned.total_steps}")
-        training = _Training(session, config, program, dataset, planned, checkpoints, seed)
+        training = _Training(session, config, program, dataset, planned, checkpoints, seed, probes)
         start = fresh if state is None else state
         with Records(
             directory, restored_step=int(start.step), total_steps=planned.total_steps, label=label
         ) as records:
+            training.signal(start, directory / "signals.json")
             outcome = training.run(start, records)
     outcome["compilations"] = program.compiled.traces() - traces
     for split, found in outcome.pop("evaluations", {}).items():
         found.write(directory / f"predictions_{split}.npz")
-    result = {**identity, **outcome, "runtime": files.read_json(directory / "runtime.json")}
+    if probes.signals:
+        outcome["signals"] = files.read_json(directory / "signals.json") | outcome["signals"]
+    runtime = files.read_json(directory / "runtime.json") | {"jax": jax.__version__}
+    result = {**identity, **outcome, "runtime": runtime}
     files.write_json(directory / "result.json", result)
     return result
 
@@ -116,6 +123,7 @@ class _Training:
     planned: Plan
     checkpoints: Checkpoints
     seed: int
+    probes: Probes
 
     def __post_init__(self) -> None:
         self.hparams: HParams = self.session.hparams(self.config, self.seed, self.program)
@@ -193,6 +201,34 @@ class _Training:
             keep_prob=self.hparams.keep_prob,
         )
 
+    def signal(self, state: TrainState, path: Path) -> None:
+        """Keeps the signals before the first step, which a run that goes on cannot see again."""
+        if self.probes.signals and int(state.step) == 0:
+            files.write_json(path, {"start": self.probes.signal(self._subject(state))})
+
+    def _subject(self, state: TrainState) -> Subject:
+        return Subject(
+            self.program.module,
+            state.variables,
+            self.program.normalize,
+            self.dataset,
+            self.seed,
+            float(self.config.model.dropout.keep_prob),
+            self.program.compiled,
+            self.store,
+            self.eval_batch,
+        )
+
+    def _answers(self, state: TrainState) -> dict[str, Any]:
+        """What the probes find at the end."""
+        subject, found = self._subject(state), {}
+        if self.probes.measures:
+            splits = tuple(split for split in SPLITS if split in self.dataset.splits)
+            found["measures"] = self.probes.measure(subject, splits)
+        if self.probes.signals:
+            found["signals"] = {"end": self.probes.signal(subject)}
+        return found
+
     def _seconds(self) -> float:
         return self.before + time.perf_counter() - self.started
 
@@ -208,6 +244,7 @@ class _Training:
             "validation": None,
             "test": None,
             "params_digest": None,
+            "signals": {},
         } | self._common(step, state, records)
 
     def _finished(self, state: TrainState, records: Records) -> dict[str, Any]:
@@ -226,7 +263,9 @@ class _Training:
                 state.params if ema is None else {"params": state.params, "ema": ema.params}
             ),
             "evaluations": evaluations,
-        } | self._common(self.planned.total_steps, state, records)
+            **self._common(self.planned.total_steps, state, records),
+            **self._answers(state),
+        }
 
     def _common(self, steps: int, state: TrainState, records: Records) -> dict[str, Any]:
         best = max(
@@ -252,38 +291,3 @@ class _Training:
 def _most_frequent(labels: np.ndarray) -> float:
     """The accuracy of guessing the most frequent class: what `chance` means in a result."""
     return float(np.bincount(labels).max() / len(labels))
-
-
-def _begun_with(directory: Path) -> str | None:
-    """The kind of convolution that a run was started with, None where that is not known."""
-    with contextlib.suppress(UserError, KeyError, TypeError):
-        return str(files.read_json(directory / "runtime.json")["convolution"])
-    return None
-
-
-def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any]) -> None:
-    """Keeps the configuration, and what a run's bits depend on, at its first start.
-
-    Raises UserError where the folder holds another configuration, or was started with another
-    number of threads or kind of convolution (which change the order of sums).
-    """
-    for name, values in (
-        ("config.json", config.model_dump(mode="json")),
-        ("runtime.json", runtime),
-    ):
-        path = directory / name
-        if not path.exists():
-            files.write_json(path, values)
-            continue
-        try:
-            known = dict(files.read_json(path))
-        except (UserError, TypeError, ValueError):
-            raise UserError(
-                f"{path}: cannot be read; remove {directory} to start this run anew."
-            ) from None
-        changed = [key for key in values if known.get(key) != values[key]]
-        if changed:
-            raise UserError(
-                f"{path}: {changed[0]} is {known.get(changed[0])!r} there and "
-                f"{values[changed[0]]!r} now; pick another --workdir."
-            )

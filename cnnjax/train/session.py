@@ -196,7 +196,7 @@ class Session:
         """The state before the first step: from published weights, else from the seed."""
         variables = program.initialize(state.keys(seed)["params"])
         if config.model.initializer == "lsuv":
-            first = dataset.first_images(config.training.batch_size)
+            first, _ = dataset.first("train", config.training.batch_size)
             images = jnp.asarray(first, jnp.float32) / 255.0
             variables = lsuv.lsuv(program.module, variables, program.normalize(images))
         if config.transfer.init_from:

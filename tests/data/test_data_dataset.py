@@ -111,12 +111,12 @@ def test_first_images_are_those_of_step_0(make_config):
     for pipeline in ("memory", "stream"):
         config = make_config(pipeline=pipeline, train_examples=60, augmentation={"flip": 1.0})
         run = data.build(config, seed=3, batch_size=16)
-        first = run.first_images(16)
+        first = run.first("train", 16)[0]
         assert first.dtype == np.uint8
         expected = data.build(make_config(train_examples=60), seed=3, batch_size=16)
         indices = next(expected.train_batches(0, 1))["indices"]
         np.testing.assert_array_equal(first, expected.store()["images"][indices])
-        assert len(run.first_images(100)) == 100
+        assert len(run.first("train", 100)[0]) == 100
 
 
 def test_resizing(make_config):

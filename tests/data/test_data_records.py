@@ -55,7 +55,7 @@ def test_in_memory_and_streamed_give_the_same(make_config):
     indices = next(memory.train_batches(0, 1))["indices"]
     streamed = next(stream.train_batches(0, 1))["images"]
     np.testing.assert_array_equal(memory.store()["images"][indices], streamed)
-    np.testing.assert_array_equal(memory.first_images(3), stream.first_images(3))
+    np.testing.assert_array_equal(memory.first("train", 3)[0], stream.first("train", 3)[0])
 
 
 def test_a_mean_for_other_channels(make_config):

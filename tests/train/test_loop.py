@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from cnnjax.train import evaluation, loop, state
+from cnnjax.train import evaluation, folder, loop, state
 from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.probe import Probes
 from cnnjax.train.session import Session
 from common import small
 
@@ -144,6 +145,45 @@ def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
 
 
+def test_probes_are_asked_at_the_start_and_the_end(finished, session, tmp_path):
+    """Also of a run that goes on, which cannot see its start again; and nothing else changes."""
+
+    def share(subject, split):
+        return {"share": float(subject.evaluate(split).correct.mean(dtype=np.float64))}
+
+    def size(subject):
+        kernel = subject.variables["params"]["conv1"]["conv"]["kernel"]
+        return {"conv1": {"size": float(np.abs(kernel).sum())}}
+
+    probes = Probes({"share": share}, {"size": size})
+    _, plain = finished
+    whole = loop.run(session, small(), 1, tmp_path / "whole", probes=probes)
+    assert whole["params_digest"] == plain["params_digest"]
+    assert whole["measures"] == {
+        split: {"share": whole[split]["accuracy"]} for split in ("validation", "test")
+    }
+    start, end = (whole["signals"][moment]["conv1"]["size"] for moment in ("start", "end"))
+    assert start != end
+    with pytest.raises(Stop):
+        loop.run(session, small(), 1, tmp_path / "parts", probes=stopping(probes))
+    again = loop.run(session, small(), 1, tmp_path / "parts", probes=probes)
+    assert again["signals"] == whole["signals"]
+    assert json.loads((tmp_path / "parts/result.json").read_text())["signals"] == whole["signals"]
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping(probes):
+    """The probes, but the end is an accident."""
+
+    def stop(subject, split):
+        raise Stop
+
+    return Probes({"stop": stop}, probes.signals)
+
+
 def test_pmap_goes_the_same_way(finished, session, tmp_path):
     _, known = finished
     result = loop.run(session, small(training__parallel="pmap"), 1, tmp_path)
@@ -176,7 +216,7 @@ def test_lsuv_starts_from_unit_variance_on_the_first_batch(session, tmp_path):
     config = small(model__initializer="lsuv")
     program, dataset = session.program(config), session.dataset(config, 0)
     started = session.initial_state(config, program, dataset, 0)
-    images = dataset.first_images(50).astype(np.float32) / 255
+    images = dataset.first("train", 50)[0].astype(np.float32) / 255
     flat = np.asarray(program.normalize(images)).reshape(50, -1)
     first = next(leaf for path, leaf in state.flat(started.params).items() if "kernel" in path)
     outputs = flat @ np.asarray(first)
@@ -214,5 +254,5 @@ def test_starting_from_weights_is_starting_where_they_ended(finished, session):
 def test_a_torn_config_says_what_to_remove(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json: cannot be read; remove .* anew"):
-        loop.settle(tmp_path, small(), {})
+        folder.settle(tmp_path, small(), {})
     assert (tmp_path / "config.json").read_text() == content

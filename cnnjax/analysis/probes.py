@@ -1,0 +1,200 @@
+"""Probes: what a trained network does besides being right, and what goes on inside of it.
+
+A measure is a function (subject, split) -> numbers by name, a signal a function (subject) ->
+numbers by layer and name. A subject is what `cnnjax.train.probe.Subject` says.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax import traverse_util
+from jax import Array
+
+from cnnjax.models.taps import EVERY
+
+SHIFTS = (1, 2, 3, 4, 5, 6)
+SAMPLES = 16
+IMAGES = 256
+DIRECTIONS = ((0, 1), (1, 0))
+
+
+def shift(subject: Any, split: str) -> dict[str, float]:
+    """Accuracy on images that are moved by 1 to 6 pixels, the mean of right and down; what comes in
+    is black: `shift_1` to `shift_6`."""
+    return {
+        f"shift_{pixels}": float(
+            np.mean(
+                [
+                    subject.evaluate(split, _mover(pixels * down, pixels * right)).correct.mean()
+                    for down, right in DIRECTIONS
+                ]
+            )
+        )
+        for pixels in SHIFTS
+    }
+
+
+def shift_consistency(subject: Any, split: str) -> dict[str, float]:
+    """The share of images that get the same class when they are moved by one pixel, the mean of
+    right and down. Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again"."""
+    before = subject.evaluate(split).logits.argmax(-1)
+    same = [
+        np.mean(subject.evaluate(split, _mover(*way)).logits.argmax(-1) == before)
+        for way in DIRECTIONS
+    ]
+    return {"shift_consistency": float(np.mean(same))}
+
+
+def mc_dropout(subject: Any, split: str) -> dict[str, float]:
+    """Accuracy of the mean probability over 16 passes with dropout at work, and that of the one
+    pass with scaled weights: `monte_carlo`, `weight_scaling`. Source: Srivastava et al. 2014,
+    section 7.5. Batch norm, where there is any, would see the batch in these passes: use it
+    without."""
+    scaled = subject.evaluate(split)
+    images, _ = subject.batch(split, len(scaled.labels))
+    step = _stochastic(subject.module, subject.normalize)
+    key = jax.random.key(subject.seed)
+    right = 0.0
+    for start in range(0, len(images), IMAGES):
+        part = images[start : start + IMAGES]
+        padded = np.concatenate([part, np.repeat(part[:1], IMAGES - len(part), 0)])
+        probability = sum(
+            step(subject.variables, padded, jax.random.fold_in(key, sample), subject.keep_prob)
+            for sample in range(SAMPLES)
+        )
+        chosen = np.asarray(probability).argmax(-1)[: len(part)]
+        right += float((chosen == scaled.labels[start : start + IMAGES]).sum())
+    return {
+        "monte_carlo": right / len(images),
+        "weight_scaling": float(scaled.correct.mean(dtype=np.float64)),
+    }
+
+
+def activity(subject: Any) -> dict[str, dict[str, float]]:
+    """Of each endpoint on 256 validation images: the standard deviation, the mean, and the share of
+    units (channels of maps) that are the same on all of them: `sd`, `mean`, `dead`."""
+    images, _ = subject.batch("validation", IMAGES)
+    features = _features(subject.module, subject.normalize)(subject.variables, images)
+    return {
+        name: {name_of: float(value) for name_of, value in statistics.items()}
+        for name, statistics in features.items()
+    }
+
+
+def gradients(subject: Any) -> dict[str, dict[str, float]]:
+    """Of each layer's kernel on 256 validation images: the norm of the loss's gradient over that of
+    the kernel, and the share of units whose weights equal another unit's: `gradient`, `twins`."""
+    images, labels = subject.batch("validation", IMAGES)
+    norms = _gradients(subject.module, subject.normalize)(subject.variables, images, labels)
+    kernels = traverse_util.flatten_dict(subject.variables["params"], sep="/")
+    return {
+        path.removesuffix("/kernel"): {"gradient": float(norm), "twins": twins(kernels[path])}
+        for path, norm in norms.items()
+    }
+
+
+def twins(kernel: Any) -> float:
+    """The share of a layer's units whose incoming weights equal another unit's to 1e-6 of the
+    largest. kernel: [..., inputs, units]."""
+    weights = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1]).T
+    size = np.abs(weights).max() or 1.0
+    rounded = np.round(weights / size, 6)
+    _, where, counts = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
+    return float(np.mean(counts[where.reshape(-1)] > 1))
+
+
+_AS_IN_TRAINING: dict[str, Any] = {
+    "train": True,
+    "keep_prob": 1.0,
+    "rngs": {"dropout": jax.random.key(0)},
+    "mutable": ["batch_stats", "auxiliary"],
+}
+"""How signals see a network: batch norm by the batch, all units kept."""
+
+
+def _mover(down: int, right: int) -> Callable[[Array], Array]:
+    return functools.partial(_moved, down=down, right=right)
+
+
+@functools.partial(jax.jit, static_argnames=("down", "right"))
+def _moved(images: Array, *, down: int, right: int) -> Array:
+    """[N, H, W, C], moved by so many pixels; zeros come in."""
+    _, height, width, _ = images.shape
+    padded = jnp.pad(images, ((0, 0), (down, 0), (right, 0), (0, 0)))
+    return padded[:, :height, :width]
+
+
+@functools.cache
+def _stochastic(module: nn.Module, normalize: Callable[[Array], Array]) -> Callable[..., Array]:
+    @jax.jit
+    def step(variables: Any, images: Array, key: Array, keep_prob: float) -> Array:
+        logits, _ = module.apply(
+            variables,
+            normalize(images.astype(jnp.float32) / 255),
+            train=True,
+            keep_prob=keep_prob,
+            rngs={"dropout": key},
+            mutable=["batch_stats", "auxiliary"],
+        )
+        return jax.nn.softmax(logits)
+
+    return step
+
+
+@functools.cache
+def _features(module: nn.Module, normalize: Callable[[Array], Array]) -> Callable[..., Any]:
+    @jax.jit
+    def found(variables: Any, images: Array) -> dict[str, dict[str, Array]]:
+        inputs = normalize(images.astype(jnp.float32) / 255)
+        (_, features), _ = module.apply(variables, inputs, capture=EVERY, **_AS_IN_TRAINING)
+        return {name: _statistics(value) for name, value in features.items()}
+
+    return found
+
+
+def _statistics(features: Array) -> dict[str, Array]:
+    flat = features.astype(jnp.float32).reshape(-1, features.shape[-1])
+    return {
+        "sd": flat.std(),
+        "mean": flat.mean(),
+        "dead": (flat.max(0) == flat.min(0)).mean(),
+    }
+
+
+@functools.cache
+def _gradients(module: nn.Module, normalize: Callable[[Array], Array]) -> Callable[..., Any]:
+    @jax.jit
+    def found(variables: Any, images: Array, labels: Array) -> dict[str, Array]:
+        inputs = normalize(images.astype(jnp.float32) / 255)
+
+        def loss(params: Any) -> Array:
+            given = {**variables, "params": params}
+            logits, _ = module.apply(given, inputs, **_AS_IN_TRAINING)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        gradient = traverse_util.flatten_dict(jax.grad(loss)(variables["params"]), sep="/")
+        params = traverse_util.flatten_dict(variables["params"], sep="/")
+        return {
+            path: jnp.linalg.norm(value) / jnp.maximum(jnp.linalg.norm(params[path]), 1e-12)
+            for path, value in gradient.items()
+            if path.endswith("kernel")
+        }
+
+    return found
+
+
+MEASURES: Mapping[str, Callable[[Any, str], dict[str, float]]] = {
+    "shift": shift,
+    "shift_consistency": shift_consistency,
+    "mc_dropout": mc_dropout,
+}
+SIGNALS: Mapping[str, Callable[[Any], dict[str, dict[str, float]]]] = {
+    "activity": activity,
+    "gradients": gradients,
+}

@@ -1,0 +1,45 @@
+"""What a run's folder says of how the run was started, and what must stay so."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cnnjax import files
+from cnnjax.config import RunConfig
+from cnnjax.errors import UserError
+
+
+def begun_with(directory: Path) -> str | None:
+    """The kind of convolution that a run was started with, None where that is not known."""
+    with contextlib.suppress(UserError, KeyError, TypeError):
+        return str(files.read_json(directory / "runtime.json")["convolution"])
+    return None
+
+
+def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any]) -> None:
+    """Keeps the configuration, and what a run's bits depend on, at its first start.
+
+    Raises UserError where the folder holds another configuration, or was started with another
+    number of threads or kind of convolution (which change the order of sums).
+    """
+    for name, values in (
+        ("config.json", config.model_dump(mode="json")),
+        ("runtime.json", runtime),
+    ):
+        path = directory / name
+        if not path.exists():
+            files.write_json(path, values)
+            continue
+        try:
+            known = dict(files.read_json(path))
+        except (UserError, TypeError, ValueError):
+            raise UserError(
+                f"{path}: cannot be read; remove {directory} to start this run anew."
+            ) from None
+        changed = [key for key in values if known.get(key) != values[key]]
+        if changed:
+            raise UserError(
+                f"{path}: {changed[0]} is {known.get(changed[0])!r} there and "
+                f"{values[changed[0]]!r} now; pick another --workdir."
+            )

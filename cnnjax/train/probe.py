@@ -1,0 +1,101 @@
+"""What a run can be asked besides its accuracy: functions that are given to the loop.
+
+`cnnjax.analysis.probes` has some; the loop knows none of them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from cnnjax import data
+from cnnjax.errors import UserError
+from cnnjax.train import evaluation
+from cnnjax.train.parallel import Compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A network at one moment of its run.
+
+    Attributes:
+      module: the network.
+      variables: `params` and `batch_stats`, the averaged ones where there are such.
+      normalize: images in 0..1 -> the network's inputs.
+      dataset: the data of the run.
+      seed: the run's seed.
+      keep_prob: the probability to keep a unit in dropout.
+    """
+
+    module: nn.Module
+    variables: Mapping[str, Any]
+    normalize: Callable[[jax.Array], jax.Array]
+    dataset: data.Dataset
+    seed: int
+    keep_prob: float
+    _compiled: Compiled
+    _store: Mapping[str, jax.Array]
+    _batch_size: int
+
+    def evaluate(
+        self, split: str, change: Callable[[jax.Array], jax.Array] | None = None
+    ) -> evaluation.Evaluation:
+        """The exact evaluation of a split, its images (uint8 [N, H, W, C]) changed before.
+
+        Raises UserError where images are to be changed that are not in memory.
+        """
+        store = self._store
+        if change is not None:
+            if not store:
+                raise UserError("data.pipeline: this probe needs the data in memory")
+            store = {**store, "images": change(store["images"])}
+        return evaluation.evaluate(
+            self._compiled,
+            self.variables,
+            store,
+            self.dataset,
+            split,
+            batch_size=self._batch_size,
+            keep_prob=self.keep_prob,
+        )
+
+    def batch(self, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first images of a split, uint8 [count, H, W, C], and their labels int32 [count]."""
+        return self.dataset.first(split, count)
+
+
+Measure = Callable[[Subject, str], Mapping[str, float]]
+"""(network at the end of its run, split) -> numbers by name, for `measures` of the result."""
+Signal = Callable[[Subject], Mapping[str, Mapping[str, float]]]
+"""(network) -> numbers by layer and name, for `signals` of the result: at the start and the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Probes:
+    """The probes of a run, by name."""
+
+    measures: Mapping[str, Measure] = dataclasses.field(default_factory=dict)
+    signals: Mapping[str, Signal] = dataclasses.field(default_factory=dict)
+
+    def measure(self, subject: Subject, splits: tuple[str, ...]) -> dict[str, Any]:
+        """{split: {name: number}} of all measures."""
+        return {
+            split: {
+                name: float(value)
+                for probe in self.measures.values()
+                for name, value in probe(subject, split).items()
+            }
+            for split in splits
+        }
+
+    def signal(self, subject: Subject) -> dict[str, Any]:
+        """{layer: {name: number}} of all signals."""
+        found: dict[str, dict[str, float]] = {}
+        for probe in self.signals.values():
+            for layer, values in probe(subject).items():
+                own = found.setdefault(layer, {})
+                own |= {name: float(value) for name, value in values.items()}
+        return found

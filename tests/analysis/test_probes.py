@@ -1,0 +1,161 @@
+"""Probes on networks whose answers are known."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import config as configs
+from cnnjax import models
+from cnnjax.analysis import probes
+from cnnjax.train import evaluation
+
+
+class Subject:
+    """A subject that needs no run: `logits` of float images [N, H, W, C] decide."""
+
+    def __init__(self, images, labels, logits=None, module=None, variables=None, keep_prob=1.0):
+        self.images, self.labels, self.logits = images, np.asarray(labels), logits
+        self.module, self.variables, self.keep_prob, self.seed = module, variables, keep_prob, 0
+        self.normalize = identity
+
+    def evaluate(self, split, change=None):
+        images = self.images if change is None else np.asarray(change(jnp.asarray(self.images)))
+        logits = np.asarray(self.logits(images))
+        correct = (logits.argmax(-1) == self.labels).astype(np.float32)
+        ids = np.arange(len(images))
+        return evaluation.Evaluation(ids, self.labels, logits, 1 - correct, correct)
+
+    def batch(self, split, count):
+        return self.images[:count], self.labels[:count]
+
+
+def identity(images):
+    return images
+
+
+def bright_column(images):
+    """Class = the column (0..7) that is brightest: moves with the image to the right."""
+    return images[..., 0].sum(1).astype(float)
+
+
+def columns():
+    images = np.zeros((8, 8, 8, 1), np.uint8)
+    for column in range(8):
+        images[column, :, column] = 255
+    return images
+
+
+def test_shifts_move_right_and_down_and_black_comes_in():
+    subject = Subject(columns(), range(8), bright_column)
+    found = probes.shift(subject, "test")
+    assert list(found) == [f"shift_{pixels}" for pixels in probes.SHIFTS]
+    # Down changes nothing; to the right every class is wrong, but for a column pushed out of an
+    # image that is all black then, whose first column is as bright as any: never its own.
+    assert found["shift_1"] == found["shift_6"] == 0.5
+    assert probes.shift_consistency(subject, "test") == {"shift_consistency": 0.5}
+
+
+def test_what_does_not_look_at_places_is_not_moved_by_shifts():
+    images = np.zeros((4, 8, 8, 1), np.uint8)
+    images[2:, 2, 2] = 255
+
+    def black_or_not(images):
+        black = images.max((1, 2, 3)) == 0
+        return np.stack([black, ~black], -1)
+
+    counts = Subject(images, [0, 0, 1, 1], black_or_not)
+    assert probes.shift(counts, "test")["shift_5"] == 1.0
+    assert probes.shift_consistency(counts, "test") == {"shift_consistency": 1.0}
+
+
+def test_units_that_are_the_same_are_counted():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 5))
+    assert probes.twins(kernel) == 0.0
+    kernel[..., 4] = kernel[..., 1]
+    assert probes.twins(kernel) == pytest.approx(2 / 5)
+    assert probes.twins(np.zeros((4, 6))) == 1.0
+
+
+@pytest.fixture(scope="module")
+def stack():
+    def made(**fields):
+        model = configs.Model(name="stack", depth=4, **fields)
+        module = models.build(model, image_shape=(8, 8, 1), classes=3)
+        images = np.random.default_rng(1).integers(0, 255, (300, 8, 8, 1), np.uint8)
+        variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
+        labels = np.arange(300) % 3
+
+        def logits(images):
+            return module.apply(variables, images / 255.0, train=False)
+
+        return Subject(images, labels, logits, module, variables, fields.get("keep", 1.0))
+
+    return made
+
+
+def test_activity_by_hand(stack):
+    subject = stack()
+    found = probes.activity(subject)
+    assert set(found) == {"conv1", "pool1", "conv2", "pool2", "conv3", "mean"}
+    images = subject.images[:256] / 255.0
+    _, features = subject.module.apply(subject.variables, images, train=False, capture=("conv1",))
+    values = np.asarray(features["conv1"])
+    assert found["conv1"]["sd"] == pytest.approx(values.std(), rel=1e-4)
+    assert found["conv1"]["mean"] == pytest.approx(values.mean(), rel=1e-4)
+    dead = np.ptp(values.reshape(-1, values.shape[-1]), axis=0) == 0
+    assert found["conv1"]["dead"] == pytest.approx(dead.mean())
+
+
+def test_units_that_never_fire_are_dead(stack):
+    subject = stack()
+    params = jax.tree.map(np.array, subject.variables["params"])
+    params["conv2"]["conv"]["bias"][:4] = -1e3
+    subject.variables = {**subject.variables, "params": params}
+    assert probes.activity(subject)["conv2"]["dead"] >= 4 / 32
+
+
+def test_gradients_are_those_of_the_loss(stack):
+    subject = stack()
+    found = probes.gradients(subject)
+    assert set(found) == {"conv1/conv", "conv2/conv", "conv3/conv", "head"}
+
+    def loss(kernel):
+        params = {**subject.variables["params"]}
+        params["head"] = {**params["head"], "kernel": kernel}
+        logits = subject.module.apply({"params": params}, subject.images[:256] / 255.0, train=False)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), subject.labels[:256, None], 1)
+        return -chosen.mean()
+
+    kernel = subject.variables["params"]["head"]["kernel"]
+    expected = np.linalg.norm(jax.grad(loss)(kernel)) / np.linalg.norm(kernel)
+    assert found["head"]["gradient"] == pytest.approx(float(expected), rel=1e-4)
+    assert found["head"]["twins"] == 0.0
+
+
+def test_all_zero_weights_are_twins_without_a_gradient(stack):
+    subject = stack()
+    params = jax.tree.map(np.zeros_like, subject.variables["params"])
+    subject.variables = {**subject.variables, "params": params}
+    found = probes.gradients(subject)
+    assert {layer["twins"] for layer in found.values()} == {1.0}
+    assert found["conv2/conv"]["gradient"] == 0.0
+
+
+class Chance(nn.Module):
+    """Logits that dropout alone decides: kept units say class 0, else class 1."""
+
+    @nn.compact
+    def __call__(self, x, *, train, keep_prob=None, capture=()):
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep_prob, (x.shape[0],))
+        return jnp.stack([8.0 * kept, 8.0 * (1 - kept)], -1)
+
+
+def test_monte_carlo_averages_over_dropout():
+    images, labels = np.zeros((300, 2, 2, 1), np.uint8), np.zeros(300, int)
+    subject = Subject(images, labels, lambda x: np.ones((len(x), 2)), Chance(), {}, 0.9)
+    found = probes.mc_dropout(subject, "test")
+    # The mean of 16 draws at 0.9 is for class 0 all but surely; one draw is right in 90 %.
+    assert found["monte_carlo"] > 0.99
+    assert found["weight_scaling"] == 1.0
