@@ -71,7 +71,7 @@ _LENET = {
 }
 _VGG = _MODERN | {"dropout.keep_prob": 0.5, "hidden": (4096, 4096)}
 _INCEPTION = _MODERN | _BATCH_NORM | {"norm.epsilon": 1e-3}
-_DEPTHS = (20, 32, 44, 56, 110)
+_DEPTHS = (8, 20, 32, 44, 56, 110)
 
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": _MODERN | {"pooling": "none", "hidden": (256, 256)},

@@ -20,7 +20,7 @@ from cnnjax.nn.operations import PLAIN, Operations
 Constructor = Callable[[Ingredients, int, tuple[int, int, int]], nn.Module]
 """(ingredients, classes, (height, width, channels)) -> module."""
 
-DEPTHS = (20, 32, 44, 56, 110)
+DEPTHS = (8, 20, 32, 44, 56, 110)
 PLAIN_TOO = (18, 34)
 
 

@@ -158,4 +158,4 @@ def test_monte_carlo_averages_over_dropout():
     found = probes.mc_dropout(subject, "test")
     # The mean of 16 draws at 0.9 is for class 0 all but surely; one draw is right in 90 %.
     assert found["monte_carlo"] > 0.99
-    assert found["weight_scaling"] == 1.0
+    assert found["monte_carlo_gain"] == found["monte_carlo"] - 1.0

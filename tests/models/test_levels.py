@@ -17,10 +17,7 @@ from cnnjax.models import resnet
 LEVELS = {
     "activation": {"cube": lambda x: x**3},
     "initializer": {"sevens": lambda key, shape, dtype: jnp.full(shape, 7, dtype)},
-    "model": {
-        "resnet8": functools.partial(resnet.resnet, depth=8),
-        "plain8": functools.partial(resnet.resnet, depth=8, residual=False),
-    },
+    "model": {"short": functools.partial(resnet.resnet, depth=8, residual=False)},
 }
 # One network of each kind, with a size of images that is large enough for all levels.
 FAMILIES = {
@@ -172,7 +169,7 @@ def test_the_families_stand_for_all_models():
         if isinstance(made, resnet.ResNet):
             assert (made.bottleneck, made.imagenet) == (like.bottleneck, like.imagenet)
             assert made.residual is name.startswith("resnet")
-        if twin[-1] == "8" and twin in LEVELS["model"]:
+        if twin in ("resnet8", "plain8"):
             assert 6 * made.blocks[0] + 2 == int("".join(filter(str.isdigit, name)))
 
 
@@ -209,7 +206,7 @@ def test_levels_of_ones_own():
 
 @pytest.mark.parametrize("field", ["activation", "initializer", "name"])
 def test_unknown_levels_are_named(field):
-    name = {"activation": "cube", "initializer": "sevens", "name": "plain8"}[field]
+    name = {"activation": "cube", "initializer": "sevens", "name": "short"}[field]
     with pytest.raises(UserError, match=f"model.{field}: unknown '{name}'"):
         models.build(own(**{field: name}), image_shape=(8, 8, 1), classes=2)
 

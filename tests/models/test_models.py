@@ -9,7 +9,6 @@ import pytest
 
 from cnnjax import models
 from cnnjax.config import Dropout, Model, Norm
-from cnnjax.models import resnet
 
 # The parameters of each model in its published form: (image, classes, count). Those of the residual
 # networks for small images are those of public re-implementations with option A shortcuts (0.27,
@@ -35,12 +34,14 @@ PARAMETERS = {
     "inception_small": (SMALL_IMAGE, 10, 285_290),
     "googlenet": (IMAGENET, 1000, 13_004_888),
     "inception_v3": ((299, 299, 3), 1000, 27_161_264),
+    "resnet8": (SMALL_IMAGE, 10, 75_290),
     "resnet20": (SMALL_IMAGE, 10, 269_722),
     "resnet32": (SMALL_IMAGE, 10, 464_154),
     "resnet44": (SMALL_IMAGE, 10, 658_586),
     "resnet56": (SMALL_IMAGE, 10, 853_018),
     "resnet110": (SMALL_IMAGE, 10, 1_727_962),
     "resnet1202": (SMALL_IMAGE, 10, 19_421_274),
+    "plain8": (SMALL_IMAGE, 10, 75_290),
     "plain20": (SMALL_IMAGE, 10, 269_722),
     "plain32": (SMALL_IMAGE, 10, 464_154),
     "plain44": (SMALL_IMAGE, 10, 658_586),
@@ -148,9 +149,7 @@ def small(name):
     dropout = Dropout(keep_prob=keep_prob, kind="spatial" if name == "lenet5_modern" else "plain")
     values = {"name": name, "norm": Norm(kind="batch"), "dropout": dropout}
     values |= {"hidden": (32, 16)} if name in ("mlp", "vgg_small") else {}
-    levels = {"model": {"resnet8": functools.partial(resnet.resnet, depth=8)}}
-    config = Model.model_validate(values, context={"levels": levels})
-    module = models.build(config, image_shape=(8, 8, 1), classes=3, levels=levels)
+    module = models.build(Model(**values), image_shape=(8, 8, 1), classes=3)
     images = jax.random.normal(jax.random.key(1, impl="rbg"), (8, 8, 8, 1))
     variables = jax.jit(functools.partial(module.init, train=False))(KEY, images)
 

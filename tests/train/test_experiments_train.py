@@ -11,7 +11,12 @@ from cnnjax.config import override
 from cnnjax.data import augment
 from cnnjax.train import loop, optim, state, step
 
-SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+SHAPES = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "fashion_mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+}
 
 
 def structures(loaded):

@@ -152,8 +152,9 @@ def test_probes_are_asked_at_the_start_and_the_end(finished, session, tmp_path):
         return {"share": float(subject.evaluate(split).correct.mean(dtype=np.float64))}
 
     def size(subject):
-        kernel = subject.variables["params"]["conv1"]["conv"]["kernel"]
-        return {"conv1": {"size": float(np.abs(kernel).sum())}}
+        return {
+            "head": {"size": float(np.abs(subject.variables["params"]["head"]["kernel"]).sum())}
+        }
 
     probes = Probes({"share": share}, {"size": size})
     _, plain = finished
@@ -162,17 +163,13 @@ def test_probes_are_asked_at_the_start_and_the_end(finished, session, tmp_path):
     assert whole["measures"] == {
         split: {"share": whole[split]["accuracy"]} for split in ("validation", "test")
     }
-    start, end = (whole["signals"][moment]["conv1"]["size"] for moment in ("start", "end"))
+    start, end = (whole["signals"][moment]["head"]["size"] for moment in ("start", "end"))
     assert start != end
     with pytest.raises(Stop):
         loop.run(session, small(), 1, tmp_path / "parts", probes=stopping(probes))
     again = loop.run(session, small(), 1, tmp_path / "parts", probes=probes)
     assert again["signals"] == whole["signals"]
     assert json.loads((tmp_path / "parts/result.json").read_text())["signals"] == whole["signals"]
-
-
-class Stop(Exception):
-    pass
 
 
 def stopping(probes):
