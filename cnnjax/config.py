@@ -11,7 +11,17 @@ from pydantic import BaseModel, ValidationError
 
 from cnnjax import catalog
 from cnnjax.errors import UserError, explain, unknown_path
-from cnnjax.schema import Augmentation, Data, Dropout, Model, Norm, Optimizer, RunConfig, Schedule
+from cnnjax.schema import (
+    Augmentation,
+    Data,
+    Dropout,
+    Model,
+    Norm,
+    Optimizer,
+    RunConfig,
+    Schedule,
+    Training,
+)
 
 __all__ = [
     "PREPROCESSING",
@@ -24,6 +34,7 @@ __all__ = [
     "Optimizer",
     "RunConfig",
     "Schedule",
+    "Training",
     "create",
     "flat",
     "override",

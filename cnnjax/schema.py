@@ -171,7 +171,8 @@ class Schedule(Room):
 
 
 class Training(Room):
-    """The loop. `steps`, where set, takes the place of `epochs`. `parallel=jit` shards the batch
+    """The loop. `steps`, where set, takes the place of `epochs`; no more than `max_examples` are
+    seen, repetitions counted. `parallel=jit` shards the batch
     over a device mesh (statistics of the global batch); `pmap` gives each device its part.
     `cpu_convolution` is what computes convolutions on one CPU, and max pooling and batch norm with
     them: native code (`native`) or XLA's (`xla`); `auto` is native where it can be."""
@@ -179,6 +180,7 @@ class Training(Room):
     batch_size: int = Field(64, ge=1)
     epochs: float = Field(10, gt=0)
     steps: int | None = Field(None, ge=1)
+    max_examples: int | None = Field(None, ge=1)
     parallel: Literal["jit", "pmap"] = "jit"
     precision: Literal["float32", "bfloat16"] = "float32"
     cpu_convolution: Literal["auto", "native", "xla"] = "auto"

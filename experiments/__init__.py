@@ -25,19 +25,20 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def load(name: str) -> Loaded:
+def load(name: str, flag: str = "--experiment") -> Loaded:
     """The experiment called `name`, or the one in the user's own file where `name` is a path.
+    `flag` is where the name is from.
 
     Raises UserError for an unknown name, a missing file, or a file that does not define one.
     """
     if name.endswith(".py") or "/" in name:
         path = Path(name).expanduser().resolve()
         if not path.is_file():
-            raise UserError(f"--experiment: no file {name}.")
+            raise UserError(f"{flag}: no file {name}.")
     elif name in names():
         path = Path(__path__[0]) / f"{name}.py"
     else:
-        raise unknown("--experiment", name, names())
+        raise unknown(flag, name, names())
     spec = importlib.util.spec_from_file_location(f"experiments.{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None

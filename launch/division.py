@@ -10,7 +10,7 @@ import importlib.metadata
 import os
 import shutil
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from cnnjax import cache, files, machine
@@ -21,6 +21,7 @@ from launch.timing import Timed
 SECONDS = 1.5  # of steps that are timed
 SMALL = 60.0  # seconds of training that are over before measuring would pay
 WORTH = 1.05  # how many times longer may be taken by fewer processes
+Say = Callable[[str], object]
 MEMORY = 0.8  # share of the free memory that all processes may take
 
 
@@ -32,27 +33,34 @@ def processes(request: Request, images: Mapping[str, int], threads: int) -> int:
       images: of each arm that is not done, how many images it has to train on.
       threads: the threads to divide.
     """
+    return expected(request, images, threads, say=print)[0]
+
+
+def expected(
+    request: Request, images: Mapping[str, int], threads: int, say: Say = lambda text: None
+) -> tuple[int, float]:
+    """That number, and the seconds of training that it would take; 0 where that is not known."""
     most = min(threads, len(request.pending))
-    if most < 2:
-        return 1
+    if most < 2 and say is print:
+        return 1, 0.0
     try:
         alone = _estimate(request, images, 1, threads)
         if not alone.on_cpu:
-            return 1
+            return 1, alone.seconds
         if alone.seconds < SMALL:
-            return most
-        expected = {1: alone.seconds}
+            return most, alone.seconds
+        found = {1: alone.seconds}
         for number in sorted({most, *(2**n for n in range(1, most.bit_length()))}):
             if number * alone.peak_bytes < MEMORY * machine.free_memory():
-                expected[number] = _estimate(request, images, number, threads).seconds
+                found[number] = _estimate(request, images, number, threads).seconds
     except UserError:
-        return most  # what is wrong with a run will be told by the run
-    enough = WORTH * min(expected.values())
-    best = next(number for number, seconds in expected.items() if seconds <= enough)
-    print(f"about {expected[best] / 60:.1f} min of training with {_named(best, threads)}")
-    for number in sorted(expected.keys() - {best}):
-        print(f"  ({expected[number] / 60:.1f} min with {_named(number, threads)})")
-    return best
+        return most, 0.0  # what is wrong with a run will be told by the run
+    enough = WORTH * min(found.values())
+    best = next(number for number, seconds in found.items() if seconds <= enough)
+    say(f"about {found[best] / 60:.1f} min of training with {_named(best, threads)}")
+    for number in sorted(found.keys() - {best}):
+        say(f"  ({found[number] / 60:.1f} min with {_named(number, threads)})")
+    return best, found[best]
 
 
 def _named(number: int, threads: int) -> str:
@@ -85,10 +93,11 @@ def _what_decides(request: Request, arm: str) -> Any:
     an activation, a norm or an initialiser are taken to be as fast as the first of them. A level of
     the user's own stands for the file that it is in."""
     config = request.configs[arm]
+    model = ("name", "hidden", "width", "depth", "kernel", "pooling", "remat", "inception_block")
     values = config.model_dump(
         mode="json",
         include={
-            "model": {"name", "hidden", "width", "pooling", "remat", "inception_block"},
+            "model": set(model),
             "data": {"name", "image_size", "pipeline", "stream_workers", "augmentation"},
             "training": {"batch_size", "precision", "parallel", "cpu_convolution"},
         },

@@ -20,7 +20,7 @@ FLAGS = flags.FLAGS
 
 _STRINGS = {
     "experiment": "Name of an experiment, path of a file of your own, or 'help' for a list.",
-    "arm": "The arm: a name from the experiment.",
+    "arm": "The arm, a name from the experiment; several are separated by commas.",
     "arms": "Arms to run, separated by commas. All by default.",
     "seeds": "Seeds: 0,1,2 or 0-9 or a mixture. The experiment's own by default.",
     "workdir": "The folder that the study is written to, or read from.",
@@ -31,6 +31,7 @@ _STRINGS = {
     "source": "Whose layout the file has: torchvision, timm, keras or pytorch_cifar.",
     "file": "The weights: a file, or hub:OWNER/NAME.",
     "output": "Where the result is written.",
+    "base": "With --vary: an experiment whose base configuration is taken.",
     "data": "The data set to prepare.",
     "model": "The network, or 'help' for a list.",
     "input": "Height,width,channels of the images. By default those of the published network.",
@@ -40,13 +41,22 @@ _STRINGS = {
     "precision": "float32, bfloat16, or both separated by a comma.",
 }
 _NUMBERS = {
+    "examples": (None, "Training examples that a run may see at most: a quick look."),
+    "max_minutes": (None, "No run is started after so many minutes; the same command goes on."),
     "workers": (None, "Processes that share the runs and the threads. By default measured."),
     "threads": (None, "Threads to compute with on a CPU. All cores by default."),
     "rounds": (5, "Rounds; in each all contenders are timed."),
     "batch_size": (128, "Examples a step."),
     "classes": (None, "Number of classes. By default that of the published network."),
 }
+_LISTS = {
+    "set": "A field and its value, path=value.",
+    "vary": "A field and its levels, path=level,level: a question of your own; several cross.",
+    "on": "With --vary: a field and the levels to ask it on, model.name=vgg_small,resnet20.",
+}
 _SWITCHES = {
+    "plan": "Say what would be run, and how long it would take, and stop.",
+    "commands": "With --plan: a command for each group of runs that share a program.",
     "final": "Report on the test split, and count the look. Without it: on the validation split.",
 }
 _DEFAULTS = {"split": "test", "step": "last", "format": "table"}
@@ -55,10 +65,8 @@ _DEFAULTS = {"split": "test", "step": "last", "format": "table"}
 def define(*names: str) -> None:
     """Defines the flags that a program takes."""
     for name in names:
-        if name == "set":
-            flags.DEFINE_multi_string(
-                "set", [], "A field and its value, path=value", short_name=None
-            )
+        if name in _LISTS:
+            flags.DEFINE_multi_string(name, [], _LISTS[name], short_name=None)
         elif name in _NUMBERS:
             default, text = _NUMBERS[name]
             flags.DEFINE_integer(name, default, text, lower_bound=1)

@@ -9,6 +9,7 @@ kind.
 import collections
 import contextlib
 import errno
+import math
 import os
 import time
 import traceback
@@ -20,6 +21,7 @@ from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.errors import UserError
 from launch import division, processes
+from launch import plan as planning
 from launch.progress import describe, line, stamp
 from launch.request import Request
 
@@ -39,7 +41,10 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     if worker is not None:
         processes.die_with_parent()
         mine = [run for run in request.pending if _threads(run, threads) == threads]
-        return _work(session(request), request, _from(mine, worker, workers or 1), quiet=True)
+        if request.max_minutes is None:
+            mine = _from(mine, worker, workers or 1)
+        return _work(session(request), request, mine, quiet=True)
+    request.keep_question()
     if workers is None:
         workers = division.processes(request, _images(request), threads)
     here = threads if workers == 1 else max(1, threads // workers)
@@ -95,9 +100,18 @@ def _images(request: Request) -> dict[str, int]:
             loaded[key] = data.load(config.data, request.data_dir)
         batch = config.training.batch_size
         order = loaded[key].for_seed(run.seed, batch).order
-        steps = config.training.steps or order.steps(config.training.epochs)
-        images[run.arm] = images.get(run.arm, 0) + steps * batch
+        images[run.arm] = images.get(run.arm, 0) + order.total(config.training) * batch
     return images
+
+
+def plan(request: Request, *, commands: bool) -> None:
+    """Prints what would be done, and nothing is."""
+    request.check()
+    request.keep_question()
+    if commands:
+        print("\n".join(planning.commands(request, session(request))))
+    else:
+        planning.show(request, session(request), _images(request), machine.threads())
 
 
 def session(request: Request) -> Any:
@@ -118,6 +132,9 @@ def _work(session: Any, request: Request, runs: Sequence[study.Run], *, quiet: b
     started = time.monotonic()
     before = {run: stamp(run) for run in runs}
     for number, run in enumerate(runs, 1):
+        if time.monotonic() - started > 60 * (request.max_minutes or math.inf):
+            print(f"{request.max_minutes:g} minutes are over; the same command goes on from here.")
+            break
         result = _one(session, request, run, before[run])
         if result is None:
             continue

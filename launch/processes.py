@@ -15,7 +15,7 @@ from cnnjax.errors import UserError
 from launch.progress import line, stamp
 from launch.request import Request
 
-RESTARTS = 3
+RESTARTS = 2
 
 
 def share(request: Request, runs: Sequence[study.Run], threads: int, workers: int) -> int:
@@ -24,7 +24,7 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
     logs.mkdir(parents=True, exist_ok=True)
     print(f"{len(runs)} runs, {workers} processes of {threads} thread(s); logs in {logs}")
     processes = {number: _start(request, number, workers, threads) for number in range(workers)}
-    restarts = 0
+    restarts = dict.fromkeys(processes, 0)
     waiting = {(run.arm, run.seed): run for run in runs}
     before = {key: stamp(run) for key, run in waiting.items()}
     started = time.monotonic()
@@ -44,8 +44,8 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
                         code = max(code, ended)
                     elif ended == 2:
                         raise UserError(_last_error(_log(request, number)))
-                    elif restarts < RESTARTS:
-                        restarts += 1
+                    elif restarts[number] < RESTARTS:
+                        restarts[number] += 1
                         print(f"process {number} ended with {ended}; starting it again")
                         processes[number] = _start(request, number, workers, threads)
                     else:
@@ -92,6 +92,8 @@ def _show_note(log: Path, bar: Any) -> bool:
 
 def _start(request: Request, number: int, workers: int, threads: int) -> subprocess.Popen[bytes]:
     share = [f"--workers={workers}", f"--worker={number}"]
+    if request.max_minutes is not None:
+        share.append(f"--max_minutes={request.max_minutes:g}")
     with open(_log(request, number), "wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "launch.sweep", *request.words, *share],

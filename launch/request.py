@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import experiments
+from cnnjax import files
 from cnnjax.ablation import study
 from cnnjax.config import RunConfig, flat
 from cnnjax.errors import UserError, unknown
-from launch import flags
+from launch import flags, question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Request:
       changes: what --set changes.
       workdir: the study's folder.
       data_dir: where data sets are looked for, or None.
+      text: the experiment's file, where it is yet to be written into the workdir.
+      max_minutes: after how many minutes no run is started any more.
     """
 
     experiment: str
@@ -36,6 +39,8 @@ class Request:
     changes: Mapping[str, Any]
     workdir: Path
     data_dir: str | None
+    text: str | None = None
+    max_minutes: float | None = None
 
     @property
     def runs(self) -> list[study.Run]:
@@ -44,8 +49,10 @@ class Request:
 
     @property
     def pending(self) -> list[study.Run]:
-        """The runs that have not ended."""
-        return [run for run in self.runs if not run.ended]
+        """The runs that have not ended: arm by arm, which compiles least, or seed by seed where
+        the time is short, so that what there is can be compared."""
+        pending = [run for run in self.runs if not run.ended]
+        return pending if self.max_minutes is None else sorted(pending, key=lambda run: run.seed)
 
     @property
     def words(self) -> list[str]:
@@ -58,6 +65,10 @@ class Request:
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]
         return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
+
+    def words_without(self, *flags: str) -> list[str]:
+        """`words` but for some flags."""
+        return [word for word in self.words if word.partition("=")[0] not in flags]
 
     def brought(self) -> list[str]:
         """What the weights that arms start from change in them, a line for each arm."""
@@ -87,6 +98,11 @@ class Request:
                     "(no checkpoints/ in it)."
                 )
 
+    def keep_question(self) -> None:
+        """Writes the file of an experiment that was asked for on the command line."""
+        if self.text is not None:
+            files.write_bytes(self.loaded.path, self.text.encode())
+
     def write(self) -> None:
         """Starts the study, or adds what is new in this request to it."""
         study.extend(
@@ -109,7 +125,8 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
 
     Raises UserError.
     """
-    loaded = experiments.load(flags.need("experiment"))
+    workdir = Path(flags.need("workdir")).expanduser()
+    name, loaded, text = _asked(workdir)
     experiment = loaded.experiment
     if arms == "":
         flag = "arm" if "arm" in flags.FLAGS else "arms"
@@ -124,10 +141,12 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
     changes, seeds = flags.changes(arguments), flags.FLAGS.seeds
-    if "init_from" in flags.FLAGS and flags.FLAGS.init_from:  # a rehearsal gets what it stands for
+    if _given("init_from"):
         changes["transfer.init_from"] = str(Path(flags.FLAGS.init_from).expanduser())
+    if _given("examples"):
+        changes["training.max_examples"] = flags.FLAGS.examples
     return Request(
-        flags.FLAGS.experiment,
+        name,
         loaded,
         {
             arm: experiment.config(arm, changes, loaded.levels)
@@ -136,9 +155,30 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
         },
         list(experiment.seeds) if seeds is None else flags.seeds(seeds),
         changes,
-        Path(flags.need("workdir")).expanduser(),
+        workdir,
         data_dir,
+        text,
+        flags.FLAGS.max_minutes if _given("max_minutes") else None,
     )
+
+
+def _given(flag: str) -> bool:
+    """Whether the program takes a flag, and it was given."""
+    return flag in flags.FLAGS and bool(flags.FLAGS[flag].value)
+
+
+def _asked(workdir: Path) -> tuple[str, experiments.Loaded, str | None]:
+    """The experiment: its name or path, itself, and its file where that is yet to be written."""
+    if not any(_given(flag) for flag in ("vary", "on", "base")):
+        name = flags.need("experiment")
+        return name, experiments.load(name), None
+    if flags.FLAGS.experiment:
+        raise UserError("--experiment: --vary asks a question of its own; leave one of them out.")
+    if not _given("vary"):
+        raise UserError("--vary: is missing; --base and --on go with it. See --help.")
+    experiment, text = question.ask(flags.FLAGS.base, flags.FLAGS.vary, flags.FLAGS.on)
+    path = workdir / "experiment.py"
+    return str(path), experiments.Loaded(experiment, {}, path), text
 
 
 def list_experiments() -> str:

@@ -2,36 +2,52 @@
 
 python -m launch.sweep --experiment=NAME [--arms=a,b] [--seeds=0-7] --workdir=DIR
     [--workers=N] [--threads=N] [--set path=value ...] [--init_from=DIR] [--data_dir=DIR]
-    [--final]
+    [--plan [--commands]] [--examples=N] [--max_minutes=N] [--final]
+python -m launch.sweep --vary=path=level,level ... [--on=path=level,level ...] [--base=NAME] ...
 
 Runs that have ended in the workdir are skipped, unfinished ones are resumed, failed ones retried.
 The workers share the threads: all cores, unless `--threads` says otherwise. The report is on the
-validation split; with `--final` on the test split, see `launch.report`.
+validation split; with `--final` on the test split, see `launch.report`. `--vary` asks a question of
+your own; the experiment file that it stands for is kept as DIR/experiment.py. `--plan` says what
+would be done and how long it would take; with `--commands` it prints a command for each group of
+runs that share a program, for any scheduler.
 Exits 1 if a run failed, 2 for a mistake in the flags or the configuration.
 """
 
 from collections.abc import Sequence
 
+from cnnjax import files
+from cnnjax.errors import UserError
 from launch import flags
 
 
 def main(arguments: Sequence[str]) -> int:
     """Sweeps; returns the exit code."""
-    from launch import local, request
+    from launch import local, report, request
 
-    if flags.FLAGS.experiment == "help":
+    asked_for = flags.FLAGS
+    if asked_for.experiment == "help":
         print(request.list_experiments())
         return 0
-    asked = request.from_flags(flags.FLAGS.arms, arguments)
-    code = local.execute(asked, workers=flags.FLAGS.workers, worker=flags.FLAGS.worker)
-    if flags.FLAGS.worker is None:
-        from launch import report
-
-        print(report.write(asked.workdir, final=flags.FLAGS.final))
+    if asked_for.commands and not asked_for.plan:
+        raise UserError("--commands: goes with --plan.")
+    asked = request.from_flags(asked_for.arms, arguments)
+    if asked_for.plan:
+        local.plan(asked, commands=asked_for.commands)
+        return 0
+    if asked_for.worker is not None:
+        return local.execute(asked, workers=asked_for.workers, worker=asked_for.worker)
+    asked.check()
+    with files.lock(asked.workdir / ".sweep.lock", wait=False) as mine:
+        if not mine:
+            raise UserError(f"--workdir: another sweep is at work in {asked.workdir}.")
+        code = local.execute(asked, workers=asked_for.workers)
+        print(report.write(asked.workdir, final=asked_for.final))
     return code
 
 
 if __name__ == "__main__":
     flags.define("experiment", "arms", "seeds", "workdir", "workers", "threads", "final")
     flags.define("set", "init_from", "data_dir", "worker")
+    flags.define("base", "vary", "on", "plan", "commands", "examples", "max_minutes")
     flags.start(main)

@@ -1,6 +1,6 @@
-"""Trains one arm of an experiment with some seeds.
+"""Trains one arm of an experiment, or several, with some seeds, one run after another.
 
-python -m launch.train --experiment=NAME --arm=NAME --seeds=0,1,2 --workdir=DIR
+python -m launch.train --experiment=NAME --arm=NAME[,NAME] --seeds=0,1,2 --workdir=DIR
     [--set path=value ...] [--init_from=DIR] [--data_dir=DIR] [--threads=N]
 
 `--init_from` starts from a folder of weights and takes the network and the preprocessing that they

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from cnnjax import config as configs
 from cnnjax.data import keys
 
 
@@ -41,6 +42,13 @@ class Order:
     def steps(self, epochs: float) -> int:
         """Steps that `epochs` epochs take: ceil(epochs * examples / batch_size)."""
         return math.ceil(epochs * self.examples / self.batch_size - 1e-9)
+
+    def total(self, training: configs.Training) -> int:
+        """The steps of a run: `steps`, else `epochs`, but for `max_examples`."""
+        total = training.steps or self.steps(training.epochs)
+        if training.max_examples:
+            total = min(total, max(1, training.max_examples // self.batch_size))
+        return total
 
     def _epoch(self, epoch: int) -> np.ndarray:
         kept = self._kept

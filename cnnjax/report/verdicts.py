@@ -46,7 +46,8 @@ def lines(study: Study, findings: Sequence[Finding]) -> list[str]:
 def claim(statement: Claim) -> str:
     """What is claimed, as a sentence without its full stop."""
     names = [called(side) for side in statement.sides]
-    margin = f"{statement.margin:g} {statement.unit}"
+    unit = statement.unit.removesuffix("s") if statement.margin == 1 else statement.unit
+    margin = f"{statement.margin:g} {unit}"
     by = f" by more than {margin}" if statement.margin else ""
     metric = "" if statement.metric == "accuracy" else f" in {_metric(statement)}"
     match statement.kind:

@@ -45,7 +45,7 @@ class Plan:
 
 def plan(config: RunConfig, order: data.Order) -> Plan:
     """Derives the plan of a run from its configuration and its number of training examples."""
-    total = config.training.steps or order.steps(config.training.epochs)
+    total = order.total(config.training)
     per_epoch = order.examples / config.training.batch_size
     every = config.evaluation.every_epochs * per_epoch
     marks = (math.ceil(every * count - 1e-9) for count in range(1, int(total / every) + 1))

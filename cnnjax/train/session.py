@@ -25,6 +25,7 @@ from cnnjax.nn.native import library
 from cnnjax.train import optim, parallel, state, step, transfer
 
 SCALING = ("normalize", "mean", "sd", "channel_order")
+_AT_THE_START = ("initializer", "initializer_sd", "initializer_value")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 ONCE = {"cpu": {"xla_backend_optimization_level": 0}}
@@ -111,18 +112,22 @@ class Session:
 
     def program(self, config: schema.RunConfig, convolution: str | None = None) -> Program:
         """The program of a configuration, shared with all configurations of its structure."""
-        structure, data_key = _structure(config), _data_key(config.data)
-        structure["convolution"] = convolution or self.convolution(config)
-        key = json.dumps([structure, data_key], sort_keys=True)
+        chosen = convolution or self.convolution(config)
+        steps_key = self.steps_key(config, chosen)
+        first = {field: getattr(config.model, field) for field in _AT_THE_START}
+        key = json.dumps([steps_key, first], sort_keys=True)
         if key not in self._programs:
-            for field in ("initializer", "initializer_sd", "initializer_value"):
-                del structure["model"][field]
-            steps_key = json.dumps([structure, data_key], sort_keys=True)
-            self._programs[key] = self._build(
-                config, structure["convolution"], self._compiled.get(steps_key)
-            )
+            self._programs[key] = self._build(config, chosen, self._compiled.get(steps_key))
             self._compiled[steps_key] = self._programs[key].compiled
         return self._programs[key]
+
+    def steps_key(self, config: schema.RunConfig, convolution: str | None = None) -> str:
+        """What decides the compiled steps: runs for which it is the same share them."""
+        structure = _structure(config)
+        structure["convolution"] = convolution or self.convolution(config)
+        for field in _AT_THE_START:
+            del structure["model"][field]
+        return json.dumps([structure, _data_key(config.data)], sort_keys=True)
 
     def _build(
         self, config: schema.RunConfig, convolution: str, known: parallel.Compiled | None

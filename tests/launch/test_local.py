@@ -4,8 +4,11 @@ import errno
 
 import pytest
 
+from cnnjax import files
+from cnnjax.ablation import study
 from cnnjax.errors import UserError
-from launch import local
+from common import program
+from launch import local, request
 
 TENSORSTORE = 'RESOURCE_EXHAUSTED: Error writing "params/0": No space left on device [os_error_code'
 
@@ -26,4 +29,22 @@ def test_a_disk_that_takes_no_more_stops_the_sweep_in_one_line(tmp_path, error, 
 def test_any_other_fault_is_the_runs_own(tmp_path):
     local._stop_without_room(ValueError("broken"), tmp_path)
     local._stop_without_room(OSError(errno.ENOENT, "No such file"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_sweep_in_a_workdir_is_refused(tmp_path):
+    with files.lock(tmp_path / ".sweep.lock", wait=False):
+        done = program("launch.sweep", "--experiment=quickstart", f"--workdir={tmp_path}", check=2)
+    assert f"another sweep is at work in {tmp_path}" in done.stderr
+    assert not (tmp_path / "study.json").exists()
+
+
+def test_where_the_time_is_short_seeds_come_first_and_no_run_is_started_late(tmp_path):
+    class Request:
+        max_minutes = 1e-9
+        runs = study.runs(tmp_path, ["a", "b"], [0, 1])
+
+    pending = request.Request.pending.fget(Request)
+    assert [(run.arm, run.seed) for run in pending] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert local._work(None, Request, pending, quiet=True) == 0
     assert not list(tmp_path.iterdir())

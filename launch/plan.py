@@ -1,0 +1,92 @@
+"""What a sweep would do, before it does it: runs, time, disk, and what its seeds can show."""
+
+import collections
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnnjax.ablation import claims, power
+from cnnjax.ablation.study import Run
+from launch import division
+from launch.progress import duration
+from launch.request import Request
+
+BYTES_OF_LOGITS = 5.0  # a compressed float32, a little more than stored
+SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "lars": 1}
+
+
+def show(request: Request, session: Any, images: Mapping[str, int], threads: int) -> None:
+    """Prints the plan of what is pending.
+
+    Args:
+      request: what is asked for.
+      session: one in which every configuration can start.
+      images: of each arm that is not done, how many images it has to train on.
+      threads: the threads there are.
+    """
+    runs, pending = request.runs, request.pending
+    arms, seeds = len(request.configs), len(request.seeds)
+    print(f"{arms} arms x {seeds} seeds = {len(runs)} runs, {len(pending)} of them to be done")
+    print(f"groups that share a program: {len(groups(request, session))}")
+    if pending:
+        number, seconds = division.expected(request, images, threads)
+        print(
+            f"training: about {duration(seconds)} with {number} processes; evaluation, compilation "
+            "and start-up come on top"
+        )
+        print(f"disk: about {_disk(request, session, pending) / 1e6:,.0f} MB")
+    _show_power(request)
+
+
+def commands(request: Request, session: Any) -> list[str]:
+    """A command for each group of pending runs, fit for a shell or a scheduler. They may run at the
+    same time, on machines that share the workdir."""
+    found = []
+    shared = request.words_without("--arms", "--seeds")
+    for runs in groups(request, session):
+        arms = ",".join(dict.fromkeys(run.arm for run in runs))
+        seeds = ",".join(map(str, dict.fromkeys(run.seed for run in runs)))
+        words = ["python", "-m", "launch.train", f"--arm={arms}", f"--seeds={seeds}", *shared]
+        found.append(shlex.join(words))
+    return found
+
+
+def groups(request: Request, session: Any) -> list[list[Run]]:
+    """The pending runs, those together that share a compiled step."""
+    found = collections.defaultdict(list)
+    for run in request.pending:
+        found[session.steps_key(request.configs[run.arm])].append(run)
+    return list(found.values())
+
+
+def _disk(request: Request, session: Any, pending: Sequence[Run]) -> float:
+    """Bytes of checkpoints and predictions."""
+    import jax
+
+    sizes = {}
+    for arm, config in request.configs.items():
+        program = session.program(config)
+        fresh = jax.eval_shape(program.initialize, jax.eval_shape(lambda: jax.random.key(0)))
+        numbers = sum(leaf.size for leaf in jax.tree.leaves(fresh))
+        copies = 1 + SLOTS[config.optimizer.name] + (config.training.ema_decay is not None)
+        dataset = session.dataset(config, request.seeds[0])
+        examples = sum(len(split) for name, split in dataset.splits.items() if name != "train")
+        logits = examples * dataset.spec.classes * BYTES_OF_LOGITS
+        sizes[arm] = 4 * numbers * copies * (config.checkpointing.keep_last + 1) + logits
+    return sum(sizes[run.arm] for run in pending)
+
+
+def _show_power(request: Request) -> None:
+    experiment, seeds = request.loaded.experiment, len(request.seeds)
+    levels = {arm: experiment.levels(arm) for arm in request.configs}
+    family = sum(len(claims.where(claim, levels)) for claim in experiment.claims)
+    if family:
+        print(f"claims: {len(experiment.claims)}, put to {family} tests (corrected together)")
+    print(f"smallest two-sided p of the exact permutation test: {power.smallest_p(seeds):.2g}")
+    alone = power.detectable(seeds)
+    if alone is None:
+        print("one seed shows no difference at all: ask for at least two")
+        return
+    together = power.detectable(seeds, max(1, family))
+    text = f"found with probability 0.8: a difference of {alone:.2g} sd of the paired differences"
+    print(text + (f", {together:.2g} sd after correction" if family > 1 else ""))

@@ -1,0 +1,94 @@
+"""A question on the command line: what it stands for, what is refused, and the plan."""
+
+import json
+
+import pytest
+
+from cnnjax.ablation.experiment import Experiment
+from cnnjax.errors import UserError
+from common import program
+from launch import question
+
+RATE = "optimizer.learning_rate=0.01,0.1"
+PLACE = "model.norm.placement=before,after"
+NETS = "model.name=vgg_small,resnet20"
+
+
+def test_what_is_asked_is_an_experiment_and_the_file_defines_the_same():
+    experiment, text = question.ask("quickstart", [PLACE, RATE], [NETS])
+    assert list(experiment.arms)[:3] == [
+        "vgg_small.before_0p01", "vgg_small.before_0p1", "vgg_small.after_0p01",
+    ]  # fmt: skip
+    assert len(experiment.arms) == 8
+    assert experiment.base["data.name"] == "digits"
+    assert not {"model.name", "optimizer.learning_rate"} & set(experiment.base)
+    names: dict = {}
+    exec(text, names)
+    made = names["EXPERIMENT"]
+    assert isinstance(made, Experiment)
+    assert made == experiment
+
+
+def test_levels_may_be_lists_numbers_and_null():
+    experiment, _ = question.ask(None, ["model.hidden=[8,8],[16],null"], [])
+    assert [arm["model.hidden"] for arm in experiment.arms.values()] == [[8, 8], [16], None]
+    assert list(experiment.arms) == ["8-8", "16", "null"]
+
+
+@pytest.mark.parametrize(
+    ("base", "vary", "on", "message"),
+    [
+        (None, ["model.activation"], [], "write path=level,level with at least two levels"),
+        (None, ["model.activation=relu"], [], "at least two levels"),
+        (None, [PLACE], ["model.name="], "with at least a level"),
+        (None, [PLACE, PLACE], [], "is given twice"),
+        (None, ["model.activation=relu,relu"], [], "a level is given twice"),
+        (None, [PLACE], [PLACE], "is varied by --vary already"),
+        ("quikstart", [PLACE], [], "--base: unknown 'quikstart'. Did you mean 'quickstart'"),
+    ],
+)
+def test_what_is_no_question(base, vary, on, message):
+    with pytest.raises(UserError) as caught:
+        question.ask(base, vary, on)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--vary=model.activatoin=relu,tanh"], "did you mean model.activation"),
+        (["--vary=model.activation=relu,tanhh"], "did you mean tanh"),
+        ([f"--on={NETS}"], "--vary: is missing"),
+        (["--vary=model.activation=relu,tanh", "--experiment=mnist"], "leave one of them out"),
+        (["--experiment=mnist", "--commands"], "--commands: goes with --plan"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(tmp_path, words, message):
+    done = program("launch.sweep", *words, f"--workdir={tmp_path / 'w'}", check=2)
+    assert message in done.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
+    words = [
+        "--vary=model.activation=relu,tanh", "--base=quickstart", "--seeds=0,1",
+        f"--workdir={tmp_path}", "--examples=640", "training.batch_size=64",
+    ]  # fmt: skip
+    plan = program("launch.sweep", *words, "--plan").stdout
+    assert "2 arms x 2 seeds = 4 runs, 4 of them to be done" in plan
+    assert "groups that share a program: 2" in plan
+    assert "permutation test: 0.5" in plan
+    assert not (tmp_path / "study.json").exists()
+    commands = program("launch.sweep", *words, "--plan", "--commands").stdout.splitlines()
+    assert len(commands) == 2
+    for command in commands:
+        python, _, name, *rest = command.replace("'", "").split()
+        assert python == "python"
+        program(name, *rest)
+    done = program("launch.sweep", *words).stdout
+    assert "4 of 4 runs have ended already" in done
+    result = json.loads((tmp_path / "tanh/seed-1/result.json").read_text())
+    assert result["steps"] == 10
+    assert "What does model.activation (relu, tanh) do?" in (tmp_path / "report.md").read_text()
+    kept = json.loads((tmp_path / "study.json").read_text())
+    assert kept["source"]["path"] == str(tmp_path / "experiment.py")
