@@ -190,10 +190,12 @@ class Training(Room):
 
 
 class Evaluation(Room):
-    """How often the validation split is evaluated, and in batches of what size."""
+    """How often the validation split is evaluated, and in batches of what size; `test` is whether
+    the test split is evaluated at the end."""
 
     batch_size: int = Field(500, ge=1)
     every_epochs: float = Field(1, gt=0)
+    test: bool = True
 
 
 class Checkpointing(Room):

@@ -55,6 +55,7 @@ _LISTS = {
     "on": "With --vary: a field and the levels to ask it on, model.name=vgg_small,resnet20.",
 }
 _SWITCHES = {
+    "tuning": "Not for use: the sweep starts the processes that tune with it.",
     "plan": "Say what would be run, and how long it would take, and stop.",
     "commands": "With --plan: a command for each group of runs that share a program.",
     "final": "Report on the test split, and count the look. Without it: on the validation split.",

@@ -14,7 +14,7 @@ from launch import flags, local, request, timing
 def main(arguments: Sequence[str]) -> int:
     """Answers until its standard input ends; returns the exit code."""
     with contextlib.redirect_stdout(sys.stderr):  # notes, and whatever a user's file prints
-        step, backend = _prepare(request.from_flags(flags.FLAGS.arms, arguments))
+        step, backend = _prepare(request.from_flags(flags.FLAGS.arms, arguments, stage="plan"))
     timing.serve(step, {"backend": backend})
     return 0
 
@@ -37,5 +37,5 @@ def _prepare(asked: request.Request) -> tuple[Callable[[], float], str]:
 
 
 if __name__ == "__main__":
-    flags.define("experiment", "arms", "seeds", "workdir", "set", "data_dir")
+    flags.define("experiment", "arms", "seeds", "workdir", "set", "data_dir", "tuning")
     flags.start(main)

@@ -6,11 +6,11 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import experiments
 from cnnjax import files
-from cnnjax.ablation import study
+from cnnjax.ablation import study, tuning
 from cnnjax.config import RunConfig, flat
 from cnnjax.errors import UserError, unknown
 from launch import flags, question
@@ -29,6 +29,7 @@ class Request:
       workdir: the study's folder.
       data_dir: where data sets are looked for, or None.
       text: the experiment's file, where it is yet to be written into the workdir.
+      tuning: whether these are the runs that the experiment's arms are tuned by.
       max_minutes: after how many minutes no run is started any more.
     """
 
@@ -40,7 +41,13 @@ class Request:
     workdir: Path
     data_dir: str | None
     text: str | None = None
+    tuning: bool = False
     max_minutes: float | None = None
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the arms are tuned before they are compared."""
+        return self.loaded.experiment.tune is not None
 
     @property
     def runs(self) -> list[study.Run]:
@@ -61,7 +68,8 @@ class Request:
             f"--experiment={self.experiment}",
             f"--arms={','.join(self.configs)}",
             f"--seeds={','.join(map(str, self.seeds))}",
-            f"--workdir={self.workdir}",
+            f"--workdir={self.workdir.parent if self.tuning else self.workdir}",
+            *(["--tuning"] if self.tuning else []),
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]
         return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
@@ -116,17 +124,24 @@ class Request:
         )
 
 
-def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
+def from_flags(
+    arms: str | None, arguments: Sequence[str], *, stage: Literal["main", "plan", "tuning"] = "main"
+) -> Request:
     """Validates everything that can be validated without jax.
 
     Args:
       arms: arms separated by commas; None for all, "" where one had to be named.
       arguments: what stands on the command line besides flags.
+      stage: `tuning` for the runs that the arms are tuned by, `main` for those that are compared,
+        with what tuning chose, `plan` for the same before it chose.
 
     Raises UserError.
     """
     workdir = Path(flags.need("workdir")).expanduser()
     name, loaded, text = _asked(workdir)
+    of_tuning = _given("tuning")
+    if of_tuning:
+        loaded = dataclasses.replace(loaded, experiment=tuning.experiment(loaded.experiment))
     experiment = loaded.experiment
     if arms == "":
         flag = "arm" if "arm" in flags.FLAGS else "arms"
@@ -137,10 +152,19 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
             raise unknown(f"experiment {experiment.name}: arm", arm, experiment.arms)
         if chosen.count(arm) > 1:
             raise UserError(f"--arms: {arm!r} is given twice.")
+    seeds = flags.FLAGS.seeds
+    if stage == "tuning":
+        assert experiment.tune is not None
+        chosen = [name for arm in chosen for name in tuning.arms_of(experiment.tune, arm)]
+        of_tuning, experiment, seeds = True, tuning.experiment(experiment), None
+    elif experiment.tune and stage == "main":
+        choices = tuning.choose(experiment.tune, workdir, chosen)
+        experiment = tuning.tuned(experiment, choices)
+    loaded = dataclasses.replace(loaded, experiment=experiment)
     data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
-    changes, seeds = flags.changes(arguments), flags.FLAGS.seeds
+    changes = flags.changes(arguments)
     if _given("init_from"):
         changes["transfer.init_from"] = str(Path(flags.FLAGS.init_from).expanduser())
     if _given("examples"):
@@ -155,9 +179,10 @@ def from_flags(arms: str | None, arguments: Sequence[str]) -> Request:
         },
         list(experiment.seeds) if seeds is None else flags.seeds(seeds),
         changes,
-        workdir,
+        workdir / tuning.FOLDER if of_tuning else workdir,
         data_dir,
         text,
+        of_tuning,
         flags.FLAGS.max_minutes if _given("max_minutes") else None,
     )
 

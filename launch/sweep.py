@@ -31,16 +31,25 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if asked_for.commands and not asked_for.plan:
         raise UserError("--commands: goes with --plan.")
-    asked = request.from_flags(asked_for.arms, arguments)
-    if asked_for.plan:
-        local.plan(asked, commands=asked_for.commands)
-        return 0
     if asked_for.worker is not None:
+        asked = request.from_flags(asked_for.arms, arguments)
         return local.execute(asked, workers=asked_for.workers, worker=asked_for.worker)
+    asked = request.from_flags(asked_for.arms, arguments, stage="plan")
+    stages = [request.from_flags(asked_for.arms, arguments, stage="tuning")] if asked.tunes else []
+    if asked_for.plan:
+        for stage in (*stages, asked):
+            local.plan(stage, commands=asked_for.commands)
+        return 0
     asked.check()
     with files.lock(asked.workdir / ".sweep.lock", wait=False) as mine:
         if not mine:
             raise UserError(f"--workdir: another sweep is at work in {asked.workdir}.")
+        for stage in stages:
+            code = local.execute(stage, workers=asked_for.workers)
+            print(report.write(stage.workdir, final=False))
+            if code:
+                return code
+        asked = request.from_flags(asked_for.arms, arguments)
         code = local.execute(asked, workers=asked_for.workers)
         print(report.write(asked.workdir, final=asked_for.final))
     return code
@@ -49,5 +58,5 @@ def main(arguments: Sequence[str]) -> int:
 if __name__ == "__main__":
     flags.define("experiment", "arms", "seeds", "workdir", "workers", "threads", "final")
     flags.define("set", "init_from", "data_dir", "worker")
-    flags.define("base", "vary", "on", "plan", "commands", "examples", "max_minutes")
+    flags.define("base", "vary", "on", "plan", "commands", "examples", "max_minutes", "tuning")
     flags.start(main)

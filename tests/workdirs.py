@@ -20,6 +20,7 @@ def make(
     experiment: dict[str, str] | None = None,
     spread: float = 0.006,
     claims: list[dict[str, Any]] | None = None,
+    only: tuple[int, ...] | None = None,
 ) -> Path:
     """Every arm (mean test accuracy; None: all runs diverge) with every seed, and study.json."""
     random = np.random.default_rng(3)
@@ -35,11 +36,11 @@ def make(
             "overrides": changes,
             "config": config,
         }
-        for seed in range(seeds):
+        for seed in only or range(seeds):
             if mean is None:
                 accuracy = math.nan
             else:
-                accuracy = mean + luck[seed] + random.normal(0, spread / 3)
+                accuracy = mean + luck[seed % len(luck)] + random.normal(0, spread / 3)
                 accuracy = round(min(accuracy, 1.0) * 360) / 360
             run(workdir, name, block, seed, accuracy, config)
     texts = {
@@ -57,7 +58,7 @@ def make(
         "factors": list(factors),
         "claims": claims or [],
         "arms": about,
-        "seeds": list(range(seeds)),
+        "seeds": list(only or range(seeds)),
         "command": command,
         "set": ["training.epochs=5"],
         "created": "2025-03-04T10:00:00+00:00",
@@ -66,7 +67,7 @@ def make(
                 "date": "2025-03-04T10:00:00+00:00",
                 "command": command,
                 "arms": list(arms),
-                "seeds": list(range(seeds)),
+                "seeds": list(only or range(seeds)),
                 "versions": VERSIONS,
                 "git": git,
             }

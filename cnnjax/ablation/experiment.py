@@ -31,6 +31,19 @@ _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]*")
 
 
 @dataclasses.dataclass(frozen=True)
+class Tune:
+    """Settings that each arm may choose for itself before the comparison.
+
+    Attributes:
+      grid: dotted path -> the values to try, in order; several paths are crossed.
+      seeds: the seeds to try them with; none of the experiment's own.
+    """
+
+    grid: Mapping[str, Sequence[Any]]
+    seeds: Sequence[int] = (1000, 1001)
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """One question and how it is put to the test.
 
@@ -44,6 +57,7 @@ class Experiment:
       seeds: the seeds that every arm is run with.
       claims: what is claimed before anything is run; see `cnnjax.ablation.claims`.
       probes: what else is measured in each run, names in `cnnjax.analysis.probes`.
+      tune: what each arm chooses for itself on the validation split; see `cnnjax.ablation.tuning`.
       deck: the passage of the lecture deck that the question comes from.
       published: what the literature found, with the source.
       expected: the direction expected before anything was run.
@@ -57,6 +71,7 @@ class Experiment:
     seeds: Sequence[int] = (0, 1, 2)
     claims: Sequence[Claim] = ()
     probes: Sequence[str] = ()
+    tune: Tune | None = None
     deck: str = ""
     published: str = ""
     expected: str = ""
@@ -77,6 +92,7 @@ class Experiment:
         for name in self.probes:
             if name not in (known := (*catalog.MEASURES, *catalog.SIGNALS)):
                 raise unknown(f"{where}: probes", name, known)
+        _check_tune(where, self)
         levels = {arm: self.levels(arm) for arm in arms}
         for claim in self.claims:
             statements.check(f"{where}: claims", claim, levels)
@@ -88,7 +104,8 @@ class Experiment:
         return [
             path
             for path in paths
-            if len({repr(arm.get(path, self.base.get(path))) for arm in self.arms.values()}) > 1
+            if path not in (self.tune.grid if self.tune else ())
+            and len({repr(arm.get(path, self.base.get(path))) for arm in self.arms.values()}) > 1
         ]
 
     def levels(self, arm: str) -> dict[str, Any]:
@@ -110,6 +127,8 @@ class Experiment:
         if arm not in self.arms:
             raise unknown(f"experiment {self.name}: arm", arm, self.arms)
         for path in changes:
+            if self.tune and path in self.tune.grid:
+                raise UserError(f"--set {path}: is tuned by experiment {self.name}.")
             if path in self.arms[arm]:
                 raise UserError(
                     f"--set {path}: is varied by arm {arm!r} "
@@ -172,6 +191,19 @@ def _check_name(where: str, arm: str) -> None:
         raise UserError(
             f"{where}: arm {arm!r}: a dot stands between block and arm, so "
             f"{arm.partition('.')[0]!r} would be a block; write the number without a dot."
+        )
+
+
+def _check_tune(where: str, experiment: Experiment) -> None:
+    tune = experiment.tune
+    if tune is None:
+        return
+    if not tune.grid or not all(len(values) > 1 for values in tune.grid.values()):
+        raise UserError(f"{where}: tune: needs a field with at least two values.")
+    shared = set(_seeds(f"{where}: tune", tune.seeds)) & set(experiment.seeds)
+    if shared:
+        raise UserError(
+            f"{where}: tune: seed {min(shared)} is one of the comparison; tuning needs its own."
         )
 
 

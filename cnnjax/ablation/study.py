@@ -187,6 +187,7 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
     return {
         "experiment": {name: getattr(experiment, name) for name in texts},
         "factors": experiment.factors,
+        "tune": experiment.tune and dataclasses.asdict(experiment.tune),
         "arms": {},
         "seeds": [],
         "claims": [],

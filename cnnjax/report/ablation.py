@@ -12,7 +12,7 @@ from cnnjax.ablation import compare, reading, results
 from cnnjax.ablation.compare import ArmResult, Block
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.verdicts import Finding, findings
-from cnnjax.report import appendix, crossed, html, latex, markdown, plots, verdicts, words
+from cnnjax.report import appendix, crossed, html, latex, markdown, plots, tuning, verdicts, words
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
 
@@ -62,7 +62,7 @@ def build(study: Study, found: Sequence[Finding]) -> Document:
     sections += [_summary(blocks), Section("Results", _reading(study))]
     for index, block in enumerate(blocks):
         sections.append(_block(block, index, study, single=len(blocks) == 1))
-    sections += appendix.sections(study, blocks)
+    sections += [*tuning.sections(study), *appendix.sections(study, blocks)]
     title = str(experiment.get("question") or name)
     return Document(f"Ablation study · {name}", title, subtitle, tuple(sections))
 

@@ -131,6 +131,8 @@ class _Training:
         self.eval_batch = evaluation.batch_size(
             self.config.evaluation.batch_size, self.dataset, len(self.session.devices)
         )
+        wanted = SPLITS if self.config.evaluation.test else SPLITS[:1]
+        self.splits = tuple(split for split in wanted if split in self.dataset.splits)
         self.clock = Clock()
         self.started = time.perf_counter()
         self.before = 0.0
@@ -223,8 +225,7 @@ class _Training:
         """What the probes find at the end."""
         subject, found = self._subject(state), {}
         if self.probes.measures:
-            splits = tuple(split for split in SPLITS if split in self.dataset.splits)
-            found["measures"] = self.probes.measure(subject, splits)
+            found["measures"] = self.probes.measure(subject, self.splits)
         if self.probes.signals:
             found["signals"] = {"end": self.probes.signal(subject)}
         return found
@@ -248,9 +249,7 @@ class _Training:
         } | self._common(step, state, records)
 
     def _finished(self, state: TrainState, records: Records) -> dict[str, Any]:
-        evaluations = {
-            split: self._evaluate(state, split) for split in SPLITS if split in self.dataset.splits
-        }
+        evaluations = {split: self._evaluate(state, split) for split in self.splits}
         ema = state.ema
         return {
             "status": "finished",
@@ -273,9 +272,7 @@ class _Training:
         )
         return {
             "chance": {
-                split: _most_frequent(self.dataset.splits[split].labels)
-                for split in SPLITS
-                if split in self.dataset.splits
+                split: _most_frequent(self.dataset.splits[split].labels) for split in self.splits
             },
             "best_validation": best
             and {name: best[name] for name in ("step", "epoch", "accuracy", "loss")},

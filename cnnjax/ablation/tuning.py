@@ -1,0 +1,115 @@
+"""Fair settings: every arm gets the same grid, the same tuning seeds, and its own best point.
+
+Tuning is a study of its own in `DIR/tuning`, a block for each arm and an arm for each point of the
+grid, judged on the validation split; it never sees the test split, and its seeds are not those of
+the comparison. A run that diverges scores chance.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax.ablation import reading
+from cnnjax.ablation.experiment import Experiment, Tune
+from cnnjax.errors import UserError
+
+FOLDER = "tuning"
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What tuning chose for an arm.
+
+    Attributes:
+      arm: the arm.
+      point: the fields and their chosen values.
+      means: the mean validation accuracy of every point of the grid, in the grid's order.
+      edges: the fields whose chosen value is the first or last of three or more, so that a better
+        one may lie beyond.
+    """
+
+    arm: str
+    point: Mapping[str, Any]
+    means: tuple[tuple[Mapping[str, Any], float], ...]
+    edges: tuple[str, ...]
+
+
+def log_range(low: float, high: float, count: int) -> tuple[float, ...]:
+    """`count` values from `low` to `high`, equal factors apart, to three digits."""
+    return tuple(float(f"{value:.3g}") for value in np.geomspace(low, high, count))
+
+
+def experiment(of: Experiment) -> Experiment:
+    """The tuning study of an experiment that has a `tune`."""
+    assert of.tune is not None
+    arms = {
+        name: {**own, **point, "evaluation.test": False}
+        for arm, own in of.arms.items()
+        for name, point in zip(arms_of(of.tune, arm), points(of.tune), strict=True)
+    }
+    paths = ", ".join(of.tune.grid)
+    return Experiment(
+        name=f"{of.name}_tuning",
+        question=f"Which {paths} for each arm of {of.name}?",
+        base=of.base,
+        arms=arms,
+        seeds=of.tune.seeds,
+        notes="Judged on the validation split, with seeds of its own; the test split is not seen.",
+    )
+
+
+def arms_of(tune: Tune, arm: str) -> list[str]:
+    """The arms of the tuning study that belong to an arm, in the order of the grid."""
+    block = arm.replace(".", "+")
+    return [f"{block}.{_name(point)}" for point in points(tune)]
+
+
+def points(tune: Tune) -> list[dict[str, Any]]:
+    """The grid, all combinations."""
+    return [
+        dict(zip(tune.grid, values, strict=True))
+        for values in itertools.product(*tune.grid.values())
+    ]
+
+
+def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
+    """The choice for each of these arms. Raises UserError where a run of the tuning is missing."""
+    if not (workdir / FOLDER / "study.json").is_file():
+        raise UserError(f"--workdir: {workdir} has not been tuned; launch.sweep does that first.")
+    known = {arm.name: arm for arm in reading.load(workdir / FOLDER).arms}
+    choices = []
+    for arm in arms:
+        means = []
+        for name, point in zip(arms_of(tune, arm), points(tune), strict=True):
+            scores = known[name].scores("validation_accuracy") if name in known else {}
+            missing = [seed for seed in tune.seeds if seed not in scores]
+            if missing:
+                raise UserError(
+                    f"{workdir / FOLDER}: {name} seed {missing[0]} has no result, so arm {arm!r} "
+                    "cannot be tuned; give the same sweep again."
+                )
+            means.append((point, float(np.mean([scores[seed] for seed in tune.seeds]))))
+        point, _ = max(means, key=lambda item: item[1])
+        edges = [
+            path
+            for path, values in tune.grid.items()
+            if len(values) > 2 and point[path] in (values[0], values[-1])
+        ]
+        choices.append(Choice(arm, point, tuple(means), tuple(edges)))
+    return choices
+
+
+def tuned(of: Experiment, choices: Sequence[Choice]) -> Experiment:
+    """The experiment with the choices in its arms; those without one stay as they are."""
+    chosen = {choice.arm: dict(choice.point) for choice in choices}
+    arms = {arm: {**own, **chosen.get(arm, {})} for arm, own in of.arms.items()}
+    return dataclasses.replace(of, arms=arms)
+
+
+def _name(point: Mapping[str, Any]) -> str:
+    parts = [f"{path.rpartition('.')[2]}={value}" for path, value in point.items()]
+    return "_".join(parts).replace(".", "p")

@@ -1,0 +1,112 @@
+"""What the arms of a study chose for themselves: a table, and accuracy against the setting."""
+
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from cnnjax.ablation import reading, tuning
+from cnnjax.ablation.experiment import Tune
+from cnnjax.ablation.results import Study
+from cnnjax.ablation.tuning import Choice
+from cnnjax.errors import UserError
+from cnnjax.report import canvas, words
+from cnnjax.report.canvas import Drawing
+from cnnjax.report.document import Element, Figure, Paragraph, Section, Table
+
+
+def sections(study: Study) -> list[Section]:
+    """How the arms were tuned; nothing where they were not."""
+    about = study.about.get("tune")
+    if not isinstance(about, dict):
+        return []
+    tune = Tune(about["grid"], tuple(about["seeds"]))
+    try:
+        choices = tuning.choose(tune, study.workdir, [arm.name for arm in study.arms])
+    except UserError as error:
+        return [Section("Tuning", (Paragraph(str(error), kind="warning"),))]
+    grid = "; ".join(f"{path}: {', '.join(map(str, tune.grid[path]))}" for path in tune.grid)
+    text = (
+        f"Every arm got the same grid ({grid}) and the same tuning seeds "
+        f"({', '.join(map(str, tune.seeds))}), which are none of the comparison, and took the "
+        f"point with the best mean validation accuracy. {_budget(study)}"
+    )
+    elements: list[Element] = [Paragraph(text)]
+    edges = [choice.arm for choice in choices if choice.edges]
+    if edges:
+        warning = (
+            f"{words.listing(edges)}: the best point lies at the end of the grid, so a better one "
+            "may lie beyond; widen the grid."
+        )
+        elements.append(Paragraph(warning, "At the edge.", "warning"))
+    elements.append(_table(choices))
+    path = next(iter(tune.grid))
+    if len(tune.grid) == 1 and all(_positive(value) for value in tune.grid[path]):
+        figure = Figure(
+            "tuning",
+            plot(choices, path),
+            f"Mean validation accuracy against {path} for every arm; the figures are in the table.",
+            f"Mean validation accuracy over the tuning seeds against {path}. Filled: chosen.",
+        )
+        elements.append(figure)
+    return [Section("Tuning", tuple(elements))]
+
+
+def plot(choices: Sequence[Choice], path: str) -> Drawing:
+    """Accuracy against one setting, a panel for each arm."""
+    with matplotlib.rc_context(canvas.STYLE):
+        columns = min(3, len(choices))
+        rows = -(-len(choices) // columns)
+        figure = Canvas((canvas.WIDTH, 1.25 * rows + 0.5), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, choice in zip(panels.flat, choices, strict=False):
+            _panel(axes, choice, path)
+        for axes in list(panels.flat)[len(choices) :]:
+            axes.set_axis_off()
+        figure.supxlabel(path, fontsize=9.5, color=canvas.MUTED)
+        figure.supylabel("validation accuracy (%)", fontsize=9.5, color=canvas.MUTED)
+        return canvas.draw(figure)
+
+
+def _panel(axes: Axes, choice: Choice, path: str) -> None:
+    values = [point[path] for point, _ in choice.means]
+    means = [100 * mean for _, mean in choice.means]
+    axes.plot(values, means, color=canvas.ACCENT, linewidth=1.4)
+    for value, mean in zip(values, means, strict=True):
+        chosen = value == choice.point[path]
+        colour = canvas.ALARM if chosen and choice.edges else canvas.ACCENT
+        face = colour if chosen else canvas.PAPER
+        axes.plot([value], [mean], "o", ms=4.5, color=colour, markerfacecolor=face)
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_title(canvas.label(choice.arm, 20), loc="left", color=canvas.INK)
+    axes.tick_params(labelcolor=canvas.MUTED)
+    axes.grid(axis="y")
+
+
+def _table(choices: Sequence[Choice]) -> Table:
+    rows = []
+    for choice in choices:
+        best = max(mean for _, mean in choice.means)
+        point = "; ".join(f"{path} = {value}" for path, value in choice.point.items())
+        edge = "yes" if choice.edges else ""
+        rows.append((choice.arm, point, edge, words.points(best, signed=False)))
+    head = ("Arm", "Chosen", "At the edge", "Validation (%)")
+    return Table("What each arm chose.", head, tuple(rows), labels=3)
+
+
+def _budget(study: Study) -> str:
+    spent = [_seconds(reading.load(study.workdir / tuning.FOLDER)), _seconds(study)]
+    if not sum(spent):
+        return ""
+    share = f"{100 * spent[0] / sum(spent):.0f} %"
+    return f"Tuning took {share} of the training time ({words.duration(spent[0])})."
+
+
+def _seconds(study: Study) -> float:
+    return sum(run.metrics["seconds"] or 0.0 for run in study.runs)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

@@ -1,0 +1,121 @@
+"""Arms that choose their own settings: the grid, the choice, and the report on it."""
+
+import json
+
+import pytest
+import workdirs
+
+from cnnjax.ablation import tuning
+from cnnjax.ablation.experiment import Experiment, Tune
+from cnnjax.errors import UserError
+from cnnjax.report import ablation as report
+from common import program
+
+RATES = (0.01, 0.1, 1.0)
+
+
+def experiment(**fields):
+    values = {
+        "name": "e",
+        "question": "q",
+        "arms": {"b.relu": {"model.activation": "relu"}, "b.tanh": {"model.activation": "tanh"}},
+        "tune": Tune({"optimizer.learning_rate": RATES}, seeds=(1000, 1001)),
+    }
+    return Experiment(**{**values, **fields})
+
+
+def made(tmp_path, relu=(0.5, 0.9, 0.7), tanh=(0.5, 0.6, None)):
+    of = experiment()
+    names = [tuning.arms_of(of.tune, arm) for arm in of.arms]
+    means = dict(zip([*names[0], *names[1]], [*relu, *tanh], strict=True))
+    (tmp_path / "tuning").mkdir()
+    workdirs.make(tmp_path / "tuning", means, 1001, spread=0.0, only=(1000, 1001))
+    return of
+
+
+def test_every_arm_gets_the_whole_grid_and_never_the_test_split():
+    study = tuning.experiment(experiment())
+    assert len(study.arms) == 6
+    assert list(study.arms)[1] == "b+relu.learning_rate=0p1"
+    assert study.arms["b+relu.learning_rate=0p1"] == {
+        "model.activation": "relu", "optimizer.learning_rate": 0.1, "evaluation.test": False,
+    }  # fmt: skip
+    assert study.seeds == (1000, 1001)
+    assert study.config("b+relu.learning_rate=0p1", {}, {}).evaluation.test is False
+
+
+def test_the_best_mean_is_chosen_diverged_runs_score_chance_and_edges_are_flagged(tmp_path):
+    of = made(tmp_path, tanh=(0.5, 0.6, 0.8))
+    relu, tanh = tuning.choose(of.tune, tmp_path, list(of.arms))
+    assert (relu.point, relu.edges) == ({"optimizer.learning_rate": 0.1}, ())
+    assert (tanh.point, tanh.edges) == (
+        {"optimizer.learning_rate": 1.0}, ("optimizer.learning_rate",),
+    )  # fmt: skip
+    tuned = tuning.tuned(of, [relu, tanh])
+    assert tuned.arms["b.relu"]["optimizer.learning_rate"] == 0.1
+    assert tuned.config("b.tanh", {}, {}).optimizer.learning_rate == 1.0
+    assert tuned.factors == ["model.activation"]
+
+
+def test_a_diverged_point_scores_chance(tmp_path):
+    of = made(tmp_path)
+    _, tanh = tuning.choose(of.tune, tmp_path, list(of.arms))
+    assert [round(mean, 3) for _, mean in tanh.means] == [0.5, 0.6, 0.1]
+
+
+def test_without_all_its_runs_nothing_is_chosen(tmp_path):
+    with pytest.raises(UserError, match="has not been tuned"):
+        tuning.choose(experiment().tune, tmp_path, ["b.relu"])
+    of = made(tmp_path)
+    workdirs.edit(tmp_path / "tuning", "b+tanh.learning_rate=0p1", 1001, status="failed")
+    tuning.choose(of.tune, tmp_path, ["b.relu"])
+    with pytest.raises(UserError, match=r"learning_rate=0p1 seed 1001 has no result"):
+        tuning.choose(of.tune, tmp_path, ["b.tanh"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tune": Tune({})}, "needs a field with at least two values"),
+        ({"tune": Tune({"optimizer.learning_rate": (0.1,)})}, "at least two values"),
+        ({"seeds": (0, 1000)}, "seed 1000 is one of the comparison"),
+    ],
+)
+def test_unfair_tuning_is_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        experiment(**fields)
+
+
+def test_what_is_tuned_cannot_be_set():
+    with pytest.raises(UserError, match="is tuned by experiment e"):
+        experiment().config("b.relu", {"optimizer.learning_rate": 0.3}, {})
+
+
+def test_log_range():
+    assert tuning.log_range(0.001, 1, 4) == (0.001, 0.01, 0.1, 1.0)
+
+
+def test_a_sweep_tunes_then_compares_and_the_report_tells(tmp_path):
+    mine, workdir = tmp_path / "mine.py", tmp_path / "study"
+    mine.write_text(
+        "from cnnjax.ablation.experiment import Experiment, Tune\n"
+        "EXPERIMENT = Experiment(name='t', question='?', seeds=[0, 1],\n"
+        "    base={'model.name': 'mlp', 'data.name': 'digits', 'training.steps': 20},\n"
+        "    arms={'relu': {'model.activation': 'relu'}, 'tanh': {'model.activation': 'tanh'}},\n"
+        "    tune=Tune({'optimizer.learning_rate': (1e-6, 0.05)}, seeds=[7]))\n"
+    )
+    words = [f"--experiment={mine}", f"--workdir={workdir}"]
+    early = program("launch.train", *words, "--arm=relu", check=2)
+    assert "has not been tuned; launch.sweep does that first" in early.stderr
+    program("launch.sweep", *words, "--workers=2")
+    for arm in ("relu", "tanh"):
+        config = json.loads((workdir / arm / "seed-1" / "config.json").read_text())
+        assert config["optimizer"]["learning_rate"] == 0.05
+    result = workdir / "tuning" / "relu.learning_rate=0p05" / "seed-7" / "result.json"
+    assert json.loads(result.read_text())["test"] is None
+    text = (workdir / "report.md").read_text()
+    assert "## Tuning" in text
+    assert "of the training time" in text
+    assert (workdir / "figures" / "tuning.svg").is_file()
+    assert not json.loads((workdir / "study.json").read_text())["looks_at_test"]
+    report.write(workdir)
