@@ -5,6 +5,7 @@ numbers by layer and name. A subject is what `cnnjax.train.probe.Subject` says.
 """
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from flax import linen as nn
 from flax import traverse_util
 from jax import Array
 
+from cnnjax import models
 from cnnjax.models.taps import EVERY
 
 SHIFTS = (1, 2, 3, 4, 5, 6)
@@ -80,8 +82,8 @@ def activity(subject: Any) -> dict[str, dict[str, float]]:
     images, _ = subject.batch("validation", IMAGES)
     features = _features(subject.module, subject.normalize)(subject.variables, images)
     return {
-        name: {name_of: float(value) for name_of, value in statistics.items()}
-        for name, statistics in features.items()
+        name: {kind: float(value) for kind, value in features[name].items()}
+        for name in _endpoints(subject.module, images.shape[1:])
     }
 
 
@@ -91,9 +93,19 @@ def gradients(subject: Any) -> dict[str, dict[str, float]]:
     images, labels = subject.batch("validation", IMAGES)
     norms = _gradients(subject.module, subject.normalize)(subject.variables, images, labels)
     kernels = traverse_util.flatten_dict(subject.variables["params"], sep="/")
+    order = _endpoints(subject.module, images.shape[1:])
+
+    def place(path: str) -> tuple[int, list[Any]]:
+        layer = path.partition("/")[0]
+        numbers = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
+        return order.index(layer) if layer in order else len(order), numbers
+
     return {
-        path.removesuffix("/kernel"): {"gradient": float(norm), "twins": twins(kernels[path])}
-        for path, norm in norms.items()
+        path.removesuffix("/kernel"): {
+            "gradient": float(norms[path]),
+            "twins": twins(kernels[path]),
+        }
+        for path in sorted(norms, key=place)
     }
 
 
@@ -126,6 +138,12 @@ def _moved(images: Array, *, down: int, right: int) -> Array:
     _, height, width, _ = images.shape
     padded = jnp.pad(images, ((0, 0), (down, 0), (right, 0), (0, 0)))
     return padded[:, :height, :width]
+
+
+@functools.cache
+def _endpoints(module: nn.Module, image_shape: tuple[int, int, int]) -> list[str]:
+    """The endpoints in the order in which the network computes them."""
+    return list(models.describe(module, image_shape))
 
 
 @functools.cache

@@ -12,7 +12,18 @@ from cnnjax.ablation import compare, reading, results
 from cnnjax.ablation.compare import ArmResult, Block
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.verdicts import Finding, findings
-from cnnjax.report import appendix, crossed, html, latex, markdown, plots, tuning, verdicts, words
+from cnnjax.report import (
+    appendix,
+    crossed,
+    html,
+    latex,
+    markdown,
+    plots,
+    probes,
+    tuning,
+    verdicts,
+    words,
+)
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
 
@@ -117,7 +128,9 @@ def _block(block: Block, index: int, study: Study, single: bool) -> Section:
             "says that the seeds cannot tell, not that there is no doubt."
         )
         elements.append(Paragraph(text, kind="note"))
-    elements += _figures(block, f"block-{index + 1}", words.metric(study))
+    prefix = f"block-{index + 1}"
+    elements += _figures(block, prefix, words.metric(study))
+    elements += probes.elements([arm.arm for arm in block.arms], study.split, prefix)
     return Section(title, tuple(elements), level=3)
 
 

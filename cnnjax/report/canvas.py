@@ -9,10 +9,12 @@ import io
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 INK, MUTED, GRID, PAPER = "#1f2421", "#6a716d", "#dfe3e0", "#fffffd"
 ACCENT, ALARM = "#1d5c86", "#b3341f"
@@ -94,6 +96,14 @@ def label(text: str, width: int = 24, lines: int = 2) -> str:
     near = [place for place in breaks if max(place, len(text) - place) <= width]
     place = min(near, key=lambda place: abs(place - middle)) if near else middle
     return f"{text[:place]}\n{text[place:]}"
+
+
+def logarithmic(axes: Axes, side: Literal["x", "y"]) -> None:
+    """A logarithmic scale with plain numbers at the powers of ten."""
+    getattr(axes, f"set_{side}scale")("log")
+    axis = getattr(axes, f"{side}axis")
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 0.001 else f"{value:.0e}")
 
 
 @dataclass(frozen=True)

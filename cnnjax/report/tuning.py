@@ -78,8 +78,7 @@ def _panel(axes: Axes, choice: Choice, path: str) -> None:
         colour = canvas.ALARM if chosen and choice.edges else canvas.ACCENT
         face = colour if chosen else canvas.PAPER
         axes.plot([value], [mean], "o", ms=4.5, color=colour, markerfacecolor=face)
-    axes.set_xscale("log")
-    axes.minorticks_off()
+    canvas.logarithmic(axes, "x")
     axes.set_title(canvas.label(choice.arm, 20), loc="left", color=canvas.INK)
     axes.tick_params(labelcolor=canvas.MUTED)
     axes.grid(axis="y")
