@@ -273,6 +273,30 @@ def test_crossed_factors_get_a_grid(tmp_path):
     assert Page(report.write(tmp_path, final=True).page.read_text("utf-8")).count("svg") == 3
 
 
+def test_what_probes_found_is_shown_of_the_split_that_is_looked_at(tmp_path):
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3)
+    for arm, size in (("relu", 1.0), ("tanh", 0.5)):
+        for seed in range(3):
+            measures = {
+                split: {f"shift_{k}": shown - 0.1 * k for k in (1, 2, 3)} | {"consistency": 0.91}
+                for split, shown in (("validation", 0.8), ("test", 0.7))
+            }
+            layers = {f"conv{n}": {"sd": size**n, "dead": 0.0} for n in range(1, 4)}
+            workdirs.edit(
+                tmp_path, arm, seed, measures=measures, signals={"start": layers, "end": layers}
+            )
+    report.write(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| relu | 70.00 ± 0.00 | 60.00 ± 0.00 | 50.00 ± 0.00 | 91.00 ± 0.00 |" in text
+    for name in ("block-1-shift", "block-1-signal-sd", "block-1-signal-dead"):
+        assert f"figures/{name}.svg" in text
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
+    assert "validation_shift_1" in (tmp_path / "results.csv").read_text().splitlines()[0]
+    assert "test_shift_1" not in (tmp_path / "results.csv").read_text()
+    report.write(tmp_path, final=True)
+    assert "| relu | 60.00 ± 0.00 | 50.00 ± 0.00 |" in (tmp_path / "report.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arms", "seeds", "plots", "expected"),
     [
