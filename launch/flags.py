@@ -56,6 +56,7 @@ _LISTS = {
 }
 _SWITCHES = {
     "tuning": "Not for use: the sweep starts the processes that tune with it.",
+    "compare": "Put two sweeps side by side: --compare DIR1 DIR2.",
     "plan": "Say what would be run, and how long it would take, and stop.",
     "commands": "With --plan: a command for each group of runs that share a program.",
     "final": "Report on the test split, and count the look. Without it: on the validation split.",

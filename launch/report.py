@@ -1,19 +1,25 @@
 """Rebuilds report.html, report.md and results.csv of a study from its result files.
 
 python -m launch.report --workdir=DIR [--final]
+python -m launch.report --compare DIR1 DIR2 [--output=FILE.html] [--final]
 
 The figures are those of the validation split; with `--final` those of the test split, which is for
-the end of a study: looks at it are counted in study.json and told in the report.
+the end of a study: looks at it are counted in study.json and told in the report. `--compare` puts
+two sweeps side by side, by default in DIR1/compare-DIR2.html.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnnjax.errors import UserError
 from launch import flags
 
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the report; returns the exit code."""
+    if flags.FLAGS.compare:
+        print(_compare(arguments))
+        return 0
     flags.nothing_left(arguments)
     print(write(Path(flags.need("workdir")).expanduser(), final=flags.FLAGS.final))
     return 0
@@ -31,6 +37,22 @@ def write(workdir: Path, *, final: bool) -> str:
     return "\n".join([*written.verdicts, f"report: {written.page}"])
 
 
+def _compare(folders: Sequence[str]) -> str:
+    """Writes the page of two sweeps and says where it is."""
+    from cnnjax.ablation import study
+    from cnnjax.report import comparison
+    from launch.request import command
+
+    if len(folders) != 2:
+        raise UserError("--compare: takes two folders: --compare DIR1 DIR2")
+    first, second = (Path(folder).expanduser() for folder in folders)
+    for folder in (first, second) if flags.FLAGS.final else ():
+        study.look(folder, command())
+    name = flags.FLAGS.output or first / f"compare-{second.resolve().name}.html"
+    output = Path(name).expanduser().with_suffix(".html")
+    return f"report: {comparison.write(first, second, output, final=flags.FLAGS.final)}"
+
+
 if __name__ == "__main__":
-    flags.define("workdir", "final")
+    flags.define("workdir", "final", "compare", "output")
     flags.start(main)

@@ -91,9 +91,9 @@ def _result(
     at_chance = sum(
         run.status == "finished" and evidence.at_chance(run, study.split) for run in arm.runs
     )
-    sample, improving = statistics.describe(list(values.values())), _improving(arm)
+    sample, rising = statistics.describe(list(values.values())), improving(arm)
     if reference is None or arm.baseline:
-        return ArmResult(arm, values, sample, None, None, None, None, at_chance, improving)
+        return ArmResult(arm, values, sample, None, None, None, None, at_chance, rising)
     sides = evidence.Sides(
         (arm.label, reference.label), ([arm], [reference]), outcomes, study.split, "accuracy"
     )
@@ -107,11 +107,11 @@ def _result(
         found.population,
         found.ahead,
         at_chance,
-        improving,
+        rising,
     )
 
 
-def _improving(arm: Arm) -> bool:
+def improving(arm: Arm) -> bool:
     """Whether the last quarter of training gained half a point of validation accuracy or more, in
     the mean over the finished runs."""
     gains = []

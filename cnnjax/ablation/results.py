@@ -135,6 +135,18 @@ class Study:
         return tuple(map(str, paths)) if isinstance(paths, list) else ()
 
     @property
+    def late_seeds(self) -> list[int]:
+        """The seeds that were added after results were there."""
+        parts = [part for part in self.about.get("extensions") or [] if isinstance(part, dict)]
+        early = {
+            seed
+            for part in parts
+            if not part.get("after_results")
+            for seed in part.get("seeds") or []
+        }
+        return sorted({run.seed for run in self.runs} - early) if parts else []
+
+    @property
     def runs(self) -> tuple[Run, ...]:
         """All runs, arm by arm."""
         return tuple(run for arm in self.arms for run in arm.runs)

@@ -151,6 +151,7 @@ def extend(
 
 def look(workdir: Path, command: str) -> None:
     """Counts a look at the test split. Raises UserError where `workdir` holds no study."""
+    read(workdir)
     with files.lock(workdir / ".lock", wait=True):
         study = read(workdir)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -197,7 +198,7 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "extensions": [],
         "machine": {
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "processor": machine.processor(),
             "python": platform.python_version(),
         },

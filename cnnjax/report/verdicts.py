@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from cnnjax.ablation import power
 from cnnjax.ablation.claims import POINTS, Claim
 from cnnjax.ablation.evidence import Comparison
 from cnnjax.ablation.results import Study
@@ -18,8 +19,15 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
     if not findings:
         return []
     elements: list[Element] = [Paragraph(_count(findings)), _standing(study)]
+    if study.late_seeds:
+        text = (
+            f"Seeds {', '.join(map(str, study.late_seeds))} were added after results were there; "
+            "the p values take the number of seeds as fixed beforehand."
+        )
+        elements.append(Paragraph(text, "Post hoc.", "warning"))
     for finding in findings:
-        elements.append(Paragraph(sentence(finding), _lead(finding), finding.verdict))
+        text = sentence(finding, len(findings))
+        elements.append(Paragraph(text, _lead(finding), finding.verdict))
     if forest.drawn(findings):
         figure = Figure(
             "claims",
@@ -73,14 +81,39 @@ def claim(statement: Claim) -> str:
             return f"{names[0]} stays at chance or diverges in more than {share} of its runs"
 
 
-def sentence(finding: Finding) -> str:
-    """What was found, in figures and words."""
+def sentence(finding: Finding, family: int) -> str:
+    """What was found, in figures and words; `family` is the number of claims tested together."""
     late = "Claimed after results were there (post hoc)." if finding.post_hoc else ""
     expected = "" if finding.claim.expected else "It was expected not to hold."
     source = f"Source: {finding.claim.source}." if finding.claim.source else ""
     reason = f"Why this margin: {finding.claim.reason}." if finding.claim.reason else ""
-    parts = (_found(finding), *finding.notes, late, expected, reason, source)
+    parts = (
+        _found(finding),
+        _power(finding, family),
+        *finding.notes,
+        late,
+        expected,
+        reason,
+        source,
+    )
     return " ".join(part for part in parts if part)
+
+
+def _power(finding: Finding, family: int) -> str:
+    """What so many seeds can show at the spread that was seen, where they did not decide."""
+    paired = [found.paired for found in finding.evidence.comparisons if found.paired]
+    if finding.verdict != "undecided" or not paired or not all(found.sd for found in paired):
+        return ""
+    sd, n = max(found.sd or 0.0 for found in paired), min(found.n for found in paired)
+    effect = power.detectable(n, family)
+    if effect is None:
+        return ""
+    size = f"{_value(effect * sd, finding.claim, False)} {finding.claim.unit}"
+    text = f"{n} seeds find {size} beyond the margin with probability 0.8 at this spread"
+    needed = power.seeds_needed(finding.claim.scaled_margin, sd, family)
+    if finding.claim.margin and needed:
+        text += f"; for {finding.claim.margin:g} it takes {words.count(needed, 'seed')}"
+    return f"{text}."
 
 
 def _lead(finding: Finding) -> str:
@@ -159,6 +192,14 @@ def _difference(found: Comparison, statement: Claim, signed: bool = True) -> str
         return text
     low, high = ends if signed or paired.mean > 0 else (-ends[1], -ends[0])
     return f"{text} [{_value(low, statement, False)}, {_value(high, statement, False)}]"
+
+
+def differences(finding: Finding) -> list[str]:
+    """The figures that a finding rests on, in short."""
+    share = finding.evidence.share
+    if share is not None:
+        return [f"{share.count:g} of {share.n}"]
+    return [_difference(found, finding.claim) for found in finding.evidence.comparisons]
 
 
 def interval(found: Comparison, statement: Claim) -> tuple[float, float] | None:

@@ -1,8 +1,10 @@
+import dataclasses
 import json
 
 import pytest
 
-from cnnjax.ablation import study
+from cnnjax.ablation import reading, study
+from cnnjax.ablation.claims import better
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.errors import UserError
 
@@ -47,6 +49,32 @@ def test_seeds_and_arms_extend_it_and_each_extension_is_dated(tmp_path):
     assert found["seeds"] == [0, 3]
     assert len(found["extensions"]) == 2
     assert found["extensions"][1]["date"] >= found["extensions"][0]["date"]
+
+
+def test_what_is_claimed_or_added_after_results_is_marked(tmp_path):
+    first, second = better("a", "b"), better("b", "a", by=1)
+    claiming = dataclasses.replace(EXPERIMENT, claims=(first,))
+    found = extend(tmp_path, experiment=claiming)
+    assert [(claim["kind"], claim["post_hoc"]) for claim in found["claims"]] == [("better", False)]
+    begin(tmp_path, "a")
+    (tmp_path / "a/seed-0/result.json").write_text("{}")
+    found = extend(tmp_path, experiment=dataclasses.replace(EXPERIMENT, claims=(second,)))
+    assert [claim["post_hoc"] for claim in found["claims"]] == [False, True]  # the first stays
+    extend(tmp_path, experiment=claiming, seeds=(0, 1, 2))
+    read = reading.load(tmp_path)
+    assert [late for _, late in read.claims] == [False, True]
+    assert read.late_seeds == [2]
+
+
+def test_looks_at_the_test_split_are_counted(tmp_path):
+    extend(tmp_path)
+    study.look(tmp_path, "one")
+    study.look(tmp_path, "two")
+    looks = json.loads((tmp_path / "study.json").read_text())["looks_at_test"]
+    assert [look["command"] for look in looks] == ["one", "two"]
+    with pytest.raises(UserError, match="holds no study"):
+        study.look(tmp_path / "nowhere", "three")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_changed_configuration_is_refused_naming_the_keys(tmp_path):

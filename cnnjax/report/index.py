@@ -1,0 +1,95 @@
+"""The index of published reports: every claim with its verdict, effect and seeds. Markdown."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cnnjax.ablation import compare, power
+from cnnjax.ablation.results import Study
+from cnnjax.ablation.verdicts import Finding
+from cnnjax.report import markdown, verdicts, words
+from cnnjax.report.document import Definitions, Document, Element, Paragraph, Section, Table
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published study: the folder of its report, beside the index."""
+
+    folder: str
+    study: Study
+    findings: Sequence[Finding]
+
+
+def write(entries: Sequence[Entry]) -> str:
+    """The index as Markdown text."""
+    found = [finding for entry in entries for finding in entry.findings]
+    counts = [
+        f"{sum(finding.verdict == verdict for finding in found)} {verdict}"
+        for verdict in ("supported", "contradicted", "undecided", "open")
+    ]
+    opening = (
+        f"{words.count(len(entries), 'study', 'studies')}, {words.count(len(found), 'claim')}: "
+        f"{words.listing(counts)}. Every verdict is about the size of study that stands beside it, "
+        "on the test split, with the weights of the last step. Undecided means that so many seeds "
+        "cannot tell; it does not mean that there is nothing."
+    )
+    sections = [Section("What was found", (Paragraph(opening),)), *map(_section, entries)]
+    document = Document("Results", "The claims, put to the test", "", tuple(sections))
+    text = markdown.write(document)
+    for entry in entries:
+        place = f"{entry.folder}/report.md"
+        text = text.replace(f"**Report**: {place}", f"**Report**: [{place}]({place})")
+    return text
+
+
+def _section(entry: Entry) -> Section:
+    study = entry.study
+    title = str(study.experiment.get("question") or entry.folder)
+    size = (("Size", _size(study)), ("Report", f"{entry.folder}/report.md"))
+    elements: list[Element] = [Definitions(size)]
+    rows = []
+    for finding in entry.findings:
+        seeds = {run.seed for arm in study.arms for run in arm.runs if arm.block == finding.block}
+        rows.append(
+            (
+                verdicts.claim(finding.claim),
+                finding.block or words.NONE,
+                finding.verdict + (" (post hoc)" if finding.post_hoc else ""),
+                "; ".join(verdicts.differences(finding)),
+                words.p_value(_p(finding)),
+                str(len(seeds)),
+            )
+        )
+    head = ("Claim", "Block", "Verdict", "Effect", "Corrected p", "Seeds")
+    elements.append(Table("The claims.", head, tuple(rows), labels=4))
+    rising = [arm.name for arm in study.arms if compare.improving(arm)]
+    if rising:
+        text = f"Validation accuracy was still rising at the end of training: {', '.join(rising)}."
+        elements.append(Paragraph(text, kind="warning"))
+    return Section(title, tuple(elements))
+
+
+def _p(finding: Finding) -> float:
+    return finding.against if finding.verdict == "contradicted" else finding.corrected
+
+
+def _size(study: Study) -> str:
+    """Examples, steps and parameters: what a verdict is about."""
+    runs = [run for run in study.runs if run.status == "finished"]
+    if not runs:
+        return "no finished run"
+    data = sorted({str(run.config.get("data", {}).get("name")) for run in runs})
+    figures = []
+    for metric, noun in (
+        ("parameters", "parameters"), ("steps", "steps"), ("examples_seen", "examples seen"),
+    ):  # fmt: skip
+        values = sorted({int(run.metrics[metric]) for run in runs if run.metrics[metric]})
+        if values:
+            ends = dict.fromkeys((values[0], values[-1]))
+            figures.append(f"{' to '.join(f'{value:,}' for value in ends)} {noun}")
+    seconds = statistics.median(run.metrics["seconds"] or 0.0 for run in runs)
+    found = power.detectable(len({run.seed for run in runs}))
+    shows = f"; finds {found:.2g} sd of paired differences with probability 0.8" if found else ""
+    return (
+        f"{', '.join(data)}; {'; '.join(figures)}; {words.duration(seconds)} a run (median){shows}"
+    )

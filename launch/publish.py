@@ -1,0 +1,61 @@
+"""Publishes final reports: Markdown, figures and figures' numbers, with an index of all claims.
+
+python -m launch.publish --output=experiments/results DIR [DIR ...]
+
+Each study's report on the test split is made anew (which counts as a look), and goes into a folder
+of its name below --output; README.md there lists the claims of all that are given. Paths of this
+machine do not: --workdir and --data_dir are published as runs/NAME and DIR.
+"""
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnjax import files
+from cnnjax.errors import UserError
+from launch import flags
+
+KEPT = ("report.md", "results.csv")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Publishes; returns the exit code."""
+    output = Path(flags.need("output")).expanduser()
+    if not arguments:
+        raise UserError("give the folders of the studies: --output=DIR STUDY [STUDY ...]")
+    from cnnjax.ablation import reading, study, verdicts
+    from cnnjax.report import ablation, index
+    from launch.request import command
+
+    workdirs = [Path(argument).expanduser() for argument in arguments]
+    known = [study.read(workdir) for workdir in workdirs]
+    entries = []
+    for workdir, about in zip(workdirs, known, strict=True):
+        name = about["experiment"]["name"]
+        study.look(workdir, command())
+        ablation.write(workdir, final=True)
+        folder = output / name
+        shutil.rmtree(folder, ignore_errors=True)
+        for file in KEPT:
+            text = (workdir / file).read_text("utf-8")
+            files.write_bytes(folder / file, _anonymous(text, name).encode())
+        for figure in sorted((workdir / "figures").glob("*.svg")):
+            if f"figures/{figure.name}" in (folder / "report.md").read_text("utf-8"):
+                files.write_bytes(folder / "figures" / figure.name, figure.read_bytes())
+        found = reading.load(workdir, "test")
+        entries.append(index.Entry(name, found, verdicts.findings(found)))
+        print(f"published: {folder}")
+    files.write_bytes(output / "README.md", index.write(entries).encode())
+    print(f"index: {output / 'README.md'}")
+    return 0
+
+
+def _anonymous(text: str, name: str) -> str:
+    text = re.sub(r"--workdir=\S+", f"--workdir=runs/{name}", text)
+    return re.sub(r"--data_dir=\S+", "--data_dir=DIR", text)
+
+
+if __name__ == "__main__":
+    flags.define("output")
+    flags.start(main)

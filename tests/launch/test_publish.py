@@ -1,0 +1,44 @@
+"""Published reports: no paths of the machine, and an index of all claims."""
+
+import json
+
+import workdirs
+
+from common import program
+
+CLAIMS = [
+    {"kind": "better", "sides": ["relu", "tanh"], "source": "the deck"},
+    {"kind": "equivalent", "sides": ["relu", "tanh"], "margin": 0.5, "reason": "little"},
+]
+
+
+def test_reports_and_an_index(tmp_path):
+    study = workdirs.make(tmp_path / "secret", {"relu": 0.9, "tanh": 0.8}, 6, claims=CLAIMS)
+    path = study / "study.json"
+    about = json.loads(path.read_text())
+    command = f"python -m launch.sweep --experiment=e --workdir={study} --data_dir=/home/me/data"
+    about["extensions"][0]["command"] = command
+    path.write_text(json.dumps(about))
+    output = tmp_path / "results"
+    done = program("launch.publish", f"--output={output}", str(study))
+    assert f"index: {output}/README.md" in done.stdout
+    index = (output / "README.md").read_text()
+    assert "1 study, 2 claims: 1 supported, 1 contradicted" in index
+    assert "[activations/report.md](activations/report.md)" in index
+    assert "| relu beats tanh | – | supported |" in index
+    report = (output / "activations" / "report.md").read_text()
+    assert "--workdir=runs/activations --data_dir=DIR" in report
+    for file in output.rglob("*.*"):
+        assert str(tmp_path) not in file.read_text()
+    assert (output / "activations" / "figures" / "claims.svg").is_file()
+    assert len(json.loads(path.read_text())["looks_at_test"]) == 1
+
+
+def test_nothing_to_publish(tmp_path):
+    assert (
+        "give the folders"
+        in program("launch.publish", f"--output={tmp_path / 'o'}", check=2).stderr
+    )
+    done = program("launch.publish", f"--output={tmp_path / 'o'}", str(tmp_path), check=2)
+    assert "holds no study" in done.stderr
+    assert not (tmp_path / "o").exists()
