@@ -1,11 +1,11 @@
 """The plot of the claims: a row for each comparison, with its margin; as drawings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from cnnjax.ablation.claims import POINTS
+from cnnjax.ablation.claims import POINTS, Claim
 from cnnjax.ablation.evidence import Comparison
 from cnnjax.ablation.statistics import t_interval
 from cnnjax.ablation.verdicts import Finding
@@ -65,8 +65,19 @@ def claims(findings: Sequence[Finding]) -> Drawing:
 
 def _label(finding: Finding, found: Comparison) -> str:
     names = " − ".join(found.names)
+    if finding.claim.kind == "interaction":
+        f, g = factors(finding.claim)
+        names = f"{f[2]} over {f[1]}, {g[2]} − {g[1]}"
     block = f"{finding.block}: " if finding.block else ""
     return canvas.label(f"{block}{names}", 26)
+
+
+def factors(statement: Claim) -> list[tuple[str, str, str]]:
+    """Of an interaction: (path without its room, from, to) of both factors."""
+    first, last = statement.sides[0], statement.sides[3]
+    assert isinstance(first, Mapping)
+    assert isinstance(last, Mapping)
+    return [(path.partition(".")[2], str(first[path]), str(last[path])) for path in first]
 
 
 def _margins(finding: Finding) -> list[float]:

@@ -1,6 +1,6 @@
 """The findings on the claims of a study, in words, as a plot and as a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from cnnjax.ablation import power
 from cnnjax.ablation.claims import POINTS, Claim
@@ -68,7 +68,7 @@ def claim(statement: Claim) -> str:
             return f"it gets better from {words.listing(names, 'to')}{metric}{each}"
         case "interaction":
             more = {"positive": "gains more", "negative": "gains less"}
-            path_f, path_g = _factors(statement)
+            path_f, path_g = forest.factors(statement)
             verb = more.get(statement.direction, "gains something else")
             return (
                 f"{path_f[0]} {path_f[2]} over {path_f[1]} {verb}{by} with {path_g[0]} "
@@ -102,7 +102,9 @@ def sentence(finding: Finding, family: int) -> str:
 def _power(finding: Finding, family: int) -> str:
     """What so many seeds can show at the spread that was seen, where they did not decide."""
     paired = [found.paired for found in finding.evidence.comparisons if found.paired]
-    if finding.verdict != "undecided" or not paired or not all(found.sd for found in paired):
+    if finding.verdict != "undecided" or finding.claim.kind == "equivalent":
+        return ""
+    if not paired or not all(found.sd for found in paired):
         return ""
     sd, n = max(found.sd or 0.0 for found in paired), min(found.n for found in paired)
     effect = power.detectable(n, family)
@@ -216,14 +218,6 @@ def _value(value: float, statement: Claim, signed: bool) -> str:
 
 def _metric(statement: Claim) -> str:
     return statement.metric.removeprefix("measures.").replace("_", " ")
-
-
-def _factors(statement: Claim) -> list[tuple[str, str, str]]:
-    """Of an interaction: (short path, from, to) of both factors."""
-    first, last = statement.sides[0], statement.sides[3]
-    assert isinstance(first, Mapping)
-    assert isinstance(last, Mapping)
-    return [(path.partition(".")[2], str(first[path]), str(last[path])) for path in first]
 
 
 def _table(findings: Sequence[Finding]) -> Table:
