@@ -6,6 +6,7 @@ any is `base`.
 """
 
 import itertools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -107,6 +108,35 @@ def aliases(effect: Collection[str], words: Sequence[tuple[str, ...]]) -> list[t
     """The effects that a design with these defining words cannot tell from `effect`."""
     mixed = [tuple(sorted(set(effect) ^ set(word))) for word in words]
     return sorted((alias for alias in mixed if alias), key=len)
+
+
+def describe(levels: Collection[Mapping[str, Any]]) -> str:
+    """A design in a sentence, from the values of the factors in each arm; "" for no such design."""
+    paths = list(next(iter(levels), {}))
+    own = {path: list(dict.fromkeys(map(repr, (arm[path] for arm in levels)))) for path in paths}
+    varied = {path: values for path, values in own.items() if len(values) > 1}
+    rows = [
+        tuple(values.index(repr(arm[path])) for path, values in varied.items()) for arm in levels
+    ]
+    if len(varied) < 2 or len(set(rows)) < len(rows):
+        return ""
+    whole = math.prod(map(len, varied.values()))
+    if len(rows) == whole:
+        sizes = " x ".join(str(len(values)) for values in varied.values())
+        return f"Full crossing of {len(varied)} factors ({sizes})."
+    bits = [dict(zip(varied, row, strict=True)) for row in rows]
+    words = defining_words(bits) if whole == 2 ** len(varied) else []
+    left_out = whole // len(rows)
+    if not words or len(rows) * left_out != whole or len(words) != left_out - 1:
+        return ""
+    resolution, pure = len(words[0]), len(varied)
+    numeral = {3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII"}.get(resolution, str(resolution))
+    together = "; ".join(" x ".join(path.rpartition(".")[2] for path in word) for word in words)
+    return (
+        f"A fraction 2^({pure}-{left_out.bit_length() - 1}) of all combinations, of resolution "
+        f"{numeral}: what hangs together is {together}, so a main effect is mixed up with nothing "
+        f"shorter than an interaction of {resolution - 1} factors."
+    )
 
 
 def _arm(factors: Factors, names: Sequence[str]) -> tuple[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnjax.ablation import design
 from cnnjax.ablation.compare import Block
 from cnnjax.ablation.results import Arm, Run, Study, lookup, plain
 from cnnjax.report import words
@@ -43,6 +44,11 @@ def _arms(study: Study) -> Section:
     rows = tuple((arm.name, "yes" if arm.baseline else "", _overrides(arm)) for arm in study.arms)
     caption = "What each arm changes in the base configuration of the experiment."
     elements: list[Element] = [Table(caption, ("Arm", "Baseline", "Overrides"), rows, labels=3)]
+    for block, arms in study.blocks().items():
+        levels = [{path: lookup(arm.config, path) for path in study.factors} for arm in arms]
+        said = design.describe(levels)
+        if said:
+            elements.append(Paragraph(said, f"{block}:" if block else "Design:"))
     if any(_norm_after_on_residual(arm) for arm in study.arms):
         elements.append(
             Paragraph(

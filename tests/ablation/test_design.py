@@ -46,6 +46,21 @@ def test_a_full_crossing_mixes_nothing_up():
     assert design.defining_words(bits(design.crossed(FIVE))) == []
 
 
+def test_a_design_in_words():
+    full = design.describe(
+        bits(design.crossed({"x": {"p": 1, "q": 2, "r": 3}, "y": {"": 0, "s": 1}}))
+    )
+    assert full == "Full crossing of 2 factors (3 x 2)."
+    half = design.describe(bits(design.fractional(FIVE, {"e": "abcd"})))
+    assert half.startswith("A fraction 2^(5-1) of all combinations, of resolution V: what hangs")
+    assert "a x b x c x d x e" in half
+    quarter = design.describe(bits(design.fractional(FIVE, {"d": "ab", "e": "ac"})))
+    assert quarter.startswith("A fraction 2^(5-2) of all combinations, of resolution III")
+    assert design.describe(bits(design.one_at_a_time(FIVE))) == ""
+    assert design.describe([{"x": 1}, {"x": 2}]) == ""
+    assert design.describe([]) == ""
+
+
 def test_main_effects_of_a_fraction_are_clear_of_each_other():
     arms = bits(design.fractional(FIVE, {"e": "abcd"}))
     for first, second in itertools.combinations("abcde", 2):
