@@ -40,8 +40,7 @@ class Population:
 def population(differences: np.ndarray, confidence: float = 0.95) -> Population | None:
     """The interval of the mean of `differences` [seeds, images]; None with fewer than 2 of either.
 
-    An estimated variance is never taken to be below the larger of those that seeds alone and
-    images alone would give.
+    It is never narrower than the interval over seeds alone, or over images alone.
     """
     seeds, images = differences.shape
     if seeds < 2 or images < 2:
@@ -54,17 +53,18 @@ def population(differences: np.ndarray, confidence: float = 0.95) -> Population 
     rest = values - by_seed[:, None] - by_image[None, :] + mean
     df_rest = (seeds - 1) * (images - 1)
     square_rest = float(np.sum(rest**2)) / df_rest
-    total = square_seed + square_image - square_rest
-    floor = max(square_seed, square_image)
-    if total <= floor:  # a part's estimate is negative: what remains is the other's own interval
-        total, df = floor, (seeds if square_seed >= square_image else images) - 1.0
-    else:
-        parts = (
-            square_seed**2 / (seeds - 1) + square_image**2 / (images - 1) + square_rest**2 / df_rest
+    total = max(0.0, square_seed + square_image - square_rest)
+    parts = square_seed**2 / (seeds - 1) + square_image**2 / (images - 1) + square_rest**2 / df_rest
+    df = max(1.0, total**2 / parts) if parts else 1.0
+    cell = math.sqrt(seeds * images)
+    half = max(
+        float(scipy.stats.t.ppf((1 + confidence) / 2, degrees)) * math.sqrt(square) / cell
+        for square, degrees in (
+            (total, df),
+            (square_seed, seeds - 1),
+            (square_image, images - 1),
         )
-        df = total**2 / parts
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, df))
-    half *= math.sqrt(total / (seeds * images))
+    )
     return Population(
         mean,
         mean - half,

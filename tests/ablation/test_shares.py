@@ -62,8 +62,8 @@ def test_parts_of_the_variance_by_hand():
     assert found.seed_sd == 0.0
     assert found.image_sd == pytest.approx(math.sqrt((1 / 2 - 1 / 6) / 2))
     assert found.rest_sd == pytest.approx(math.sqrt(1 / 6))
-    # Seeds add nothing: what remains is the images' own interval, with 2 degrees of freedom.
-    half = scipy.stats.t.ppf(0.975, 2) * math.sqrt(0.5 / 6)
+    # The interval over the two seeds alone (1 degree of freedom) is the widest, so it stays.
+    half = scipy.stats.t.ppf(0.975, 1) * math.sqrt(1 / 6 / 6)
     assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half))
 
 
