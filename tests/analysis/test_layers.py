@@ -208,7 +208,7 @@ def test_the_program_prints_and_writes(tmp_path):
         (("--model=vgg16", "--input=20,20,3"), "the smallest size that works is 32"),
         (
             ("--model=alexnet", "--set=model.shortcut=B"),
-            "error: model.shortcut: means nothing for alexnet; it belongs to resnet20",
+            "error: model.shortcut: means nothing for alexnet; it belongs to resnet8",
         ),
     ],
 )
