@@ -61,6 +61,7 @@ EXPERIMENT = Experiment(
             {"model.norm.kind": ("none", "batch")},
             {"optimizer.learning_rate": (0.01, 0.3)},
             direction="positive",
+            given={"model.norm.placement": "before"},
             source="the deck: batch norm allows larger rates",
         ),
     ),

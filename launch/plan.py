@@ -34,7 +34,7 @@ def show(request: Request, session: Any, images: Mapping[str, int], threads: int
             f"training: about {duration(seconds)} with {number} processes; evaluation, compilation "
             "and start-up come on top"
         )
-        print(f"disk: about {_disk(request, session, pending) / 1e6:,.0f} MB")
+        print(f"disk: {_disk(request, session, pending)}")
     _show_power(request)
 
 
@@ -59,21 +59,24 @@ def groups(request: Request, session: Any) -> list[list[Run]]:
     return list(found.values())
 
 
-def _disk(request: Request, session: Any, pending: Sequence[Run]) -> float:
-    """Bytes of checkpoints and predictions."""
+def _disk(request: Request, session: Any, pending: Sequence[Run]) -> str:
+    """The room that checkpoints and predictions take."""
     import jax
 
     sizes = {}
     for arm, config in request.configs.items():
         program = session.program(config)
-        fresh = jax.eval_shape(program.initialize, jax.eval_shape(lambda: jax.random.key(0)))
+        try:
+            fresh = jax.eval_shape(program.initialize, jax.eval_shape(lambda: jax.random.key(0)))
+        except Exception as error:  # of a level of the user's own; its runs will tell more
+            return f"not known, arm {arm!r} cannot be built ({type(error).__name__}: {error})"
         numbers = sum(leaf.size for leaf in jax.tree.leaves(fresh))
         copies = 1 + SLOTS[config.optimizer.name] + (config.training.ema_decay is not None)
         dataset = session.dataset(config, request.seeds[0])
         examples = sum(len(split) for name, split in dataset.splits.items() if name != "train")
         logits = examples * dataset.spec.classes * BYTES_OF_LOGITS
         sizes[arm] = 4 * numbers * copies * (config.checkpointing.keep_last + 1) + logits
-    return sum(sizes[run.arm] for run in pending)
+    return f"about {sum(sizes[run.arm] for run in pending) / 1e6:,.0f} MB"
 
 
 def _show_power(request: Request) -> None:

@@ -9,6 +9,7 @@ machine do not: --workdir and --data_dir are published as runs/NAME and DIR.
 
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,18 +35,21 @@ def main(arguments: Sequence[str]) -> int:
     for workdir, about in zip(workdirs, known, strict=True):
         name = about["experiment"]["name"]
         study.look(workdir, command())
-        ablation.write(workdir, final=True)
         folder = output / name
-        shutil.rmtree(folder, ignore_errors=True)
-        for file in KEPT:
-            text = (workdir / file).read_text("utf-8")
-            files.write_bytes(folder / file, _anonymous(text, name).encode())
-        for figure in sorted((workdir / "figures").glob("*.svg")):
-            if f"figures/{figure.name}" in (folder / "report.md").read_text("utf-8"):
+        with tempfile.TemporaryDirectory() as temporary:
+            made = Path(temporary)
+            ablation.write(workdir, final=True, output=made)
+            shutil.rmtree(folder, ignore_errors=True)
+            for file in KEPT:
+                text = (made / file).read_text("utf-8")
+                files.write_bytes(folder / file, _anonymous(text, name).encode())
+            for figure in sorted((made / "figures").glob("*.svg")):
                 files.write_bytes(folder / "figures" / figure.name, figure.read_bytes())
         found = reading.load(workdir, "test")
         entries.append(index.Entry(name, found, verdicts.findings(found)))
-        print(f"published: {folder}")
+        unfinished = sum(run.status not in ("finished", "diverged") for run in found.runs)
+        missing = f", {unfinished} of its runs without a figure" if unfinished else ""
+        print(f"published: {folder} (a look at the test split is counted{missing})")
     files.write_bytes(output / "README.md", index.write(entries).encode())
     print(f"index: {output / 'README.md'}")
     return 0

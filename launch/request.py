@@ -133,7 +133,7 @@ def from_flags(
       arms: arms separated by commas; None for all, "" where one had to be named.
       arguments: what stands on the command line besides flags.
       stage: `tuning` for the runs that the arms are tuned by, `main` for those that are compared,
-        with what tuning chose, `plan` for the same before it chose.
+        with what tuning chose, `plan` for the same where it may not have chosen yet.
 
     Raises UserError.
     """
@@ -160,6 +160,10 @@ def from_flags(
     elif experiment.tune and stage == "main":
         choices = tuning.choose(experiment.tune, workdir, chosen)
         experiment = tuning.tuned(experiment, choices)
+    elif experiment.tune:
+        experiment = tuning.tuned(
+            experiment, tuning.chosen_already(experiment.tune, workdir, chosen)
+        )
     loaded = dataclasses.replace(loaded, experiment=experiment)
     data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():

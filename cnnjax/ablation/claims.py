@@ -6,6 +6,7 @@ a crossed or fractional design is what a main effect is made of. A claim that na
 checked in every block that has its arms, and counts once for each.
 """
 
+import collections
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -84,6 +85,8 @@ def equivalent(a: Side, b: Side, *, within: float, reason: str, **about: Any) ->
 
 def monotone(levels: Sequence[Side], *, by: float = 0.0, **about: Any) -> Claim:
     """Each level beats the one before it by more than `by`."""
+    if isinstance(levels, str):
+        raise UserError(f"monotone: {levels!r} is not a list of levels.")
     return Claim("monotone", tuple(levels), margin=by, **about)
 
 
@@ -93,10 +96,13 @@ def interaction(
     *,
     direction: Direction = "either",
     by: float = 0.0,
+    given: Mapping[str, Any] | None = None,
     **about: Any,
 ) -> Claim:
-    """What f does depends on g. Both are `{path: (from, to)}`; `positive`: going from-to in f gains
-    more where g stands at its second level than at its first, `negative`: less.
+    """What f does depends on g, among the arms with the levels in `given`.
+
+    f and g are `{path: (from, to)}`; `positive`: going from-to in f gains more where g stands at its
+    second level than at its first, `negative`: less.
 
     Raises UserError where f or g is not one path with two levels.
     """
@@ -106,7 +112,7 @@ def interaction(
         ):
             raise UserError(f"interaction: {dict(factor)!r} is not one path with two levels.")
     (path_f, levels_f), (path_g, levels_g) = *f.items(), *g.items()
-    sides = tuple({path_f: a, path_g: b} for b in levels_g for a in levels_f)
+    sides = tuple({path_f: a, path_g: b, **(given or {})} for b in levels_g for a in levels_f)
     return Claim("interaction", sides, direction=direction, margin=by, **about)
 
 
@@ -156,6 +162,25 @@ def where(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def imbalance(claim: Claim, block: str, arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The factors in which the sides of a claim differ besides what they are asked for: those whose
+    levels are not equally frequent on all sides that are given as levels. Then the difference of
+    their means is not that of the levels alone."""
+    asked = [side for side in claim.sides if not isinstance(side, str)]
+    given = {path for side in asked for path in side}
+    paths = dict.fromkeys(path for values in arms.values() for path in values)
+    found = []
+    for path in paths:
+        shares = []
+        for side in asked:
+            names = members(side, block, arms)
+            counts = collections.Counter(json.dumps(arms[name].get(path)) for name in names)
+            shares.append({level: count / len(names) for level, count in counts.items()})
+        if path not in given and any(share != shares[0] for share in shares):
+            found.append(path)
+    return found
+
+
 def check(place: str, claim: Any, arms: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises UserError, which begins with `place`, for a claim that no result could decide."""
     if not isinstance(claim, Claim):
@@ -164,8 +189,10 @@ def check(place: str, claim: Any, arms: Mapping[str, Mapping[str, Any]]) -> None
     factors = {path for values in arms.values() for path in values}
     names = {*arms, *(arm.partition(".")[2] for arm in arms if block_of(arm))}
     for side in claim.sides:
+        if not isinstance(side, str | Mapping) or not side:
+            raise UserError(f"{place}: {side!r} is neither an arm's name nor a dict of levels.")
         if isinstance(side, str) and side not in names:
-            raise unknown(f"{place}: arm", side, names)
+            raise unknown(f"{place}: arm", side, sorted(names))
         for path, value in {} if isinstance(side, str) else side.items():
             if path not in factors:
                 raise unknown(f"{place}: factor", path, factors)
@@ -183,6 +210,15 @@ def check(place: str, claim: Any, arms: Mapping[str, Mapping[str, Any]]) -> None
     wrong = _wrong(claim)
     if wrong:
         raise UserError(f"{place}: {wrong}.")
+    for block in where(claim, arms):
+        sides = [members(side, block, arms) for side in claim.sides]
+        if len(set(sides)) < len(sides):
+            raise UserError(f"{place}: two of its sides are the same arms: {', '.join(sides[0])}.")
+        if apart := imbalance(claim, block, arms):
+            raise UserError(
+                f"{place}: the arms of its sides differ in {', '.join(apart)} too: "
+                f"{'; '.join(', '.join(side) for side in sides)}. Name arms, or cross the factors."
+            )
 
 
 def write(claim: Claim) -> dict[str, Any]:
@@ -211,7 +247,9 @@ def _wrong(claim: Claim) -> str:
         return (
             f"metric: {claim.metric!r} is not valid; allowed: {', '.join(METRICS)}, measures.NAME"
         )
-    if not 0 <= claim.margin < float("inf"):
+    if not isinstance(claim.margin, int | float) or isinstance(claim.margin, bool):
+        return f"margin: {claim.margin!r} is not a number"
+    if not 0 <= claim.margin < (100 if claim.unit == POINTS else float("inf")):
         return f"margin: {claim.margin!r} is not valid; allowed: from 0 on, in {claim.unit}"
     if not 0 < claim.share < 1:
         return f"share: {claim.share!r} is not valid; allowed: between 0 and 1"

@@ -7,7 +7,7 @@ any is `base`.
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnjax.errors import UserError, unknown
@@ -22,7 +22,7 @@ def crossed(factors: Factors) -> Arms:
     Example: `crossed({"model.activation": {"relu": "relu", "tanh": "tanh"},
     "model.norm.kind": {"": "none", "bn": "batch"}})` has arms relu, relu_bn, tanh, tanh_bn.
     """
-    return dict(_arm(factors, names) for names in itertools.product(*factors.values()))
+    return _named(_arm(factors, names) for names in itertools.product(*factors.values()))
 
 
 def one_at_a_time(factors: Factors) -> Arms:
@@ -34,7 +34,7 @@ def one_at_a_time(factors: Factors) -> Arms:
         for place, levels in enumerate(factors.values())
         for name in itertools.islice(levels, 1, None)
     ]
-    return dict(_arm(factors, names) for names in chosen)
+    return _named(_arm(factors, names) for names in chosen)
 
 
 def fractional(factors: Factors, generators: Mapping[str, Sequence[str]]) -> Arms:
@@ -72,7 +72,7 @@ def fractional(factors: Factors, generators: Mapping[str, Sequence[str]]) -> Arm
         place = dict(zip(free, bits, strict=True))
         place |= {path: sum(place[d] for d in own) % 2 for path, own in generators.items()}
         arms.append(_arm(factors, [list(factors[path])[place[path]] for path in factors]))
-    return dict(arms)
+    return _named(arms)
 
 
 def in_blocks(
@@ -137,6 +137,19 @@ def describe(levels: Collection[Mapping[str, Any]]) -> str:
         f"{numeral}: what hangs together is {together}, so a main effect is mixed up with nothing "
         f"shorter than an interaction of {resolution - 1} factors."
     )
+
+
+def _named(arms: Iterable[tuple[str, dict[str, Any]]]) -> Arms:
+    """Arms by name. Raises UserError where two have the same."""
+    found: Arms = {}
+    for name, values in arms:
+        if name in found:
+            raise UserError(
+                f"arms: {found[name]} and {values} are both called {name!r}; "
+                "choose other short names."
+            )
+        found[name] = values
+    return found
 
 
 def _arm(factors: Factors, names: Sequence[str]) -> tuple[str, dict[str, Any]]:

@@ -58,6 +58,7 @@ class Experiment:
       claims: what is claimed before anything is run; see `cnnjax.ablation.claims`.
       probes: what else is measured in each run, names in `cnnjax.analysis.probes`.
       tune: what each arm chooses for itself on the validation split; see `cnnjax.ablation.tuning`.
+      chosen: what tuning has chosen for arms, where it has.
       deck: the passage of the lecture deck that the question comes from.
       published: what the literature found, with the source.
       expected: the direction expected before anything was run.
@@ -72,6 +73,7 @@ class Experiment:
     claims: Sequence[Claim] = ()
     probes: Sequence[str] = ()
     tune: Tune | None = None
+    chosen: Mapping[str, Overrides] = dataclasses.field(default_factory=dict)
     deck: str = ""
     published: str = ""
     expected: str = ""
@@ -87,7 +89,7 @@ class Experiment:
         object.__setattr__(self, "arms", arms)
         object.__setattr__(self, "base", _plain(f"{where}: base", self.base))
         object.__setattr__(self, "seeds", _seeds(where, self.seeds))
-        object.__setattr__(self, "claims", tuple(self.claims))
+        object.__setattr__(self, "claims", _claims(where, self.claims))
         object.__setattr__(self, "probes", tuple(self.probes))
         for name in self.probes:
             if name not in (known := (*catalog.MEASURES, *catalog.SIGNALS)):
@@ -107,6 +109,10 @@ class Experiment:
             if path not in (self.tune.grid if self.tune else ())
             and len({repr(arm.get(path, self.base.get(path))) for arm in self.arms.values()}) > 1
         ]
+
+    def overrides(self, arm: str) -> dict[str, Any]:
+        """What an arm changes in the base, with what tuning chose for it."""
+        return {**self.arms[arm], **self.chosen.get(arm, {})}
 
     def levels(self, arm: str) -> dict[str, Any]:
         """The values of the experiment's factors in an arm; None where it leaves one alone."""
@@ -139,7 +145,7 @@ class Experiment:
                 **self.base,
                 **self.brought(arm, changes, levels),
                 **changes,
-                **self.arms[arm],
+                **self.overrides(arm),
             }
             return resolve(override(RunConfig(), fields, levels), levels)
         except UserError as error:
@@ -151,7 +157,7 @@ class Experiment:
     def brought(self, arm: str, changes: Overrides, levels: Levels) -> dict[str, Any]:
         """The network and the preprocessing that come with the weights an arm starts from; nothing
         where it starts from none."""
-        own = {**changes, **self.arms[arm]}
+        own = {**changes, **self.overrides(arm)}
         source = {**self.base, **own}.get("transfer.init_from")
         return _of_weights(Path(str(source)), own, levels) if source else {}
 
@@ -194,11 +200,32 @@ def _check_name(where: str, arm: str) -> None:
         )
 
 
+def _claims(where: str, stated: Any) -> tuple[Claim, ...]:
+    if isinstance(stated, Claim) or not isinstance(stated, Sequence):
+        raise UserError(f"{where}: claims: {stated!r} is not a list of claims.")
+    keys = [claim.key for claim in stated if isinstance(claim, Claim)]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"{where}: claims: a claim is made twice.")
+    return tuple(stated)
+
+
 def _check_tune(where: str, experiment: Experiment) -> None:
     tune = experiment.tune
     if tune is None:
         return
-    if not tune.grid or not all(len(values) > 1 for values in tune.grid.values()):
+    for path, values in tune.grid.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise UserError(f"{where}: tune: {path}: {values!r} is not a list of values.")
+        if len(set(map(repr, values))) < max(2, len(values)):
+            raise UserError(f"{where}: tune: {path}: needs at least two values, each once.")
+        if any(isinstance(value, list | tuple | dict) for value in values):
+            raise UserError(f"{where}: tune: {path}: values must be numbers, texts, true or false.")
+        varying = [arm for arm, own in experiment.arms.items() if path in own]
+        if varying:
+            raise UserError(
+                f"{where}: tune: {path}: is what arm {varying[0]!r} is; tune another field."
+            )
+    if not tune.grid:
         raise UserError(f"{where}: tune: needs a field with at least two values.")
     shared = set(_seeds(f"{where}: tune", tune.seeds)) & set(experiment.seeds)
     if shared:

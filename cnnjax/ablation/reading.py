@@ -70,7 +70,8 @@ def _arm(workdir: Path, name: str, about: Mapping[str, Any], expected: set[Any])
         _run(workdir / name / f"seed-{seed}", name, block, seed, config) for seed in sorted(seeds)
     )
     overrides = _mapping(about.get("overrides"))
-    return Arm(name, block, bool(about.get("baseline")), overrides, config, runs)
+    levels = _mapping(about.get("levels")) or overrides
+    return Arm(name, block, bool(about.get("baseline")), overrides, config, runs, levels)
 
 
 def _run(folder: Path, arm: str, block: str, seed: int, config: Mapping[str, Any]) -> Run:

@@ -82,7 +82,8 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """An arm of the study and its runs, in the order of the seeds."""
+    """An arm of the study and its runs, in the order of the seeds; `levels` are the values of the
+    study's factors as the experiment gives them."""
 
     name: str
     block: str
@@ -90,6 +91,7 @@ class Arm:
     overrides: Mapping[str, Any]
     config: Mapping[str, Any]
     runs: tuple[Run, ...]
+    levels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -121,7 +121,8 @@ def extend(
             arms[arm] = {
                 "block": block_of(arm),
                 "baseline": experiment.baseline(arm) == arm,
-                "overrides": dict(experiment.arms[arm]),
+                "overrides": experiment.overrides(arm),
+                "levels": experiment.levels(arm),
                 "config": plain[arm],
             }
         order = [*experiment.arms, *arms]

@@ -5,6 +5,7 @@ grid, judged on the validation split; it never sees the test split, and its seed
 the comparison. A run that diverges scores chance.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
@@ -28,8 +29,8 @@ class Choice:
       arm: the arm.
       point: the fields and their chosen values.
       means: the mean validation accuracy of every point of the grid, in the grid's order.
-      edges: the fields whose chosen value is the first or last of three or more, so that a better
-        one may lie beyond.
+      edges: the fields whose chosen value is the smallest or the largest number of their grid, so
+        that a better one may lie beyond.
     """
 
     arm: str
@@ -39,7 +40,12 @@ class Choice:
 
 
 def log_range(low: float, high: float, count: int) -> tuple[float, ...]:
-    """`count` values from `low` to `high`, equal factors apart, to three digits."""
+    """`count` values from `low` to `high`, equal factors apart, to three digits. Raises UserError
+    where they are not above 0."""
+    if not 0 < low < high or count < 2:
+        raise UserError(
+            f"log_range({low}, {high}, {count}): allowed: 0 < low < high, 2 or more values."
+        )
     return tuple(float(f"{value:.3g}") for value in np.geomspace(low, high, count))
 
 
@@ -97,17 +103,28 @@ def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
         edges = [
             path
             for path, values in tune.grid.items()
-            if len(values) > 2 and point[path] in (values[0], values[-1])
+            if all(map(_is_number, values)) and point[path] in (min(values), max(values))
         ]
         choices.append(Choice(arm, point, tuple(means), tuple(edges)))
     return choices
 
 
+def chosen_already(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
+    """The choices of those of these arms whose tuning is done."""
+    found = []
+    for arm in arms:
+        with contextlib.suppress(UserError):
+            found += choose(tune, workdir, [arm])
+    return found
+
+
 def tuned(of: Experiment, choices: Sequence[Choice]) -> Experiment:
     """The experiment with the choices in its arms; those without one stay as they are."""
-    chosen = {choice.arm: dict(choice.point) for choice in choices}
-    arms = {arm: {**own, **chosen.get(arm, {})} for arm, own in of.arms.items()}
-    return dataclasses.replace(of, arms=arms)
+    return dataclasses.replace(of, chosen={choice.arm: dict(choice.point) for choice in choices})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _name(point: Mapping[str, Any]) -> str:

@@ -60,7 +60,10 @@ def findings(study: Study) -> list[Finding]:
             asked.append((claim, block, late, _distinct(arms)))
             sides = Sides(names, arms, outcomes, study.split, claim.metric)
             tested.append(evidence.of(claim, sides))
-    waiting = [_waiting(arms) for *_, arms in asked]
+    waiting = [
+        _waiting(arms, found, claims.imbalance(claim, block, levels))
+        for (claim, block, _, arms), found in zip(asked, tested, strict=True)
+    ]
     stated = [place for place, (_, _, late, _) in enumerate(asked) if not late]
     corrected, against = (
         _corrected([1.0 if w else p for p, w in zip(ps, waiting, strict=True)], stated)
@@ -117,7 +120,7 @@ def _corrected(ps: Sequence[float], stated: Sequence[int]) -> list[float]:
 
 
 def _notes(found: Evidence, waiting: str, arms: Sequence[Arm]) -> list[str]:
-    notes = [f"Runs without a figure: {waiting}."] if waiting else []
+    notes = [waiting] if waiting else []
     if found.scale_matters:
         notes.append(
             "Accuracy and log-odds disagree: a ceiling or a floor makes differences smaller "
@@ -126,9 +129,17 @@ def _notes(found: Evidence, waiting: str, arms: Sequence[Arm]) -> list[str]:
     return notes + mixtures([run for arm in arms for run in arm.runs])
 
 
-def _waiting(arms: Sequence[Arm]) -> str:
+def _waiting(arms: Sequence[Arm], found: Evidence, apart: Sequence[str]) -> str:
+    """Why a claim cannot be judged, "" where it can."""
     counts = [(status, sum(arm.count(status) for arm in arms)) for status in _WAITING]
-    return ", ".join(f"{number} {status}" for status, number in counts if number)
+    lacking = ", ".join(f"{number} {status}" for status, number in counts if number)
+    if lacking:
+        return f"Runs without a figure: {lacking}."
+    if apart:
+        return f"The arms that are here differ in {', '.join(apart)} too."
+    if any(comparison.paired is None for comparison in found.comparisons):
+        return "No seed has this figure on both sides."
+    return ""
 
 
 def _distinct(sides: Sequence[Sequence[Arm]]) -> list[Arm]:
@@ -136,4 +147,4 @@ def _distinct(sides: Sequence[Sequence[Arm]]) -> list[Arm]:
 
 
 def _levels(arm: Arm, factors: Sequence[str]) -> Mapping[str, Any]:
-    return {path: arm.overrides.get(path, lookup(arm.config, path)) for path in factors}
+    return {path: arm.levels.get(path, lookup(arm.config, path)) for path in factors}

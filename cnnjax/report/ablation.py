@@ -35,8 +35,8 @@ class Written:
     verdicts: tuple[str, ...]
 
 
-def write(workdir: str | Path, *, final: bool = False) -> Written:
-    """Rebuild the report of a workdir, each file atomically.
+def write(workdir: str | Path, *, final: bool = False, output: Path | None = None) -> Written:
+    """Rebuild the report of a workdir, there or in `output`, each file atomically.
 
     The figures are those of the validation split; those of the test split with `final`, which is
     for the end of a study: the caller counts the look (`cnnjax.ablation.study.look`).
@@ -46,7 +46,7 @@ def write(workdir: str | Path, *, final: bool = False) -> Written:
     workdir = Path(workdir)
     study = reading.load(workdir, "test" if final else "validation")
     found = findings(study)
-    document = build(study, found)
+    document, workdir = build(study, found), output or workdir
     for figure in document.figures:
         _write(workdir / "figures" / f"{figure.name}.svg", figure.drawing.svg)
         files.write_bytes(workdir / "figures" / f"{figure.name}.png", figure.drawing.png)
@@ -115,6 +115,12 @@ def _block(block: Block, index: int, study: Study, single: bool) -> Section:
     title = "All arms" if single else _title(block)
     elements: list[Element] = [_table(block, words.metric(study))]
     equal = [arm.arm.label for arm in block.arms if arm.versus and arm.versus.sd == 0]
+    for names in _same_weights(block):
+        text = (
+            f"{words.listing(names)} ended with the same weights in every seed: what they differ "
+            "in has no effect on this network."
+        )
+        elements.append(Paragraph(text, "The same network.", "warning"))
     rising = [arm.arm.label for arm in block.arms if arm.improving]
     if rising:
         text = (
@@ -132,6 +138,16 @@ def _block(block: Block, index: int, study: Study, single: bool) -> Section:
     elements += _figures(block, prefix, words.metric(study))
     elements += probes.elements([arm.arm for arm in block.arms], study.split, prefix)
     return Section(title, tuple(elements), level=3)
+
+
+def _same_weights(block: Block) -> list[list[str]]:
+    """Arms that are one: in every seed the same final weights."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for result in block.arms:
+        digests = tuple((run.seed, run.metrics["params_digest"]) for run in result.arm.runs)
+        if digests and all(digest for _, digest in digests):
+            groups.setdefault(digests, []).append(result.arm.label)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 _COLUMNS = (

@@ -77,7 +77,8 @@ def factors(statement: Claim) -> list[tuple[str, str, str]]:
     first, last = statement.sides[0], statement.sides[3]
     assert isinstance(first, Mapping)
     assert isinstance(last, Mapping)
-    return [(path.partition(".")[2], str(first[path]), str(last[path])) for path in first]
+    two = list(first)[:2]
+    return [(path.partition(".")[2], str(first[path]), str(last[path])) for path in two]
 
 
 def _margins(finding: Finding) -> list[float]:

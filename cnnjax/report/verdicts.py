@@ -108,8 +108,8 @@ def _power(finding: Finding, family: int) -> str:
         return ""
     sd, n = max(found.sd or 0.0 for found in paired), min(found.n for found in paired)
     effect = power.detectable(n, family)
-    if effect is None:
-        return ""
+    if effect is None or (finding.claim.unit == POINTS and effect * sd > 1):
+        return f"{words.count(n, 'seed')} cannot decide it at this spread."
     size = f"{_value(effect * sd, finding.claim, False)} {finding.claim.unit}"
     text = f"{n} seeds find {size} beyond the margin with probability 0.8 at this spread"
     needed = power.seeds_needed(finding.claim.scaled_margin, sd, family)
@@ -131,9 +131,10 @@ def _count(findings: Sequence[Finding]) -> str:
 
 def _standing(study: Study) -> Paragraph:
     """Whether these are the verdicts or a preview of them."""
+    looks = study.about.get("looks_at_test")
+    number = len(looks) if isinstance(looks, list) else 0
+    seen = f" The test split has been looked at before ({number} so far)." if number else ""
     if study.split == "test":
-        looks = study.about.get("looks_at_test")
-        number = len(looks) if isinstance(looks, list) else 0
         return Paragraph(
             "Measured on the test split with the weights of the last step. Looks at the test split "
             f"so far: {number}.",
@@ -141,7 +142,8 @@ def _standing(study: Study) -> Paragraph:
         )
     return Paragraph(
         "These verdicts are provisional: they are read off the validation split. Those that count "
-        "are read off the test split, with launch.report --final, which counts the look.",
+        "are read off the test split, with launch.report --final, which counts the look."
+        f"{seen}",
         "A preview.",
         "warning",
     )
@@ -149,9 +151,9 @@ def _standing(study: Study) -> Paragraph:
 
 def _found(finding: Finding) -> str:
     evidence = finding.evidence
-    p = f"corrected p {words.p_value(finding.corrected)}"
+    p = f"corrected one-sided p {words.p_value(finding.corrected)}"
     if finding.verdict == "contradicted":
-        p = f"corrected p of the contrary {words.p_value(finding.against)}"
+        p = f"corrected one-sided p of the contrary {words.p_value(finding.against)}"
     if evidence.share is not None:
         share = evidence.share
         bounds = f"[{100 * share.low:.0f} %, {100 * share.high:.0f} %]"

@@ -29,7 +29,7 @@ def points(value: float | None, signed: bool = True) -> str:
 
 def scaled(value: float, scale: float = 100, signed: bool = False) -> str:
     """A number times `scale` with two decimals and a true minus sign."""
-    text = f"{scale * value:.2f}"
+    text = f"{scale * value:.2f}" if abs(scale * value) < 1e6 else f"{scale * value:.3g}"
     text = "0.00" if text == "-0.00" else text
     return ("+" if signed and float(text) > 0 else "") + text.replace("-", "−")
 

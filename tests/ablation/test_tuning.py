@@ -52,7 +52,7 @@ def test_the_best_mean_is_chosen_diverged_runs_score_chance_and_edges_are_flagge
         {"optimizer.learning_rate": 1.0}, ("optimizer.learning_rate",),
     )  # fmt: skip
     tuned = tuning.tuned(of, [relu, tanh])
-    assert tuned.arms["b.relu"]["optimizer.learning_rate"] == 0.1
+    assert tuned.overrides("b.relu")["optimizer.learning_rate"] == 0.1
     assert tuned.config("b.tanh", {}, {}).optimizer.learning_rate == 1.0
     assert tuned.factors == ["model.activation"]
 

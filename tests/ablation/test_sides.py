@@ -1,0 +1,155 @@
+"""What a new user tripped over: sides that are not comparable, names that collide, tuning anew."""
+
+import json
+
+import pytest
+import workdirs
+
+from cnnjax.ablation import claims, design, reading, verdicts
+from cnnjax.ablation.claims import better, diverges, equivalent, interaction, monotone
+from cnnjax.ablation.experiment import Experiment, Tune
+from cnnjax.errors import UserError
+from cnnjax.report import ablation as report
+from common import program
+
+BATCH, NONE = {"model.norm.kind": "batch"}, {"model.norm.kind": "none"}
+CROSSED = {
+    "model.activation": {"relu": "relu", "tanh": "tanh"},
+    "model.norm.kind": {"": "none", "bn": "batch"},
+}
+
+
+def experiment(arms, *stated, **fields):
+    return Experiment(name="e", question="q", arms=arms, claims=stated, **fields)
+
+
+def test_levels_of_arms_that_were_not_crossed_are_no_side():
+    experiment(design.crossed(CROSSED), better(BATCH, NONE))
+    one = design.one_at_a_time(CROSSED)
+    with pytest.raises(UserError, match=r"differ in model\.activation too: relu_bn; relu, tanh"):
+        experiment(one, better(BATCH, NONE))
+    more = design.crossed(CROSSED) | {"huge": {"optimizer.learning_rate": 9.0}}
+    gain = interaction(
+        {"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "tanh")}
+    )
+    experiment(more, gain)  # huge has neither level
+    more["huge"] |= {"model.activation": "relu", "model.norm.kind": "none"}
+    with pytest.raises(UserError, match=r"differ in optimizer\.learning_rate too"):
+        experiment(more, gain)
+
+
+def test_a_fraction_of_two_level_factors_is_balanced():
+    factors = {path: {"": 0, path.upper(): 1} for path in "abcd"}
+    arms = design.fractional(factors, {"d": "abc"})
+    assert claims.imbalance(better({"a": 1}, {"a": 0}), "", arms) == []
+
+
+def test_arms_that_are_missing_leave_a_main_effect_open(tmp_path):
+    arms = dict.fromkeys(design.crossed(CROSSED), 0.9)
+    stated = [claims.write(better(BATCH, NONE))]
+    del arms["tanh_bn"]
+    overrides = {name: own for name, own in design.crossed(CROSSED).items() if name in arms}
+    workdirs.make(tmp_path, arms, 3, overrides=overrides, factors=tuple(CROSSED), claims=stated)
+    (finding,) = verdicts.findings(reading.load(tmp_path))
+    assert finding.verdict == "open"
+    assert finding.notes[0] == "The arms that are here differ in model.activation too."
+
+
+def test_a_level_that_an_arm_leaves_alone_is_found_in_the_results(tmp_path):
+    made = experiment({"plain": {}, "bn": BATCH}, better(BATCH, {"model.norm.kind": None}))
+    levels = {arm: made.levels(arm) for arm in made.arms}
+    kept = [claims.write(claim) for claim in made.claims]
+    workdirs.make(
+        tmp_path, {"plain": 0.8, "bn": 0.9}, 4, overrides=dict(made.arms),
+        factors=("model.norm.kind",), claims=kept,
+    )  # fmt: skip
+    path = tmp_path / "study.json"
+    study = json.loads(path.read_text())
+    for arm, own in levels.items():
+        study["arms"][arm] |= {"levels": own}
+        study["arms"][arm]["config"]["model"].setdefault("norm", {})["kind"] = "resolved"
+    path.write_text(json.dumps(study))
+    (finding,) = verdicts.findings(reading.load(tmp_path))
+    assert finding.verdict == "supported"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: design.crossed({"a": {"": 1, "on": 2}, "b": {"": 3, "on": 4}}),
+        lambda: design.one_at_a_time({"a": {"": 1, "on": 2}, "b": {"": 3, "on": 4}}),
+        lambda: design.crossed({"a": {"x": 1, "x_y": 2}, "b": {"y_z": 1, "z": 2}}),
+    ],
+)
+def test_names_that_collide_lose_no_arm(made):
+    with pytest.raises(UserError, match="are both called"):
+        made()
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        (lambda: [better("a", "a")], "two of its sides are the same arms: a"),
+        (lambda: [better("a", "b", by=500)], "margin: 500 is not valid"),
+        (lambda: [better("a", "b", by="1")], "margin: '1' is not a number"),
+        (lambda: [better(("a", "b"), "b")], "is neither an arm's name nor a dict of levels"),
+        (lambda: [diverges("a"), diverges("a")], "a claim is made twice"),
+        (lambda: better("a", "b"), "is not a list of claims"),
+        (lambda: [monotone("ab")], "'ab' is not a list of levels"),
+        (lambda: [equivalent("a", {}, within=1, reason="r")], "neither an arm's name"),
+    ],
+)
+def test_claims_that_mean_nothing(stated, message):
+    with pytest.raises(UserError, match=message):
+        Experiment(
+            name="e", question="q", arms={"a": {}, "b": {"model.activation": "tanh"}},
+            claims=stated(),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"model.activation": ("relu", "elu")}, "is what arm 'b' is"),
+        ({"optimizer.learning_rate": (0.1, 0.1)}, "each once"),
+        ({"optimizer.learning_rate": 0.1}, "is not a list of values"),
+        ({"model.hidden": ([8], [16])}, "must be numbers, texts"),
+    ],
+)
+def test_grids_that_mean_nothing(grid, message):
+    with pytest.raises(UserError, match=message):
+        experiment({"a": {}, "b": {"model.activation": "tanh"}}, tune=Tune(grid))
+
+
+def test_a_metric_that_no_run_has_leaves_a_claim_open(tmp_path):
+    kept = [claims.write(better("relu", "tanh", metric="measures.foo"))]
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=kept)
+    (finding,) = verdicts.findings(reading.load(tmp_path))
+    assert (finding.verdict, finding.notes[0]) == ("open", "No seed has this figure on both sides.")
+
+
+def test_arms_that_are_one_network_are_told(tmp_path):
+    workdirs.make(tmp_path, {"before": 0.9, "after": 0.9, "none": 0.8}, 2)
+    for seed in range(2):
+        for arm, digest in (("before", "a"), ("after", "a"), ("none", "b")):
+            workdirs.edit(tmp_path, arm, seed, params_digest=f"{digest}{seed}")
+    text = report.write(tmp_path).page.read_text()
+    assert "before and after ended with the same weights in every seed" in text
+
+
+def test_a_tuned_sweep_goes_on_and_takes_more_seeds(tmp_path):
+    mine, workdir = tmp_path / "mine.py", tmp_path / "study"
+    mine.write_text(
+        "from cnnjax.ablation.experiment import Experiment, Tune\n"
+        "EXPERIMENT = Experiment(name='t', question='?', seeds=[0],\n"
+        "    base={'model.name': 'mlp', 'data.name': 'digits', 'training.steps': 5},\n"
+        "    arms={'relu': {}, 'tanh': {'model.activation': 'tanh'}},\n"
+        "    tune=Tune({'optimizer.learning_rate': (1e-6, 0.1)}, seeds=[7]))\n"
+    )
+    words = ["launch.sweep", f"--experiment={mine}", f"--workdir={workdir}", "--workers=1"]
+    program(*words, "--arms=relu")
+    program(*words)
+    assert "2 of 2 runs have ended already" in program(*words).stdout
+    assert "0 of them to be done" in program(*words, "--plan").stdout
+    program(*words, "--seeds=0,1")
+    assert (workdir / "tanh" / "seed-1" / "result.json").is_file()
