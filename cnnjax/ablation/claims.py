@@ -101,8 +101,8 @@ def interaction(
 ) -> Claim:
     """What f does depends on g, among the arms with the levels in `given`.
 
-    f and g are `{path: (from, to)}`; `positive`: going from-to in f gains more where g stands at its
-    second level than at its first, `negative`: less.
+    f and g are `{path: (from, to)}`; `positive`: going from-to in f gains more where g stands at
+    its second level than at its first, `negative`: less.
 
     Raises UserError where f or g is not one path with two levels.
     """
