@@ -123,11 +123,12 @@ def trained(session):
     current = session.initial_state(config, program, dataset, 0)
     store, hparams = session.store(config, program), session.hparams(config, 0, program)
     batch = next(iter(dataset.train_batches(0, 1)))
-    losses = []
+    losses, traces = [], []
     for _ in range(6):
+        traces.append(program.compiled.traces())
         current, metrics = program.compiled.train(current, store, batch, hparams)
         losses.append(float(metrics["loss"]))
-    return losses, program
+    return losses, [*traces, program.compiled.traces()]
 
 
 def test_steps_on_a_fixed_batch_lower_the_loss(trained):
@@ -136,7 +137,11 @@ def test_steps_on_a_fixed_batch_lower_the_loss(trained):
 
 
 def test_the_step_is_traced_exactly_once(trained):
-    assert trained[1].compiled.traces() == 1
+    """At the first step, unless another test of this process has taken one of this shape."""
+    before, first, *later = trained[1]
+    assert first - before in (0, 1)
+    assert set(later) == {first}
+    assert first >= 1
 
 
 @pytest.mark.parametrize(
