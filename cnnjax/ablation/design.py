@@ -112,31 +112,51 @@ def aliases(effect: Collection[str], words: Sequence[tuple[str, ...]]) -> list[t
 
 def describe(levels: Collection[Mapping[str, Any]]) -> str:
     """A design in a sentence, from the values of the factors in each arm; "" for no such design."""
+    varied, rows = _coded(levels)
+    if len(varied) < 2 or len(set(rows)) < len(rows):
+        return ""
+    if len(rows) == math.prod(varied.values()):
+        sizes = " x ".join(map(str, varied.values()))
+        return f"Full crossing of {len(varied)} factors ({sizes})."
+    words = fraction(levels)
+    if not words:
+        return ""
+    resolution, left_out = len(words[0]), (len(words) + 1).bit_length() - 1
+    numeral = {3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII"}.get(resolution, str(resolution))
+    return (
+        f"A fraction 2^({len(varied)}-{left_out}) of all combinations, of resolution {numeral}: "
+        f"what hangs together is {named(words)}, so a main effect is mixed up with nothing shorter "
+        f"than an interaction of {resolution - 1} factors."
+    )
+
+
+def fraction(levels: Collection[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """The defining words of a fraction 2^(k-p), from the values of the factors in each arm; none
+    for any other design."""
+    varied, rows = _coded(levels)
+    whole = math.prod(varied.values())
+    if set(varied.values()) != {2} or len(set(rows)) < len(rows) or len(rows) == whole:
+        return []
+    words = defining_words([dict(zip(varied, row, strict=True)) for row in rows])
+    return words if words and len(rows) * (len(words) + 1) == whole else []
+
+
+def named(effects: Collection[tuple[str, ...]]) -> str:
+    """Effects in words: the factors of each without their rooms."""
+    return "; ".join(" x ".join(path.rpartition(".")[2] for path in effect) for effect in effects)
+
+
+def _coded(
+    levels: Collection[Mapping[str, Any]],
+) -> tuple[dict[str, int], list[tuple[int, ...]]]:
+    """The factors that vary with their numbers of levels, and each arm's levels by number."""
     paths = list(next(iter(levels), {}))
-    own = {path: list(dict.fromkeys(map(repr, (arm[path] for arm in levels)))) for path in paths}
+    own = {path: list(dict.fromkeys(repr(arm[path]) for arm in levels)) for path in paths}
     varied = {path: values for path, values in own.items() if len(values) > 1}
     rows = [
         tuple(values.index(repr(arm[path])) for path, values in varied.items()) for arm in levels
     ]
-    if len(varied) < 2 or len(set(rows)) < len(rows):
-        return ""
-    whole = math.prod(map(len, varied.values()))
-    if len(rows) == whole:
-        sizes = " x ".join(str(len(values)) for values in varied.values())
-        return f"Full crossing of {len(varied)} factors ({sizes})."
-    bits = [dict(zip(varied, row, strict=True)) for row in rows]
-    words = defining_words(bits) if whole == 2 ** len(varied) else []
-    left_out = whole // len(rows)
-    if not words or len(rows) * left_out != whole or len(words) != left_out - 1:
-        return ""
-    resolution, pure = len(words[0]), len(varied)
-    numeral = {3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII"}.get(resolution, str(resolution))
-    together = "; ".join(" x ".join(path.rpartition(".")[2] for path in word) for word in words)
-    return (
-        f"A fraction 2^({pure}-{left_out.bit_length() - 1}) of all combinations, of resolution "
-        f"{numeral}: what hangs together is {together}, so a main effect is mixed up with nothing "
-        f"shorter than an interaction of {resolution - 1} factors."
-    )
+    return {path: len(values) for path, values in varied.items()}, rows
 
 
 def _named(arms: Iterable[tuple[str, dict[str, Any]]]) -> Arms:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cnnjax.ablation import claims, evidence, statistics
+from cnnjax.ablation import claims, design, evidence, statistics
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import ALPHA, Evidence, Sides
 from cnnjax.ablation.outcomes import Outcomes
@@ -78,7 +78,7 @@ def findings(study: Study) -> list[Finding]:
             found,
             corrected[place],
             against[place],
-            tuple(_notes(found, waiting[place], arms)),
+            tuple(_notes(found, waiting[place], arms) + _mixed(claim, block, levels)),
         )
         for place, ((claim, block, late, arms), found) in enumerate(zip(asked, tested, strict=True))
     ]
@@ -127,6 +127,14 @@ def _notes(found: Evidence, waiting: str, arms: Sequence[Arm]) -> list[str]:
             "without one factor depending on the other."
         )
     return notes + mixtures([run for arm in arms for run in arm.runs])
+
+
+def _mixed(claim: Claim, block: str, levels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What a fractional design cannot tell from the effect that a claim is about."""
+    asked = {path for side in claim.sides if not isinstance(side, str) for path in side}
+    words = design.fraction([own for arm, own in levels.items() if claims.block_of(arm) == block])
+    mixed = design.aliases(asked, words) if asked else []
+    return [f"This design cannot tell it from {design.named(mixed)}."] if mixed else []
 
 
 def _waiting(arms: Sequence[Arm], found: Evidence, apart: Sequence[str]) -> str:

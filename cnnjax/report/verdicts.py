@@ -16,9 +16,14 @@ _ORDER = ("supported", "contradicted", "undecided", "open")
 
 def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
     """The verdicts, before anything else; nothing where nothing is claimed."""
-    if not findings:
+    if not study.claims:
         return []
-    elements: list[Element] = [Paragraph(_count(findings)), _standing(study)]
+    elements: list[Element] = [Paragraph(_count(findings)), _standing(study)] if findings else []
+    put = {finding.claim.key for finding in findings}
+    absent = [statement for statement, _ in study.claims if statement.key not in put]
+    if absent:
+        text = f"{'; '.join(map(claim, absent))}. The arms that these are about are not all here."
+        elements.append(Paragraph(text, "Not put to the test:", "warning"))
     if study.late_seeds:
         text = (
             f"Seeds {', '.join(map(str, study.late_seeds))} were added after results were there; "
@@ -39,7 +44,8 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
             "red: contradicted; hollow: undecided or open.",
         )
         elements.append(figure)
-    return [Section("Verdicts", (*elements, _table(findings)))]
+    table = (_table(findings),) if findings else ()
+    return [Section("Verdicts", (*elements, *table))]
 
 
 def lines(study: Study, findings: Sequence[Finding]) -> list[str]:

@@ -104,8 +104,9 @@ def run(
     outcome["compilations"] = program.compiled.traces() - traces
     for split, found in outcome.pop("evaluations", {}).items():
         found.write(directory / f"predictions_{split}.npz")
-    if probes.signals:
-        outcome["signals"] = files.read_json(directory / "signals.json") | outcome["signals"]
+    kept = directory / "signals.json"  # not there where probes were asked for after the start
+    if probes.signals and kept.is_file():
+        outcome["signals"] = files.read_json(kept) | outcome["signals"]
     runtime = files.read_json(directory / "runtime.json") | {"jax": jax.__version__}
     result = {**identity, **outcome, "runtime": runtime}
     files.write_json(directory / "result.json", result)

@@ -15,6 +15,7 @@ from cnnjax.ablation.claims import (
     interaction,
     monotone,
 )
+from cnnjax.ablation.design import fractional
 
 FACTORS = ("model.activation", "model.norm.kind")
 
@@ -155,6 +156,15 @@ def test_a_ceiling_is_no_interaction(tmp_path):
     assert finding.evidence.scale_matters
     assert finding.verdict == "undecided"
     assert "log-odds disagree" in finding.notes[0]
+
+
+def test_what_a_fraction_cannot_tell_apart_is_said_of_the_claim(tmp_path):
+    factors = {path: {"": 0, path: 1} for path in "abc"}
+    overrides = fractional(factors, {"c": "ab"})
+    arms = {name: list(0.8 + LUCK) for name in overrides}
+    claim = better({"c": 1}, {"c": 0})
+    (finding,) = found(tmp_path, arms, claim, overrides=overrides, factors=tuple("abc"))
+    assert finding.notes == ("This design cannot tell it from a x b.",)
 
 
 def test_claims_made_late_change_nothing_for_the_others(tmp_path):

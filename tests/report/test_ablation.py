@@ -297,6 +297,13 @@ def test_what_probes_found_is_shown_of_the_split_that_is_looked_at(tmp_path):
     assert "| relu | 60.00 ± 0.00 | 50.00 ± 0.00 |" in (tmp_path / "report.md").read_text()
 
 
+def test_claims_about_arms_that_are_not_here_are_named(tmp_path):
+    stated = [{"kind": "better", "sides": ["relu", "gone"]}]
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=stated)
+    text = report.write(tmp_path).page.with_suffix(".md").read_text()
+    assert "**Not put to the test:** relu beats gone." in text
+
+
 @pytest.mark.parametrize(
     ("arms", "seeds", "plots", "expected"),
     [

@@ -172,6 +172,14 @@ def test_probes_are_asked_at_the_start_and_the_end(finished, session, tmp_path):
     assert json.loads((tmp_path / "parts/result.json").read_text())["signals"] == whole["signals"]
 
 
+def test_probes_that_are_asked_for_late_have_no_start(session, tmp_path):
+    with pytest.raises(Stop):
+        loop.run(session, small(), 1, tmp_path, probes=stopping(Probes()))
+    late = Probes(signals={"one": lambda subject: {"head": {"one": 1.0}}})
+    result = loop.run(session, small(), 1, tmp_path, probes=late)
+    assert result["signals"] == {"end": {"head": {"one": 1.0}}}
+
+
 def stopping(probes):
     """The probes, but the end is an accident."""
 
