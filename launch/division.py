@@ -6,6 +6,7 @@ kind of processor and all that decides how long a step takes.
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import shutil
@@ -80,7 +81,7 @@ def _estimate(request: Request, images: Mapping[str, int], number: int, threads:
     representatives: dict[str, str] = {}
     figures = []
     for arm, count in images.items():
-        key = cache.digest(_what_decides(request, arm))
+        key = cache.digest(what_decides(request, arm))
         first = representatives.setdefault(key, arm)
         found = _figures(request, first, key, number, threads)
         figures.append((count / found["images_per_second"], found["peak_bytes"], found["backend"]))
@@ -88,7 +89,7 @@ def _estimate(request: Request, images: Mapping[str, int], number: int, threads:
     return Estimate(sum(seconds), max(peaks), set(backends) == {"cpu"})
 
 
-def _what_decides(request: Request, arm: str) -> Any:
+def what_decides(request: Request, arm: str) -> Any:
     """What the speed of a step depends on, besides the machine and in the main: arms that differ in
     an activation, a norm or an initialiser are taken to be as fast as the first of them. A level of
     the user's own stands for the file that it is in."""
@@ -109,15 +110,21 @@ def _what_decides(request: Request, arm: str) -> Any:
 
 
 def _figures(request: Request, arm: str, key: str, number: int, threads: int) -> dict[str, Any]:
-    """What `_measure` gives, measured now or kept from before."""
+    """What `_measure` gives."""
+    measure = functools.partial(_measure, request, arm, number, threads // number)
+    return remembered([key, number, threads], measure)
+
+
+def remembered(what: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `measure` gives, now or kept from before, with these packages on this machine. `what`
+    is all else that decides it."""
     packages = [importlib.metadata.version(name) for name in ("cnnjax", "jaxlib")]
     native = os.environ.get("CXX") or shutil.which("g++")
     computer = [machine.processor(), machine.instructions(), native]
-    whole = [key, number, threads, packages, computer]
-    path = cache.root() / "speeds" / f"{cache.digest(whole)}.json"
+    path = cache.root() / "speeds" / f"{cache.digest([what, packages, computer])}.json"
     with contextlib.suppress(UserError):
         return dict(files.read_json(path))
-    measured = _measure(request, arm, number, threads // number)
+    measured = measure()
     with contextlib.suppress(UserError):  # a cache that cannot be written
         files.write_json(path, measured)
     return measured

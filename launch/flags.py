@@ -44,6 +44,7 @@ _NUMBERS = {
     "examples": (None, "Training examples that a run may see at most: a quick look."),
     "max_minutes": (None, "No run is started after so many minutes; the same command goes on."),
     "workers": (None, "Processes that share the runs and the threads. By default measured."),
+    "replicates": (None, "Seeds of an arm that are trained together. By default measured."),
     "threads": (None, "Threads to compute with on a CPU. All cores by default."),
     "rounds": (5, "Rounds; in each all contenders are timed."),
     "batch_size": (128, "Examples a step."),

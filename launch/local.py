@@ -8,13 +8,8 @@ kind.
 
 import collections
 import contextlib
-import errno
-import math
 import os
-import time
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cnnjax import files, machine
@@ -22,10 +17,9 @@ from cnnjax.ablation import study
 from cnnjax.errors import UserError
 from launch import division, processes
 from launch import plan as planning
-from launch.progress import describe, line, stamp
+from launch.progress import describe
 from launch.request import Request
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+from launch.work import work
 
 
 def execute(request: Request, *, workers: int | None = 1, worker: int | None = None) -> int:
@@ -43,7 +37,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         mine = [run for run in request.pending if _threads(run, threads) == threads]
         if request.max_minutes is None:
             mine = _from(mine, worker, workers or 1)
-        return _work(session(request), request, mine, quiet=True)
+        return work(session(request), request, mine, quiet=True, processes=workers or 1)
     request.keep_question()
     if workers is None:
         workers = division.processes(request, _images(request), threads)
@@ -66,7 +60,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")
     code = 0
     if alone:
-        code = _work(started, request, request.pending, quiet=False)
+        code = work(started, request, request.pending, quiet=False)
     else:
         for threads, runs in groups.items():
             code = max(code, processes.share(request, runs, threads, min(workers, len(runs))))
@@ -124,82 +118,6 @@ def session(request: Request) -> Any:
     if made.note:
         print(made.note)
     return made
-
-
-def _work(session: Any, request: Request, runs: Sequence[study.Run], *, quiet: bool) -> int:
-    """Runs one after another in this process; returns 1 if one failed."""
-    failed = 0
-    started = time.monotonic()
-    before = {run: stamp(run) for run in runs}
-    for number, run in enumerate(runs, 1):
-        if time.monotonic() - started > 60 * (request.max_minutes or math.inf):
-            print(f"{request.max_minutes:g} minutes are over; the same command goes on from here.")
-            break
-        result = _one(session, request, run, before[run])
-        if result is None:
-            continue
-        failed += result["status"] == "failed"
-        left = (time.monotonic() - started) / number * (len(runs) - number)
-        print(line(run, result, number, len(runs), 0 if quiet else left), flush=True)
-    return 1 if failed else 0
-
-
-def _one(session: Any, request: Request, run: study.Run, before: int) -> dict[str, Any] | None:
-    """One run to its end; None where another process has it, or had it since `before` was its
-    result's time. A fault becomes the run's result."""
-    from cnnjax.train import loop
-
-    identity = {"arm": run.arm, "block": run.block, "seed": run.seed}
-    with files.lock(run.directory / ".lock", wait=False) as mine:
-        if not mine or run.ended or stamp(run) != before:
-            return None
-        try:
-            return loop.run(
-                session,
-                request.configs[run.arm],
-                run.seed,
-                run.directory,
-                identity=identity,
-                probes=_probes(request.loaded.experiment.probes),
-            )
-        except Exception as error:
-            _stop_without_room(error, run.directory)
-            text = traceback.format_exc()
-            files.write_bytes(run.directory / "error.txt", text.encode())
-            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            lines = str(error).strip().splitlines() or [""]
-            result = {
-                **identity,
-                "status": "failed",
-                "error": f"{kind}{' '.join(lines)}"[:2000],
-                "validation": None,
-                "test": None,
-            }
-            files.write_json(run.directory / "result.json", result)
-            return result
-
-
-def _probes(names: Sequence[str]) -> Any:
-    """The probes of an experiment, as functions."""
-    from cnnjax.analysis import probes
-    from cnnjax.train.probe import Probes
-
-    return Probes(
-        {name: probe for name, probe in probes.MEASURES.items() if name in names},
-        {name: probe for name, probe in probes.SIGNALS.items() if name in names},
-    )
-
-
-def _stop_without_room(error: BaseException, directory: Path) -> None:
-    """A full or unwritable disk is no result of a run: it stops everything."""
-    full = "No space left on device"
-    if full in str(error) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
-        reason = full if full in str(error) else error
-        raise UserError(
-            f"{directory}: cannot be written ({reason}); make room, then give the same command."
-        ) from None
-    if isinstance(error, UserError) and "cannot be written" in str(error):
-        raise error
 
 
 def _summary(request: Request) -> int:

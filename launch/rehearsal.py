@@ -6,36 +6,22 @@ are those of a run: same data, same compiled program.
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from launch import flags, local, request, timing
+from launch import flags, local, replicates, request, timing
 
 
 def main(arguments: Sequence[str]) -> int:
     """Answers until its standard input ends; returns the exit code."""
     with contextlib.redirect_stdout(sys.stderr):  # notes, and whatever a user's file prints
-        step, backend = _prepare(request.from_flags(flags.FLAGS.arms, arguments, stage="plan"))
-    timing.serve(step, {"backend": backend})
+        asked = request.from_flags(flags.FLAGS.arms, arguments, stage="plan")
+        session, config = local.session(asked), next(iter(asked.configs.values()))
+        step = replicates.steps(session, config, asked.seeds[:1], together=False)
+    timing.serve(step, {"backend": session.runtime["backend"]})
     return 0
-
-
-def _prepare(asked: request.Request) -> tuple[Callable[[], float], str]:
-    """A function that takes a step and gives its loss, and what computes it."""
-    session = local.session(asked)
-    config, seed = next(iter(asked.configs.values())), asked.seeds[0]
-    dataset, program = session.dataset(config, seed), session.program(config)
-    current = session.initial_state(config, program, dataset, seed)
-    hparams, store = session.hparams(config, seed, program), session.store(config, program)
-    batches = dataset.train_batches(0, 2**31)
-
-    def step() -> float:
-        nonlocal current
-        current, metrics = program.compiled.train(current, store, next(batches), hparams)
-        return float(metrics["loss"])
-
-    return step, session.runtime["backend"]
 
 
 if __name__ == "__main__":
     flags.define("experiment", "arms", "seeds", "workdir", "set", "data_dir", "tuning")
+    flags.define("replicates")
     flags.start(main)

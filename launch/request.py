@@ -31,6 +31,7 @@ class Request:
       text: the experiment's file, where it is yet to be written into the workdir.
       tuning: whether these are the runs that the experiment's arms are tuned by.
       max_minutes: after how many minutes no run is started any more.
+      replicates: how many seeds of an arm are trained together; None where it is not said.
     """
 
     experiment: str
@@ -43,6 +44,7 @@ class Request:
     text: str | None = None
     tuning: bool = False
     max_minutes: float | None = None
+    replicates: int | None = None
 
     @property
     def tunes(self) -> bool:
@@ -72,6 +74,7 @@ class Request:
             *(["--tuning"] if self.tuning else []),
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]
+        words += [f"--replicates={self.replicates}"] if self.replicates else []
         return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
 
     def words_without(self, *flags: str) -> list[str]:
@@ -96,9 +99,14 @@ class Request:
 
     def check(self) -> None:
         """Raises UserError where the workdir is of another experiment or configuration, or where
-        there are no weights to start from."""
+        there are no weights to start from, or replicates cannot be trained together."""
         study.check(self.workdir, self.loaded.experiment, self.configs)
         for arm, config in self.configs.items():
+            if (self.replicates or 1) > 1 and config.training.parallel == "pmap":
+                raise UserError(
+                    f"--replicates: arm {arm!r} has training.parallel=pmap, whose runs are trained "
+                    "one after another. Leave the flag out, or --set training.parallel=jit"
+                )
             source = config.transfer.init_from
             if source is not None and not (Path(source) / "checkpoints").is_dir():
                 raise UserError(
@@ -188,6 +196,7 @@ def from_flags(
         text,
         of_tuning,
         flags.FLAGS.max_minutes if _given("max_minutes") else None,
+        flags.FLAGS.replicates,
     )
 
 

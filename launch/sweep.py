@@ -1,16 +1,17 @@
 """Runs all arms of an experiment with all its seeds, then writes the report.
 
 python -m launch.sweep --experiment=NAME [--arms=a,b] [--seeds=0-7] --workdir=DIR
-    [--workers=N] [--threads=N] [--set path=value ...] [--init_from=DIR] [--data_dir=DIR]
-    [--plan [--commands]] [--examples=N] [--max_minutes=N] [--final]
+    [--workers=N] [--threads=N] [--replicates=N] [--set path=value ...] [--init_from=DIR]
+    [--data_dir=DIR] [--plan [--commands]] [--examples=N] [--max_minutes=N] [--final]
 python -m launch.sweep --vary=path=level,level ... [--on=path=level,level ...] [--base=NAME] ...
 
 Runs that have ended in the workdir are skipped, unfinished ones are resumed, failed ones retried.
-The workers share the threads: all cores, unless `--threads` says otherwise. The report is on the
-validation split; with `--final` on the test split, see `launch.report`. `--vary` asks a question of
-your own; the experiment file that it stands for is kept as DIR/experiment.py. `--plan` says what
-would be done and how long it would take; with `--commands` it prints a command for each group of
-runs that share a program, for any scheduler.
+The workers share the threads: all cores, unless `--threads` says otherwise. `--replicates` seeds of
+an arm are trained together, by default as many as are fastest; the results are the same but for
+rounding. The report is on the validation split; with `--final` on the test split, see
+`launch.report`. `--vary` asks a question of your own; the experiment file that it stands for is
+kept as DIR/experiment.py. `--plan` says what would be done and how long it would take; with
+`--commands` it prints a command for each group of runs that share a program, for any scheduler.
 Exits 1 if a run failed, 2 for a mistake in the flags or the configuration.
 """
 
@@ -59,4 +60,5 @@ if __name__ == "__main__":
     flags.define("experiment", "arms", "seeds", "workdir", "workers", "threads", "final")
     flags.define("set", "init_from", "data_dir", "worker")
     flags.define("base", "vary", "on", "plan", "commands", "examples", "max_minutes", "tuning")
+    flags.define("replicates")
     flags.start(main)

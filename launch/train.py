@@ -1,7 +1,10 @@
-"""Trains one arm of an experiment, or several, with some seeds, one run after another.
+"""Trains one arm of an experiment, or several, with some seeds.
 
 python -m launch.train --experiment=NAME --arm=NAME[,NAME] --seeds=0,1,2 --workdir=DIR
     [--set path=value ...] [--init_from=DIR] [--data_dir=DIR] [--threads=N]
+    [--replicates=N]
+
+Seeds are trained one after another, or `--replicates` of them together: by default what is fastest.
 
 `--init_from` starts from a folder of weights and takes the network and the preprocessing that they
 were made with; a head for other classes stays fresh with --set 'transfer.reset=["head"]'.
@@ -24,5 +27,5 @@ def main(arguments: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     flags.define("experiment", "arm", "seeds", "workdir", "set", "data_dir", "threads")
-    flags.define("init_from")
+    flags.define("init_from", "replicates")
     flags.start(main)

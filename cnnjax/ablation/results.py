@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,19 @@ def to_csv(study: Study) -> str:
 def _shown(study: Study) -> list[str]:
     """The columns of METRICS that may be seen."""
     return [name for name in METRICS if study.split == "test" or not name.startswith("test_")]
+
+
+def mixtures(runs: Sequence[Run]) -> list[str]:
+    """In what the runs of a comparison differ that should be the same in all of them."""
+    found = []
+    for what in ("backend", "device_kind", "convolution", "threads", "replicates", "jax"):
+        values = sorted({str(run.runtime[what]) for run in runs if what in run.runtime})
+        if len(values) > 1:
+            found.append(f"Runs differ in {what}: {', '.join(values)}.")
+    precisions = {lookup(run.config, "training.precision") for run in runs} - {None}
+    if len(precisions) > 1:
+        found.append(f"Runs differ in precision: {', '.join(sorted(map(str, precisions)))}.")
+    return found
 
 
 def lookup(config: Any, path: str) -> Any:

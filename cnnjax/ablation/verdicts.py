@@ -15,7 +15,7 @@ from cnnjax.ablation import claims, design, evidence, statistics
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import ALPHA, Evidence, Sides
 from cnnjax.ablation.outcomes import Outcomes
-from cnnjax.ablation.results import Arm, Run, Study, lookup
+from cnnjax.ablation.results import Arm, Study, lookup, mixtures
 
 Verdict = Literal["supported", "contradicted", "undecided", "open"]
 _WAITING = ("failed", "unreadable", "unfinished", "missing")
@@ -89,19 +89,6 @@ def called(side: claims.Side) -> str:
     if isinstance(side, str):
         return side.partition(".")[2] or side
     return ", ".join(f"{path.partition('.')[2]} {value}" for path, value in side.items())
-
-
-def mixtures(runs: Sequence[Run]) -> list[str]:
-    """In what the runs of a comparison differ that should be the same in all of them."""
-    found = []
-    for what in ("backend", "device_kind", "convolution", "threads", "jax"):
-        values = sorted({str(run.runtime[what]) for run in runs if what in run.runtime})
-        if len(values) > 1:
-            found.append(f"Runs differ in {what}: {', '.join(values)}.")
-    precisions = {lookup(run.config, "training.precision") for run in runs} - {None}
-    if len(precisions) > 1:
-        found.append(f"Runs differ in precision: {', '.join(sorted(map(str, precisions)))}.")
-    return found
 
 
 def _verdict(found: Evidence, waiting: str, corrected: float, against: float) -> Verdict:

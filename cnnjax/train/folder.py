@@ -10,18 +10,19 @@ from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
 
 
-def begun_with(directory: Path) -> str | None:
-    """The kind of convolution that a run was started with, None where that is not known."""
-    with contextlib.suppress(UserError, KeyError, TypeError):
-        return str(files.read_json(directory / "runtime.json")["convolution"])
-    return None
+def begun(directory: Path) -> dict[str, Any]:
+    """What a run's bits depend on, as it was at its start; empty where that is not known."""
+    with contextlib.suppress(UserError, TypeError, ValueError):
+        return dict(files.read_json(directory / "runtime.json"))
+    return {}
 
 
 def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any]) -> None:
     """Keeps the configuration, and what a run's bits depend on, at its first start.
 
     Raises UserError where the folder holds another configuration, or was started with another
-    number of threads or kind of convolution (which change the order of sums).
+    number of threads, kind of convolution or way to train replicates (which change the order of
+    sums).
     """
     for name, values in (
         ("config.json", config.model_dump(mode="json")),

@@ -21,6 +21,7 @@ from cnnjax.train.step import Batch, EvalStep, TrainStep
 AXIS = "devices"
 
 Gather = Callable[[Mapping[str, jax.Array], Batch], Batch]
+Train = Callable[[TrainState, Any, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,17 +30,24 @@ class Compiled:
 
     Attributes:
       train: (state, store, batch, hparams) -> (state, metrics); donates the state.
+      together: the same for replicates: all but the store have a leading axis, which is dealt out
+        to the devices, so that its length is a multiple of their number; None under pmap.
       evaluate: (variables, store, batch, keep_prob) -> per-example figures.
       place: puts a tree on the devices, one whole copy on each.
+      deal: stacks trees along a new leading axis, which is dealt out to the devices.
       copy: a copy of a tree that a later, donating step leaves alone.
       traces: how often the train step was traced so far.
+      devices: the number of devices.
     """
 
-    train: Callable[[TrainState, Any, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
+    train: Train
+    together: Train | None
     evaluate: Callable[[Any, Any, Batch, ArrayLike], dict[str, jax.Array]]
     place: Callable[[Any], Any]
+    deal: Callable[[Sequence[Any]], Any]
     copy: Callable[[Any], Any]
     traces: Callable[[], int]
+    devices: int
 
 
 def compile(
@@ -78,6 +86,7 @@ def compile(
         gathered_eval, in_shardings=(whole, whole, split, whole), out_shardings=split
     )
     trained: Callable[..., Any]
+    together = None
     if mode == "jit":
         trained = jax.jit(
             gathered_train,
@@ -85,15 +94,28 @@ def compile(
             out_shardings=(whole, whole),
             donate_argnums=0,
         )
+        together = jax.jit(
+            jax.vmap(gathered_train, in_axes=(0, None, 0, 0)),
+            in_shardings=(split, whole, split, split),
+            out_shardings=(split, split),
+            donate_argnums=0,
+        )
     else:
         trained = _pmapped(gathered_train, devices)
     return Compiled(
         train=trained,
+        together=together,
         evaluate=evaluated,
         place=lambda tree: jax.device_put(tree, whole),
+        deal=lambda trees: jax.device_put(_stacked(trees), split),
         copy=jax.jit(lambda tree: jax.tree.map(jnp.copy, tree)),
         traces=lambda: traces,
+        devices=len(devices),
     )
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def check_batch(batch_size: int, devices: int, field: str = "training.batch_size") -> None:

@@ -36,10 +36,10 @@ class Records:
     """The figures of a run by step. Use as a context.
 
     On resume the lines after the restored step are cut off, so that the file is what an
-    uninterrupted run would have written.
+    uninterrupted run would have written. Without a label there is no progress bar.
     """
 
-    def __init__(self, directory: Path, *, restored_step: int, total_steps: int, label: str):
+    def __init__(self, directory: Path, *, restored_step: int, total_steps: int, label: str | None):
         self._path = directory / "metrics.jsonl"
         kept = [
             line
@@ -59,7 +59,7 @@ class Records:
             desc=label,
             unit="step",
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=label is None or not sys.stderr.isatty(),
         )
         self._window: list[Mapping[str, float]] = []
 

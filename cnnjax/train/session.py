@@ -57,7 +57,6 @@ class Session:
             "devices": len(self.devices),
             "device_kind": self.devices[0].device_kind,
             "threads": machine.threads(),
-            "replicates": "one after another",
         }
         self._loaded: dict[str, data.Loaded] = {}
         self._stores: dict[str, Mapping[str, jax.Array]] = {}

@@ -1,0 +1,144 @@
+"""What one process does: the runs it is given, one after another or several together."""
+
+import contextlib
+import errno
+import math
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnjax import files
+from cnnjax.ablation.study import Run
+from cnnjax.errors import UserError
+from launch import replicates
+from launch.progress import line, stamp
+from launch.replicates import Group
+from launch.request import Request
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+Result = dict[str, Any]
+
+
+def work(
+    session: Any, request: Request, runs: Sequence[Run], *, quiet: bool, processes: int = 1
+) -> int:
+    """Takes runs to their end; returns 1 if one failed, else 0.
+
+    Args:
+      session: what the runs share.
+      request: what was asked for.
+      runs: the runs; those that another process has, or had, are left out.
+      quiet: whether the time left is not said.
+      processes: how many processes share the runs.
+    """
+    failed = done = 0
+    started = time.monotonic()
+    before = {run: stamp(run) for run in runs}
+    numbers = replicates.numbers(session, request, runs, processes=processes)
+    for group in replicates.groups(runs, numbers, in_turn=request.max_minutes is not None):
+        if time.monotonic() - started > 60 * (request.max_minutes or math.inf):
+            print(f"{request.max_minutes:g} minutes are over; the same command goes on from here.")
+            break
+        results = _locked(session, request, group, before)
+        done += len(group.runs)
+        left = (time.monotonic() - started) / done * (len(runs) - done)
+        for number, (run, result) in enumerate(results.items(), done - len(group.runs) + 1):
+            failed += result["status"] == "failed"
+            print(line(run, result, number, len(runs), 0 if quiet else left), flush=True)
+    return 1 if failed else 0
+
+
+def _locked(
+    session: Any, request: Request, group: Group, before: Mapping[Run, int]
+) -> dict[Run, Result]:
+    """The results of the runs of a group, without those that another process has, or had since
+    `before` was their result's time."""
+    with contextlib.ExitStack() as locks:
+        mine = []
+        for run in group.runs:
+            lock = locks.enter_context(files.lock(run.directory / ".lock", wait=False))
+            if lock and not run.ended and stamp(run) == before[run]:
+                mine.append(run)
+        if len(mine) > 1:
+            try:
+                return _train(session, request, mine, together=True)
+            except _Fault as fault:
+                lines = str(fault.__cause__).strip().splitlines() or [""]
+                print(f"{mine[0].arm}: {lines[0][:200]}; its seeds go on one after another")
+        return {run: _one(session, request, run, together=group.together) for run in mine}
+
+
+class _Fault(Exception):
+    """Runs that were to be trained together could not be: which one is to blame is not known."""
+
+
+def _one(session: Any, request: Request, run: Run, *, together: bool) -> Result:
+    """One run to its end. A fault becomes its result."""
+    try:
+        return _train(session, request, [run], together=together)[run]
+    except _Fault as fault:
+        error = fault.__cause__
+        assert error is not None
+        text = "".join(traceback.format_exception(error))
+        files.write_bytes(run.directory / "error.txt", text.encode())
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        lines = str(error).strip().splitlines() or [""]
+        result = {
+            **_identity(run),
+            "status": "failed",
+            "error": f"{kind}{' '.join(lines)}"[:2000],
+            "validation": None,
+            "test": None,
+        }
+        files.write_json(run.directory / "result.json", result)
+        return result
+
+
+def _train(
+    session: Any, request: Request, runs: Sequence[Run], *, together: bool
+) -> dict[Run, Result]:
+    """Trains runs of one arm. Raises _Fault from what went wrong with one of them, and UserError
+    for what would go wrong with all."""
+    from cnnjax.train import loop
+
+    try:
+        results = loop.replicates(
+            session,
+            request.configs[runs[0].arm],
+            [loop.Job(run.seed, run.directory, _identity(run)) for run in runs],
+            together=together,
+            probes=_probes(request.loaded.experiment.probes),
+        )
+        return dict(zip(runs, results, strict=True))
+    except Exception as error:
+        stop_without_room(error, runs[0].directory)
+        raise _Fault from error
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    return {"arm": run.arm, "block": run.block, "seed": run.seed}
+
+
+def _probes(names: Sequence[str]) -> Any:
+    """The probes of an experiment, as functions."""
+    from cnnjax.analysis import probes
+    from cnnjax.train.probe import Probes
+
+    return Probes(
+        {name: probe for name, probe in probes.MEASURES.items() if name in names},
+        {name: probe for name, probe in probes.SIGNALS.items() if name in names},
+    )
+
+
+def stop_without_room(error: BaseException, directory: Path) -> None:
+    """A full or unwritable disk is no result of a run: raises UserError for it."""
+    full = "No space left on device"
+    if full in str(error) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
+        reason = full if full in str(error) else error
+        raise UserError(
+            f"{directory}: cannot be written ({reason}); make room, then give the same command."
+        ) from None
+    if isinstance(error, UserError) and "cannot be written" in str(error):
+        raise error

@@ -1,0 +1,229 @@
+"""How a process takes its runs: one after another, or replicates together, as measured."""
+
+import json
+
+import pytest
+
+from cnnjax.ablation import study
+from cnnjax.errors import UserError
+from common import program, small
+from launch import replicates, work
+
+EXPERIMENT = """
+from cnnjax.ablation.experiment import Experiment
+EXPERIMENT = Experiment(
+    name="pair", question="?",
+    base={"model.name": "mlp", "model.hidden": [8], "data.name": "digits", "training.steps": 6,
+          "training.batch_size": 50},
+    arms={"low": {"optimizer.learning_rate": 0.01}, "high": {"optimizer.learning_rate": 0.1}},
+    seeds=range(3),
+)
+"""
+
+
+class Request:
+    """As much of a request as is needed."""
+
+    replicates = None
+    seeds = range(20)
+
+    def __init__(self, **configs):
+        self.configs = configs
+        self.loaded = type("Loaded", (), {"levels": {}, "path": None})
+
+
+def runs(folder, arms, seeds=3):
+    return study.runs(folder, arms, range(seeds))
+
+
+def sizes(groups):
+    return [(group.runs[0].arm, len(group.runs), group.together) for group in groups]
+
+
+def test_an_arms_runs_are_dealt_into_groups_of_about_equal_size(tmp_path):
+    asked = runs(tmp_path, ["a", "b"], seeds=9)
+    found = replicates.groups(asked, {"a": 8, "b": 1}, in_turn=False)
+    assert sizes(found) == [("a", 5, True), ("a", 4, True)] + [("b", 1, False)] * 9
+    assert [run for group in found for run in group.runs] == asked
+
+
+def test_where_the_time_is_short_the_first_groups_of_all_arms_come_first(tmp_path):
+    asked = sorted(runs(tmp_path, ["a", "b"], seeds=4), key=lambda run: run.seed)
+    found = replicates.groups(asked, {"a": 2, "b": 3}, in_turn=True)
+    assert [(group.runs[0].arm, group.runs[0].seed) for group in found] == [
+        ("a", 0), ("b", 0), ("a", 2), ("b", 2),
+    ]  # fmt: skip
+
+
+def test_runs_go_on_the_way_they_began(tmp_path):
+    asked = runs(tmp_path, ["a"], seeds=4)
+    for seed, way in ((1, "one after another"), (3, "together")):
+        asked[seed].directory.mkdir(parents=True)
+        (asked[seed].directory / "runtime.json").write_text(json.dumps({"replicates": way}))
+    assert sizes(replicates.groups(asked, {"a": 1}, in_turn=False)) == [("a", 1, False)] * 3 + [
+        ("a", 1, True)
+    ]
+    found = replicates.groups(asked, {"a": 8}, in_turn=False)
+    assert [[run.seed for run in group.runs] for group in found] == [[0, 2, 3], [1]]
+    assert [group.together for group in found] == [True, False]
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """{(network, replicates): images per second} in place of measuring; and what was asked."""
+    speeds, asked = {}, []
+
+    def steps(session, config, seeds, *, together):
+        asked.append((config.model.name, len(seeds), together))
+        speed = speeds[config.model.name, len(seeds)]
+        if isinstance(speed, Exception):
+            raise speed
+        clock.append(len(seeds) * config.training.batch_size / speed)
+        return lambda: None
+
+    clock = [0.0]
+    times = iter(range(10**9))
+    monkeypatch.setattr(replicates.time, "perf_counter", lambda: next(times) * clock[-1])
+    monkeypatch.setattr(replicates, "steps", steps)
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path))
+    return speeds, asked
+
+
+@pytest.mark.parametrize(("faster", "number"), [(3.0, 3), (1.0, 1), (0.2, 1)])
+def test_the_faster_way_is_taken_and_measured_once(
+    session, measured, monkeypatch, capsys, faster, number, tmp_path
+):
+    monkeypatch.setitem(replicates.LEAST, "cpu", 1.0)
+    speeds, asked = measured
+    speeds |= {("mlp", 1): 1000.0, ("mlp", 3): faster * 1000.0}
+    request = Request(a=small(), b=small(optimizer__learning_rate=0.3))
+    for _ in range(2):
+        chosen = replicates.numbers(session, request, runs(tmp_path, ["a", "b"]), processes=1)
+        assert chosen == {"a": number, "b": number}
+    assert asked == [("mlp", 1, False), ("mlp", 3, True)]
+    way = "3 seeds at a time" if number > 1 else "one seed after another"
+    assert f"images/s, one 1,000: {way}" in capsys.readouterr().out
+
+
+def test_what_is_soon_over_is_not_measured_further(session, measured, tmp_path):
+    speeds, asked = measured
+    speeds["mlp", 1] = 1000.0
+    asked_for = runs(tmp_path, ["a"])
+    assert replicates.numbers(session, Request(a=small()), asked_for, processes=1) == {"a": 1}
+    assert asked == [("mlp", 1, False)]
+
+
+def test_steps_that_need_too_much_memory_are_taken_one_after_another(
+    session, measured, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(replicates.LEAST, "cpu", 1.0)
+    speeds, _ = measured
+    speeds |= {("mlp", 1): 1000.0, ("mlp", 3): RuntimeError("RESOURCE_EXHAUSTED")}
+    asked_for = runs(tmp_path, ["a"])
+    assert replicates.numbers(session, Request(a=small()), asked_for, processes=1) == {"a": 1}
+
+
+def test_what_cannot_be_together_is_not_measured(session, measured, tmp_path):
+    _, asked = measured
+    request = Request(
+        mapped=small(training__parallel="pmap"), streamed=small(data__pipeline="stream"), a=small()
+    )
+    asked_for = runs(tmp_path, ["mapped", "streamed"])
+    chosen = replicates.numbers(session, request, asked_for, processes=1)
+    assert chosen == {"mapped": 1, "streamed": 1}
+    one_seed = runs(tmp_path, ["a"], seeds=1)
+    assert replicates.numbers(session, request, one_seed, processes=1) == {"a": 1}
+    assert not asked
+
+
+def test_the_number_asked_for_is_taken_unless_a_process_would_idle(session, tmp_path):
+    request, asked_for = Request(a=small()), runs(tmp_path, ["a"], seeds=10)
+    assert replicates.numbers(session, request, asked_for, processes=2) == {"a": 1}
+    request.replicates = 8
+    assert replicates.numbers(session, request, asked_for, processes=1) == {"a": 8}
+    assert replicates.numbers(session, request, asked_for, processes=2) == {"a": 5}
+
+
+def test_the_steps_that_are_timed_are_those_of_the_runs(session):
+    config = small()
+    alone = [replicates.steps(session, config, [seed], together=False) for seed in (0, 1)]
+    together = replicates.steps(session, config, [0, 1], together=True)
+    for _ in range(3):
+        assert together() == pytest.approx([one for step in alone for one in step()], rel=1e-4)
+
+
+def test_a_sweep_trains_replicates_together(tmp_path):
+    """The same command without the flag finds nothing left to do; seeds are added the other way."""
+    file = tmp_path / "pair.py"
+    file.write_text(EXPERIMENT)
+    words = ["launch.sweep", f"--experiment={file}", f"--workdir={tmp_path / 'study'}"]
+    done = program(*words, "--workers=1", "--replicates=3", "--arms=low")
+    assert done.stdout.count("validation") >= 3
+    for seed in range(3):
+        result = json.loads((tmp_path / f"study/low/seed-{seed}/result.json").read_text())
+        assert (result["status"], result["runtime"]["replicates"]) == ("finished", "together")
+    again = program(*words, "--workers=1")
+    assert "3 of 6 runs have ended already" in again.stdout
+    other = json.loads((tmp_path / "study/high/seed-0/result.json").read_text())
+    assert other["runtime"]["replicates"] == "one after another"
+    assert "Runs differ in replicates" in (tmp_path / "study/report.md").read_text()
+
+
+def test_pmap_is_refused_before_anything_is_written(tmp_path):
+    file = tmp_path / "pair.py"
+    file.write_text(EXPERIMENT)
+    done = program(
+        "launch.sweep", f"--experiment={file}", f"--workdir={tmp_path / 'study'}",
+        "--replicates=3", "--set", "training.parallel=pmap", check=2,
+    )  # fmt: skip
+    assert "--replicates: arm 'low' has training.parallel=pmap" in done.stderr
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, capsys):
+    """What goes wrong together is tried one after another, so that the others end."""
+    from cnnjax.train import loop
+
+    real = loop.replicates
+
+    def faulty(session, config, jobs, **others):
+        if any(job.seed == 1 for job in jobs):
+            raise ValueError("a bad seed")
+        return real(session, config, jobs, **others)
+
+    monkeypatch.setattr(loop, "replicates", faulty)
+    request = Request(a=small(training__steps=4))
+    request.replicates, request.max_minutes = 3, None
+    request.loaded.experiment = type("Experiment", (), {"probes": ()})
+    asked = runs(tmp_path, ["a"])
+    assert work.work(session, request, asked, quiet=True) == 1
+    assert [run.result()["status"] for run in asked] == ["finished", "failed", "finished"]
+    assert asked[1].result()["error"] == "ValueError: a bad seed"
+    assert "faulty" in (asked[1].directory / "error.txt").read_text()
+    assert "a: a bad seed; its seeds go on one after another" in capsys.readouterr().out
+
+
+def test_what_another_process_has_is_left_to_it(session, tmp_path):
+    from cnnjax import files
+
+    request = Request(a=small(training__steps=4))
+    request.replicates, request.max_minutes = 3, None
+    request.loaded.experiment = type("Experiment", (), {"probes": ()})
+    asked = runs(tmp_path, ["a"])
+    with files.lock(asked[1].directory / ".lock", wait=False):
+        assert work.work(session, request, asked, quiet=True) == 0
+    assert [run.ended for run in asked] == [True, False, True]
+
+
+def test_a_full_disk_stops_replicates_too(session, tmp_path, monkeypatch):
+    from cnnjax.train import loop
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "replicates", full)
+    request = Request(a=small())
+    request.replicates, request.max_minutes = 3, None
+    request.loaded.experiment = type("Experiment", (), {"probes": ()})
+    with pytest.raises(UserError, match="make room"):
+        work.work(session, request, runs(tmp_path, ["a"]), quiet=True)

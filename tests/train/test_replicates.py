@@ -1,0 +1,169 @@
+"""Replicates through the loop: what their folders hold, whichever way they were trained."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cnnjax.errors import UserError
+from cnnjax.train import folder, loop, state
+from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.probe import Probes
+from cnnjax.train.replicate import Job
+from common import small
+
+CONFIG = small(
+    model__norm__kind="batch",
+    model__dropout__keep_prob=0.9,
+    training__steps=8,
+    evaluation__every_epochs=0.1,
+    data__augmentation__shift_pixels=1,
+)
+
+
+def jobs(directory, seeds=(0, 1, 2)):
+    return [Job(seed, directory / f"seed-{seed}", {"arm": "a", "seed": seed}) for seed in seeds]
+
+
+def params(directory, step):
+    with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
+        return state.flat(checkpoints.weights(step)["params"])
+
+
+def figures(directory):
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    timing = {"seconds", "images_per_second"}
+    return [{k: v for k, v in json.loads(line).items() if k not in timing} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def together(session, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("together")
+    return directory, loop.replicates(session, CONFIG, jobs(directory))
+
+
+def test_replicates_end_where_they_end_alone(together, session, tmp_path):
+    directory, results = together
+    alone = loop.run(session, CONFIG, 1, tmp_path, identity={"arm": "a", "seed": 1})
+    stacked = results[1]
+    assert set(stacked) == set(alone)
+    assert (stacked["arm"], stacked["seed"], stacked["steps"]) == ("a", 1, 8)
+    for split in ("validation", "test"):
+        assert stacked[split]["loss"] == pytest.approx(alone[split]["loss"], rel=1e-4)
+        kept = directory / "seed-1" / f"predictions_{split}.npz"
+        np.testing.assert_allclose(
+            np.load(kept)["logits"],
+            np.load(tmp_path / kept.name)["logits"],
+            rtol=1e-3,
+            atol=1e-4,
+        )
+    for mine, other in zip(figures(directory / "seed-1"), figures(tmp_path), strict=True):
+        assert mine.pop("split") == other.pop("split")
+        assert mine == pytest.approx(other, rel=1e-3)
+    known = params(tmp_path, 8)
+    for path, leaf in params(directory / "seed-1", 8).items():
+        np.testing.assert_allclose(leaf, known[path], rtol=1e-3, atol=1e-5)
+
+
+def test_the_result_says_how_runs_were_trained_and_shares_out_the_cost(together, session, tmp_path):
+    _, results = together
+    assert [result["runtime"]["replicates"] for result in results] == ["together"] * 3
+    assert [result["runtime"]["convolution"] for result in results] == ["xla"] * 3
+    assert [result["compilations"] for result in results] == [1, 0, 0]
+    assert len({result["params_digest"] for result in results}) == 3
+    assert all(result["seconds"] > 0 for result in results)
+    alone = loop.run(session, CONFIG, 0, tmp_path)
+    assert alone["runtime"]["replicates"] == "one after another"
+
+
+class Stop(Exception):
+    pass
+
+
+def test_replicates_that_were_stopped_go_on_bit_for_bit(together, session, tmp_path, monkeypatch):
+    known, results = together
+    tick, ticks = loop.Clock.tick, []
+
+    def stop(self):
+        ticks.append(0)
+        if len(ticks) > 6:
+            raise Stop
+        tick(self)
+
+    monkeypatch.setattr(loop.Clock, "tick", stop)
+    with pytest.raises(Stop):
+        loop.replicates(session, CONFIG, jobs(tmp_path))
+    monkeypatch.setattr(loop.Clock, "tick", tick)
+    said = []
+    again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
+    assert said == [f"a seed {seed}: resumed at step 5 of 8" for seed in range(3)]
+    for mine, other in zip(again, results, strict=True):
+        assert mine["params_digest"] == other["params_digest"]
+        directory = f"seed-{mine['seed']}"
+        assert figures(tmp_path / directory) == figures(known / directory)
+
+
+def test_replicates_left_at_different_steps_go_on_in_groups(together, session, tmp_path):
+    _, results = together
+    loop.replicates(session, CONFIG, jobs(tmp_path, [2]))
+    (tmp_path / "seed-2" / "result.json").unlink()
+    again = loop.replicates(session, CONFIG, jobs(tmp_path), say=lambda text: None)
+    assert [result["seed"] for result in again] == [0, 1, 2]
+    for mine, other in zip(again, results, strict=True):
+        assert mine["validation"]["loss"] == pytest.approx(other["validation"]["loss"], rel=1e-4)
+
+
+def test_one_that_diverges_leaves_the_others_alone(together, session, tmp_path, monkeypatch):
+    _, results = together
+    wait, seen = loop.Lanes.wait, []
+
+    def wait_with_a_fault(self, metrics):
+        values = wait(self, metrics)
+        seen.append(0)
+        if len(seen) == 5:
+            values[1] |= {"finite": 0.0, "loss": float("nan")}
+        return values
+
+    monkeypatch.setattr(loop.Lanes, "wait", wait_with_a_fault)
+    first, second, third = loop.replicates(session, CONFIG, jobs(tmp_path))
+    assert (second["status"], second["diverged_at_step"]) == ("diverged", 5)
+    assert second["validation"] is None
+    assert second["examples_seen"] == 250
+    assert max(line["step"] for line in figures(tmp_path / "seed-1")) == 5
+    assert first["params_digest"] == results[0]["params_digest"]
+    assert third["params_digest"] == results[2]["params_digest"]
+    assert not (tmp_path / "seed-1" / "predictions_validation.npz").exists()
+
+
+def test_where_all_diverge_the_steps_end(session, tmp_path):
+    config = CONFIG.model_copy(
+        update={"optimizer": CONFIG.optimizer.model_copy(update={"learning_rate": 1e30})}
+    )
+    results = loop.replicates(session, config, jobs(tmp_path))
+    assert {result["status"] for result in results} == {"diverged"}
+    assert max(result["steps"] for result in results) < 8
+
+
+def test_probes_are_asked_of_each(session, tmp_path):
+    def norm(subject):
+        leaf = next(iter(state.flat(subject.variables["params"]).values()))
+        return {"first": {"norm": float(np.linalg.norm(leaf))}}
+
+    probes = Probes({"seed": lambda subject, split: {"seed": subject.seed}}, {"norm": norm})
+    results = loop.replicates(session, CONFIG, jobs(tmp_path), probes=probes)
+    assert [result["measures"]["test"]["seed"] for result in results] == [0, 1, 2]
+    for moment in ("start", "end"):
+        assert len({result["signals"][moment]["first"]["norm"] for result in results}) == 3
+
+
+def test_a_run_goes_on_the_way_it_began(together, session):
+    directory, _ = together
+    assert folder.begun(directory / "seed-0")["replicates"] == "together"
+    with pytest.raises(UserError, match="replicates is 'together' there and 'one after another'"):
+        loop.run(session, CONFIG, 0, directory / "seed-0")
+
+
+def test_pmap_is_for_runs_alone(session, tmp_path):
+    config = small(training__parallel="pmap", training__steps=2)
+    with pytest.raises(UserError, match=r"--replicates: .*=pmap are trained one after another"):
+        loop.replicates(session, config, jobs(tmp_path))
