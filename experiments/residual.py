@@ -36,11 +36,17 @@ EXPERIMENT = Experiment(
     probes=("gradients",),
     claims=(
         better("resnet56", "plain56", by=5, source="He et al. 2015, figure 6"),
-        better("plain20", "plain56", source="He et al. 2015, figure 6: plain nets get worse"),
+        better(
+            "plain20",
+            "plain56",
+            source="He et al. 2015, figure 6: plain nets get worse",
+            published="plain nets get worse with depth: CIFAR-10, 64,000 steps",
+        ),
         better("resnet20", "plain20", source="He et al. 2015: little between them", expected=False),
         monotone(
             ("resnet8", "resnet20", "resnet56"),
             source="He et al. 2015, table 6: deeper is better",
+            published="20 to 56 layers +1.78 points (8.75, 6.97 % error): CIFAR-10, 64,000 steps",
             expected=False,
         ),
     ),

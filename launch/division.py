@@ -26,7 +26,7 @@ Say = Callable[[str], object]
 MEMORY = 0.8  # share of the free memory that all processes may take
 
 
-def processes(request: Request, images: Mapping[str, int], threads: int) -> int:
+def processes(request: Request, images: Mapping[str, float], threads: int) -> int:
     """The number of processes that would end the study first, each with its share of the threads.
 
     Args:
@@ -38,7 +38,7 @@ def processes(request: Request, images: Mapping[str, int], threads: int) -> int:
 
 
 def expected(
-    request: Request, images: Mapping[str, int], threads: int, say: Say = lambda text: None
+    request: Request, images: Mapping[str, float], threads: int, say: Say = lambda text: None
 ) -> tuple[int, float]:
     """That number, and the seconds of training that it would take; 0 where that is not known."""
     most = min(threads, len(request.pending))
@@ -77,7 +77,7 @@ class Estimate(NamedTuple):
     on_cpu: bool
 
 
-def _estimate(request: Request, images: Mapping[str, int], number: int, threads: int) -> Estimate:
+def _estimate(request: Request, images: Mapping[str, float], number: int, threads: int) -> Estimate:
     representatives: dict[str, str] = {}
     figures = []
     for arm, count in images.items():

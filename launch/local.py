@@ -21,6 +21,8 @@ from launch.progress import describe
 from launch.request import Request
 from launch.work import work
 
+FORWARD = 1 / 3  # of the operations of a training step
+
 
 def execute(request: Request, *, workers: int | None = 1, worker: int | None = None) -> int:
     """Runs what is pending, and returns the exit code: 1 if a run failed, else 0.
@@ -80,21 +82,27 @@ def _from(runs: Sequence[study.Run], worker: int, workers: int) -> list[study.Ru
     return [*runs[start:], *runs[:start]]
 
 
-def _images(request: Request) -> dict[str, int]:
-    """How many images each arm with pending runs has to train on. Raises UserError where a data set
-    is missing or too small for an arm's batch."""
+def _images(request: Request) -> dict[str, float]:
+    """How many images each arm with pending runs has to train on; one that it is evaluated on
+    counts as a third, for a forward pass without the gradients.
+
+    Raises UserError where a data set is missing or too small for an arm's batch."""
     from cnnjax import data
 
     loaded: dict[str, data.Loaded] = {}
-    images: dict[str, int] = {}
+    images: dict[str, float] = {}
     for run in request.pending:
         config = request.configs[run.arm]
         key = config.data.model_dump_json()
         if key not in loaded:
             loaded[key] = data.load(config.data, request.data_dir)
         batch = config.training.batch_size
-        order = loaded[key].for_seed(run.seed, batch).order
-        images[run.arm] = images.get(run.arm, 0) + order.total(config.training) * batch
+        dataset = loaded[key].for_seed(run.seed, batch)
+        trained = dataset.order.total(config.training) * batch
+        evaluations = trained / dataset.order.examples / config.evaluation.every_epochs + 1
+        sizes = {name: len(split) for name, split in dataset.splits.items()}
+        evaluated = evaluations * sizes.get("validation", 0) + sizes.get("test", 0)
+        images[run.arm] = images.get(run.arm, 0) + trained + FORWARD * evaluated
     return images
 
 
@@ -133,9 +141,14 @@ def _summary(request: Request) -> int:
         result = results[run] or {}
         print(f"  {describe(run, result)}\n    whole error: {run.directory / 'error.txt'}")
     left = 0
+    fresh = [run for run in open_ if not (run.directory / "config.json").exists()]
+    if fresh:
+        print(f"  {len(fresh)} of them have not been started; the same command goes on from here")
     for run in open_:
         with files.lock(run.directory / ".lock", wait=False) as free:
             left += free
+            if run in fresh:
+                continue
             todo = "give the same command again" if free else "another process is at it"
         print(f"  {run.arm} seed {run.seed}: has not ended; {todo}")
     return 1 if failed or left else 0

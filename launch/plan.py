@@ -12,10 +12,11 @@ from launch.progress import duration
 from launch.request import Request
 
 BYTES_OF_LOGITS = 5.0  # a compressed float32, a little more than stored
+START, COMPILE = 4.0, 4.0  # seconds, of small networks; docs/networks.md has those of each
 SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "lars": 1}
 
 
-def show(request: Request, session: Any, images: Mapping[str, int], threads: int) -> None:
+def show(request: Request, session: Any, images: Mapping[str, float], threads: int) -> None:
     """Prints the plan of what is pending.
 
     Args:
@@ -31,8 +32,8 @@ def show(request: Request, session: Any, images: Mapping[str, int], threads: int
     if pending:
         number, seconds = division.expected(request, images, threads)
         print(
-            f"training: about {duration(seconds)} with {number} processes; evaluation, compilation "
-            "and start-up come on top"
+            f"time: about {duration(seconds)} with {number} processes; start-up and, the first "
+            f"time, compilation come on top, about {duration(_start_up(request, session))}"
         )
         print(f"disk: {_disk(request, session, pending)}")
     _show_power(request)
@@ -57,6 +58,11 @@ def groups(request: Request, session: Any) -> list[list[Run]]:
     for run in request.pending:
         found[session.steps_key(request.configs[run.arm])].append(run)
     return list(found.values())
+
+
+def _start_up(request: Request, session: Any) -> float:
+    """Seconds: of a process until its first step, and to compile for each group."""
+    return START + COMPILE * len(groups(request, session))
 
 
 def _disk(request: Request, session: Any, pending: Sequence[Run]) -> str:
@@ -85,6 +91,7 @@ def _show_power(request: Request) -> None:
     family = sum(len(claims.where(claim, levels)) for claim in experiment.claims)
     if family:
         print(f"claims: {len(experiment.claims)}, put to {family} tests (corrected together)")
+    _show_shares(request, levels, family)
     print(f"smallest two-sided p of the exact permutation test: {power.smallest_p(seeds):.2g}")
     alone = power.detectable(seeds)
     if alone is None:
@@ -93,3 +100,16 @@ def _show_power(request: Request) -> None:
     together = power.detectable(seeds, max(1, family))
     text = f"found with probability 0.8: a difference of {alone:.2g} sd of the paired differences"
     print(text + (f", {together:.2g} sd after correction" if family > 1 else ""))
+
+
+def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> None:
+    """What it takes to show the claims that are about a share of the runs."""
+    from cnnjax.report import statements
+
+    for claim in request.loaded.experiment.claims:
+        if claim.kind not in ("diverges", "chance_level"):
+            continue
+        for block in claims.where(claim, levels):
+            runs = len(claims.members(claim.sides[0], block, levels)) * len(request.seeds)
+            where = f" [{block}]" if block else ""
+            print(f"  {statements.claim(claim)}{where}: {statements.to_show(claim, runs, family)}")

@@ -33,6 +33,7 @@ class Claim:
       kind: what is claimed.
       sides: what it is claimed of, in the order of the function that made it.
       source: the passage of the deck, or the paper, that it comes from.
+      published: what was found elsewhere, in figures, and on what; shown beside what is found.
       metric: what is compared.
       margin: `by` or `within`, in the metric's unit: points for accuracy, nats for loss.
       reason: why the margin is what it is.
@@ -45,6 +46,7 @@ class Claim:
     kind: Kind
     sides: tuple[Side, ...]
     source: str = ""
+    published: str = ""
     metric: Metric = "accuracy"
     margin: float = 0.0
     reason: str = ""
@@ -73,7 +75,8 @@ class Claim:
 def better(a: Side, b: Side, *, by: float = 0.0, **about: Any) -> Claim:
     """a beats b by more than `by` (higher accuracy, lower loss).
 
-    Further words, here and below, are fields of `Claim`: source, metric, reason, blocks, expected.
+    Further words, here and below, are fields of `Claim`: source, published, metric, reason, blocks,
+    expected.
     """
     return Claim("better", (a, b), margin=by, **about)
 

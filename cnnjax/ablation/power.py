@@ -6,6 +6,8 @@ power", on why the effect seen is no input.
 
 import math
 
+from cnnjax.ablation import proportions
+
 POWER = 0.8
 ALPHA = 0.05
 
@@ -40,3 +42,18 @@ def seeds_needed(margin: float, sd: float, family: int = 1, most: int = 1000) ->
         enough = (detectable(middle, family) or math.inf) * sd <= margin
         low, high = (low, middle) if enough else (middle + 1, high)
     return low
+
+
+def runs_to_show(runs: int, share: float, family: int = 1) -> int | None:
+    """How many of `runs` must do a thing for "more than `share` of such runs do" to be shown, by
+    the exact binomial test at 0.05 over `family` claims; None where not even all are enough."""
+    enough = (n for n in range(runs + 1) if proportions.p_more(n, runs, share) < ALPHA / family)
+    return next(enough, None)
+
+
+def runs_needed(share: float, family: int = 1) -> int:
+    """The number of runs with which that is shown if all of them do it."""
+    runs = max(1, math.ceil(math.log(ALPHA / family) / math.log(share)))
+    while runs_to_show(runs, share, family) is None:  # a p of exactly 0.05 is not below it
+        runs += 1
+    return runs

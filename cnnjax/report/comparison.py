@@ -12,7 +12,7 @@ from cnnjax.ablation import reading, statistics
 from cnnjax.ablation.results import Arm, Study, plain
 from cnnjax.ablation.verdicts import Finding, findings
 from cnnjax.errors import UserError
-from cnnjax.report import canvas, html, markdown, verdicts, words
+from cnnjax.report import canvas, html, markdown, statements, words
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
@@ -94,7 +94,7 @@ def _verdicts(studies: tuple[Study, Study], names: tuple[str, str]) -> list[Sect
         cells = [part for finding in both for part in _found(finding)]
         verdict = {finding.verdict for finding in both if finding}
         same = "" if len(verdict) == 1 and None not in both else "differ"
-        rows.append((verdicts.claim(known.claim), known.block, *cells, same))
+        rows.append((statements.claim(known.claim), known.block, *cells, same))
     if not rows:
         return []
     head = ("Claim", "Block", names[0], "Difference", names[1], "Difference", "")
@@ -109,7 +109,7 @@ def _key(finding: Finding) -> tuple[str, str]:
 def _found(finding: Finding | None) -> tuple[str, str]:
     if finding is None:
         return "not claimed", ""
-    return finding.verdict, "; ".join(verdicts.differences(finding))
+    return finding.verdict, "; ".join(statements.differences(finding))
 
 
 def _arms(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str) -> list[Element]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cnnjax.ablation import compare, power
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.verdicts import Finding
-from cnnjax.report import markdown, verdicts, words
+from cnnjax.report import markdown, statements, words
 from cnnjax.report.document import Definitions, Document, Element, Paragraph, Section, Table
 
 
@@ -52,10 +52,10 @@ def _section(entry: Entry) -> Section:
         seeds = {run.seed for arm in study.arms for run in arm.runs if arm.block == finding.block}
         rows.append(
             (
-                verdicts.claim(finding.claim),
+                statements.claim(finding.claim),
                 finding.block or words.NONE,
-                finding.verdict + (" (post hoc)" if finding.post_hoc else ""),
-                "; ".join(verdicts.differences(finding)),
+                _verdict(finding),
+                "; ".join(statements.differences(finding)),
                 words.p_value(_p(finding)),
                 str(len(seeds)),
             )
@@ -67,6 +67,12 @@ def _section(entry: Entry) -> Section:
         text = f"Validation accuracy was still rising at the end of training: {', '.join(rising)}."
         elements.append(Paragraph(text, kind="warning"))
     return Section(title, tuple(elements))
+
+
+def _verdict(finding: Finding) -> str:
+    remarks = ["post hoc"] if finding.post_hoc else []
+    remarks += ["accuracy and log-odds disagree"] if finding.evidence.scale_matters else []
+    return finding.verdict + (f" ({'; '.join(remarks)})" if remarks else "")
 
 
 def _p(finding: Finding) -> float:

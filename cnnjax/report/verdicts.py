@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-from cnnjax.ablation import power
-from cnnjax.ablation.claims import POINTS, Claim
+from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import Comparison
 from cnnjax.ablation.results import Study
-from cnnjax.ablation.statistics import t_interval
-from cnnjax.ablation.verdicts import Finding, called
-from cnnjax.report import forest, words
+from cnnjax.ablation.verdicts import Finding
+from cnnjax.report import forest, statements, words
 from cnnjax.report.document import Element, Figure, Paragraph, Section, Table
 
 _ORDER = ("supported", "contradicted", "undecided", "open")
@@ -22,7 +20,8 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
     put = {finding.claim.key for finding in findings}
     absent = [statement for statement, _ in study.claims if statement.key not in put]
     if absent:
-        text = f"{'; '.join(map(claim, absent))}. The arms that these are about are not all here."
+        named = "; ".join(map(statements.claim, absent))
+        text = f"{named}. The arms that these are about are not all here."
         elements.append(Paragraph(text, "Not put to the test:", "warning"))
     if study.late_seeds:
         text = (
@@ -31,7 +30,7 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
         )
         elements.append(Paragraph(text, "Post hoc.", "warning"))
     for finding in findings:
-        text = sentence(finding, len(findings))
+        text = statements.sentence(finding, len(findings))
         elements.append(Paragraph(text, _lead(finding), finding.verdict))
     if forest.drawn(findings):
         figure = Figure(
@@ -44,8 +43,9 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
             "red: contradicted; hollow: undecided or open.",
         )
         elements.append(figure)
-    table = (_table(findings),) if findings else ()
-    return [Section("Verdicts", (*elements, *table))]
+    if findings:
+        elements += [_table(findings), *_published(findings)]
+    return [Section("Verdicts", tuple(elements))]
 
 
 def lines(study: Study, findings: Sequence[Finding]) -> list[str]:
@@ -53,80 +53,13 @@ def lines(study: Study, findings: Sequence[Finding]) -> list[str]:
     if not findings:
         return []
     preview = "" if study.split == "test" else " (a preview, on the validation split)"
-    said = [f"  {_lead(finding)} {_found(finding)}" for finding in findings]
+    said = [f"  {_lead(finding)} {statements.figures(finding)}" for finding in findings]
     return [f"verdicts{preview}:", *said]
-
-
-def claim(statement: Claim) -> str:
-    """What is claimed, as a sentence without its full stop."""
-    names = [called(side) for side in statement.sides]
-    unit = statement.unit.removesuffix("s") if statement.margin == 1 else statement.unit
-    margin = f"{statement.margin:g} {unit}"
-    by = f" by more than {margin}" if statement.margin else ""
-    metric = "" if statement.metric == "accuracy" else f" in {_metric(statement)}"
-    match statement.kind:
-        case "better":
-            return f"{names[0]} beats {names[1]}{metric}{by}"
-        case "equivalent":
-            return f"{names[0]} and {names[1]} differ by less than {margin}{metric}"
-        case "monotone":
-            each = f", each step{by}" if by else ""
-            return f"it gets better from {words.listing(names, 'to')}{metric}{each}"
-        case "interaction":
-            more = {"positive": "gains more", "negative": "gains less"}
-            path_f, path_g = forest.factors(statement)
-            verb = more.get(statement.direction, "gains something else")
-            return (
-                f"{path_f[0]} {path_f[2]} over {path_f[1]} {verb}{by} with {path_g[0]} "
-                f"{path_g[2]} than with {path_g[1]}{metric}"
-            )
-        case "diverges":
-            return f"{names[0]} diverges in more than {100 * statement.share:g} % of its runs"
-        case "chance_level":
-            share = f"{100 * statement.share:g} %"
-            return f"{names[0]} stays at chance or diverges in more than {share} of its runs"
-
-
-def sentence(finding: Finding, family: int) -> str:
-    """What was found, in figures and words; `family` is the number of claims tested together."""
-    late = "Claimed after results were there (post hoc)." if finding.post_hoc else ""
-    expected = "" if finding.claim.expected else "It was expected not to hold."
-    source = f"Source: {finding.claim.source}." if finding.claim.source else ""
-    reason = f"Why this margin: {finding.claim.reason}." if finding.claim.reason else ""
-    parts = (
-        _found(finding),
-        _power(finding, family),
-        *finding.notes,
-        late,
-        expected,
-        reason,
-        source,
-    )
-    return " ".join(part for part in parts if part)
-
-
-def _power(finding: Finding, family: int) -> str:
-    """What so many seeds can show at the spread that was seen, where they did not decide."""
-    paired = [found.paired for found in finding.evidence.comparisons if found.paired]
-    if finding.verdict != "undecided" or finding.claim.kind == "equivalent":
-        return ""
-    if not paired or not all(found.sd for found in paired):
-        return ""
-    sd, n = max(found.sd or 0.0 for found in paired), min(found.n for found in paired)
-    effect = power.detectable(n, family)
-    if effect is None or (finding.claim.unit == POINTS and effect * sd > 1):
-        return f"{words.count(n, 'seed')} cannot decide it at this spread."
-    size = f"{_value(effect * sd, finding.claim, False)} {finding.claim.unit}"
-    text = f"{n} seeds find {size} beyond the margin with probability 0.8 at this spread"
-    needed = power.seeds_needed(finding.claim.scaled_margin, sd, family)
-    if finding.claim.margin and needed:
-        text += f"; for {finding.claim.margin:g} it takes {words.count(needed, 'seed')}"
-    return f"{text}."
 
 
 def _lead(finding: Finding) -> str:
     where = f" [{finding.block}]" if finding.block else ""
-    return f"{finding.verdict.capitalize()}{where}: {claim(finding.claim)}."
+    return f"{finding.verdict.capitalize()}{where}: {statements.claim(finding.claim)}."
 
 
 def _count(findings: Sequence[Finding]) -> str:
@@ -155,84 +88,13 @@ def _standing(study: Study) -> Paragraph:
     )
 
 
-def _found(finding: Finding) -> str:
-    evidence = finding.evidence
-    p = f"corrected one-sided p {words.p_value(finding.corrected)}"
-    if finding.verdict == "contradicted":
-        p = f"corrected one-sided p of the contrary {words.p_value(finding.against)}"
-    if evidence.share is not None:
-        share = evidence.share
-        bounds = f"[{100 * share.low:.0f} %, {100 * share.high:.0f} %]"
-        return f"{share.count:g} of {words.count(share.n, 'run')} did {bounds}, {p}."
-    said = [_compared(found, finding.claim) for found in evidence.comparisons]
-    if finding.claim.kind == "interaction":
-        said = [f"The gains differ by {_difference(evidence.comparisons[0], finding.claim)}"]
-        if evidence.log_odds is not None and evidence.log_odds.low is not None:
-            odds = evidence.log_odds
-            said.append(f"in log-odds by {odds.mean:+.2f} [{odds.low:.2f}, {odds.high:.2f}]")
-    return f"{'; '.join(said)}; {p}."
-
-
-def _compared(found: Comparison, statement: Claim) -> str:
-    if found.paired is None:
-        return f"{found.names[0]} and {found.names[1]} share no seed with a figure"
-    side = "ahead of" if found.paired.mean > 0 else "behind"
-    text = f"{found.names[0]} is {_difference(found, statement, False)} {side} {found.names[1]}"
-    if found.ahead is not None:
-        tie = " (a tie is half)" if found.ahead.count % 1 else ""
-        text += f", ahead in {found.ahead.count:g} of {words.count(found.ahead.n, 'seed')}{tie}"
-    if found.population is not None:
-        low, high = words.scaled(found.population.low), words.scaled(found.population.high)
-        text += f"; for other images too: [{low}, {high}]"
-    if found.finished is not None:
-        finished = _value(found.finished.mean, statement, True)
-        text += f"; {finished} over the {found.finished.n} pairs in which no run diverged"
-    return text
-
-
-def _difference(found: Comparison, statement: Claim, signed: bool = True) -> str:
-    """A mean difference with its interval: 90% where equivalence is asked for, else 95%."""
-    paired = found.paired
-    if paired is None:
-        return "an unknown amount"
-    mean = paired.mean if signed else abs(paired.mean)
-    ends = interval(found, statement)
-    text = f"{_value(mean, statement, signed)} {statement.unit}"
-    if ends is None:
-        return text
-    low, high = ends if signed or paired.mean > 0 else (-ends[1], -ends[0])
-    return f"{text} [{_value(low, statement, False)}, {_value(high, statement, False)}]"
-
-
-def differences(finding: Finding) -> list[str]:
-    """The figures that a finding rests on, in short."""
-    share = finding.evidence.share
-    if share is not None:
-        return [f"{share.count:g} of {share.n}"]
-    return [_difference(found, finding.claim) for found in finding.evidence.comparisons]
-
-
-def interval(found: Comparison, statement: Claim) -> tuple[float, float] | None:
-    """The interval that goes with a claim: 90% for an equivalence, else 95%."""
-    if found.paired is None:
-        return None
-    confidence = 0.90 if statement.kind == "equivalent" else 0.95
-    return t_interval(found.paired.mean, found.paired.sd, found.paired.n, confidence)
-
-
-def _value(value: float, statement: Claim, signed: bool) -> str:
-    return words.scaled(value, 100 if statement.unit == POINTS else 1, signed)
-
-
-def _metric(statement: Claim) -> str:
-    return statement.metric.removeprefix("measures.").replace("_", " ")
-
-
 def _table(findings: Sequence[Finding]) -> Table:
     blocks = any(finding.block for finding in findings)
     labels = ("Claim", "Block", "Verdict") if blocks else ("Claim", "Verdict")
+    units = {_unit(finding) for finding in findings}
+    alike = len(units) == 1
     figures = (
-        "Difference",
+        f"Difference ({units.pop()})" if alike else "Difference",
         "Interval",
         "Pairs",
         "dz",
@@ -243,9 +105,10 @@ def _table(findings: Sequence[Finding]) -> Table:
     )
     rows = []
     for finding in findings:
-        names = (claim(finding.claim), finding.block, finding.verdict)
+        names = (statements.claim(finding.claim), finding.block, finding.verdict)
         opening = names if blocks else (names[0], names[2])
-        rows += [(*opening, *cells) for cells in _cells(finding)]
+        unit = "" if alike else f" {_unit(finding)}"
+        rows += [(*opening, *cells) for cells in _cells(finding, unit)]
     caption = (
         "The claims. p: one-sided paired t (exact binomial for shares of runs); corrected: Holm "
         "over all claims; contrary: the corrected p against the claim; permutation p: two-sided, "
@@ -254,27 +117,44 @@ def _table(findings: Sequence[Finding]) -> Table:
     return Table(caption, (*labels, *figures), tuple(rows), labels=len(labels))
 
 
-def _cells(finding: Finding) -> list[tuple[str, ...]]:
+def _published(findings: Sequence[Finding]) -> list[Table]:
+    """What others found, beside what was found here."""
+    told = [finding for finding in findings if finding.claim.published]
+    rows = []
+    for finding in told:
+        here = "; ".join(statements.differences(finding))
+        where = f" [{finding.block}]" if finding.block else ""
+        rows.append((f"{statements.claim(finding.claim)}{where}", here, finding.claim.published))
+    caption = "What was published on these claims, beside what was found here."
+    return [Table(caption, ("Claim", "Here", "Published"), tuple(rows), labels=3)] if rows else []
+
+
+def _unit(finding: Finding) -> str:
+    return "% of runs" if finding.evidence.share is not None else finding.claim.unit
+
+
+def _cells(finding: Finding, unit: str) -> list[tuple[str, ...]]:
+    """The figures of a finding, a row for each comparison; `unit` stands beside the first."""
     ps = (finding.evidence.p, finding.corrected, finding.against)
     closing = tuple(words.p_value(p) for p in ps)
     share = finding.evidence.share
     if share is not None:
-        ends = f"[{100 * share.low:.0f}, {100 * share.high:.0f}] %"
-        figures = (f"{100 * share.value:.0f} %", ends, str(share.n), words.NONE)
+        ends = f"[{100 * share.low:.0f}, {100 * share.high:.0f}]"
+        figures = (f"{100 * share.value:.0f}{unit}", ends, str(share.n), words.NONE)
         return [(*figures, *closing, words.NONE)]
     return [
-        (*_figures(found, finding.claim), *closing, _check(found))
+        (*_figures(found, finding.claim, unit), *closing, _check(found))
         for found in finding.evidence.comparisons
     ]
 
 
-def _figures(found: Comparison, statement: Claim) -> tuple[str, ...]:
-    paired, ends = found.paired, interval(found, statement)
+def _figures(found: Comparison, statement: Claim, unit: str) -> tuple[str, ...]:
+    paired, ends = found.paired, statements.interval(found, statement)
     if paired is None:
         return words.NONE, words.NONE, "0", words.NONE
-    between = [_value(end, statement, False) for end in ends or ()]
+    between = [statements.amount(end, statement, False) for end in ends or ()]
     return (
-        _value(paired.mean, statement, True),
+        statements.amount(paired.mean, statement, True) + unit,
         f"[{', '.join(between)}]" if between else words.NONE,
         str(paired.n),
         words.scaled(paired.dz, 1) if paired.dz is not None else words.NONE,

@@ -1,0 +1,161 @@
+"""A claim, and what was found on it, as sentences."""
+
+from cnnjax.ablation import power
+from cnnjax.ablation.claims import POINTS, Claim
+from cnnjax.ablation.evidence import Comparison
+from cnnjax.ablation.statistics import t_interval
+from cnnjax.ablation.verdicts import Finding, called
+from cnnjax.report import forest, words
+
+
+def claim(statement: Claim) -> str:
+    """What is claimed, as a sentence without its full stop."""
+    names = [called(side) for side in statement.sides]
+    unit = statement.unit.removesuffix("s") if statement.margin == 1 else statement.unit
+    margin = f"{statement.margin:g} {unit}"
+    by = f" by more than {margin}" if statement.margin else ""
+    metric = "" if statement.metric == "accuracy" else f" in {_metric(statement)}"
+    match statement.kind:
+        case "better":
+            return f"{names[0]} beats {names[1]}{metric}{by}"
+        case "equivalent":
+            return f"{names[0]} and {names[1]} differ by less than {margin}{metric}"
+        case "monotone":
+            each = f", each step{by}" if by else ""
+            return f"it gets better from {words.listing(names, 'to')}{metric}{each}"
+        case "interaction":
+            more = {"positive": "gains more", "negative": "gains less"}
+            path_f, path_g = forest.factors(statement)
+            verb = more.get(statement.direction, "gains something else")
+            return (
+                f"{path_f[0]} {path_f[2]} over {path_f[1]} {verb}{by} with {path_g[0]} "
+                f"{path_g[2]} than with {path_g[1]}{metric}"
+            )
+        case "diverges":
+            return f"{names[0]} diverges in more than {100 * statement.share:g} % of its runs"
+        case "chance_level":
+            share = f"{100 * statement.share:g} %"
+            return f"{names[0]} stays at chance or diverges in more than {share} of its runs"
+
+
+def sentence(finding: Finding, family: int) -> str:
+    """What was found, in figures and words; `family` is the number of claims tested together."""
+    late = "Claimed after results were there (post hoc)." if finding.post_hoc else ""
+    expected = "" if finding.claim.expected else "It was expected not to hold."
+    source = f"Source: {finding.claim.source}." if finding.claim.source else ""
+    reason = f"Why this margin: {finding.claim.reason}." if finding.claim.reason else ""
+    parts = (
+        figures(finding),
+        _power(finding, family),
+        *finding.notes,
+        late,
+        expected,
+        reason,
+        source,
+    )
+    return " ".join(part for part in parts if part)
+
+
+def to_show(statement: Claim, runs: int, family: int) -> str:
+    """How many of so many runs must do what a claim says of a share of them."""
+    least = power.runs_to_show(runs, statement.share, family)
+    if least is None:
+        needed = power.runs_needed(statement.share, family)
+        return f"{words.count(runs, 'run')} cannot show it, even if all do: it takes {needed}"
+    return f"it takes {least} of {words.count(runs, 'run')} to show it"
+
+
+def _power(finding: Finding, family: int) -> str:
+    """What so many seeds can show at the spread that was seen, where they did not decide."""
+    if finding.verdict != "undecided" or finding.claim.kind == "equivalent":
+        return ""
+    if finding.evidence.share is not None:
+        return to_show(finding.claim, finding.evidence.share.n, family) + "."
+    paired = [found.paired for found in finding.evidence.comparisons if found.paired]
+    if not paired or not all(found.sd for found in paired):
+        return ""
+    sd, n = max(found.sd or 0.0 for found in paired), min(found.n for found in paired)
+    effect = power.detectable(n, family)
+    if effect is None or (finding.claim.unit == POINTS and effect * sd > 1):
+        return f"{words.count(n, 'seed')} cannot decide it at this spread."
+    size = f"{amount(effect * sd, finding.claim, False)} {finding.claim.unit}"
+    text = f"{n} seeds find {size} beyond the margin with probability 0.8 at this spread"
+    needed = power.seeds_needed(finding.claim.scaled_margin, sd, family)
+    if finding.claim.margin and needed:
+        text += f"; for {finding.claim.margin:g} it takes {words.count(needed, 'seed')}"
+    return f"{text}."
+
+
+def figures(finding: Finding) -> str:
+    """What was found, in figures."""
+    evidence = finding.evidence
+    p = f"corrected one-sided p {words.p_value(finding.corrected)}"
+    if finding.verdict == "contradicted":
+        p = f"corrected one-sided p of the contrary {words.p_value(finding.against)}"
+    if evidence.share is not None:
+        share = evidence.share
+        bounds = f"[{100 * share.low:.0f} %, {100 * share.high:.0f} %]"
+        return f"{share.count:g} of {words.count(share.n, 'run')} did {bounds}, {p}."
+    said = [_compared(found, finding.claim) for found in evidence.comparisons]
+    if finding.claim.kind == "interaction":
+        said = [f"The gains differ by {_difference(evidence.comparisons[0], finding.claim)}"]
+        if evidence.log_odds is not None and evidence.log_odds.low is not None:
+            odds = evidence.log_odds
+            said.append(f"in log-odds by {odds.mean:+.2f} [{odds.low:.2f}, {odds.high:.2f}]")
+    return f"{'; '.join(said)}; {p}."
+
+
+def _compared(found: Comparison, statement: Claim) -> str:
+    if found.paired is None:
+        return f"{found.names[0]} and {found.names[1]} share no seed with a figure"
+    side = "ahead of" if found.paired.mean > 0 else "behind"
+    text = f"{found.names[0]} is {_difference(found, statement, False)} {side} {found.names[1]}"
+    if found.ahead is not None:
+        tie = " (a tie is half)" if found.ahead.count % 1 else ""
+        text += f", ahead in {found.ahead.count:g} of {words.count(found.ahead.n, 'seed')}{tie}"
+    if found.population is not None:
+        low, high = words.scaled(found.population.low), words.scaled(found.population.high)
+        text += f"; for other images too: [{low}, {high}]"
+    if found.finished is not None:
+        finished = amount(found.finished.mean, statement, True)
+        text += f"; {finished} over the {found.finished.n} pairs in which no run diverged"
+    return text
+
+
+def _difference(found: Comparison, statement: Claim, signed: bool = True) -> str:
+    """A mean difference with its interval: 90% where equivalence is asked for, else 95%."""
+    paired = found.paired
+    if paired is None:
+        return "an unknown amount"
+    mean = paired.mean if signed else abs(paired.mean)
+    ends = interval(found, statement)
+    text = f"{amount(mean, statement, signed)} {statement.unit}"
+    if ends is None:
+        return text
+    low, high = ends if signed or paired.mean > 0 else (-ends[1], -ends[0])
+    return f"{text} [{amount(low, statement, False)}, {amount(high, statement, False)}]"
+
+
+def differences(finding: Finding) -> list[str]:
+    """The figures that a finding rests on, in short."""
+    share = finding.evidence.share
+    if share is not None:
+        return [f"{share.count:g} of {share.n}"]
+    return [_difference(found, finding.claim) for found in finding.evidence.comparisons]
+
+
+def interval(found: Comparison, statement: Claim) -> tuple[float, float] | None:
+    """The interval that goes with a claim: 90% for an equivalence, else 95%."""
+    if found.paired is None:
+        return None
+    confidence = 0.90 if statement.kind == "equivalent" else 0.95
+    return t_interval(found.paired.mean, found.paired.sd, found.paired.n, confidence)
+
+
+def amount(value: float, statement: Claim, signed: bool) -> str:
+    """A value in the unit of a claim, without the unit."""
+    return words.scaled(value, 100 if statement.unit == POINTS else 1, signed)
+
+
+def _metric(statement: Claim) -> str:
+    return statement.metric.removeprefix("measures.").replace("_", " ")
