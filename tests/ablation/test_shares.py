@@ -97,3 +97,13 @@ def test_power_agrees_with_the_noncentral_t():
     assert power.seeds_needed(0.0, 1.0) is None
     assert power.seeds_needed(1e-9, 1.0) is None
     assert power.smallest_p(5) == 0.0625
+
+
+def test_how_many_runs_show_a_share():
+    """Half of them: p = 2^-n. A quarter: 5 of 6 has p = (18 + 1) / 4096 = 0.0046."""
+    assert [power.runs_to_show(runs, 0.5) for runs in (4, 5, 6)] == [None, 5, 6]
+    assert power.runs_needed(0.5) == 5
+    assert power.runs_needed(0.5, family=13) == 9  # 2^-8 = 0.0039 is above 0.05 / 13 = 0.0038
+    assert power.runs_to_show(6, 0.25, family=5) == 5
+    assert power.runs_needed(0.05) == 2  # a p of exactly 0.05 is not below it
+    assert power.runs_to_show(0, 0.5) is None

@@ -6,9 +6,11 @@ import pytest
 
 from cnnjax import files
 from cnnjax.ablation import study
+from cnnjax.ablation.claims import better, diverges
+from cnnjax.ablation.experiment import Experiment
 from cnnjax.errors import UserError
-from common import program
-from launch import request, work
+from common import program, small
+from launch import local, plan, request, work
 
 TENSORSTORE = 'RESOURCE_EXHAUSTED: Error writing "params/0": No space left on device [os_error_code'
 
@@ -48,3 +50,49 @@ def test_where_the_time_is_short_seeds_come_first_and_no_run_is_started_late(tmp
     assert [(run.arm, run.seed) for run in pending] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert work.work(None, Request, pending, quiet=True) == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_evaluation_counts_in_the_time_as_a_third_of_training(tmp_path):
+    """30 steps of 50 examples of 1212, evaluated twice an epoch on 135, once on the 450 of test."""
+
+    class Request:
+        configs, data_dir = {"a": small()}, None
+        pending = study.runs(tmp_path, ["a"], [0, 1])
+
+    evaluations = 1500 / 1212 / 0.5 + 1
+    each = 1500 + (evaluations * 135 + 450) / 3
+    assert local._images(Request) == {"a": pytest.approx(2 * each)}
+
+
+def test_the_plan_says_what_so_many_runs_can_show(capsys):
+    made = Experiment(
+        name="asked",
+        question="?",
+        base={"data.name": "digits"},
+        arms={"a": {}, "b": {"model.activation": "tanh"}},
+        seeds=range(4),
+        claims=(better("a", "b"), diverges("b"), diverges("a", share=0.1)),
+    )
+
+    class Request:
+        loaded = type("Loaded", (), {"experiment": made})
+        configs, seeds = made.arms, made.seeds
+
+    plan._show_power(Request)
+    text = capsys.readouterr().out
+    assert "claims: 3, put to 3 tests" in text
+    assert "b diverges in more than 50 % of its runs: 4 runs cannot show it, even if all do" in text
+    assert "a diverges in more than 10 % of its runs: it takes 3 of 4 runs to show it" in text
+
+
+def test_runs_that_were_not_started_are_counted_not_listed(tmp_path, capsys):
+    class Request:
+        runs = study.runs(tmp_path, ["a"], [0, 1, 2])
+
+    (tmp_path / "a/seed-1").mkdir(parents=True)
+    (tmp_path / "a/seed-1/config.json").write_text("{}")
+    assert local._summary(Request) == 1
+    told = capsys.readouterr().out
+    assert "2 of them have not been started; the same command goes on from here" in told
+    assert "a seed 1: has not ended; give the same command again" in told
+    assert "a seed 0" not in told

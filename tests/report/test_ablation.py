@@ -304,6 +304,45 @@ def test_claims_about_arms_that_are_not_here_are_named(tmp_path):
     assert "**Not put to the test:** relu beats gone." in text
 
 
+def test_what_was_published_stands_beside_what_was_found(tmp_path):
+    told = {"kind": "better", "sides": ["relu", "tanh"], "published": f"+7 points, {HOSTILE}"}
+    stated = [told, {"kind": "better", "sides": ["tanh", "relu"]}]
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 4, claims=stated)
+    page = report.write(tmp_path).page
+    text = page.with_suffix(".md").read_text()
+    (table,) = re.findall(r"beside what was found here.*?\n\n(.*?)\n\n", text, re.DOTALL)
+    assert table.splitlines()[0] == "| Claim | Here | Published |"
+    (row,) = table.splitlines()[2:]
+    assert re.match(r"\| relu beats tanh \| \+\d+\.\d\d points .* \| \+7 points, ", row)
+    assert HOSTILE not in page.read_text()
+
+
+def test_differences_have_their_unit(tmp_path):
+    points = {"kind": "better", "sides": ["relu", "tanh"]}
+    others = [points | {"metric": "loss"}, {"kind": "diverges", "sides": ["tanh"]}]
+    arms = {"relu": 0.9, "tanh": 0.8}
+    for name, stated, head in (
+        ("alike", [points], "| Difference (points) |"),
+        ("mixed", [points, *others], "| Difference |"),
+    ):
+        workdirs.make(tmp_path / name, arms, 4, claims=stated)
+        text = report.write(tmp_path / name).page.with_suffix(".md").read_text()
+        assert head in text
+    for unit in ("points", "nats", "% of runs"):
+        assert re.search(rf"\| (undecided|supported|contradicted) \| [^|]*\d {unit} \|", text)
+
+
+def test_too_few_runs_for_a_share_are_told(tmp_path):
+    stated = [{"kind": "diverges", "sides": ["tanh"]}]
+    for seeds, told in ((4, "4 runs cannot show it, even if all do: it takes 5"), (6, "")):
+        workdir = workdirs.make(
+            tmp_path / str(seeds), {"relu": 0.9, "tanh": None}, seeds, claims=stated
+        )
+        text = report.write(workdir).page.with_suffix(".md").read_text()
+        assert told in text
+        assert ("Undecided: tanh diverges" in text) == (seeds == 4)
+
+
 @pytest.mark.parametrize(
     ("arms", "seeds", "plots", "expected"),
     [
