@@ -49,7 +49,7 @@ th, td { text-align: left; vertical-align: top; padding: 0.4rem 0 0.4rem 1rem; }
 th:first-child, td:first-child { padding-left: 0.4rem; }
 th:last-child, td:last-child { padding-right: 0.4rem; }
 td > div { width: max-content; max-width: 12rem; overflow-wrap: break-word; }
-td:last-child > div { max-width: 30rem; }
+td:last-child > div { max-width: 27rem; }
 th { font-weight: 600; vertical-align: bottom; }
 thead tr { border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink); }
 tbody tr + tr { border-top: 1px solid var(--rule); }

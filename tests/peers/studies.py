@@ -11,6 +11,7 @@ arms of a round one after another, a process for each arm, which may use all cor
 
 import argparse
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
+RATES = (0.002, 0.005, 0.01, 0.02, 0.03)
+RUNS = 2 * len(RATES)  # of one contender in a round
 EXPERIMENT = f"""
 from cnnjax.ablation.experiment import Experiment
 EXPERIMENT = Experiment(
@@ -76,7 +78,7 @@ def contenders(file, mine, data_dir):
 
 
 def main(data_dir, rounds):
-    seconds = {}
+    seconds, accuracies = {}, {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         mine = folder / "throughput.py"
@@ -86,19 +88,23 @@ def main(data_dir, rounds):
             seeds = [str(2 * number), str(2 * number + 1)]
             for name, commands in contenders(file, mine, data_dir).items():
                 with tempfile.TemporaryDirectory() as own:
-                    spent = 0.0
+                    spent, found = 0.0, []
                     for words in commands(seeds, Path(own)):
                         took, text = timed(words, Path(own) / "cache")
                         spent += took
+                        found += map(float, re.findall(r"validation (\d+\.\d+) %", text))
+                assert len(found) == RUNS, text
                 seconds.setdefault(name, []).append(spent)
-                last = [line for line in text.splitlines() if "%" in line][-1:]
-                print(f"round {number + 1}, {name}: {spent:.1f} s; {''.join(last)}", flush=True)
-    runs = len(RATES) * 2
-    print("\n| | runs an hour | cnnjax against it, median of the rounds |\n| --- | ---: | ---: |")
+                accuracies.setdefault(name, []).extend(found)
+                print(f"round {number + 1}, {name}: {spent:.1f} s", flush=True)
+    print("\n| | runs an hour | cnnjax against it: median (range) | mean accuracy |")
+    print("| --- | ---: | ---: | ---: |")
     for name, spent in seconds.items():
         ratios = [b / a for a, b in zip(seconds["cnnjax"], spent, strict=True)]
-        hour = 3600 * runs * rounds / sum(spent)
-        print(f"| {name} | {hour:,.0f} | {statistics.median(ratios):.2f} |")
+        hour = 3600 * RUNS * rounds / sum(spent)
+        against = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        accuracy = statistics.mean(accuracies[name])
+        print(f"| {name} | {hour:,.0f} | {against} | {accuracy:.2f} % |")
 
 
 if __name__ == "__main__":
