@@ -61,9 +61,7 @@ def serve(task: dict[str, Any], convolution: str, way: str = "1 step") -> None:
         augment=augment.build(config.data.augmentation, images.shape[1:], ()),
         normalize=normalize,
     )
-    if together:
-        train = jax.vmap(train, in_axes=(0, None, None))
-    elif count > 1:
+    if count > 1 and not together:
         train = _repeated(train, count)
     compiled = parallel.compile(
         train,
@@ -78,10 +76,7 @@ def serve(task: dict[str, Any], convolution: str, way: str = "1 step") -> None:
         "params": flax.traverse_util.unflatten_dict(given, sep="/")
     }
     keys = state.keys(0)
-    current = state.create(variables, make_optimizer, averaged=False)
-    if together:
-        current = jax.tree.map(lambda leaf: np.stack([leaf] * count), current)
-    current = compiled.place(current)
+    current = compiled.place(state.create(variables, make_optimizer, averaged=False))
     hparams = state.HParams(
         learning_rate=np.float32(task["learning_rate"]),
         weight_decay=np.float32(0),
@@ -91,10 +86,17 @@ def serve(task: dict[str, Any], convolution: str, way: str = "1 step") -> None:
         dropout_key=compiled.place(keys["dropout"]),
     )
     batch = {"images": jax.device_put(images), "labels": jax.device_put(arrays["labels"])}
+    step = compiled.train
+    if together:
+        assert compiled.together is not None
+        step = compiled.together
+        current, batch, hparams = (
+            compiled.deal([tree] * count) for tree in (current, batch, hparams)
+        )
 
     def call() -> list[float]:
         nonlocal current
-        current, metrics = compiled.train(current, {}, batch, hparams)
+        current, metrics = step(current, {}, batch, hparams)
         losses = np.asarray(metrics["loss"])
         return [float(losses.mean())] if together else np.ravel(losses).tolist()
 

@@ -61,7 +61,6 @@ def replicates(
     # the native convolution maps over no further axis
     convolution = "xla" if together else session.convolution(config, begun_with=begun)
     program = session.program(config, convolution)
-    traces = program.compiled.traces()
     way = {"convolution": convolution, "replicates": TOGETHER if together else ALONE}
     setting = Setting(session, config, program, {**session.runtime, **way}, probes)
     planned = plan(config, setting.dataset(jobs[0].seed).order)
@@ -74,7 +73,7 @@ def replicates(
         by_step = sorted(runs, key=lambda run: int(run.start.step))
         for step, group in itertools.groupby(by_step, lambda run: int(run.start.step)):
             _train(setting, planned, list(group), step, together=together)
-    compilations = [program.compiled.traces() - traces, *[0] * (len(runs) - 1)]
+    compilations = [program.compiled.untold(), *[0] * (len(runs) - 1)]
     return [run.write(count) for run, count in zip(runs, compilations, strict=True)]
 
 

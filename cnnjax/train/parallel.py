@@ -37,6 +37,7 @@ class Compiled:
       deal: stacks trees along a new leading axis, which is dealt out to the devices.
       copy: a copy of a tree that a later, donating step leaves alone.
       traces: how often the train step was traced so far.
+      untold: how often since this was last asked: what a run caused, and timing its steps before.
       devices: the number of devices.
     """
 
@@ -47,6 +48,7 @@ class Compiled:
     deal: Callable[[Sequence[Any]], Any]
     copy: Callable[[Any], Any]
     traces: Callable[[], int]
+    untold: Callable[[], int]
     devices: int
 
 
@@ -70,7 +72,7 @@ def compile(
     mesh = Mesh(np.asarray(devices), (AXIS,))
     whole = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(AXIS))
-    traces = 0
+    traces = told = 0
 
     def gathered_train(
         state: TrainState, store: Any, batch: Batch, hparams: HParams
@@ -78,6 +80,11 @@ def compile(
         nonlocal traces
         traces += 1
         return train(state, gather(store, batch), hparams)
+
+    def untold() -> int:
+        nonlocal told
+        new, told = traces - told, traces
+        return new
 
     def gathered_eval(variables: Any, store: Any, batch: Batch, keep_prob: ArrayLike) -> Any:
         return evaluate(variables, gather(store, batch), keep_prob)
@@ -110,6 +117,7 @@ def compile(
         deal=lambda trees: jax.device_put(_stacked(trees), split),
         copy=jax.jit(lambda tree: jax.tree.map(jnp.copy, tree)),
         traces=lambda: traces,
+        untold=untold,
         devices=len(devices),
     )
 

@@ -152,6 +152,18 @@ def test_the_steps_that_are_timed_are_those_of_the_runs(session):
         assert together() == pytest.approx([one for step in alone for one in step()], rel=1e-4)
 
 
+def test_a_compilation_for_timing_is_the_first_runs(session, tmp_path, monkeypatch):
+    from cnnjax.train import loop
+
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
+    config = small(training__steps=4, model__hidden=(19,))
+    asked_for = runs(tmp_path, ["a"])
+    chosen = replicates.numbers(session, Request(a=config), asked_for, processes=1)
+    assert chosen == {"a": 1}
+    results = [loop.run(session, config, run.seed, run.directory) for run in asked_for]
+    assert [result["compilations"] for result in results] == [1, 0, 0]
+
+
 def test_a_sweep_trains_replicates_together(tmp_path):
     """The same command without the flag finds nothing left to do; seeds are added the other way."""
     file = tmp_path / "pair.py"
