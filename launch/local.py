@@ -9,6 +9,7 @@ kind.
 import collections
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,9 +108,11 @@ def _images(request: Request) -> dict[str, float]:
 
 
 def plan(request: Request, *, commands: bool) -> None:
-    """Prints what would be done, and nothing is."""
+    """Prints what would be done; nothing is, but a question of the command line is kept."""
     request.check()
     request.keep_question()
+    if request.text is not None:
+        print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
     if commands:
         print("\n".join(planning.commands(request, session(request))))
     else:

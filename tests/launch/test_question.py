@@ -74,7 +74,9 @@ def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
         "--vary=model.activation=relu,tanh", "--base=quickstart", "--seeds=0,1",
         f"--workdir={tmp_path}", "--examples=640", "training.batch_size=64",
     ]  # fmt: skip
-    plan = program("launch.sweep", *words, "--plan").stdout
+    planned = program("launch.sweep", *words, "--plan")
+    assert f"the question is kept as {tmp_path / 'experiment.py'}" in planned.stderr
+    plan = planned.stdout
     assert "2 arms x 2 seeds = 4 runs, 4 of them to be done" in plan
     assert "groups that share a program: 2" in plan
     assert "permutation test: 0.5" in plan
