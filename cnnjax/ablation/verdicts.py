@@ -9,7 +9,7 @@ corrected together with all, and change nothing for the others.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cnnjax.ablation import claims, design, evidence, statistics
 from cnnjax.ablation.claims import Claim
@@ -18,6 +18,7 @@ from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.results import Arm, Study, lookup, mixtures
 
 Verdict = Literal["supported", "contradicted", "undecided", "open"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _WAITING = ("failed", "unreadable", "unfinished", "missing")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cnnjax.ablation import compare, power
 from cnnjax.ablation.results import Study
-from cnnjax.ablation.verdicts import Finding
+from cnnjax.ablation.verdicts import VERDICTS, Finding
 from cnnjax.report import markdown, statements, words
 from cnnjax.report.document import Definitions, Document, Element, Paragraph, Section, Table
 
@@ -24,8 +24,7 @@ def write(entries: Sequence[Entry]) -> str:
     """The index as Markdown text."""
     found = [finding for entry in entries for finding in entry.findings]
     counts = [
-        f"{sum(finding.verdict == verdict for finding in found)} {verdict}"
-        for verdict in ("supported", "contradicted", "undecided", "open")
+        f"{sum(finding.verdict == verdict for finding in found)} {verdict}" for verdict in VERDICTS
     ]
     opening = (
         f"{words.count(len(entries), 'study', 'studies')}, {words.count(len(found), 'claim')}: "
@@ -33,13 +32,28 @@ def write(entries: Sequence[Entry]) -> str:
         "on the test split, with the weights of the last step. Undecided means that so many seeds "
         "cannot tell; it does not mean that there is nothing."
     )
-    sections = [Section("What was found", (Paragraph(opening),)), *map(_section, entries)]
+    sections = [
+        Section("What was found", (Paragraph(opening), _overview(entries))),
+        *map(_section, entries),
+    ]
     document = Document("Results", "The claims, put to the test", "", tuple(sections))
     text = markdown.write(document)
     for entry in entries:
         place = f"{entry.folder}/report.md"
         text = text.replace(f"**Report**: {place}", f"**Report**: [{place}]({place})")
     return text
+
+
+def _overview(entries: Sequence[Entry]) -> Table:
+    """How many claims of each study hold."""
+    rows = []
+    for entry in entries:
+        found = [finding.verdict for finding in entry.findings]
+        arms, runs = len(entry.study.arms), len(entry.study.runs)
+        counts = [str(found.count(verdict)) for verdict in VERDICTS]
+        rows.append((entry.folder, str(arms), str(runs), str(len(found)), *counts))
+    head = ("Study", "Arms", "Runs", "Claims", *(verdict.capitalize() for verdict in VERDICTS))
+    return Table("The studies.", head, tuple(rows))
 
 
 def _section(entry: Entry) -> Section:

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import Comparison
 from cnnjax.ablation.results import Study
-from cnnjax.ablation.verdicts import Finding
+from cnnjax.ablation.verdicts import VERDICTS, Finding
 from cnnjax.report import forest, statements, words
 from cnnjax.report.document import Element, Figure, Paragraph, Section, Table
-
-_ORDER = ("supported", "contradicted", "undecided", "open")
 
 
 def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
@@ -63,7 +61,7 @@ def _lead(finding: Finding) -> str:
 
 
 def _count(findings: Sequence[Finding]) -> str:
-    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in _ORDER}
+    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in VERDICTS}
     named = [f"{number} {verdict}" for verdict, number in counts.items() if number]
     return f"Of {words.count(len(findings), 'claim')}: {words.listing(named)}."
 

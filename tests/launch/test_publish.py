@@ -24,6 +24,7 @@ def test_reports_and_an_index(tmp_path):
     assert f"index: {output}/README.md" in done.stdout
     index = (output / "README.md").read_text()
     assert "1 study, 2 claims: 1 supported, 1 contradicted" in index
+    assert "| activations | 2 | 12 | 2 | 1 | 1 | 0 | 0 |" in index
     assert "[activations/report.md](activations/report.md)" in index
     assert "| relu beats tanh | – | supported |" in index
     report = (output / "activations" / "report.md").read_text()
