@@ -28,10 +28,11 @@ WARM, STEPS = 3, 10  # steps before timing, and timed
 
 
 class Group(NamedTuple):
-    """Runs of one arm that a process trains at a time: `together`, or there is one."""
+    """Runs of one arm that a process trains at a time; `lanes` are the seeds that are trained
+    together, those of runs that have ended since among them; without any there is one run."""
 
     runs: list[Run]
-    together: bool
+    lanes: tuple[int, ...] = ()
 
 
 def numbers(
@@ -91,35 +92,54 @@ def steps(
     lanes = Lanes(
         program.compiled,
         session.store(config, program),
-        [
-            session.initial_state(config, program, dataset, seed)
-            for seed, dataset in zip(seeds, datasets, strict=True)
-        ],
-        [session.hparams(config, seed, program) for seed in seeds],
-        together=together,
+        {
+            place: session.initial_state(config, program, dataset, seed)
+            for place, (seed, dataset) in enumerate(zip(seeds, datasets, strict=True))
+        },
+        {place: session.hparams(config, seed, program) for place, seed in enumerate(seeds)},
+        width=len(seeds) if together else 0,
     )
-    batches = zip(*(dataset.train_batches(0, 2**31) for dataset in datasets), strict=True)
+    flows = [dataset.train_batches(0, 2**31) for dataset in datasets]
 
     def step() -> list[float]:
-        metrics = lanes.step(next(batches), config.optimizer.learning_rate)
-        return [figures["loss"] for figures in lanes.wait(metrics)]
+        batches = dict(enumerate(map(next, flows)))
+        metrics = lanes.step(batches, config.optimizer.learning_rate)
+        return [figures["loss"] for figures in lanes.wait(metrics).values()]
 
     return step
 
 
-def _of_one_arm(runs: Sequence[Run], number: int) -> Iterator[Group]:
-    from cnnjax.train import folder, loop
+def begun_with(run: Run) -> tuple[int, ...] | None:
+    """The lanes that a run was started with, () for one alone; None before its first checkpoint."""
+    from cnnjax.train import folder
 
-    ways = {run: folder.begun(run.directory).get("replicates") for run in runs}
-    free = [run for run in runs if ways[run] == loop.TOGETHER or (number > 1 and not ways[run])]
-    size = math.ceil(len(free) / math.ceil(len(free) / max(number, 1))) if free else 1
-    place = 0
+    known = folder.begun(run.directory)
+    if not known:
+        return None
+    lanes = known.get("lanes", [])
+    sensible = isinstance(lanes, list) and (not lanes or run.seed in lanes)
+    return tuple(lanes) if sensible else (run.seed,)
+
+
+def _of_one_arm(runs: Sequence[Run], number: int) -> Iterator[Group]:
+    known = {run: begun_with(run) for run in runs}
+    fresh = [run for run in runs if known[run] is None]
+    size = math.ceil(len(fresh) / math.ceil(len(fresh) / number)) if fresh else 1
+    taken: set[Run] = set()
     for run in runs:
-        if run not in free:
-            yield Group([run], together=False)
-        elif free[place : place + 1] == [run]:
-            yield Group(free[place : place + size], together=True)
-            place += size
+        if run in taken:
+            continue
+        lanes = known[run]
+        if lanes:
+            group = Group([other for other in runs if known[other] == lanes], lanes)
+        elif lanes is None and number > 1:
+            place = fresh.index(run)
+            own = fresh[place : place + size]
+            group = Group(own, tuple(run.seed for run in own))
+        else:
+            group = Group([run])
+        taken.update(group.runs)
+        yield group
 
 
 def _measured(

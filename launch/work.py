@@ -61,23 +61,25 @@ def _locked(
             lock = locks.enter_context(files.lock(run.directory / ".lock", wait=False))
             if lock and not run.ended and stamp(run) == before[run]:
                 mine.append(run)
+        lanes = dict.fromkeys(mine, group.lanes)
         if len(mine) > 1:
             try:
-                return _train(session, request, mine, together=True)
+                return _train(session, request, mine, group.lanes)
             except _Fault as fault:
                 lines = str(fault.__cause__).strip().splitlines() or [""]
                 print(f"{mine[0].arm}: {lines[0][:200]}; its seeds go on one after another")
-        return {run: _one(session, request, run, together=group.together) for run in mine}
+            lanes = {run: replicates.begun_with(run) or (run.seed,) for run in mine}
+        return {run: _one(session, request, run, lanes[run]) for run in mine}
 
 
 class _Fault(Exception):
     """Runs that were to be trained together could not be: which one is to blame is not known."""
 
 
-def _one(session: Any, request: Request, run: Run, *, together: bool) -> Result:
+def _one(session: Any, request: Request, run: Run, lanes: Sequence[int]) -> Result:
     """One run to its end. A fault becomes its result."""
     try:
-        return _train(session, request, [run], together=together)[run]
+        return _train(session, request, [run], lanes)[run]
     except _Fault as fault:
         error = fault.__cause__
         assert error is not None
@@ -97,7 +99,7 @@ def _one(session: Any, request: Request, run: Run, *, together: bool) -> Result:
 
 
 def _train(
-    session: Any, request: Request, runs: Sequence[Run], *, together: bool
+    session: Any, request: Request, runs: Sequence[Run], lanes: Sequence[int]
 ) -> dict[Run, Result]:
     """Trains runs of one arm. Raises _Fault from what went wrong with one of them, and UserError
     for what would go wrong with all."""
@@ -108,7 +110,8 @@ def _train(
             session,
             request.configs[runs[0].arm],
             [loop.Job(run.seed, run.directory, _identity(run)) for run in runs],
-            together=together,
+            together=bool(lanes),
+            lanes=lanes,
             probes=_probes(request.loaded.experiment.probes),
         )
         return dict(zip(runs, results, strict=True))

@@ -40,6 +40,7 @@ def replicates(
     jobs: Sequence[Job],
     *,
     together: bool = True,
+    lanes: Sequence[int] = (),
     probes: Probes = NO_PROBES,
     say: Say = print,
 ) -> list[dict[str, Any]]:
@@ -52,17 +53,22 @@ def replicates(
       config: the arm's resolved configuration.
       jobs: the runs.
       together: whether they take their steps together; else there is one.
+      lanes: the seeds that runs which have begun were started together with, their own among them,
+        in order; by default those of `jobs`.
       probes: what else is asked of the network; answers go into result.json.
       say: where lines for the user go.
 
     Raises UserError for what the user can mend; the folders keep what was written.
     """
-    begun = folder.begun(jobs[0].directory).get("convolution")
-    # the native convolution maps over no further axis
-    convolution = "xla" if together else session.convolution(config, begun_with=begun)
+    if together:  # the native convolution maps over no further axis
+        lanes = list(lanes or [job.seed for job in jobs])
+        convolution, way = "xla", {"replicates": TOGETHER, "lanes": lanes}
+    else:
+        begun = folder.begun(jobs[0].directory).get("convolution")
+        convolution, way = session.convolution(config, begun), {"replicates": ALONE}
     program = session.program(config, convolution)
-    way = {"convolution": convolution, "replicates": TOGETHER if together else ALONE}
-    setting = Setting(session, config, program, {**session.runtime, **way}, probes)
+    runtime = {**session.runtime, "convolution": convolution, **way}
+    setting = Setting(session, config, program, runtime, probes)
     planned = plan(config, setting.dataset(jobs[0].seed).order)
     with contextlib.ExitStack() as stack:
         bars: list[str | None] = [_bar(jobs), *[None] * (len(jobs) - 1)]
@@ -70,9 +76,14 @@ def replicates(
             stack.enter_context(opened(setting, job, planned, bar=bar, say=say))
             for job, bar in zip(jobs, bars, strict=True)
         ]
-        by_step = sorted(runs, key=lambda run: int(run.start.step))
-        for step, group in itertools.groupby(by_step, lambda run: int(run.start.step)):
-            _train(setting, planned, list(group), step, together=together)
+        started = {run: int(run.start.step) for run in runs}
+        steps = sorted({*started.values(), planned.total_steps})
+        for first, last in itertools.pairwise(steps):
+            behind = [run for run in runs if started[run] <= first and not run.outcome]
+            places = {lanes.index(run.job.seed) if together else 0: run for run in behind}
+            _train(setting, planned, places, first, last, width=len(lanes) if together else 0)
+        for run in runs:
+            run.finish()
     compilations = [program.compiled.untold(), *[0] * (len(runs) - 1)]
     return [run.write(count) for run, count in zip(runs, compilations, strict=True)]
 
@@ -84,21 +95,27 @@ def _bar(jobs: Sequence[Job]) -> str:
 
 
 def _train(
-    setting: Setting, planned: Plan, runs: Sequence[Replicate], first: int, *, together: bool
+    setting: Setting,
+    planned: Plan,
+    runs: Mapping[int, Replicate],
+    first: int,
+    last: int,
+    *,
+    width: int,
 ) -> None:
-    """All remaining steps of runs that have taken `first` steps, then the final evaluation."""
+    """The steps `first` + 1 to `last` of runs, by their lanes."""
     lanes = Lanes(
         setting.program.compiled,
         setting.store,
-        [run.start for run in runs],
-        [setting.session.hparams(setting.config, run.job.seed, setting.program) for run in runs],
-        together=together,
+        {place: run.start for place, run in runs.items()},
+        {place: setting.hparams(run.job.seed) for place, run in runs.items()},
+        width=width,
     )
     clock = Clock()
-    for run in runs:
+    for run in runs.values():
         run.begin(clock, len(runs))
-    flows = [run.dataset.train_batches(first, planned.total_steps) for run in runs]
-    going = dict(enumerate(runs))
+    flows = [run.dataset.train_batches(first, last) for run in runs.values()]
+    going = dict(runs)
 
     def complete(step: int, metrics: Metrics) -> None:
         """Waits for a step, and takes in what it says."""
@@ -115,14 +132,14 @@ def _train(
 
     pending: Metrics | None = None
     for step, batches in enumerate(zip(*flows, strict=True), first + 1):
-        metrics = lanes.step(batches, planned.learning_rates[step - 1])
+        metrics = lanes.step(dict(zip(runs, batches, strict=True)), planned.rate(step))
         if pending is not None:
             complete(step - 1, pending)
         pending = metrics
-        if going and planned.due(step):
+        if going and (planned.due(step) or step == last):
             complete(step, pending)
             pending = None
-            for place, run in going.items():
+            for place, run in going.items() if planned.due(step) else ():
                 run.log(step, recent=planned.lines)
                 if step in planned.checkpoints:
                     run.save(step, lanes.state(place))
@@ -131,4 +148,4 @@ def _train(
         if not going:
             break
     for place, run in going.items():
-        run.finish(lanes.state(place))
+        run.end(lanes.state(place))

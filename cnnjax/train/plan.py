@@ -30,6 +30,10 @@ class Plan:
     checkpoints: frozenset[int]
     lines: int
 
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, from 1 on."""
+        return float(self.learning_rates[step - 1])
+
     def due(self, step: int) -> bool:
         """Whether something is written after a step."""
         return step % self.lines == 0 or step in self.checkpoints

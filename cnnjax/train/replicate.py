@@ -18,7 +18,7 @@ from cnnjax.train.plan import Plan
 from cnnjax.train.probe import Probes, Subject
 from cnnjax.train.records import Clock, Records
 from cnnjax.train.session import Program, Session
-from cnnjax.train.state import TrainState, digest
+from cnnjax.train.state import HParams, TrainState, digest
 
 Say = Callable[[str], None]
 SPLITS = ("validation", "test")
@@ -63,6 +63,10 @@ class Setting:
         """The data as one seed sees them."""
         return self.session.dataset(self.config, seed)
 
+    def hparams(self, seed: int) -> HParams:
+        """The numbers and the keys of a run."""
+        return self.session.hparams(self.config, seed, self.program)
+
     @property
     def store(self) -> Mapping[str, jax.Array]:
         """The examples on the devices."""
@@ -80,7 +84,7 @@ class Replicate:
     Attributes:
       job: the run.
       dataset: the data as it sees them.
-      start: the state that it starts from.
+      start: the state that it goes on from; at last the final one.
       outcome: what became of it; None while it is under way.
     """
 
@@ -106,12 +110,12 @@ class Replicate:
         )
         self._clock, self._share = Clock(), 1
         self._before = records.seconds
-        self._started = time.perf_counter()
+        self._started: float | None = None
 
     def begin(self, clock: Clock, share: int) -> None:
-        """The first step is about to be taken, at the same time as those of `share` - 1 others."""
-        self._clock, self._share = clock, share
-        self._started = time.perf_counter()
+        """A step is about to be taken, at the same time as those of `share` - 1 others."""
+        self._before = self._seconds()
+        self._clock, self._share, self._started = clock, share, time.perf_counter()
 
     def trained(self, step: int, metrics: Mapping[str, float]) -> None:
         """A step is complete; one that is not finite ends the run."""
@@ -151,8 +155,15 @@ class Replicate:
             found = self._probes.signal(self._subject(self.start))
             files.write_json(self._signals, {"start": found})
 
-    def finish(self, state: TrainState) -> None:
-        """Evaluates the final state."""
+    def end(self, state: TrainState) -> None:
+        """The steps that are taken together with these others are over."""
+        self.start = state
+
+    def finish(self) -> None:
+        """Evaluates the final state of a run that has not diverged."""
+        if self.outcome:
+            return
+        state = self.start
         splits = self._setting.splits(self.dataset)
         self.evaluations = {split: self._evaluate(state, split) for split in splits}
         ema = state.ema
@@ -223,6 +234,8 @@ class Replicate:
 
     def _seconds(self) -> float:
         """The time of the run: of runs that are trained together, an equal share for each."""
+        if self._started is None:
+            return self._before
         return self._before + (time.perf_counter() - self._started) / self._share
 
     def _diverge(self, step: int) -> None:

@@ -37,13 +37,14 @@ def runs(folder, arms, seeds=3):
 
 
 def sizes(groups):
-    return [(group.runs[0].arm, len(group.runs), group.together) for group in groups]
+    return [(group.runs[0].arm, len(group.runs), group.lanes) for group in groups]
 
 
 def test_an_arms_runs_are_dealt_into_groups_of_about_equal_size(tmp_path):
     asked = runs(tmp_path, ["a", "b"], seeds=9)
     found = replicates.groups(asked, {"a": 8, "b": 1}, in_turn=False)
-    assert sizes(found) == [("a", 5, True), ("a", 4, True)] + [("b", 1, False)] * 9
+    first, second = (0, 1, 2, 3, 4), (5, 6, 7, 8)
+    assert sizes(found) == [("a", 5, first), ("a", 4, second)] + [("b", 1, ())] * 9
     assert [run for group in found for run in group.runs] == asked
 
 
@@ -55,17 +56,40 @@ def test_where_the_time_is_short_the_first_groups_of_all_arms_come_first(tmp_pat
     ]  # fmt: skip
 
 
+def begin(run, **runtime):
+    """Makes a run look begun, with a checkpoint."""
+    (run.directory / "checkpoints" / "7").mkdir(parents=True)
+    (run.directory / "runtime.json").write_text(json.dumps(runtime))
+
+
 def test_runs_go_on_the_way_they_began(tmp_path):
-    asked = runs(tmp_path, ["a"], seeds=4)
-    for seed, way in ((1, "one after another"), (3, "together")):
-        asked[seed].directory.mkdir(parents=True)
-        (asked[seed].directory / "runtime.json").write_text(json.dumps({"replicates": way}))
-    assert sizes(replicates.groups(asked, {"a": 1}, in_turn=False)) == [("a", 1, False)] * 3 + [
-        ("a", 1, True)
-    ]
+    """Seed 3 with the seeds it was started with, of which 9 is not asked for."""
+    asked = runs(tmp_path, ["a"], seeds=6)
+    begin(asked[1], replicates="one after another")
+    begin(asked[3], replicates="together", lanes=[3, 9, 5])
+    begin(asked[5], replicates="together", lanes=[3, 9, 5])
+    alone = replicates.groups(asked, {"a": 1}, in_turn=False)
+    assert [([run.seed for run in group.runs], group.lanes) for group in alone] == [
+        ([0], ()), ([1], ()), ([2], ()), ([3, 5], (3, 9, 5)), ([4], ()),
+    ]  # fmt: skip
     found = replicates.groups(asked, {"a": 8}, in_turn=False)
-    assert [[run.seed for run in group.runs] for group in found] == [[0, 2, 3], [1]]
-    assert [group.together for group in found] == [True, False]
+    assert [([run.seed for run in group.runs], group.lanes) for group in found] == [
+        ([0, 2, 4], (0, 2, 4)), ([1], ()), ([3, 5], (3, 9, 5)),
+    ]  # fmt: skip
+
+
+def test_lanes_without_sense_are_those_of_the_run(tmp_path):
+    asked = runs(tmp_path, ["a"], seeds=2)
+    begin(asked[0], replicates="together", lanes=[7, 8])
+    begin(asked[1], replicates="together", lanes="no")
+    assert [replicates.begun_with(run) for run in asked] == [(0,), (1,)]
+
+
+def test_what_has_no_checkpoint_has_not_begun(tmp_path):
+    (run,) = runs(tmp_path, ["a"], seeds=1)
+    begin(run, replicates="together", lanes=[0, 1])
+    (run.directory / "checkpoints" / "7").rmdir()
+    assert replicates.begun_with(run) is None
 
 
 @pytest.fixture

@@ -104,16 +104,16 @@ def seeds(chosen, devices, together, steps=10):
         taken = lanes.Lanes(
             compiled,
             placed,
-            [start(state.keys(seed)["params"]) for seed in group],
-            [compiled.place(numbers(seed, 0.5)) for seed in group],
-            together=together,
+            dict(enumerate(start(state.keys(seed)["params"]) for seed in group)),
+            dict(enumerate(compiled.place(numbers(seed, 0.5)) for seed in group)),
+            width=len(group) if together else 0,
         )
         rows = [np.random.default_rng(seed).integers(0, 64, (steps, BATCH)) for seed in group]
         losses = []
         for number in range(steps):
             batches = [{"indices": each[number].astype(np.int32)} for each in rows]
-            metrics = taken.step(batches, 0.05 / (1 + number))
-            losses.append([figures["loss"] for figures in taken.wait(metrics)])
+            metrics = taken.step(dict(enumerate(batches)), 0.05 / (1 + number))
+            losses.append([figures["loss"] for figures in taken.wait(metrics).values()])
         for place, seed in enumerate(group):
             last = taken.state(place)
             found[seed] = values(last) | {"losses": np.array(losses)[:, place]}

@@ -80,37 +80,56 @@ class Stop(Exception):
     pass
 
 
-def test_replicates_that_were_stopped_go_on_bit_for_bit(together, session, tmp_path, monkeypatch):
-    known, results = together
-    tick, ticks = loop.Clock.tick, []
+def stopped(session, directory, kind, method, at):
+    """Replicates that stop at a call of a method, as a killed process would: nothing is said."""
+    real, calls = getattr(kind, method), []
 
-    def stop(self):
-        ticks.append(0)
-        if len(ticks) > 6:
+    def stop(self, *args):
+        calls.append(0)
+        if len(calls) == at:
             raise Stop
-        tick(self)
+        real(self, *args)
 
-    monkeypatch.setattr(loop.Clock, "tick", stop)
-    with pytest.raises(Stop):
-        loop.replicates(session, CONFIG, jobs(tmp_path))
-    monkeypatch.setattr(loop.Clock, "tick", tick)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, method, stop)
+        with pytest.raises(Stop):
+            loop.replicates(session, CONFIG, jobs(directory))
+
+
+def same(mine, others, folder, known):
+    for one in mine:
+        (other,) = [other for other in others if other["seed"] == one["seed"]]
+        assert one["params_digest"] == other["params_digest"]
+        place = f"seed-{one['seed']}"
+        assert figures(folder / place) == figures(known / place)
+
+
+def test_replicates_that_were_stopped_go_on_bit_for_bit(together, session, tmp_path):
+    known, results = together
+    stopped(session, tmp_path, loop.Clock, "tick", 7)
     said = []
     again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
     assert said == [f"a seed {seed}: resumed at step 5 of 8" for seed in range(3)]
-    for mine, other in zip(again, results, strict=True):
-        assert mine["params_digest"] == other["params_digest"]
-        directory = f"seed-{mine['seed']}"
-        assert figures(tmp_path / directory) == figures(known / directory)
+    same(again, results, tmp_path, known)
 
 
-def test_replicates_left_at_different_steps_go_on_in_groups(together, session, tmp_path):
-    _, results = together
-    loop.replicates(session, CONFIG, jobs(tmp_path, [2]))
-    (tmp_path / "seed-2" / "result.json").unlink()
-    again = loop.replicates(session, CONFIG, jobs(tmp_path), say=lambda text: None)
-    assert [result["seed"] for result in again] == [0, 1, 2]
-    for mine, other in zip(again, results, strict=True):
-        assert mine["validation"]["loss"] == pytest.approx(other["validation"]["loss"], rel=1e-4)
+def test_one_that_is_behind_catches_up_and_all_go_on_bit_for_bit(together, session, tmp_path):
+    """Stopped between the checkpoints of the second and of the third seed, at step 5."""
+    known, results = together
+    stopped(session, tmp_path, Checkpoints, "save", 6)
+    said = []
+    again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
+    assert [line.rpartition("resumed at ")[2] for line in said] == [
+        "step 5 of 8", "step 5 of 8", "step 3 of 8",
+    ]  # fmt: skip
+    same(again, results, tmp_path, known)
+
+
+def test_one_that_is_left_goes_on_in_its_own_lane_bit_for_bit(together, session, tmp_path):
+    known, results = together
+    stopped(session, tmp_path, loop.Clock, "tick", 7)
+    last = loop.replicates(session, CONFIG, jobs(tmp_path, [2]), lanes=[0, 1, 2])
+    same(last, results, tmp_path, known)
 
 
 def test_one_that_diverges_leaves_the_others_alone(together, session, tmp_path, monkeypatch):
@@ -159,6 +178,7 @@ def test_probes_are_asked_of_each(session, tmp_path):
 def test_a_run_goes_on_the_way_it_began(together, session):
     directory, _ = together
     assert folder.begun(directory / "seed-0")["replicates"] == "together"
+    assert folder.begun(directory / "seed-0")["lanes"] == [0, 1, 2]
     with pytest.raises(UserError, match="replicates is 'together' there and 'one after another'"):
         loop.run(session, CONFIG, 0, directory / "seed-0")
 
