@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnjax.ablation import claims, power
+from cnnjax.ablation import claims
 from cnnjax.ablation.study import Run
 from launch import division
 from launch.progress import duration
@@ -86,6 +86,8 @@ def _disk(request: Request, session: Any, pending: Sequence[Run]) -> str:
 
 
 def _show_power(request: Request) -> None:
+    from cnnjax.ablation import power  # scipy takes a while to import
+
     experiment, seeds = request.loaded.experiment, len(request.seeds)
     levels = {arm: experiment.levels(arm) for arm in request.configs}
     family = sum(len(claims.where(claim, levels)) for claim in experiment.claims)
