@@ -202,7 +202,9 @@ def test_a_sweep_trains_replicates_together(tmp_path):
     assert "3 of 6 runs have ended already" in again.stdout
     other = json.loads((tmp_path / "study/high/seed-0/result.json").read_text())
     assert other["runtime"]["replicates"] == "one after another"
-    assert "Runs differ in replicates" in (tmp_path / "study/report.md").read_text()
+    text = (tmp_path / "study/report.md").read_text()
+    assert "Runs differ in replicates" in text
+    assert "Seeds that were trained together share their time equally." in text
 
 
 def test_pmap_is_refused_before_anything_is_written(tmp_path):
