@@ -72,25 +72,37 @@ class Claim:
         return self.margin / 100 if self.unit == POINTS else self.margin
 
 
+def _made(kind: Kind, sides: tuple[Side, ...], **fields: Any) -> Claim:
+    """A claim. Raises UserError for a word that is no field of it."""
+    words = [
+        field.name for field in dataclasses.fields(Claim) if field.name not in ("kind", "sides")
+    ]
+    for name in fields:
+        if name not in words:
+            raise unknown(f"claims: {kind}: word", name, words)
+    return Claim(kind, sides, **fields)
+
+
 def better(a: Side, b: Side, *, by: float = 0.0, **about: Any) -> Claim:
     """a beats b by more than `by` (higher accuracy, lower loss).
 
     Further words, here and below, are fields of `Claim`: source, published, metric, reason, blocks,
     expected.
     """
-    return Claim("better", (a, b), margin=by, **about)
+    return _made("better", (a, b), margin=by, **about)
 
 
-def equivalent(a: Side, b: Side, *, within: float, reason: str, **about: Any) -> Claim:
-    """a and b differ by less than `within`, either way; `reason` says why that is little."""
-    return Claim("equivalent", (a, b), margin=within, reason=reason, **about)
+def equivalent(a: Side, b: Side, *, within: float = 0.0, reason: str = "", **about: Any) -> Claim:
+    """a and b differ by less than `within`, either way; `reason` says why that is little. Neither may
+    be left out."""
+    return _made("equivalent", (a, b), margin=within, reason=reason, **about)
 
 
 def monotone(levels: Sequence[Side], *, by: float = 0.0, **about: Any) -> Claim:
     """Each level beats the one before it by more than `by`."""
     if isinstance(levels, str):
         raise UserError(f"monotone: {levels!r} is not a list of levels.")
-    return Claim("monotone", tuple(levels), margin=by, **about)
+    return _made("monotone", tuple(levels), margin=by, **about)
 
 
 def interaction(
@@ -116,17 +128,17 @@ def interaction(
             raise UserError(f"interaction: {dict(factor)!r} is not one path with two levels.")
     (path_f, levels_f), (path_g, levels_g) = *f.items(), *g.items()
     sides = tuple({path_f: a, path_g: b, **(given or {})} for b in levels_g for a in levels_f)
-    return Claim("interaction", sides, direction=direction, margin=by, **about)
+    return _made("interaction", sides, direction=direction, margin=by, **about)
 
 
 def diverges(a: Side, *, share: float = 0.5, **about: Any) -> Claim:
     """More than `share` of the runs of a diverge."""
-    return Claim("diverges", (a,), share=share, **about)
+    return _made("diverges", (a,), share=share, **about)
 
 
 def chance_level(a: Side, *, share: float = 0.5, **about: Any) -> Claim:
     """More than `share` of the runs of a end no better than chance, or diverge."""
-    return Claim("chance_level", (a,), share=share, **about)
+    return _made("chance_level", (a,), share=share, **about)
 
 
 def block_of(arm: str) -> str:
@@ -254,7 +266,10 @@ def _wrong(claim: Claim) -> str:
         return f"margin: {claim.margin!r} is not a number"
     if not 0 <= claim.margin < (100 if claim.unit == POINTS else float("inf")):
         return f"margin: {claim.margin!r} is not valid; allowed: from 0 on, in {claim.unit}"
-    if not 0 < claim.share < 1:
+    for name in ("source", "published", "reason"):
+        if not isinstance(getattr(claim, name), str):
+            return f"{name}: {getattr(claim, name)!r} is not text"
+    if not isinstance(claim.share, int | float) or not 0 < claim.share < 1:
         return f"share: {claim.share!r} is not valid; allowed: between 0 and 1"
     if claim.direction not in get_args(Direction):
         allowed = ", ".join(get_args(Direction))

@@ -63,6 +63,11 @@ def test_an_interaction_is_about_four_sides():
         (lambda: chance_level("relu_none", share=1), "share: 1 is not valid"),
         (lambda: interaction({"a": (1, 2)}, {"b": (1,)}), "not one path with two levels"),
         (lambda: "relu beats tanh", "is not a claim"),
+        (lambda: equivalent("relu_none", "tanh_none"), "needs a margin above 0 and a reason"),
+        (lambda: chance_level("relu_none", share="x"), "share: 'x' is not valid"),
+        (lambda: better("relu_none", "tanh_none", published=3), "published: 3 is not text"),
+        (lambda: better("relu_none", "tanh_none", source=None), "source: None is not text"),
+        (lambda: better("relu_none", "tanh_none", publishd="x"), "'publishd'.*mean 'published'"),
     ],
 )
 def test_what_no_result_could_decide_is_refused(claim, message):
@@ -84,7 +89,14 @@ def test_a_claim_survives_being_kept():
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"kind": "better"}, {"kind": "best", "sides": []}, {"kind": "better", "sides": 3}, []],
+    [
+        {"kind": "better", "sides": ["a", "b"], "published": 3},
+        {},
+        {"kind": "better"},
+        {"kind": "best", "sides": []},
+        {"kind": "better", "sides": 3},
+        [],
+    ],
 )
 def test_what_is_no_claim_is_no_claim(values):
     with pytest.raises(ValueError, match="makes no sense"):
