@@ -93,8 +93,8 @@ def better(a: Side, b: Side, *, by: float = 0.0, **about: Any) -> Claim:
 
 
 def equivalent(a: Side, b: Side, *, within: float = 0.0, reason: str = "", **about: Any) -> Claim:
-    """a and b differ by less than `within`, either way; `reason` says why that is little. Neither may
-    be left out."""
+    """a and b differ by less than `within`, either way; `reason` says why that is little. Neither
+    may be left out."""
     return _made("equivalent", (a, b), margin=within, reason=reason, **about)
 
 
