@@ -1,6 +1,7 @@
 """How a process takes its runs: one after another, or replicates together, as measured."""
 
 import json
+import re
 
 import pytest
 
@@ -127,6 +128,20 @@ def test_the_faster_way_is_taken_and_measured_once(
     assert asked == [("mlp", 1, False), ("mlp", 3, True)]
     way = "3 seeds at a time" if number > 1 else "one seed after another"
     assert f"images/s, one 1,000: {way}" in capsys.readouterr().out
+
+
+def test_both_ways_are_really_timed(session, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(replicates.LEAST, "cpu", 0.0)
+    asked_for = runs(tmp_path, ["a"])
+    chosen = replicates.numbers(session, Request(a=small()), asked_for, processes=1)["a"]
+    together, alone, way = re.search(
+        r"3 replicates trained together take ([\d,]+) images/s, one ([\d,]+): (.*)\n",
+        capsys.readouterr().out,
+    ).groups()
+    faster = int(together.replace(",", "")) > 1.05 * int(alone.replace(",", ""))
+    assert (chosen, way) == ((3, "3 seeds at a time") if faster else (1, "one seed after another"))
+    assert len(list((tmp_path / "cache" / "speeds").iterdir())) == 2
 
 
 def test_what_is_soon_over_is_not_measured_further(session, measured, tmp_path):
