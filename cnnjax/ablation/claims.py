@@ -25,6 +25,15 @@ METRICS = {"accuracy": POINTS, "loss": "nats"}
 measured, a fraction as accuracy is."""
 
 
+_ONLY: Mapping[str, tuple[Kind, ...]] = {
+    "metric": ("better", "equivalent", "monotone", "interaction"),
+    "margin": ("better", "equivalent", "monotone", "interaction"),
+    "direction": ("interaction",),
+    "share": ("diverges", "chance_level"),
+}
+"""Words that mean something for some kinds only."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """One claim; made by the functions below.
@@ -266,6 +275,12 @@ def _wrong(claim: Claim) -> str:
         return f"margin: {claim.margin!r} is not a number"
     if not 0 <= claim.margin < (100 if claim.unit == POINTS else float("inf")):
         return f"margin: {claim.margin!r} is not valid; allowed: from 0 on, in {claim.unit}"
+    if not isinstance(claim.expected, bool):
+        return f"expected: {claim.expected!r} is neither True nor False"
+    for name, kinds in _ONLY.items():
+        usual = Claim.__dataclass_fields__[name].default
+        if claim.kind not in kinds and getattr(claim, name) != usual:
+            return f"{name}: means nothing here; it belongs to {', '.join(kinds)}"
     for name in ("source", "published", "reason"):
         if not isinstance(getattr(claim, name), str):
             return f"{name}: {getattr(claim, name)!r} is not text"

@@ -65,6 +65,13 @@ def test_an_interaction_is_about_four_sides():
         (lambda: "relu beats tanh", "is not a claim"),
         (lambda: equivalent("relu_none", "tanh_none"), "needs a margin above 0 and a reason"),
         (lambda: chance_level("relu_none", share="x"), "share: 'x' is not valid"),
+        (
+            lambda: better("relu_none", "tanh_none", share=0.3),
+            "share: means .* to diverges, chance",
+        ),
+        (lambda: chance_level("relu_none", metric="loss"), "metric: means nothing here"),
+        (lambda: better("relu_none", "tanh_none", direction="positive"), "belongs to interaction"),
+        (lambda: better("relu_none", "tanh_none", expected=3), "expected: 3 is neither"),
         (lambda: better("relu_none", "tanh_none", published=3), "published: 3 is not text"),
         (lambda: better("relu_none", "tanh_none", source=None), "source: None is not text"),
         (lambda: better("relu_none", "tanh_none", publishd="x"), "'publishd'.*mean 'published'"),
