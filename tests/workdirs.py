@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+SPLITS = ("validation", "test")
 VERSIONS = {"python": "3.11.9", "jax": "0.10.2", "flax": "0.12.8"}
 
 
@@ -112,7 +113,7 @@ def run(
         "compilations": 1,
         "params_digest": "ab" * 32,
         "parameters": 61706,
-        "chance": {"validation": 0.1, "test": 0.1},
+        "chance": {split: {"accuracy": 0.1, "loss": math.log(10)} for split in SPLITS},
     }
     result |= {"diverged_at_step": 69} if diverged else {}
     (folder / "result.json").write_text(json.dumps(result))

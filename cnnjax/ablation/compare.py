@@ -89,7 +89,7 @@ def _result(
 ) -> ArmResult:
     values = arm.scores(study.metric)
     at_chance = sum(
-        run.status == "finished" and evidence.at_chance(run, study.split) for run in arm.runs
+        run.status == "finished" and bool(evidence.at_chance(run, study.split)) for run in arm.runs
     )
     sample, rising = statistics.describe(list(values.values())), improving(arm)
     if reference is None or arm.baseline:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from cnnjax.ablation.results import Arm, Run
 from cnnjax.ablation.statistics import Paired
 
 ALPHA = 0.05
+_WITHOUT = "Runs that diverged or ended without this figure: {}."
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ class Evidence:
       p, against: one-sided p values for the claim and for its contrary, not corrected.
       comparisons: what they rest on; of an interaction, the contrast.
       log_odds: of an interaction on accuracy, the contrast in log-odds.
-      share: of `diverges` and `chance_level`, how many runs did.
+      share: of `diverges` and `chance_level`, how many of the runs that have a result did.
       scale_matters: whether accuracy and log-odds disagree on an interaction.
+      doubt: why the p values decide nothing; "" where they may.
     """
 
     p: float
@@ -59,6 +61,7 @@ class Evidence:
     log_odds: Paired | None = None
     share: Share | None = None
     scale_matters: bool = False
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,43 @@ class Sides:
         return population(a[0] - b[0]) if a and b and a[1] == b[1] else None
 
 
+Test = Callable[[Claim, Sides], Evidence]
+
+
 def of(claim: Claim, sides: Sides) -> Evidence:
     """The evidence on a claim."""
     return _TESTS[claim.kind](claim, sides)
+
+
+def _of_metric(test: Test) -> Test:
+    """A test of a metric, with the doubts about it."""
+    return lambda claim, sides: replace(test(claim, sides), doubt=_doubt(sides))
+
+
+def _doubt(sides: Sides) -> str:
+    """Why the metric decides nothing, "" where it may: runs that ended without it would be left out
+    of the pairs; and loss has no bound, so that a run that diverged, at the loss of chance, can
+    stand before one that finished."""
+    metric = f"{sides.split}_{sides.metric}"
+    ended = [
+        (side, run, run.score(metric))
+        for side, arms in enumerate(sides.arms)
+        for arm in arms
+        for run in arm.runs
+        if run.scored
+    ]
+    without = {run.place for _, run, score in ended if score is None}
+    if without:
+        return _WITHOUT.format(len(without))
+    diverged = [found for found in ended if found[1].status == "diverged"]
+    if sides.metric == "loss" and any(
+        side != other and run.seed == rival.seed and loss < score
+        for side, run, loss in diverged
+        for other, rival, score in ended
+        if loss is not None and score is not None
+    ):
+        return "A run that diverged, at the loss of chance, stands before one that finished."
+    return ""
 
 
 def _better(claim: Claim, sides: Sides) -> Evidence:
@@ -184,33 +221,41 @@ def _of_direction(differences: Sequence[float], claim: Claim, margin: float) -> 
 
 
 def _diverges(claim: Claim, sides: Sides) -> Evidence:
-    return _count([run.status == "diverged" for run in _runs(sides)], claim)
+    return _count([run.status == "diverged" for run in _ended(sides)], claim)
 
 
 def _chance_level(claim: Claim, sides: Sides) -> Evidence:
-    return _count([at_chance(run, sides.split) for run in _runs(sides)], claim)
+    return _count([at_chance(run, sides.split) for run in _ended(sides)], claim)
 
 
-def at_chance(run: Run, split: str) -> bool:
-    """Whether a run diverged, or finished no better than guessing the most frequent class."""
-    accuracy, chance = run.metrics.get(f"{split}_accuracy"), run.chance.get(split)
-    examples = run.examples(split)
-    if run.status != "finished" or accuracy is None or chance is None or examples is None:
+def at_chance(run: Run, split: str) -> bool | None:
+    """Whether a run diverged, or finished no better than guessing the most frequent class; None
+    where that is not known."""
+    if run.status != "finished":
         return run.status == "diverged"
+    accuracy = run.metrics.get(f"{split}_accuracy")
+    chance = run.chance.get(split, {}).get("accuracy")
+    examples = run.examples(split)
+    if accuracy is None or chance is None or examples is None:
+        return None
     return proportions.at_chance(accuracy, examples, chance)
 
 
-def _count(did: Sequence[bool], claim: Claim) -> Evidence:
-    count, runs = sum(did), len(did)
+def _count(did: Sequence[bool | None], claim: Claim) -> Evidence:
+    """How many runs did, of those of which it is known."""
+    known = [each for each in did if each is not None]
+    count, runs, without = sum(known), len(known), len(did) - len(known)
     return Evidence(
         proportions.p_more(count, runs, claim.share),
         proportions.p_fewer(count, runs, claim.share),
-        share=proportions.share(count, runs) if runs else None,
+        share=proportions.share(count, runs),
+        doubt=_WITHOUT.format(without) if without else "",
     )
 
 
-def _runs(sides: Sides) -> list[Run]:
-    return [run for arm in sides.arms[0] for run in arm.runs]
+def _ended(sides: Sides) -> list[Run]:
+    """The runs of the first side that have a result."""
+    return [run for arm in sides.arms[0] for run in arm.runs if run.scored]
 
 
 def _fewer(finished: Paired | None, whole: Paired | None) -> Paired | None:
@@ -218,11 +263,11 @@ def _fewer(finished: Paired | None, whole: Paired | None) -> Paired | None:
     return finished if finished and whole and finished.n < whole.n else None
 
 
-_TESTS: dict[str, Callable[[Claim, Sides], Evidence]] = {
-    "better": _better,
-    "equivalent": _equivalent,
-    "monotone": _monotone,
-    "interaction": _interaction,
+_TESTS: dict[str, Test] = {
+    "better": _of_metric(_better),
+    "equivalent": _of_metric(_equivalent),
+    "monotone": _of_metric(_monotone),
+    "interaction": _of_metric(_interaction),
     "diverges": _diverges,
     "chance_level": _chance_level,
 }

@@ -9,7 +9,7 @@ import scipy.stats
 
 @dataclass(frozen=True)
 class Share:
-    """`count` of `n` with 95% Clopper-Pearson bounds."""
+    """`count` of `n` with 95% Clopper-Pearson bounds; of none they are 0 and 1."""
 
     count: float
     n: int
@@ -18,7 +18,7 @@ class Share:
 
     @property
     def value(self) -> float:
-        """The share itself."""
+        """The share itself. Raises ZeroDivisionError where `n` is 0."""
         return self.count / self.n
 
 

@@ -99,11 +99,7 @@ def _run(folder: Path, arm: str, block: str, seed: int, config: Mapping[str, Any
         _number(_mapping(result.get("test")).get("examples")),
         _number(_mapping(result.get("validation")).get("examples")),
         _number(result.get("diverged_at_step")),
-        {
-            split: float(share)
-            for split, share in _mapping(result.get("chance")).items()
-            if _number(share) is not None and 0 < share <= 1
-        },
+        {split: _chance(found) for split, found in _mapping(result.get("chance")).items()},
         _mapping(result.get("runtime")),
         {
             split: {
@@ -141,6 +137,18 @@ def _metrics(result: Any) -> dict[str, Any]:
             if not 0 <= (metrics[name] or 0) <= 1:
                 raise ValueError(f"{name} {metrics[name]} is not a fraction 0..1")
     return metrics
+
+
+def _chance(found: Any) -> dict[str, float]:
+    """Accuracy and loss of a constant prediction; older results have the accuracy alone."""
+    known = _mapping(found) or {"accuracy": found}
+    limits = {"accuracy": 1.0, "loss": math.inf}
+    numbers = {name: _number(known.get(name)) for name in limits}
+    return {
+        name: float(number)
+        for name, number in numbers.items()
+        if number is not None and 0 <= number <= limits[name]
+    }
 
 
 def _curve(path: Path) -> tuple[tuple[int, float, float], ...]:

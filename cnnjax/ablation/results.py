@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,8 @@ class Run:
     """One arm with one seed. `metrics` has the keys of METRICS; accuracies are fractions 0..1.
 
     `curve` is the validation accuracy during training as (step, epoch, fraction), by step;
-    `measures` what probes found, {split: {name: number}}, `signals` {start or end: {layer: {name:
-    number}}}.
+    `chance` is the best constant prediction, {split: {accuracy or loss: number}}; `measures` what
+    probes found, {split: {name: number}}, `signals` {start or end: {layer: {name: number}}}.
     """
 
     arm: str
@@ -50,7 +49,7 @@ class Run:
     test_examples: int | None = None
     validation_examples: int | None = None
     diverged_at_step: int | None = None
-    chance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    chance: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     runtime: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     measures: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     signals: Mapping[str, Mapping[str, Mapping[str, float]]] = dataclasses.field(
@@ -62,17 +61,19 @@ class Run:
         return self.test_examples if split == "test" else self.validation_examples
 
     def score(self, metric: str) -> float | None:
-        """The metric of a finished run; of a diverged one what chance gives: accuracy that of the
-        most frequent class, loss its surprise. None where there is neither, as for `measures.NAME`
-        of a diverged run."""
+        """The metric of a finished run; of a diverged one that of chance, the best constant
+        prediction: accuracy of the most frequent class, loss the entropy of the classes. None where
+        there is neither, as for `measures.NAME` of a diverged run."""
         split, _, figure = metric.partition("_")
         if self.status == "finished":
             _, measure, name = figure.partition("measures.")
             return self.measures.get(split, {}).get(name) if measure else self.metrics.get(metric)
-        chance = self.chance.get(split)
-        if self.status != "diverged" or not chance:
-            return None
-        return {"accuracy": chance, "loss": -math.log(chance)}.get(figure)
+        return self.chance.get(split, {}).get(figure) if self.status == "diverged" else None
+
+    @property
+    def scored(self) -> bool:
+        """Whether the run has an outcome that counts; one that failed was stopped by a fault."""
+        return self.status in ("finished", "diverged")
 
     @property
     def place(self) -> str:

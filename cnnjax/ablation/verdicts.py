@@ -95,7 +95,7 @@ def called(side: claims.Side) -> str:
 def _verdict(found: Evidence, waiting: str, corrected: float, against: float) -> Verdict:
     if waiting:
         return "open"
-    if found.scale_matters or min(corrected, against) >= ALPHA:
+    if found.doubt or found.scale_matters or min(corrected, against) >= ALPHA:
         return "undecided"
     return "supported" if corrected < ALPHA else "contradicted"
 
@@ -108,7 +108,7 @@ def _corrected(ps: Sequence[float], stated: Sequence[int]) -> list[float]:
 
 
 def _notes(found: Evidence, waiting: str, arms: Sequence[Arm]) -> list[str]:
-    notes = [waiting] if waiting else []
+    notes = [text for text in (waiting, found.doubt) if text]
     if found.scale_matters:
         notes.append(
             "Accuracy and log-odds disagree: a ceiling or a floor makes differences smaller "

@@ -94,25 +94,30 @@ def figures(finding: Finding) -> str:
         p = f"corrected one-sided p of the contrary {words.p_value(finding.against)}"
     if evidence.share is not None:
         share = evidence.share
-        bounds = f"[{100 * share.low:.0f} %, {100 * share.high:.0f} %]"
-        return f"{share.count:g} of {words.count(share.n, 'run')} did {bounds}, {p}."
+        bounds = f" [{100 * share.low:.0f} %, {100 * share.high:.0f} %]" if share.n else ""
+        return f"{share.count:g} of {words.count(share.n, 'run')} did{bounds}, {p}."
     said = [_compared(found, finding.claim) for found in evidence.comparisons]
     if finding.claim.kind == "interaction":
         said = [f"The gains differ by {_difference(evidence.comparisons[0], finding.claim)}"]
-        if evidence.log_odds is not None and evidence.log_odds.low is not None:
-            odds = evidence.log_odds
-            said.append(f"in log-odds by {odds.mean:+.2f} [{odds.low:.2f}, {odds.high:.2f}]")
+        odds = evidence.log_odds
+        if odds is not None and odds.low is not None and odds.high is not None:
+            low, high = words.scaled(odds.low, 1), words.scaled(odds.high, 1)
+            said.append(f"in log-odds by {words.scaled(odds.mean, 1, True)} [{low}, {high}]")
     return f"{'; '.join(said)}; {p}."
 
 
 def _compared(found: Comparison, statement: Claim) -> str:
     if found.paired is None:
         return f"{found.names[0]} and {found.names[1]} share no seed with a figure"
+    seeds = words.count(found.paired.n, "seed")
+    ties = sum(difference == 0 for difference in found.differences)
+    if ties == found.paired.n:
+        return f"{' and '.join(found.names)} are equal in each of {seeds}"
     side = "ahead of" if found.paired.mean > 0 else "behind"
     text = f"{found.names[0]} is {_difference(found, statement, False)} {side} {found.names[1]}"
     if found.ahead is not None:
-        tie = " (a tie is half)" if found.ahead.count % 1 else ""
-        text += f", ahead in {found.ahead.count:g} of {words.count(found.ahead.n, 'seed')}{tie}"
+        tie = f" ({words.count(ties, 'tie')}, each counted half)" if ties else ""
+        text += f", ahead in {found.ahead.count:g} of {seeds}{tie}"
     if found.population is not None:
         low, high = words.scaled(found.population.low), words.scaled(found.population.high)
         text += f"; for other images too: [{low}, {high}]"

@@ -136,6 +136,8 @@ def _cells(finding: Finding, unit: str) -> list[tuple[str, ...]]:
     ps = (finding.evidence.p, finding.corrected, finding.against)
     closing = tuple(words.p_value(p) for p in ps)
     share = finding.evidence.share
+    if share is not None and not share.n:
+        return [(words.NONE, words.NONE, "0", words.NONE, *closing, words.NONE)]
     if share is not None:
         ends = f"[{100 * share.low:.0f}, {100 * share.high:.0f}]"
         figures = (f"{100 * share.value:.0f}{unit}", ends, str(share.n), words.NONE)

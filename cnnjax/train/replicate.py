@@ -261,7 +261,7 @@ class Replicate:
         speed = self._clock.speed(self._share * batch_size) or self._records.speed
         return {
             "chance": {
-                split: _most_frequent(self.dataset.splits[split].labels)
+                split: _chance(self.dataset.splits[split].labels)
                 for split in self._setting.splits(self.dataset)
             },
             "best_validation": best
@@ -290,7 +290,7 @@ def opened(
     """
     dataset, directory = setting.dataset(job.seed), job.directory
     fresh = setting.session.initial_state(setting.config, setting.program, dataset, job.seed)
-    folder.settle(directory, setting.config, setting.runtime)
+    folder.settle(directory, setting.config, setting.runtime, say)
     keep_last = setting.config.checkpointing.keep_last
     with Checkpoints(directory / "checkpoints", keep_last=keep_last) as checkpoints:
         start = checkpoints.restore_latest(fresh, say)
@@ -305,6 +305,10 @@ def opened(
             yield made
 
 
-def _most_frequent(labels: np.ndarray) -> float:
-    """The accuracy of guessing the most frequent class: what `chance` means in a result."""
-    return float(np.bincount(labels).max() / len(labels))
+def _chance(labels: np.ndarray) -> dict[str, float]:
+    """The best that a prediction which is the same for all examples can reach: the accuracy of the
+    most frequent class; the loss, in nats, of predicting the shares of the classes (their
+    entropy)."""
+    counts = np.bincount(labels)
+    shares = counts[counts > 0] / len(labels)
+    return {"accuracy": float(shares.max()), "loss": float(np.sum(shares * np.log(1 / shares)))}

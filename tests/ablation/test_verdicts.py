@@ -16,6 +16,7 @@ from cnnjax.ablation.claims import (
     monotone,
 )
 from cnnjax.ablation.design import fractional
+from cnnjax.report import statements
 
 FACTORS = ("model.activation", "model.norm.kind")
 
@@ -97,6 +98,52 @@ def test_a_diverged_run_scores_chance(tmp_path):
     assert finding.verdict == "undecided"
 
 
+def test_a_diverged_run_never_wins_a_claim_on_loss(tmp_path):
+    """Its loss is that of chance, the entropy of the classes: log 10 here. A run that finished can
+    be worse, and nothing follows from that."""
+    stated = [
+        better("diverged", "slow", metric="loss", by=0.1),
+        better("slow", "diverged", metric="loss"),
+        better("good", "diverged", metric="loss", by=1),
+    ]
+    arms = {"diverged": [None] * 6, "slow": list(0.15 + LUCK), "good": list(0.9 + LUCK)}
+    study(tmp_path, arms, *stated)
+    for seed in range(6):
+        test = {"accuracy": 0.15, "loss": 2.6 + LUCK[seed], "examples": 1000}
+        workdirs.edit(tmp_path, "slow", seed, test=test)
+    worse, better_, best = verdicts.findings(reading.load(tmp_path, "test"))
+    assert worse.evidence.comparisons[0].paired.mean == pytest.approx(2.6 - np.log(10), abs=0.001)
+    assert worse.evidence.p < 1e-4
+    assert (worse.verdict, better_.verdict, best.verdict) == (*["undecided"] * 2, "supported")
+    assert worse.notes == (
+        "A run that diverged, at the loss of chance, stands before one that finished.",
+    )
+    assert best.notes == ()
+
+
+def test_a_diverged_run_without_a_figure_is_not_passed_over(tmp_path):
+    """Of probes, and of losses in results that do not say what chance is."""
+    known = study(tmp_path, {"tanh": TANH, "relu": [None, *RELU[1:]]})
+    old = {"validation": 0.1, "test": 0.1}
+    for run in known.runs:
+        measures = {} if (run.arm, run.seed) == ("relu", 0) else {"test": {"shift": RELU[run.seed]}}
+        workdirs.edit(tmp_path, run.arm, run.seed, chance=old, measures=measures)
+    stated = [
+        better("relu", "tanh", metric="loss"),
+        better("relu", "tanh", metric="measures.shift"),
+        better("relu", "tanh"),
+    ]
+    path = tmp_path / "study.json"
+    about = json.loads(path.read_text()) | {"claims": [claims.write(c) for c in stated]}
+    path.write_text(json.dumps(about))
+    loss, measure, accuracy = verdicts.findings(reading.load(tmp_path, "test"))
+    for finding in (loss, measure):
+        assert finding.verdict == "undecided"
+        assert finding.notes == ("Runs that diverged or ended without this figure: 1.",)
+    assert accuracy.notes == ()
+    assert accuracy.evidence.comparisons[0].paired.n == 6
+
+
 def test_runs_without_a_figure_leave_the_verdict_open(tmp_path):
     study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))
     workdirs.edit(tmp_path, "relu", 0, status="failed", test=None)
@@ -116,6 +163,38 @@ def test_shares_of_runs(tmp_path):
     assert {f.verdict for f in results} == {"undecided"}
     alone = found(tmp_path / "alone", arms, diverges("a"))
     assert alone[0].verdict == "supported"
+
+
+def test_runs_that_failed_are_no_runs_that_did_not(tmp_path):
+    stated = [diverges("a"), chance_level("a"), chance_level("b")]
+    study(tmp_path, {"a": [None, *RELU[1:]], "b": list(RELU)}, *stated)
+    for seed in range(4):
+        workdirs.edit(tmp_path, "a", 5 - seed, status="failed", test=None)
+    for seed in range(6):
+        workdirs.edit(tmp_path, "b", seed, status="failed", test=None)
+    results = verdicts.findings(reading.load(tmp_path, "test"))
+    assert [f.verdict for f in results] == ["open"] * 3
+    shares = [f.evidence.share for f in results]
+    assert [(share.count, share.n) for share in shares] == [(1, 2), (1, 2), (0, 0)]
+    assert (shares[2].low, shares[2].high) == (0.0, 1.0)
+    assert "0 of 0 runs did, corrected" in statements.figures(results[2])
+
+
+def test_a_run_of_which_chance_is_not_known_is_not_counted(tmp_path):
+    study(tmp_path, {"a": [0.1] * 6}, chance_level("a"))
+    workdirs.edit(tmp_path, "a", 0, chance={})
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    assert (finding.evidence.share.count, finding.evidence.share.n) == (5, 5)
+    assert finding.verdict == "undecided"
+    assert "without this figure: 1" in finding.notes[0]
+
+
+def test_equal_arms_are_equal_in_words(tmp_path):
+    arms = {"a": list(RELU), "b": list(RELU), "c": [*RELU[:3], *TANH[3:]]}
+    stated = [better("a", "b"), better("a", "c")]
+    equal, partly = map(statements.figures, found(tmp_path, arms, *stated))
+    assert equal.startswith("a and b are equal in each of 6 seeds; ")
+    assert "ahead in 4.5 of 6 seeds (3 ties, each counted half)" in partly
 
 
 def crossing(tmp_path, means, *stated):

@@ -4,9 +4,10 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
 from cnnjax.errors import UserError
-from cnnjax.train import evaluation, folder, loop, state
+from cnnjax.train import evaluation, loop, state
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.probe import Probes
 from cnnjax.train.session import Session
@@ -42,6 +43,17 @@ def test_what_a_run_leaves(finished):
     assert result["best_validation"]["step"] in (13, 25, 30)
     assert json.loads((directory / "config.json").read_text())["model"]["activation"] == "relu"
     assert list((directory / "tensorboard").glob("events*"))
+
+
+def test_chance_is_the_best_constant_prediction(finished, session):
+    _, result = finished
+    for split in ("validation", "test"):
+        labels = session.dataset(small(), 1).splits[split].labels
+        counts = np.unique(labels, return_counts=True)[1]
+        assert result["chance"][split] == {
+            "accuracy": pytest.approx(max(counts) / len(labels)),
+            "loss": pytest.approx(scipy.stats.entropy(counts)),
+        }
 
 
 def test_the_metrics_are_those_of_the_plan(finished):
@@ -255,9 +267,16 @@ def test_starting_from_weights_is_starting_where_they_ended(finished, session):
         np.testing.assert_array_equal(leaf, state.flat(started.params)[path])
 
 
-@pytest.mark.parametrize("content", ["[1", "7", '["a"]'])
-def test_a_torn_config_says_what_to_remove(tmp_path, content):
-    (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config\.json: cannot be read; remove .* anew"):
-        folder.settle(tmp_path, small(), {})
-    assert (tmp_path / "config.json").read_text() == content
+@pytest.mark.parametrize(
+    ("name", "content"), [("config.json", "[1"), ("runtime.json", "7"), ("runtime.json", '["a"]')]
+)
+def test_a_torn_file_makes_the_run_start_anew(finished, session, tmp_path, name, content):
+    """Its checkpoints are of nobody knows what; bit for bit it ends as before."""
+    known, result = finished
+    shutil.copytree(known, tmp_path / "run")
+    (tmp_path / "run" / name).write_text(content)
+    said: list[str] = []
+    again = loop.run(session, small(), 1, tmp_path / "run", say=said.append)
+    assert said == [f"{tmp_path / 'run' / name}: cannot be read; this run starts anew."]
+    assert again["params_digest"] == result["params_digest"]
+    assert json.loads((tmp_path / "run" / name).read_text())
