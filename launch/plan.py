@@ -75,7 +75,8 @@ def _disk(request: Request, session: Any, pending: Sequence[Run]) -> str:
         try:
             fresh = jax.eval_shape(program.initialize, jax.eval_shape(lambda: jax.random.key(0)))
         except Exception as error:  # of a level of the user's own; its runs will tell more
-            return f"not known, arm {arm!r} cannot be built ({type(error).__name__}: {error})"
+            reason = " ".join(str(error).split())
+            return f"not known, arm {arm!r} cannot be built ({type(error).__name__}: {reason})"
         numbers = sum(leaf.size for leaf in jax.tree.leaves(fresh))
         copies = 1 + SLOTS[config.optimizer.name] + (config.training.ema_decay is not None)
         dataset = session.dataset(config, request.seeds[0])
@@ -94,7 +95,7 @@ def _show_power(request: Request) -> None:
     if family:
         print(f"claims: {len(experiment.claims)}, put to {family} tests (corrected together)")
     _show_shares(request, levels, family)
-    print(f"smallest two-sided p of the exact permutation test: {power.smallest_p(seeds):.2g}")
+    print(f"smallest two-sided p of the exact permutation test: {power.smallest_p(seeds):.4g}")
     alone = power.detectable(seeds)
     if alone is None:
         print("one seed shows no difference at all: ask for at least two")

@@ -63,7 +63,7 @@ def numbers(
 
 def groups(runs: Sequence[Run], number: Mapping[str, int], *, in_turn: bool) -> list[Group]:
     """The runs in groups of about equal size, at most so many as `number` has for their arm. Runs
-    that have begun go on the way they began.
+    that have begun go on the way they began, and one that begins anew among those it was with.
 
     Args:
       runs: the runs; those of an arm that follow each other make its groups.
@@ -121,8 +121,23 @@ def begun_with(run: Run) -> tuple[int, ...] | None:
     return tuple(lanes) if sensible else (run.seed,)
 
 
+def _lanes(run: Run) -> tuple[int, ...] | None:
+    """What `begun_with` tells; of a run that has not begun, or begins anew, the lanes of others of
+    its arm, if it was one of them."""
+    from cnnjax.train import folder
+
+    own = begun_with(run)
+    if own is not None:
+        return own
+    for other in sorted(run.directory.parent.glob("seed-*")):
+        lanes = folder.begun(other).get("lanes", [])
+        if isinstance(lanes, list) and run.seed in lanes:
+            return tuple(lanes)
+    return None
+
+
 def _of_one_arm(runs: Sequence[Run], number: int) -> Iterator[Group]:
-    known = {run: begun_with(run) for run in runs}
+    known = {run: _lanes(run) for run in runs}
     fresh = [run for run in runs if known[run] is None]
     size = math.ceil(len(fresh) / math.ceil(len(fresh) / number)) if fresh else 1
     taken: set[Run] = set()

@@ -15,7 +15,9 @@ kept as DIR/experiment.py. `--plan` says what would be done and how long it woul
 Exits 1 if a run failed, 2 for a mistake in the flags or the configuration.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from cnnjax import files
 from cnnjax.errors import UserError
@@ -42,9 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             local.plan(stage, commands=asked_for.commands)
         return 0
     asked.check()
-    with files.lock(asked.workdir / ".sweep.lock", wait=False) as mine:
-        if not mine:
-            raise UserError(f"--workdir: another sweep is at work in {asked.workdir}.")
+    with _alone(asked.workdir):
         for stage in stages:
             code = local.execute(stage, workers=asked_for.workers)
             print(report.write(stage.workdir, final=False))
@@ -54,6 +54,23 @@ def main(arguments: Sequence[str]) -> int:
         code = local.execute(asked, workers=asked_for.workers)
         print(report.write(asked.workdir, final=asked_for.final))
     return code
+
+
+@contextlib.contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+    """Holds the lock of a workdir's sweep; after a mistake, no folder with nothing but the lock is
+    left. Raises UserError where another sweep has it."""
+    path = workdir / ".sweep.lock"
+    with files.lock(path, wait=False) as mine:
+        if not mine:
+            raise UserError(f"--workdir: another sweep is at work in {workdir}.")
+        try:
+            yield
+        except UserError:
+            if list(workdir.iterdir()) == [path]:
+                path.unlink()
+                workdir.rmdir()
+            raise
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ def _locked(
             if lock and not run.ended and stamp(run) == before[run]:
                 mine.append(run)
         lanes = dict.fromkeys(mine, group.lanes)
-        if len(mine) > 1:
+        fresh = [run for run in mine if replicates.begun_with(run) is None]
+        if len(mine) > 1 or (fresh and len(group.lanes) > 1):
             try:
                 return _train(session, request, mine, group.lanes)
             except _Fault as fault:

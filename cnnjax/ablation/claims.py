@@ -33,6 +33,8 @@ _ONLY: Mapping[str, tuple[Kind, ...]] = {
 }
 """Words that mean something for some kinds only."""
 
+_TEXTS = ("source", "published", "reason")
+
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
@@ -251,10 +253,12 @@ def write(claim: Claim) -> dict[str, Any]:
 
 
 def read(values: Mapping[str, Any]) -> Claim:
-    """A claim from `write`'s values; others beside them are passed over. Raises ValueError."""
+    """A claim from `write`'s values; others beside them are passed over, and texts that are none
+    are made so. Raises ValueError."""
     fields = {field.name for field in dataclasses.fields(Claim)}
     try:
         own = {name: value for name, value in values.items() if name in fields}
+        own |= {name: str(own[name]) for name in _TEXTS if name in own}
         sides, blocks = tuple(own.pop("sides")), tuple(own.pop("blocks", ()))
         claim = Claim(sides=sides, blocks=blocks, **own)
         wrong = claim.kind not in get_args(Kind) or _wrong(claim)
@@ -281,7 +285,7 @@ def _wrong(claim: Claim) -> str:
         usual = Claim.__dataclass_fields__[name].default
         if claim.kind not in kinds and getattr(claim, name) != usual:
             return f"{name}: means nothing here; it belongs to {', '.join(kinds)}"
-    for name in ("source", "published", "reason"):
+    for name in _TEXTS:
         if not isinstance(getattr(claim, name), str):
             return f"{name}: {getattr(claim, name)!r} is not text"
     if not isinstance(claim.share, int | float) or not 0 < claim.share < 1:

@@ -112,7 +112,7 @@ def extend(
         plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
         missing = [arm for arm in configs if arm not in arms or arms[arm]["config"] != plain[arm]]
         more = [seed for seed in seeds if seed not in study["seeds"]]
-        known = {claims.read(values).key for values in study.get("claims", [])}
+        known = _claimed(workdir, study)
         stated = [claim for claim in experiment.claims if claim.key not in known]
         if not new and not missing and not more and not stated:
             return
@@ -148,6 +148,14 @@ def extend(
             }
         )
         files.write_json(workdir / "study.json", study)
+
+
+def _claimed(workdir: Path, study: Mapping[str, Any]) -> set[str]:
+    """The keys of the claims of a study. Raises UserError where one of them makes no sense."""
+    try:
+        return {claims.read(values).key for values in study.get("claims", [])}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{workdir / 'study.json'}: claims: {error}.") from None
 
 
 def look(workdir: Path, command: str) -> None:

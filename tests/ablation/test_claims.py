@@ -94,10 +94,15 @@ def test_a_claim_survives_being_kept():
         assert kept == claim
 
 
+def test_a_text_that_was_kept_as_a_number_is_text():
+    values = {"kind": "better", "sides": ["a", "b"], "published": 0.41}
+    assert claims.read(values).published == "0.41"
+
+
 @pytest.mark.parametrize(
     "values",
     [
-        {"kind": "better", "sides": ["a", "b"], "published": 3},
+        {"kind": "better", "sides": ["a", "b"], "margin": "3"},
         {},
         {"kind": "better"},
         {"kind": "best", "sides": []},

@@ -106,6 +106,14 @@ def test_a_torn_study_file_is_named(tmp_path):
         extend(tmp_path)
 
 
+def test_a_claim_that_makes_no_sense_is_named(tmp_path):
+    about = extend(tmp_path)
+    claim = {"kind": "better", "sides": ["a", "b"], "margin": "3"}
+    (tmp_path / "study.json").write_text(json.dumps(about | {"claims": [claim]}))
+    with pytest.raises(UserError, match=r"study\.json: claims: a claim that makes no sense"):
+        extend(tmp_path, seeds=(7,))
+
+
 def test_a_failed_or_unreadable_result_leaves_the_run_pending(tmp_path):
     run = study.runs(tmp_path, ["a"], [0])[0]
     run.directory.mkdir(parents=True)

@@ -21,7 +21,7 @@ def mine(x):
     return jnp.maximum(x, 0.1 * x)
 
 def broken(x):
-    raise ValueError("broken on purpose")
+    raise ValueError("broken on purpose,\\n  in two lines")
 
 LEVELS = {"activation": {"mine": mine, "broken": broken}}
 EXPERIMENT = Experiment(
@@ -283,7 +283,25 @@ def test_what_the_data_does_not_allow_is_said_before_anything_is_written(
     )  # fmt: skip
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "w" / "study.json").exists()
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_mistake_leaves_what_was_there(study):
+    workdir, _ = study
+    before = sorted(path.name for path in workdir.iterdir())
+    done = program(
+        "launch.sweep", "--experiment=quickstart", f"--workdir={workdir}", check=2,
+    )  # fmt: skip
+    assert "belongs to" in done.stderr
+    assert sorted(path.name for path in workdir.iterdir()) == before
+
+
+def test_the_plan_of_an_arm_that_cannot_be_built_stays_in_its_line(mine, tmp_path):
+    done = program("launch.sweep", f"--experiment={mine}", f"--workdir={tmp_path / 'w'}", "--plan")
+    (disk,) = [line for line in done.stdout.splitlines() if line.startswith("disk: ")]
+    reason = "ValueError: broken on purpose, in two lines"
+    assert disk == f"disk: not known, arm 'broken' cannot be built ({reason})"
+    assert not (tmp_path / "w").exists()
 
 
 def test_a_changed_configuration_and_another_experiment_are_refused(study, mine):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -35,6 +36,14 @@ class Request:
 
 def runs(folder, arms, seeds=3):
     return study.runs(folder, arms, range(seeds))
+
+
+def sweep(**configs):
+    """A request of a sweep that trains three seeds together."""
+    request = Request(**configs)
+    request.replicates, request.max_minutes = 3, None
+    request.loaded.experiment = type("Experiment", (), {"probes": ()})
+    return request
 
 
 def sizes(groups):
@@ -77,6 +86,52 @@ def test_runs_go_on_the_way_they_began(tmp_path):
     assert [([run.seed for run in group.runs], group.lanes) for group in found] == [
         ([0, 2, 4], (0, 2, 4)), ([1], ()), ([3, 5], (3, 9, 5)),
     ]  # fmt: skip
+
+
+def test_one_that_begins_anew_is_among_those_it_was_with(tmp_path):
+    """Seed 1 was removed, seed 2 has no checkpoint yet, 0 and 3 have ended; 4 is new."""
+    asked = runs(tmp_path, ["a"], seeds=5)
+    for run in (asked[0], asked[3]):
+        begin(run, replicates="together", lanes=[0, 1, 2, 3])
+    asked[2].directory.mkdir(parents=True)
+    (asked[2].directory / "runtime.json").write_text(json.dumps({"lanes": [2]}))
+    found = replicates.groups([asked[1], asked[2], asked[4]], {"a": 3}, in_turn=False)
+    assert [([run.seed for run in group.runs], group.lanes) for group in found] == [
+        ([1, 2], (0, 1, 2, 3)), ([4], (4,)),
+    ]  # fmt: skip
+
+
+def test_a_seed_that_is_made_again_has_the_same_bits(session, tmp_path):
+    asked = runs(tmp_path, ["a"])
+    request = sweep(a=small(training__steps=4, model__norm__kind="batch"))
+    assert work.work(session, request, asked, quiet=True) == 0
+    before = asked[1].result()
+    shutil.rmtree(asked[1].directory)
+    assert work.work(session, request, asked[1:2], quiet=True) == 0
+    again = asked[1].result()
+    assert again["params_digest"] == before["params_digest"]
+    assert again["runtime"]["lanes"] == [0, 1, 2]
+
+
+def test_one_that_cannot_be_among_the_others_again_goes_on_alone(
+    session, tmp_path, monkeypatch, capsys
+):
+    from cnnjax.train import loop
+
+    real = loop.replicates
+
+    def too_large(session, config, jobs, *, lanes, **others):
+        if len(lanes) > 1:
+            raise MemoryError("too little memory")
+        return real(session, config, jobs, lanes=lanes, **others)
+
+    asked = runs(tmp_path, ["a"])
+    begin(asked[0], replicates="together", lanes=[0, 1, 2])
+    monkeypatch.setattr(loop, "replicates", too_large)
+    request = sweep(a=small(training__steps=4))
+    assert work.work(session, request, asked[1:2], quiet=True) == 0
+    assert asked[1].result()["runtime"]["lanes"] == [1]
+    assert "a: too little memory; its seeds go on one after another" in capsys.readouterr().out
 
 
 def test_lanes_without_sense_are_those_of_the_run(tmp_path):
@@ -245,9 +300,7 @@ def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, ca
         return real(session, config, jobs, **others)
 
     monkeypatch.setattr(loop, "replicates", faulty)
-    request = Request(a=small(training__steps=4))
-    request.replicates, request.max_minutes = 3, None
-    request.loaded.experiment = type("Experiment", (), {"probes": ()})
+    request = sweep(a=small(training__steps=4))
     asked = runs(tmp_path, ["a"])
     assert work.work(session, request, asked, quiet=True) == 1
     assert [run.result()["status"] for run in asked] == ["finished", "failed", "finished"]
@@ -259,9 +312,7 @@ def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, ca
 def test_what_another_process_has_is_left_to_it(session, tmp_path):
     from cnnjax import files
 
-    request = Request(a=small(training__steps=4))
-    request.replicates, request.max_minutes = 3, None
-    request.loaded.experiment = type("Experiment", (), {"probes": ()})
+    request = sweep(a=small(training__steps=4))
     asked = runs(tmp_path, ["a"])
     with files.lock(asked[1].directory / ".lock", wait=False):
         assert work.work(session, request, asked, quiet=True) == 0
@@ -275,8 +326,6 @@ def test_a_full_disk_stops_replicates_too(session, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loop, "replicates", full)
-    request = Request(a=small())
-    request.replicates, request.max_minutes = 3, None
-    request.loaded.experiment = type("Experiment", (), {"probes": ()})
+    request = sweep(a=small())
     with pytest.raises(UserError, match="make room"):
         work.work(session, request, runs(tmp_path, ["a"]), quiet=True)
