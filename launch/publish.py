@@ -4,7 +4,8 @@ python -m launch.publish --output=experiments/results DIR [DIR ...]
 
 Each study's report on the test split is made anew (which counts as a look), and goes into a folder
 of its name below --output; README.md there lists the claims of all that are given. Paths of this
-machine do not: --workdir and --data_dir are published as runs/NAME and DIR.
+machine do not: --workdir and --data_dir are published as runs/NAME and DIR, and of --experiment
+the file's name.
 """
 
 import re
@@ -30,10 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     from launch.request import command
 
     workdirs = [Path(argument).expanduser() for argument in arguments]
-    known = [study.read(workdir) for workdir in workdirs]
+    names = [str(study.read(workdir)["experiment"]["name"]) for workdir in workdirs]
+    _check(output, names)
     entries = []
-    for workdir, about in zip(workdirs, known, strict=True):
-        name = about["experiment"]["name"]
+    for workdir, name in zip(workdirs, names, strict=True):
         study.look(workdir, command())
         folder = output / name
         with tempfile.TemporaryDirectory() as temporary:
@@ -55,7 +56,21 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _check(output: Path, names: Sequence[str]) -> None:
+    """Raises UserError where a study cannot have a folder of its own below `output`."""
+    from cnnjax.ablation.experiment import check_name
+
+    for name in names:
+        check_name(name)
+        if names.count(name) > 1:
+            raise UserError(f"two of the studies are called {name}; publish them to two folders.")
+        folder = output / name
+        if folder.exists() and not (folder / "report.md").is_file():
+            raise UserError(f"--output: {folder} is in the way: it is no published report.")
+
+
 def _anonymous(text: str, name: str) -> str:
+    text = re.sub(r"--experiment=\S*/", "--experiment=", text)
     text = re.sub(r"--workdir=\S+", f"--workdir=runs/{name}", text)
     return re.sub(r"--data_dir=\S+", "--data_dir=DIR", text)
 

@@ -173,6 +173,12 @@ def from_flags(
             experiment, tuning.chosen_already(experiment.tune, workdir, chosen)
         )
     loaded = dataclasses.replace(loaded, experiment=experiment)
+    seeds = list(experiment.seeds) if seeds is None else flags.seeds(seeds)
+    if experiment.tune and (shared := set(seeds) & set(experiment.tune.seeds)):
+        raise UserError(
+            f"--seeds: {min(shared)} is one that experiment {experiment.name} tunes its arms with; "
+            f"the comparison needs others than {', '.join(map(str, experiment.tune.seeds))}."
+        )
     data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
@@ -189,7 +195,7 @@ def from_flags(
             for arm in experiment.arms
             if arm in chosen
         },
-        list(experiment.seeds) if seeds is None else flags.seeds(seeds),
+        seeds,
         changes,
         workdir / tuning.FOLDER if of_tuning else workdir,
         data_dir,

@@ -25,11 +25,12 @@ METRICS = {"accuracy": POINTS, "loss": "nats"}
 measured, a fraction as accuracy is."""
 
 
+_OF_RUNS: tuple[Kind, ...] = ("diverges", "chance_level")
 _ONLY: Mapping[str, tuple[Kind, ...]] = {
     "metric": ("better", "equivalent", "monotone", "interaction"),
     "margin": ("better", "equivalent", "monotone", "interaction"),
     "direction": ("interaction",),
-    "share": ("diverges", "chance_level"),
+    "share": _OF_RUNS,
 }
 """Words that mean something for some kinds only."""
 
@@ -240,6 +241,11 @@ def check(place: str, claim: Any, arms: Mapping[str, Mapping[str, Any]]) -> None
         sides = [members(side, block, arms) for side in claim.sides]
         if len(set(sides)) < len(sides):
             raise UserError(f"{place}: two of its sides are the same arms: {', '.join(sides[0])}.")
+        if claim.kind in _OF_RUNS and len(sides[0]) > 1:
+            raise UserError(
+                f"{place}: {', '.join(sides[0])} share their seeds, so that their runs cannot be "
+                "counted together; name one arm."
+            )
         if apart := imbalance(claim, block, arms):
             raise UserError(
                 f"{place}: the arms of its sides differ in {', '.join(apart)} too: "

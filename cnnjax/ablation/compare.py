@@ -9,6 +9,7 @@ from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.population import Population
 from cnnjax.ablation.proportions import Share
 from cnnjax.ablation.results import Arm, Study, lookup, plain
+from cnnjax.ablation.sides import Sides
 
 IMPROVING = 0.005
 
@@ -94,7 +95,7 @@ def _result(
     sample, rising = statistics.describe(list(values.values())), improving(arm)
     if reference is None or arm.baseline:
         return ArmResult(arm, values, sample, None, None, None, None, at_chance, rising)
-    sides = evidence.Sides(
+    sides = Sides(
         (arm.label, reference.label), ([arm], [reference]), outcomes, study.split, "accuracy"
     )
     found = sides.compare(0, 1, family=family)

@@ -27,7 +27,7 @@ _TAKEN = (
     "tables.tex",
     "tuning",
 )
-_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Experiment:
     notes: str = ""
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         where = f"experiment {self.name}"
         if not isinstance(self.arms, Mapping) or not self.arms:
             raise UserError(f"{where}: arms: must be a dict, name -> overrides, and not empty.")
@@ -185,8 +186,17 @@ def _of_weights(directory: Path, own: Overrides, levels: Levels) -> dict[str, An
     return kept
 
 
+def check_name(name: Any) -> None:
+    """Raises UserError where a name cannot be that of an experiment."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UserError(
+            f"experiment {name!r}: name: allowed are letters, digits and _ . = + - (published, the "
+            "name becomes a folder)."
+        )
+
+
 def _check_name(where: str, arm: str) -> None:
-    if not isinstance(arm, str) or not _ARM_NAME.fullmatch(arm):
+    if not isinstance(arm, str) or not _NAME.fullmatch(arm):
         raise UserError(
             f"{where}: arm {arm!r}: allowed are letters, digits and "
             "_ . = + - (the name becomes a folder)."

@@ -1,7 +1,7 @@
 """Shares of runs and of examples: exact bounds, chance level, log-odds, wins. Pure functions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import scipy.stats
@@ -59,15 +59,11 @@ def log_odds(accuracy: float, examples: int) -> float:
     return math.log((right + 0.5) / (examples - right + 0.5))
 
 
-def superiority(values: Mapping[int, float], baseline: Mapping[int, float]) -> Share | None:
-    """In how many of the seeds that both have `values` is ahead, ties as half: an estimate of
-    P(a beats b), with exact bounds; None without a shared seed.
+def superiority(differences: Sequence[float]) -> Share | None:
+    """How many of the paired differences are above zero, ties as half: an estimate of P(a beats b),
+    with exact bounds; None without any.
 
     Source: Bouthillier et al. 2021, "Accounting for variance in machine learning benchmarks".
     """
-    seeds = values.keys() & baseline.keys()
-    ahead = sum(
-        1.0 if values[seed] > baseline[seed] else 0.5 if values[seed] == baseline[seed] else 0.0
-        for seed in seeds
-    )
-    return share(ahead, len(seeds)) if seeds else None
+    ahead = sum(1.0 if each > 0 else 0.5 if each == 0 else 0.0 for each in differences)
+    return share(ahead, len(differences)) if differences else None

@@ -150,6 +150,15 @@ class Study:
         return sorted({run.seed for run in self.runs} - early) if parts else []
 
     @property
+    def late_arms(self) -> set[str]:
+        """The arms that were thought of after results were there: no experiment's file had them."""
+        parts = [part for part in self.about.get("extensions") or [] if isinstance(part, dict)]
+        if not all("planned" in part for part in parts):
+            return set()  # an older study, which does not tell
+        early = {arm for part in parts if not part.get("after_results") for arm in part["planned"]}
+        return {arm.name for arm in self.arms} - early if parts else set()
+
+    @property
     def runs(self) -> tuple[Run, ...]:
         """All runs, arm by arm."""
         return tuple(run for arm in self.arms for run in arm.runs)

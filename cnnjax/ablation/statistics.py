@@ -94,8 +94,9 @@ def p_above(differences: Sequence[float], margin: float) -> float:
     if n < 2:
         return 1.0
     mean, sd = float(np.mean(differences)) - margin, standard_deviation(differences)
-    if not sd:
-        return 2.0**-n if mean > 0 else 1.0
+    if not sd:  # as far beyond the margin as rounding gets is not beyond it
+        noise = 1e-9 * max(abs(margin), *map(abs, differences))
+        return 2.0**-n if mean > noise else 1.0
     return float(scipy.stats.t.sf(mean / (sd / math.sqrt(n)), n - 1))
 
 
@@ -183,12 +184,13 @@ def compare(
     """`values` against `baseline`, both by seed, over the seeds they share; None without any.
     `family`: see `t_interval`."""
     seeds = sorted(values.keys() & baseline.keys())
-    differences = [values[seed] - baseline[seed] for seed in seeds]
-    if not differences:
+    if not seeds:
         return None
-    n, mean = len(differences), float(np.mean(differences))
     # Rounding noise is judged on the scale of the values: 0.9 - 0.8 and 0.8 - 0.7 are one number.
     scale = max(abs(values[seed]) + abs(baseline[seed]) for seed in seeds)
+    whole = [values[seed] - baseline[seed] for seed in seeds]
+    differences = [0.0 if abs(each) <= 1e-12 * scale else each for each in whole]
+    n, mean = len(differences), float(np.mean(differences))
     sd = standard_deviation(differences)
     sd = 0.0 if sd is not None and sd <= 1e-12 * scale else sd
     low, high = t_interval(mean, sd, n, confidence, family) or (None, None)

@@ -13,6 +13,7 @@ DIR/<arm>/seed-<n>/config.json      the resolved configuration
 import dataclasses
 import datetime
 import importlib.metadata
+import json
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -118,13 +119,17 @@ def extend(
             return
         seen = any(workdir.glob("*/seed-*/result.json"))
         for arm in missing:
+            others = [own for name, own in arms.items() if name != arm]
+            taken = any(own["baseline"] and own["block"] == block_of(arm) for own in others)
             arms[arm] = {
                 "block": block_of(arm),
-                "baseline": experiment.baseline(arm) == arm,
+                "baseline": experiment.baseline(arm) == arm and not taken,
                 "overrides": experiment.overrides(arm),
                 "levels": experiment.levels(arm),
                 "config": plain[arm],
             }
+        study["factors"] = list(dict.fromkeys([*experiment.factors, *study["factors"]]))
+        study["tune"] = _tune(experiment)
         order = [*experiment.arms, *arms]
         study["arms"] = dict(sorted(arms.items(), key=lambda item: order.index(item[0])))
         study["seeds"] = sorted([*study["seeds"], *more])
@@ -141,6 +146,7 @@ def extend(
                 "date": now.isoformat(timespec="seconds"),
                 "command": command,
                 "arms": list(configs),
+                "planned": list(experiment.arms),
                 "seeds": list(seeds),
                 "after_results": seen,
                 "versions": versions(),
@@ -197,7 +203,7 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
     return {
         "experiment": {name: getattr(experiment, name) for name in texts},
         "factors": experiment.factors,
-        "tune": experiment.tune and dataclasses.asdict(experiment.tune),
+        "tune": _tune(experiment),
         "arms": {},
         "seeds": [],
         "claims": [],
@@ -214,6 +220,11 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def _tune(experiment: Experiment) -> Any:
+    """What arms are tuned by, as plain values."""
+    return json.loads(json.dumps(experiment.tune and dataclasses.asdict(experiment.tune)))
+
+
 def _same(
     workdir: Path,
     study: Mapping[str, Any],
@@ -225,6 +236,12 @@ def _same(
         raise UserError(
             f"--workdir: {workdir} belongs to experiment {theirs!r}, not {experiment.name!r}; "
             "pick another folder."
+        )
+    tune = _tune(experiment)
+    if study.get("tune", tune) != tune and any(workdir.glob("*/seed-*/config.json")):
+        raise UserError(
+            f"--workdir: {workdir} has arms tuned by {_said(study['tune'])}, not by {_said(tune)}: "
+            "all arms of a study choose from one grid. Pick another folder."
         )
     for arm, config in configs.items():
         begun = any((workdir / arm).glob("seed-*/config.json"))
@@ -242,6 +259,14 @@ def _same(
                 f"--workdir: {workdir} has arm {arm!r} with another configuration: "
                 f"{'; '.join(changed)}. Pick another folder or undo the change."
             )
+
+
+def _said(tune: Any) -> str:
+    """What arms are tuned by, in words."""
+    if not tune:
+        return "nothing"
+    grid = "; ".join(f"{path}: {', '.join(map(str, own))}" for path, own in tune["grid"].items())
+    return f"{grid} (seeds {', '.join(map(str, tune['seeds']))})"
 
 
 def _flat_json(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Choice:
       arm: the arm.
       point: the fields and their chosen values.
       means: the mean validation accuracy of every point of the grid, in the grid's order.
+      diverged: how many runs of each point diverged, in that order.
       edges: the fields whose chosen value is the smallest or the largest number of their grid, so
         that a better one may lie beyond.
     """
@@ -36,6 +37,7 @@ class Choice:
     arm: str
     point: Mapping[str, Any]
     means: tuple[tuple[Mapping[str, Any], float], ...]
+    diverged: tuple[int, ...]
     edges: tuple[str, ...]
 
 
@@ -89,7 +91,7 @@ def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
     known = {arm.name: arm for arm in reading.load(workdir / FOLDER).arms}
     choices = []
     for arm in arms:
-        means = []
+        means, diverged = [], []
         for name, point in zip(arms_of(tune, arm), points(tune), strict=True):
             scores = known[name].scores("validation_accuracy") if name in known else {}
             missing = [seed for seed in tune.seeds if seed not in scores]
@@ -99,13 +101,19 @@ def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
                     "cannot be tuned; give the same sweep again."
                 )
             means.append((point, float(np.mean([scores[seed] for seed in tune.seeds]))))
-        point, _ = max(means, key=lambda item: item[1])
+            diverged.append(known[name].count("diverged"))
+        # One that never finished is taken only where none did, whatever chance it scores.
+        ranks = [
+            (number < len(tune.seeds), mean)
+            for (_, mean), number in zip(means, diverged, strict=True)
+        ]
+        point, _ = means[ranks.index(max(ranks))]
         edges = [
             path
             for path, values in tune.grid.items()
             if all(map(_is_number, values)) and point[path] in (min(values), max(values))
         ]
-        choices.append(Choice(arm, point, tuple(means), tuple(edges)))
+        choices.append(Choice(arm, point, tuple(means), tuple(diverged), tuple(edges)))
     return choices
 
 

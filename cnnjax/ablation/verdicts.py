@@ -4,7 +4,8 @@ A claim is supported where its corrected p is below 0.05, contradicted where the
 contrary is: `better` by m against "the difference is at most m" and "at least m", and so on
 (`cnnjax.ablation.evidence`). The p values for all claims of an experiment, one for each block, are
 corrected together (Holm), and those against them together; claims made after results were there are
-corrected together with all, and change nothing for the others.
+corrected together with all, and change nothing for the others. Nor do arms that were thought of
+then: they are no part of a claim that was made before, and a block of such arms is post hoc.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ from typing import Any, Literal, get_args
 
 from cnnjax.ablation import claims, design, evidence, statistics
 from cnnjax.ablation.claims import Claim
-from cnnjax.ablation.evidence import ALPHA, Evidence, Sides
+from cnnjax.ablation.evidence import ALPHA, Evidence
 from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.results import Arm, Study, lookup, mixtures
+from cnnjax.ablation.sides import Sides
 
 Verdict = Literal["supported", "contradicted", "undecided", "open"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -49,21 +51,24 @@ def findings(study: Study) -> list[Finding]:
     """Every claim of a study in every block it is made for, in the order of the claims."""
     levels = {arm.name: _levels(arm, study.factors) for arm in study.arms}
     by_name = {arm.name: arm for arm in study.arms}
+    early = {name: own for name, own in levels.items() if name not in study.late_arms}
     outcomes = Outcomes(study.workdir, study.split)
     asked, tested = [], []
     for claim, late in study.claims:
         for block in claims.where(claim, levels):
+            post_hoc = late or block not in claims.where(claim, early)
+            known = levels if post_hoc else early
             arms = [
-                [by_name[name] for name in claims.members(side, block, levels)]
+                [by_name[name] for name in claims.members(side, block, known)]
                 for side in claim.sides
             ]
             names = [called(side) for side in claim.sides]
-            asked.append((claim, block, late, _distinct(arms)))
+            asked.append((claim, block, post_hoc, _distinct(arms)))
             sides = Sides(names, arms, outcomes, study.split, claim.metric)
             tested.append(evidence.of(claim, sides))
     waiting = [
-        _waiting(arms, found, claims.imbalance(claim, block, levels))
-        for (claim, block, _, arms), found in zip(asked, tested, strict=True)
+        _waiting(arms, found, claims.imbalance(claim, block, levels if late else early))
+        for (claim, block, late, arms), found in zip(asked, tested, strict=True)
     ]
     stated = [place for place, (_, _, late, _) in enumerate(asked) if not late]
     corrected, against = (
@@ -79,7 +84,11 @@ def findings(study: Study) -> list[Finding]:
             found,
             corrected[place],
             against[place],
-            tuple(_notes(found, waiting[place], arms) + _mixed(claim, block, levels)),
+            tuple(
+                _notes(found, waiting[place], arms)
+                + _left_out(claim, block, arms, levels)
+                + _mixed(claim, block, levels if late else early)
+            ),
         )
         for place, ((claim, block, late, arms), found) in enumerate(zip(asked, tested, strict=True))
     ]
@@ -95,9 +104,10 @@ def called(side: claims.Side) -> str:
 def _verdict(found: Evidence, waiting: str, corrected: float, against: float) -> Verdict:
     if waiting:
         return "open"
-    if found.doubt or found.scale_matters or min(corrected, against) >= ALPHA:
-        return "undecided"
-    return "supported" if corrected < ALPHA else "contradicted"
+    doubt, contrary_doubt = found.doubts
+    if corrected < ALPHA and not doubt:
+        return "supported"
+    return "contradicted" if against < ALPHA and not contrary_doubt else "undecided"
 
 
 def _corrected(ps: Sequence[float], stated: Sequence[int]) -> list[float]:
@@ -108,13 +118,26 @@ def _corrected(ps: Sequence[float], stated: Sequence[int]) -> list[float]:
 
 
 def _notes(found: Evidence, waiting: str, arms: Sequence[Arm]) -> list[str]:
-    notes = [text for text in (waiting, found.doubt) if text]
+    notes = [text for text in dict.fromkeys((waiting, *found.doubts)) if text]
+    diverged = [(arm, arm.count("diverged")) for arm in arms if found.share is None]
+    told = [f"{arm.label} {number} of {len(arm.runs)}" for arm, number in diverged if number]
+    if told:
+        notes.append(f"Diverged: {', '.join(told)}.")
     if found.scale_matters:
         notes.append(
             "Accuracy and log-odds disagree: a ceiling or a floor makes differences smaller "
             "without one factor depending on the other."
         )
     return notes + mixtures([run for arm in arms for run in arm.runs])
+
+
+def _left_out(
+    claim: Claim, block: str, arms: Sequence[Arm], levels: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """The arms that would belong to a claim but for having been thought of too late."""
+    all_ = {name for side in claim.sides for name in claims.members(side, block, levels)}
+    late = sorted(all_ - {arm.name for arm in arms})
+    return [f"Left out, as added after results were there: {', '.join(late)}."] if late else []
 
 
 def _mixed(claim: Claim, block: str, levels: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -134,7 +134,7 @@ def _block(block: Block, index: int, study: Study, single: bool) -> Section:
     if equal:
         text = (
             f"All differences are equal for {words.listing(equal)}: an interval without width "
-            "says that the seeds cannot tell, not that there is no doubt."
+            "says that no seed tells otherwise, not that there is no doubt."
         )
         elements.append(Paragraph(text, kind="note"))
     prefix = f"block-{index + 1}"

@@ -109,7 +109,8 @@ def _key(finding: Finding) -> tuple[str, str]:
 def _found(finding: Finding | None) -> tuple[str, str]:
     if finding is None:
         return "not claimed", ""
-    return finding.verdict, "; ".join(statements.differences(finding))
+    late = " (post hoc)" if finding.post_hoc else ""
+    return finding.verdict + late, "; ".join(statements.differences(finding))
 
 
 def _arms(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str) -> list[Element]:

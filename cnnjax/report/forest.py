@@ -6,7 +6,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from cnnjax.ablation.claims import POINTS, Claim
-from cnnjax.ablation.evidence import Comparison
+from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.statistics import t_interval
 from cnnjax.ablation.verdicts import Finding
 from cnnjax.report import canvas

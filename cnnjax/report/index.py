@@ -76,6 +76,9 @@ def _section(entry: Entry) -> Section:
         )
     head = ("Claim", "Block", "Verdict", "Effect", "Corrected p", "Seeds")
     elements.append(Table("The claims.", head, tuple(rows), labels=4))
+    if study.late_seeds:
+        text = f"Seeds added after results were there: {', '.join(map(str, study.late_seeds))}."
+        elements.append(Paragraph(text, "Post hoc.", "warning"))
     rising = [arm.name for arm in study.arms if compare.improving(arm)]
     if rising:
         text = f"Validation accuracy was still rising at the end of training: {', '.join(rising)}."

@@ -2,7 +2,7 @@
 
 from cnnjax.ablation import power
 from cnnjax.ablation.claims import POINTS, Claim
-from cnnjax.ablation.evidence import Comparison
+from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.statistics import t_interval
 from cnnjax.ablation.verdicts import Finding, called
 from cnnjax.report import forest, words
@@ -66,8 +66,10 @@ def to_show(statement: Claim, runs: int, family: int) -> str:
 
 
 def _power(finding: Finding, family: int) -> str:
-    """What so many seeds can show at the spread that was seen, where they did not decide."""
-    if finding.verdict != "undecided" or finding.claim.kind == "equivalent":
+    """What so many seeds can show at the spread that was seen, where too few are why they did not
+    decide."""
+    other_reason = finding.evidence.scale_matters or any(finding.evidence.doubts)
+    if finding.verdict != "undecided" or finding.claim.kind == "equivalent" or other_reason:
         return ""
     if finding.evidence.share is not None:
         return to_show(finding.claim, finding.evidence.share.n, family) + "."
@@ -75,30 +77,43 @@ def _power(finding: Finding, family: int) -> str:
     if not paired or not all(found.sd for found in paired):
         return ""
     sd, n = max(found.sd or 0.0 for found in paired), min(found.n for found in paired)
+    family *= 2 if _either(finding.claim) else 1  # two one-sided tests
     effect = power.detectable(n, family)
     if effect is None or (finding.claim.unit == POINTS and effect * sd > 1):
         return f"{words.count(n, 'seed')} cannot decide it at this spread."
     size = f"{amount(effect * sd, finding.claim, False)} {finding.claim.unit}"
-    text = f"{n} seeds find {size} beyond the margin with probability 0.8 at this spread"
+    margin = finding.claim.margin
+    beyond = "beyond the margin " if margin else ""
+    text = f"{n} seeds find {size} {beyond}with probability 0.8 at this spread"
     needed = power.seeds_needed(finding.claim.scaled_margin, sd, family)
-    if finding.claim.margin and needed:
-        text += f"; for {finding.claim.margin:g} it takes {words.count(needed, 'seed')}"
+    if margin and needed:
+        seeds = words.count(needed, "seed")
+        text += f"; it takes {seeds} to find a difference of {2 * margin:g}, twice the margin"
     return f"{text}."
+
+
+def _either(statement: Claim) -> bool:
+    """Whether a claim is tested two-sided."""
+    return statement.kind == "interaction" and statement.direction == "either"
 
 
 def figures(finding: Finding) -> str:
     """What was found, in figures."""
     evidence = finding.evidence
-    p = f"corrected one-sided p {words.p_value(finding.corrected)}"
+    tails = "two-sided" if _either(finding.claim) else "one-sided"
+    p = f"corrected {tails} p {words.p_value(finding.corrected)}"
     if finding.verdict == "contradicted":
-        p = f"corrected one-sided p of the contrary {words.p_value(finding.against)}"
+        tails = "two-sided" if finding.claim.kind == "equivalent" else "one-sided"
+        p = f"corrected {tails} p of the contrary {words.p_value(finding.against)}"
     if evidence.share is not None:
         share = evidence.share
         bounds = f" [{100 * share.low:.0f} %, {100 * share.high:.0f} %]" if share.n else ""
         return f"{share.count:g} of {words.count(share.n, 'run')} did{bounds}, {p}."
     said = [_compared(found, finding.claim) for found in evidence.comparisons]
     if finding.claim.kind == "interaction":
-        said = [f"The gains differ by {_difference(evidence.comparisons[0], finding.claim)}"]
+        contrast = evidence.comparisons[0]
+        said = [f"The gains differ by {_difference(contrast, finding.claim)}"]
+        said += [_finished(contrast, finding.claim)] if contrast.finished else []
         odds = evidence.log_odds
         if odds is not None and odds.low is not None and odds.high is not None:
             low, high = words.scaled(odds.low, 1), words.scaled(odds.high, 1)
@@ -119,12 +134,23 @@ def _compared(found: Comparison, statement: Claim) -> str:
         tie = f" ({words.count(ties, 'tie')}, each counted half)" if ties else ""
         text += f", ahead in {found.ahead.count:g} of {seeds}{tie}"
     if found.population is not None:
-        low, high = words.scaled(found.population.low), words.scaled(found.population.high)
-        text += f"; for other images too: [{low}, {high}]"
+        ends = found.population.low, found.population.high
+        low, high = ends if found.paired.mean > 0 else (-ends[1], -ends[0])
+        text += f"; for other images too: [{words.scaled(low)}, {words.scaled(high)}]"
+        text += " (95 %)" if statement.kind == "equivalent" else ""
     if found.finished is not None:
-        finished = amount(found.finished.mean, statement, True)
-        text += f"; {finished} over the {found.finished.n} pairs in which no run diverged"
+        text += f"; {_finished(found, statement)}"
     return text
+
+
+def _finished(found: Comparison, statement: Claim) -> str:
+    """The difference where all runs finished, signed."""
+    assert found.finished is not None
+    mean, pairs = (
+        amount(found.finished.mean, statement, True),
+        words.count(found.finished.n, "pair"),
+    )
+    return f"{mean} over the {pairs} in which no run diverged"
 
 
 def _difference(found: Comparison, statement: Claim, signed: bool = True) -> str:
@@ -138,7 +164,8 @@ def _difference(found: Comparison, statement: Claim, signed: bool = True) -> str
     if ends is None:
         return text
     low, high = ends if signed or paired.mean > 0 else (-ends[1], -ends[0])
-    return f"{text} [{amount(low, statement, False)}, {amount(high, statement, False)}]"
+    level = " (90 %)" if statement.kind == "equivalent" else ""
+    return f"{text} [{amount(low, statement, False)}, {amount(high, statement, False)}]{level}"
 
 
 def differences(finding: Finding) -> list[str]:

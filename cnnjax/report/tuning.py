@@ -1,6 +1,7 @@
 """What the arms of a study chose for themselves: a table, and accuracy against the setting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -37,16 +38,20 @@ def sections(study: Study) -> list[Section]:
     if edges:
         warning = (
             f"{words.listing(edges)}: the best point lies at the end of the grid, so a better one "
-            "may lie beyond; widen the grid."
+            "may lie beyond; widen the grid, in another folder: all arms choose from one grid."
         )
         elements.append(Paragraph(warning, "At the edge.", "warning"))
-    elements.append(_table(choices))
+    elements += [_table(choices), _grid(choices, tune)]
+    if study.split == "validation":
+        text = "The settings were chosen on this split, so that accuracies on it are a little high."
+        elements.append(Paragraph(text, kind="note"))
     path = next(iter(tune.grid))
     if len(tune.grid) == 1 and all(_positive(value) for value in tune.grid[path]):
         figure = Figure(
             "tuning",
             plot(choices, path),
-            f"Mean validation accuracy against {path} for every arm; the figures are in the table.",
+            f"Mean validation accuracy against {path} for every arm; the figures are in the table "
+            "of the grid.",
             f"Mean validation accuracy over the tuning seeds against {path}. Filled: chosen.",
         )
         elements.append(figure)
@@ -87,12 +92,31 @@ def _panel(axes: Axes, choice: Choice, path: str) -> None:
 def _table(choices: Sequence[Choice]) -> Table:
     rows = []
     for choice in choices:
-        best = max(mean for _, mean in choice.means)
-        point = "; ".join(f"{path} = {value}" for path, value in choice.point.items())
-        edge = "yes" if choice.edges else ""
-        rows.append((choice.arm, point, edge, words.points(best, signed=False)))
+        mean = next(mean for point, mean in choice.means if point == choice.point)
+        row = (choice.arm, _point(choice.point), ", ".join(choice.edges))
+        rows.append((*row, words.points(mean, signed=False)))
     head = ("Arm", "Chosen", "At the edge", "Validation (%)")
     return Table("What each arm chose.", head, tuple(rows), labels=3)
+
+
+def _grid(choices: Sequence[Choice], tune: Tune) -> Table:
+    """Every point of the grid in every arm; how many runs diverged stands beside it."""
+    rows = []
+    for place, point in enumerate(tuning.points(tune)):
+        cells = []
+        for choice in choices:
+            diverged = choice.diverged[place]
+            told = f" ({diverged} diverged)" if diverged else ""
+            cells.append(words.points(choice.means[place][1], signed=False) + told)
+        rows.append((_point(point), *cells))
+    caption = (
+        "Mean validation accuracy (%) of every point of the grid. A diverged run scores chance."
+    )
+    return Table(caption, ("Point", *(choice.arm for choice in choices)), tuple(rows))
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    return "; ".join(f"{path} = {value}" for path, value in point.items())
 
 
 def _budget(study: Study) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from cnnjax.ablation.claims import Claim
-from cnnjax.ablation.evidence import Comparison
 from cnnjax.ablation.results import Study
+from cnnjax.ablation.sides import Comparison
+from cnnjax.ablation.statistics import sign_flip_p
 from cnnjax.ablation.verdicts import VERDICTS, Finding
 from cnnjax.report import forest, statements, words
 from cnnjax.report.document import Element, Figure, Paragraph, Section, Table
@@ -57,7 +58,8 @@ def lines(study: Study, findings: Sequence[Finding]) -> list[str]:
 
 def _lead(finding: Finding) -> str:
     where = f" [{finding.block}]" if finding.block else ""
-    return f"{finding.verdict.capitalize()}{where}: {statements.claim(finding.claim)}."
+    late = " (post hoc)" if finding.post_hoc else ""
+    return f"{finding.verdict.capitalize()}{late}{where}: {statements.claim(finding.claim)}."
 
 
 def _count(findings: Sequence[Finding]) -> str:
@@ -108,9 +110,11 @@ def _table(findings: Sequence[Finding]) -> Table:
         unit = "" if alike else f" {_unit(finding)}"
         rows += [(*opening, *cells) for cells in _cells(finding, unit)]
     caption = (
-        "The claims. p: one-sided paired t (exact binomial for shares of runs); corrected: Holm "
-        "over all claims; contrary: the corrected p against the claim; permutation p: two-sided, "
-        "exact, on the mean difference, as a check."
+        "The claims. p: one-sided paired t (two one-sided tests for an equivalence, two-sided for "
+        "an interaction without a direction and against an equivalence, the larger of accuracy and "
+        "log-odds for an interaction, exact binomial for shares of runs); corrected: Holm over all "
+        "claims; contrary: the corrected p against the claim; permutation p: two-sided, exact, "
+        "against a mean difference of the margin, as a check."
     )
     return Table(caption, (*labels, *figures), tuple(rows), labels=len(labels))
 
@@ -143,7 +147,7 @@ def _cells(finding: Finding, unit: str) -> list[tuple[str, ...]]:
         figures = (f"{100 * share.value:.0f}{unit}", ends, str(share.n), words.NONE)
         return [(*figures, *closing, words.NONE)]
     return [
-        (*_figures(found, finding.claim, unit), *closing, _check(found))
+        (*_figures(found, finding.claim, unit), *closing, _check(found, finding.claim))
         for found in finding.evidence.comparisons
     ]
 
@@ -161,5 +165,10 @@ def _figures(found: Comparison, statement: Claim, unit: str) -> tuple[str, ...]:
     )
 
 
-def _check(found: Comparison) -> str:
-    return words.p_value(found.paired.p if found.paired else None)
+def _check(found: Comparison, statement: Claim) -> str:
+    """The permutation test of the margin; there is none for an equivalence, which has two."""
+    if not found.differences or statement.kind == "equivalent":
+        return words.NONE
+    signs = {"negative": -1.0, "either": 0.0} if statement.kind == "interaction" else {}
+    margin = signs.get(statement.direction, 1.0) * statement.scaled_margin
+    return words.p_value(sign_flip_p([each - margin for each in found.differences]))

@@ -63,6 +63,7 @@ def test_an_interaction_is_about_four_sides():
         (lambda: chance_level("relu_none", share=1), "share: 1 is not valid"),
         (lambda: interaction({"a": (1, 2)}, {"b": (1,)}), "not one path with two levels"),
         (lambda: "relu beats tanh", "is not a claim"),
+        (lambda: chance_level({"model.norm.kind": "none"}), "share their seeds.*name one arm"),
         (lambda: equivalent("relu_none", "tanh_none"), "needs a margin above 0 and a reason"),
         (lambda: chance_level("relu_none", share="x"), "share: 'x' is not valid"),
         (

@@ -48,9 +48,9 @@ def test_log_odds_of_all_and_none():
 
 
 def test_seeds_that_are_ahead():
-    ahead = proportions.superiority({0: 0.9, 1: 0.8, 2: 0.7, 3: 1.0}, {0: 0.8, 1: 0.8, 2: 0.9})
+    ahead = proportions.superiority([0.1, 0.0, -0.2])
     assert (ahead.count, ahead.n) == (1.5, 3)
-    assert proportions.superiority({0: 0.9}, {1: 0.9}) is None
+    assert proportions.superiority([]) is None
 
 
 def test_parts_of_the_variance_by_hand():

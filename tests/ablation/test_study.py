@@ -5,7 +5,7 @@ import pytest
 
 from cnnjax.ablation import reading, study
 from cnnjax.ablation.claims import better
-from cnnjax.ablation.experiment import Experiment
+from cnnjax.ablation.experiment import Experiment, Tune
 from cnnjax.errors import UserError
 
 EXPERIMENT = Experiment(
@@ -64,6 +64,32 @@ def test_what_is_claimed_or_added_after_results_is_marked(tmp_path):
     read = reading.load(tmp_path)
     assert [late for _, late in read.claims] == [False, True]
     assert read.late_seeds == [2]
+
+
+def test_the_baseline_stays_and_new_factors_are_told(tmp_path):
+    extend(tmp_path)
+    begin(tmp_path, "a")
+    (tmp_path / "a/seed-0/result.json").write_text("{}")
+    arms = {"z": {"training.epochs": 3}, **EXPERIMENT.arms}
+    found = extend(tmp_path, ["z", "a", "b"], experiment=dataclasses.replace(EXPERIMENT, arms=arms))
+    assert [arm for arm, own in found["arms"].items() if own["baseline"]] == ["a"]
+    assert list(found["arms"]) == ["z", "a", "b"]
+    assert found["factors"] == ["training.epochs", "model.activation"]
+    assert reading.load(tmp_path).late_arms == {"z"}
+
+
+def test_arms_tuned_by_another_grid_are_refused(tmp_path):
+    def tuned(*rates):
+        tune = Tune({"optimizer.learning_rate": rates}, seeds=(9,))
+        return dataclasses.replace(EXPERIMENT, tune=tune)
+
+    extend(tmp_path, experiment=tuned(0.1, 0.2))
+    extend(tmp_path, experiment=tuned(0.1, 0.3), seeds=(0, 1, 2))  # nothing has begun
+    begin(tmp_path, "a")
+    extend(tmp_path, experiment=tuned(0.1, 0.3), seeds=(0, 1, 2, 3))
+    for other in (tuned(0.1, 0.3, 1.0), EXPERIMENT):
+        with pytest.raises(UserError, match=r"learning_rate: 0\.1, 0\.3 \(seeds 9\), not by"):
+            extend(tmp_path, experiment=other)
 
 
 def test_looks_at_the_test_split_are_counted(tmp_path):

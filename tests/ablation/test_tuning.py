@@ -63,6 +63,14 @@ def test_a_diverged_point_scores_chance(tmp_path):
     assert [round(mean, 3) for _, mean in tanh.means] == [0.5, 0.6, 0.1]
 
 
+def test_a_point_that_never_finished_is_not_chosen_before_one_that_did(tmp_path):
+    """Though chance, 10 %, is above what the others reach."""
+    of = made(tmp_path, tanh=(0.05, 0.06, None))
+    _, tanh = tuning.choose(of.tune, tmp_path, list(of.arms))
+    assert tanh.point == {"optimizer.learning_rate": 0.1}
+    assert tanh.diverged == (0, 0, 2)
+
+
 def test_without_all_its_runs_nothing_is_chosen(tmp_path):
     with pytest.raises(UserError, match="has not been tuned"):
         tuning.choose(experiment().tune, tmp_path, ["b.relu"])
@@ -116,6 +124,14 @@ def test_a_sweep_tunes_then_compares_and_the_report_tells(tmp_path):
     text = (workdir / "report.md").read_text()
     assert "## Tuning" in text
     assert "of the training time" in text
+    assert "The settings were chosen on this split" in text
+    header = text.index("| Point | relu | tanh |")
+    assert text[header:].splitlines()[2].startswith("| optimizer.learning_rate = 1e-06 | ")
+    taken = program("launch.sweep", *words, "--seeds=5-8", check=2)
+    assert "--seeds: 7 is one that experiment t tunes its arms with" in taken.stderr
+    mine.write_text(mine.read_text().replace("(1e-6, 0.05)", "(1e-6, 0.05, 0.5)"))
+    wider = program("launch.sweep", *words, check=2)
+    assert "all arms of a study choose from one grid" in wider.stderr
     assert (workdir / "figures" / "tuning.svg").is_file()
     assert not json.loads((workdir / "study.json").read_text())["looks_at_test"]
     report.write(workdir)

@@ -1,12 +1,13 @@
 """Claims put to invented results whose verdicts are known."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import workdirs
 
-from cnnjax.ablation import claims, reading, statistics, verdicts
+from cnnjax.ablation import claims, evidence, reading, statistics, verdicts
 from cnnjax.ablation.claims import (
     better,
     chance_level,
@@ -16,7 +17,9 @@ from cnnjax.ablation.claims import (
     monotone,
 )
 from cnnjax.ablation.design import fractional
-from cnnjax.report import statements
+from cnnjax.ablation.outcomes import Outcomes
+from cnnjax.ablation.sides import Sides
+from cnnjax.report import statements, words
 
 FACTORS = ("model.activation", "model.norm.kind")
 
@@ -42,6 +45,7 @@ def found(*args, **kwargs):
     return verdicts.findings(study(*args, **kwargs))
 
 
+AHEAD = "A run that diverged, at chance, is ahead of one that finished, which shows nothing."
 LUCK = np.array([0.004, -0.002, 0.001, -0.003, 0.0, 0.002])
 RELU, TANH = 0.90 + LUCK, 0.87 + LUCK + 0.001 * np.array([1, -1, 0, 1, -1, 0])
 
@@ -114,11 +118,68 @@ def test_a_diverged_run_never_wins_a_claim_on_loss(tmp_path):
     worse, better_, best = verdicts.findings(reading.load(tmp_path, "test"))
     assert worse.evidence.comparisons[0].paired.mean == pytest.approx(2.6 - np.log(10), abs=0.001)
     assert worse.evidence.p < 1e-4
-    assert (worse.verdict, better_.verdict, best.verdict) == (*["undecided"] * 2, "supported")
-    assert worse.notes == (
-        "A run that diverged, at the loss of chance, stands before one that finished.",
-    )
-    assert best.notes == ()
+    verdict = [finding.verdict for finding in (worse, better_, best)]
+    assert verdict == ["undecided", "undecided", "supported"]
+    assert worse.notes == (AHEAD, "Diverged: diverged 6 of 6.")
+    assert best.notes == ("Diverged: diverged 6 of 6.",)
+
+
+def test_a_diverged_run_is_not_ahead_of_a_dead_one(tmp_path):
+    """Chance is 10 % here; a network that finished dead can be below it."""
+    arms = {"hot": [None] * 6, "dead": list(0.07 + LUCK), "good": list(0.9 + LUCK)}
+    stated = [
+        better("hot", "dead"),
+        better("dead", "hot"),
+        equivalent("hot", "dead", within=5, reason="r"),
+        equivalent("hot", "good", within=5, reason="r"),
+        better("good", "hot", by=70),
+        monotone(["hot", "dead"]),
+        monotone(["dead", "hot", "good"]),
+    ]
+    results = found(tmp_path, arms, *stated)
+    assert all(f.evidence.p < 0.001 for f in (results[0], results[2], results[6]))
+    assert [f.verdict for f in results] == [
+        "undecided", "undecided", "undecided", "contradicted", "supported", "undecided",
+        "undecided",
+    ]  # fmt: skip
+    assert results[0].notes == (AHEAD, "Diverged: hot 6 of 6.")
+    assert results[2].notes[0].startswith("Runs that diverged are not shown to be like others")
+
+
+def test_arms_that_always_diverge_are_not_shown_to_be_equivalent(tmp_path):
+    arms = {"a": [None] * 8, "b": [None] * 8}
+    (finding,) = found(tmp_path, arms, equivalent("a", "b", within=1, reason="r"))
+    assert finding.evidence.p < 0.01
+    assert finding.verdict == "undecided"
+
+
+def test_as_far_as_the_margin_is_not_beyond_it(tmp_path):
+    """90, 81, ... % less 89, 80, ... % is 1 point in every seed, but for rounding."""
+    high = [0.90, 0.81, 0.77, 0.64, 0.58, 0.93, 0.66, 0.71]
+    arms = {"a": high, "b": [value - 0.01 for value in high]}
+    stated = [better("a", "b", by=1), equivalent("a", "b", within=1, reason="r"), better("a", "b")]
+    results = found(tmp_path, arms, *stated)
+    assert [f.verdict for f in results] == ["undecided", "undecided", "supported"]
+
+
+def test_rounding_noise_is_no_difference(tmp_path):
+    """The means of the same three accuracies, added up in another order."""
+    overrides = {
+        f"{kind}_{number}": {"model.norm.kind": kind, "optimizer.name": str(number)}
+        for kind in ("none", "batch")
+        for number in range(3)
+    }
+    values, orders = (0.91, 0.87, 0.77), {"none": (0, 1, 2), "batch": (2, 0, 1)}
+    arms = {
+        name: [values[orders[own["model.norm.kind"]][int(own["optimizer.name"])]]] * 6
+        for name, own in overrides.items()
+    }
+    assert np.mean([0.91, 0.87, 0.77]) != np.mean([0.77, 0.91, 0.87])
+    claim = better({"model.norm.kind": "batch"}, {"model.norm.kind": "none"})
+    factors = ("model.norm.kind", "optimizer.name")
+    (finding,) = found(tmp_path, arms, claim, overrides=overrides, factors=factors)
+    assert finding.evidence.comparisons[0].differences == (0.0,) * 6
+    assert finding.evidence.comparisons[0].ahead.count == 3
 
 
 def test_a_diverged_run_without_a_figure_is_not_passed_over(tmp_path):
@@ -139,8 +200,8 @@ def test_a_diverged_run_without_a_figure_is_not_passed_over(tmp_path):
     loss, measure, accuracy = verdicts.findings(reading.load(tmp_path, "test"))
     for finding in (loss, measure):
         assert finding.verdict == "undecided"
-        assert finding.notes == ("Runs that diverged or ended without this figure: 1.",)
-    assert accuracy.notes == ()
+        assert finding.notes[0] == "Runs that diverged or ended without this figure: 1."
+    assert accuracy.notes == ("Diverged: relu 1 of 6.",)
     assert accuracy.evidence.comparisons[0].paired.n == 6
 
 
@@ -231,10 +292,45 @@ def test_a_ceiling_is_no_interaction(tmp_path):
     (finding,) = crossing(
         tmp_path, [0.9412, 0.9846, 0.50, 0.80], interaction(*GAIN, direction="positive")
     )
-    assert finding.evidence.p < 0.001
+    comparison = finding.evidence.comparisons[0]
+    assert statistics.p_above(comparison.differences, 0) < 0.001 < 0.05 < finding.evidence.p
     assert finding.evidence.scale_matters
     assert finding.verdict == "undecided"
     assert "log-odds disagree" in finding.notes[0]
+
+
+def test_both_scales_of_an_interaction_are_corrected(tmp_path):
+    """The larger p counts, or eight claims together would be supported too often."""
+    stated = [interaction(*GAIN, direction="positive"), interaction(*GAIN)]
+    means = [0.90, 0.9105, 0.50, 0.53]
+    one_sided, two_sided = crossing(tmp_path, means, *stated)
+    accuracy = one_sided.evidence.comparisons[0].differences
+    log_odds = one_sided.evidence.log_odds.differences
+    ps = [statistics.p_above(each, 0) for each in (accuracy, log_odds)]
+    assert ps[0] < 0.01 < ps[1]
+    assert one_sided.evidence.p == ps[1]
+    lower = [statistics.p_below(each, 0) for each in (accuracy, log_odds)]
+    assert one_sided.evidence.against == max(lower)
+    different = [statistics.p_different(each, 0) for each in (accuracy, log_odds)]
+    assert two_sided.evidence.p in (max(different), 1.0)
+
+
+def test_a_ceiling_is_one_for_what_probes_measure_too(tmp_path):
+    """Shares of examples on moved images, say; a gain, which can be below zero, is none."""
+    crossing(tmp_path, [0.9412, 0.9846, 0.50, 0.80])
+    known = reading.load(tmp_path, "test")
+    for run in known.runs:
+        value = run.metrics["test_accuracy"]
+        found_ = {"shift": value, "gain": value - 0.6}
+        workdirs.edit(tmp_path, run.arm, run.seed, measures={"test": found_})
+    stated = [interaction(*GAIN, direction="positive", metric=f"measures.{name}")
+              for name in ("shift", "gain")]  # fmt: skip
+    path = tmp_path / "study.json"
+    about = json.loads(path.read_text()) | {"claims": [claims.write(c) for c in stated]}
+    path.write_text(json.dumps(about))
+    shift, gain = verdicts.findings(reading.load(tmp_path, "test"))
+    assert (shift.verdict, shift.evidence.scale_matters) == ("undecided", True)
+    assert (gain.verdict, gain.evidence.log_odds) == ("supported", None)
 
 
 def test_what_a_fraction_cannot_tell_apart_is_said_of_the_claim(tmp_path):
@@ -254,6 +350,56 @@ def test_claims_made_late_change_nothing_for_the_others(tmp_path):
     after = found(tmp_path / "after", arms, *stated, late=late)
     assert [f.corrected for f in after[:2]] == [f.corrected for f in before]
     assert [f.post_hoc for f in after] == [False] * 2 + [True] * 8
+
+
+def extended(tmp_path, arms, planned, *stated):
+    """A study in which the arms that are not planned were added after results were there."""
+    study(tmp_path, arms, *stated)
+    path = tmp_path / "study.json"
+    about = json.loads(path.read_text())
+    first = about["extensions"][0] | {"arms": planned, "planned": planned, "after_results": False}
+    later = first | {"arms": list(arms), "planned": list(arms), "after_results": True}
+    path.write_text(json.dumps(about | {"extensions": [first, later]}))
+    return verdicts.findings(reading.load(tmp_path, "test"))
+
+
+def test_arms_thought_of_later_are_no_part_of_a_claim(tmp_path):
+    """Neither side of it can be changed by looking, and its p stays as it was."""
+    arms = {"l.relu": RELU, "l.tanh": TANH}
+    claim = better({"model.activation": "relu"}, {"model.activation": "tanh"})
+    (before,) = found(tmp_path / "before", arms, claim)
+    later = {"l.relu2": list(RELU - 0.3), "r.relu": TANH, "r.tanh": TANH - LUCK * 0.1}
+    overrides = {"l.relu2": {"model.activation": "relu"}}
+    workdir = tmp_path / "after"
+    extended(workdir, arms | later, list(arms), claim)
+    about = json.loads((workdir / "study.json").read_text())
+    about["arms"]["l.relu2"]["levels"] = overrides["l.relu2"]
+    (workdir / "study.json").write_text(json.dumps(about))
+    old, new = verdicts.findings(reading.load(workdir, "test"))
+    assert (old.block, old.post_hoc, old.corrected) == ("l", False, before.corrected)
+    assert old.evidence.comparisons[0].differences == before.evidence.comparisons[0].differences
+    assert old.notes == ("Left out, as added after results were there: l.relu2.",)
+    assert (new.block, new.post_hoc) == ("r", True)
+
+
+def test_arms_that_were_planned_may_be_run_later(tmp_path):
+    """One arm after another, as a cluster may: only what no file had is late."""
+    (finding,) = extended(
+        tmp_path, {"relu": RELU, "tanh": TANH}, ["relu", "tanh"], better("relu", "tanh")
+    )
+    assert not finding.post_hoc
+
+
+def test_runs_of_several_arms_are_not_counted_together(tmp_path):
+    arms = {"l.relu": [None] * 6, "l.tanh": [None] * 6}
+    known = study(tmp_path, arms)
+    claim = {"kind": "diverges", "sides": [{"training.epochs": 5}]}
+    about = dict(known.about) | {"claims": [claim], "factors": ["training.epochs"]}
+    (tmp_path / "study.json").write_text(json.dumps(about))
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    assert finding.evidence.p < 0.001
+    assert finding.verdict == "undecided"
+    assert "share their seeds" in finding.notes[0]
 
 
 def test_blocks_are_judged_apart(tmp_path):
@@ -285,5 +431,22 @@ def test_other_images_widen_the_interval(tmp_path):
     population = finding.evidence.comparisons[0].population
     assert population.mean == pytest.approx(differs.mean(), abs=0.01)
     # The images' part dominates: about 1.96 sd(d) / sqrt(400), sd(d) about 0.3.
+    behind = dataclasses.replace(
+        finding,
+        claim=better("tanh", "relu"),
+        evidence=evidence.of(
+            better("tanh", "relu"),
+            Sides(
+                ("tanh", "relu"),
+                [[arm] for arm in reading.load(tmp_path, "test").arms],
+                Outcomes(tmp_path, "test"),
+                "test",
+                "accuracy",
+            ),
+        ),
+    )
+    ends = [words.scaled(end) for end in (population.low, population.high)]
+    for said in (finding, behind):  # behind by as much as the other is ahead
+        assert f"; for other images too: [{', '.join(ends)}]" in statements.figures(said)
     half = (population.high - population.low) / 2
     assert half == pytest.approx(1.96 * np.sqrt(0.1 * 0.9 / 400), rel=0.15)

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import workdirs
 
 from common import program
@@ -16,7 +17,8 @@ def test_reports_and_an_index(tmp_path):
     study = workdirs.make(tmp_path / "secret", {"relu": 0.9, "tanh": 0.8}, 6, claims=CLAIMS)
     path = study / "study.json"
     about = json.loads(path.read_text())
-    command = f"python -m launch.sweep --experiment=e --workdir={study} --data_dir=/home/me/data"
+    command = f"python -m launch.sweep --experiment={tmp_path}/e.py --workdir={study}"
+    command += " --data_dir=/home/me/data"
     about["extensions"][0]["command"] = command
     path.write_text(json.dumps(about))
     output = tmp_path / "results"
@@ -28,11 +30,37 @@ def test_reports_and_an_index(tmp_path):
     assert "[activations/report.md](activations/report.md)" in index
     assert "| relu beats tanh | – | supported |" in index
     report = (output / "activations" / "report.md").read_text()
-    assert "--workdir=runs/activations --data_dir=DIR" in report
+    assert "--experiment=e.py --workdir=runs/activations --data_dir=DIR" in report
     for file in output.rglob("*.*"):
         assert str(tmp_path) not in file.read_text()
     assert (output / "activations" / "figures" / "claims.svg").is_file()
     assert len(json.loads(path.read_text())["looks_at_test"]) == 1
+
+
+@pytest.mark.parametrize("name", ["", "..", "../other", "/tmp", "a/b"])
+def test_a_name_that_is_no_folder_is_refused(tmp_path, name):
+    """Nothing that is there already is lost."""
+    study = workdirs.make(tmp_path / "w", {"relu": 0.9}, 2, experiment={"name": name})
+    kept = [tmp_path / "o" / "kept.txt", tmp_path / "other" / "kept.txt"]
+    for path in kept:
+        path.parent.mkdir()
+        path.write_text("mine")
+    done = program("launch.publish", f"--output={tmp_path / 'o'}", str(study), check=2)
+    assert "name: allowed are letters" in done.stderr
+    assert all(path.read_text() == "mine" for path in kept)
+
+
+def test_what_is_no_published_report_is_left_alone(tmp_path):
+    study = workdirs.make(tmp_path / "w", {"relu": 0.9}, 2)
+    kept = tmp_path / "o" / "activations" / "kept.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    done = program("launch.publish", f"--output={tmp_path / 'o'}", str(study), check=2)
+    assert "is in the way" in done.stderr
+    assert kept.read_text() == "mine"
+    twice = program("launch.publish", f"--output={tmp_path / 'p'}", str(study), str(study), check=2)
+    assert "two of the studies are called activations" in twice.stderr
+    assert "looks_at_test" not in json.loads((study / "study.json").read_text())
 
 
 def test_nothing_to_publish(tmp_path):
