@@ -123,15 +123,23 @@ def _interaction(claim: Claim, sides: Sides) -> Evidence:
     )
     p, against = _of_direction(found.differences, claim, claim.scaled_margin)
     log_odds = sides.contrast(log_odds=True) if sides.fractions else None
-    if paired is None or log_odds is None:
+    if log_odds is None:
         return Evidence(p, against, (found,))
-    p_there, against_there = _of_direction(log_odds.differences, claim, 0.0)
-    if claim.direction == "either":
-        against_there = against  # that there is none is not asked of log-odds: they have no margin
-        p_there = p_there if log_odds.mean * paired.mean >= 0 else 1.0
-    both, both_against = max(p, p_there), max(against, against_there)
+    both, both_against = on_both_scales(found.differences, log_odds.differences, claim)
     disagree = p < ALPHA <= both or against < ALPHA <= both_against
     return Evidence(both, both_against, (found,), log_odds, scale_matters=disagree)
+
+
+def on_both_scales(
+    fractions: Sequence[float], log_odds: Sequence[float], claim: Claim
+) -> tuple[float, float]:
+    """The p values for an interaction and against it, from its contrast by seed on both scales."""
+    p, against = _of_direction(fractions, claim, claim.scaled_margin)
+    p_there, against_there = _of_direction(log_odds, claim, 0.0)
+    if claim.direction == "either":
+        against_there = against  # that there is none is not asked of log-odds: they have no margin
+        p_there = p_there if sum(log_odds) * sum(fractions) >= 0 else 1.0
+    return max(p, p_there), max(against, against_there)
 
 
 def _of_direction(differences: Sequence[float], claim: Claim, margin: float) -> tuple[float, float]:

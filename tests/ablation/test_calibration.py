@@ -19,6 +19,7 @@ def test_intervals_cover_and_false_positives_are_rare(seeds):
     wrong, held = calibration.family(seeds, STUDIES)
     assert wrong <= 0.05 + ALLOWED
     assert held >= 0.95 - ALLOWED
+    assert calibration.ceiling(seeds, STUDIES // 4) <= 0.05 + 2 * ALLOWED
 
 
 def test_an_interval_from_few_seeds_does_not_know_of_rare_collapses():
