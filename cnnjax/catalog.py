@@ -43,7 +43,12 @@ INITIALIZERS = (
 NORMS = ("none", "batch", "layer", "group")
 PLACEMENTS = ("before", "after")
 POOLINGS = ("none", "max", "average", "max_plus_average", "sum", "strided", "blur", "subsampling")
-MEASURES = ("shift", "shift_consistency", "mc_dropout")
+MEASURES = {
+    "shift": tuple(f"shift_{pixels}" for pixels in range(1, 7)),
+    "shift_consistency": ("shift_consistency",),
+    "mc_dropout": ("monte_carlo", "monte_carlo_gain"),
+}
+"""Probes and the names of what they measure."""
 SIGNALS = ("activity", "gradients")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "lars")
 SCHEDULES = ("constant", "step", "exponential", "cosine", "linear", "one_cycle")

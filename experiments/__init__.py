@@ -47,7 +47,7 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
         spec.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = getattr(error, "lineno", None) or _line_in(path, error)
         raise UserError(f"{path}, line {line}: {type(error).__name__}: {error}.") from None
     experiment = getattr(module, "EXPERIMENT", None)

@@ -4,6 +4,7 @@ Each program names the flags it takes; nothing else is accepted. A mistake ends 
 lines on stderr and exit code 2, without a traceback.
 """
 
+import collections
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from cnnjax import cache, machine
 from cnnjax.errors import UserError
 
 FLAGS = flags.FLAGS
+MOST_SEEDS = 10_000
 
 _STRINGS = {
     "experiment": "Name of an experiment, path of a file of your own, or 'help' for a list.",
@@ -156,10 +158,13 @@ def seeds(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         if not match or int(match[2] or match[1]) < int(match[1]):
             raise UserError(f"--seeds: {text!r} is not valid; write 0,1,2 or 0-9.")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
-    twice = next((seed for seed in found if found.count(seed) > 1), None)
-    if twice is not None:
-        raise UserError(f"--seeds: {text!r}: seed {twice} is given twice.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last - first >= MOST_SEEDS:
+            raise UserError(f"--seeds: {part.strip()}: are more than {MOST_SEEDS:,} seeds.")
+        found += range(first, last + 1)
+    twice = sorted((collections.Counter(found) - collections.Counter(set(found))).elements())
+    if twice:
+        raise UserError(f"--seeds: {text!r}: seed {twice[0]} is given twice.")
     return found
 
 

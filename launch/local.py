@@ -36,7 +36,6 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     request.check()
     threads = machine.threads()
     if worker is not None:
-        processes.die_with_parent()
         mine = [run for run in request.pending if _threads(run, threads) == threads]
         if request.max_minutes is None:
             mine = _from(mine, worker, workers or 1)

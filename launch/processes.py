@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from cnnjax.ablation import study
 from cnnjax.errors import UserError
-from launch.progress import line, stamp
+from launch.progress import Pace, line, stamp
 from launch.request import Request
 
 RESTARTS = 2
+PARENT = "CNNJAX_PARENT"
 
 
 def share(request: Request, runs: Sequence[study.Run], threads: int, workers: int) -> int:
@@ -27,13 +28,13 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
     restarts = dict.fromkeys(processes, 0)
     waiting = {(run.arm, run.seed): run for run in runs}
     before = {key: stamp(run) for key, run in waiting.items()}
-    started = time.monotonic()
+    pace = Pace(len(runs), workers, request.max_minutes)
     code, noted = 0, False
     try:
         with tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar:
             while processes:
                 time.sleep(0.2)
-                _show_finished(waiting, before, len(runs), started, bar)
+                _show_finished(waiting, before, len(runs), pace, bar)
                 noted = noted or _show_note(_log(request, 0), bar)
                 for number, process in list(processes.items()):
                     ended = process.poll()
@@ -51,7 +52,7 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
                     else:
                         print(f"process {number} ended with {ended}; see {logs}")
                         code = 1
-            _show_finished(waiting, before, len(runs), started, bar)
+            _show_finished(waiting, before, len(runs), pace, bar)
             noted = noted or _show_note(_log(request, 0), bar)
     finally:
         for process in processes.values():
@@ -64,7 +65,7 @@ def _show_finished(
     waiting: dict[tuple[str, int], study.Run],
     before: dict[tuple[str, int], int],
     total: int,
-    started: float,
+    pace: Pace,
     bar: Any,
 ) -> None:
     for key, run in list(waiting.items()):
@@ -75,9 +76,8 @@ def _show_finished(
             continue
         del waiting[key]
         done = total - len(waiting)
-        left = (time.monotonic() - started) / done * len(waiting)
         bar.update()
-        bar.write(line(run, result, done, total, left), file=sys.stdout)
+        bar.write(line(run, result, done, total, pace.left(done)), file=sys.stdout)
         sys.stdout.flush()
 
 
@@ -100,7 +100,12 @@ def _start(request: Request, number: int, workers: int, threads: int) -> subproc
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)},
+            env={
+                **os.environ,
+                "PJRT_NPROC": str(threads),
+                "OMP_NUM_THREADS": str(threads),
+                PARENT: str(os.getpid()),
+            },
         )
 
 
@@ -115,10 +120,12 @@ def _last_error(log: Path) -> str:
 
 
 def die_with_parent() -> None:
-    """Asks the kernel to end this process when its parent ends; Linux only."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-    import signal
+    """Asks the kernel to end this process when its parent ends, or ends it if that has happened
+    already; the kernel's part on Linux only."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+        import signal
 
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if str(os.getppid()) != os.environ.get(PARENT, str(os.getppid())):
+        sys.exit(1)

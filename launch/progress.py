@@ -1,8 +1,31 @@
 """What the person at the terminal reads of a sweep."""
 
+import time
 from typing import Any
 
 from cnnjax.ablation import study
+
+
+class Pace:
+    """How long runs still take. The first of each process has started it and compiled, so that as
+    soon as there are others, they alone tell."""
+
+    def __init__(self, runs: int, processes: int = 1, max_minutes: float | None = None):
+        self._runs, self._processes = runs, processes
+        self._started = time.monotonic()
+        self._most = None if max_minutes is None else 60 * max_minutes
+        self._first: tuple[int, float] | None = None
+
+    def left(self, done: int) -> float:
+        """Seconds, now that so many runs have ended."""
+        passed = time.monotonic() - self._started
+        if self._first is None and done >= self._processes:
+            self._first = done, passed
+        since, at = self._first or (0, 0.0)
+        if done - since < self._processes:
+            since, at = 0, 0.0
+        left = (passed - at) / (done - since) * (self._runs - done)
+        return left if self._most is None else min(left, max(0.0, self._most - passed))
 
 
 def line(run: study.Run, result: dict[str, Any], number: int, of: int, left: float) -> str:

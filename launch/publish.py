@@ -58,10 +58,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _check(output: Path, names: Sequence[str]) -> None:
     """Raises UserError where a study cannot have a folder of its own below `output`."""
-    from cnnjax.ablation.experiment import check_name
+    from cnnjax.ablation import checks
 
     for name in names:
-        check_name(name)
+        checks.name(name)
         if names.count(name) > 1:
             raise UserError(f"two of the studies are called {name}; publish them to two folders.")
         folder = output / name

@@ -10,6 +10,7 @@ from cnnjax.ablation.experiment import Experiment
 from cnnjax.errors import UserError
 from launch.flags import value
 
+_MARK = "# Asked on the command line: written anew with every such question."
 Factors = dict[str, dict[str, Any]]
 
 
@@ -55,7 +56,7 @@ def _factors(flag: str, words: Sequence[str]) -> Factors:
     found: Factors = {}
     for word in words:
         path, equals, levels = word.partition("=")
-        parts = re.findall(r"(?:\[[^\]]*\]|[^,\[])+", levels)
+        parts = [part.strip() for part in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", levels)]
         if not equals or not path or len(parts) < (2 if flag == "--vary" else 1):
             least = "two levels" if flag == "--vary" else "a level"
             raise UserError(f"{flag} {word}: write path=level,level with at least {least}.")
@@ -87,6 +88,7 @@ def _text(experiment: Experiment, factors: Factors, blocks: Factors) -> str:
         arms = f"in_blocks(crossed({_literal(blocks)}), {arms})"
     return f'''"""{experiment.question}"""
 
+{_MARK}
 from cnnjax.ablation.design import crossed, in_blocks
 from cnnjax.ablation.experiment import Experiment
 
@@ -97,6 +99,11 @@ EXPERIMENT = Experiment(
     arms={arms},
 )
 '''
+
+
+def asked(content: bytes) -> bool:
+    """Whether a file is one that a question on the command line stands for."""
+    return _MARK.encode() in content
 
 
 def _literal(values: Mapping[str, Any]) -> str:

@@ -100,7 +100,13 @@ class Request:
     def check(self) -> None:
         """Raises UserError where the workdir is of another experiment or configuration, or where
         there are no weights to start from, or replicates cannot be trained together."""
-        study.check(self.workdir, self.loaded.experiment, self.configs)
+        experiment = self.loaded.experiment
+        settled = {  # what an arm that is not tuned yet will be is not known
+            arm: config
+            for arm, config in self.configs.items()
+            if not self.tunes or arm in experiment.chosen
+        }
+        study.check(self.workdir, experiment, settled)
         for arm, config in self.configs.items():
             if (self.replicates or 1) > 1 and config.training.parallel == "pmap":
                 raise UserError(
@@ -115,9 +121,14 @@ class Request:
                 )
 
     def keep_question(self) -> None:
-        """Writes the file of an experiment that was asked for on the command line."""
-        if self.text is not None:
-            files.write_bytes(self.loaded.path, self.text.encode())
+        """Writes the file of an experiment that was asked for on the command line. Raises UserError
+        where a file that is none of these would be lost."""
+        if self.text is None:
+            return
+        path = self.loaded.path
+        if path.exists() and not question.asked(path.read_bytes()):
+            raise UserError(f"--workdir: {path} is a file of your own; pick another folder.")
+        files.write_bytes(path, self.text.encode())
 
     def write(self) -> None:
         """Starts the study, or adds what is new in this request to it."""

@@ -16,8 +16,10 @@ Exits 1 if a run failed, 2 for a mistake in the flags or the configuration.
 """
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from cnnjax import files
 from cnnjax.errors import UserError
@@ -26,6 +28,10 @@ from launch import flags
 
 def main(arguments: Sequence[str]) -> int:
     """Sweeps; returns the exit code."""
+    if flags.FLAGS.worker is not None:
+        from launch.processes import die_with_parent
+
+        die_with_parent()
     from launch import local, report, request
 
     asked_for = flags.FLAGS
@@ -40,8 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = request.from_flags(asked_for.arms, arguments, stage="plan")
     stages = [request.from_flags(asked_for.arms, arguments, stage="tuning")] if asked.tunes else []
     if asked_for.plan:
-        for stage in (*stages, asked):
-            local.plan(stage, commands=asked_for.commands)
+        _plan(stages, asked)
         return 0
     asked.check()
     with _alone(asked.workdir):
@@ -56,19 +61,40 @@ def main(arguments: Sequence[str]) -> int:
     return code
 
 
+def _plan(stages: Sequence[Any], asked: Any) -> None:
+    """Prints what is to be done: of arms that are yet to be tuned, no command can be given before
+    they are."""
+    from launch import local
+
+    if not flags.FLAGS.commands:
+        for stage in (*stages, asked):
+            if stages:
+                print("the comparison" if stage is asked else "tuning")
+            local.plan(stage, commands=False)
+        return
+    open_ = [stage for stage in stages if stage.pending]
+    for stage in open_ or [asked]:
+        local.plan(stage, commands=True)
+    if open_:
+        text = "these tune the arms; when they have ended, ask again for those of the comparison"
+        print(text, file=sys.stderr)
+
+
 @contextlib.contextmanager
 def _alone(workdir: Path) -> Iterator[None]:
-    """Holds the lock of a workdir's sweep; after a mistake, no folder with nothing but the lock is
-    left. Raises UserError where another sweep has it."""
+    """Holds the lock of a workdir's sweep; a mistake leaves nothing of it behind. Raises UserError
+    where another sweep has it."""
     path = workdir / ".sweep.lock"
+    fresh = not path.exists()
     with files.lock(path, wait=False) as mine:
         if not mine:
             raise UserError(f"--workdir: another sweep is at work in {workdir}.")
         try:
             yield
         except UserError:
-            if list(workdir.iterdir()) == [path]:
+            if fresh and not (workdir / "study.json").exists():
                 path.unlink()
+            if not any(workdir.iterdir()):
                 workdir.rmdir()
             raise
 

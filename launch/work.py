@@ -13,7 +13,7 @@ from cnnjax import files
 from cnnjax.ablation.study import Run
 from cnnjax.errors import UserError
 from launch import replicates
-from launch.progress import line, stamp
+from launch.progress import Pace, line, stamp
 from launch.replicates import Group
 from launch.request import Request
 
@@ -34,7 +34,7 @@ def work(
       processes: how many processes share the runs.
     """
     failed = done = 0
-    started = time.monotonic()
+    started, pace = time.monotonic(), Pace(len(runs), 1, request.max_minutes)
     before = {run: stamp(run) for run in runs}
     numbers = replicates.numbers(session, request, runs, processes=processes)
     for group in replicates.groups(runs, numbers, in_turn=request.max_minutes is not None):
@@ -43,7 +43,7 @@ def work(
             break
         results = _locked(session, request, group, before)
         done += len(group.runs)
-        left = (time.monotonic() - started) / done * (len(runs) - done)
+        left = pace.left(done) if done else 0.0
         for number, (run, result) in enumerate(results.items(), done - len(group.runs) + 1):
             failed += result["status"] == "failed"
             print(line(run, result, number, len(runs), 0 if quiet else left), flush=True)

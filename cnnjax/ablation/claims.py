@@ -25,15 +25,25 @@ METRICS = {"accuracy": POINTS, "loss": "nats"}
 measured, a fraction as accuracy is."""
 
 
-_OF_RUNS: tuple[Kind, ...] = ("diverges", "chance_level")
+OF_RUNS: tuple[Kind, ...] = ("diverges", "chance_level")
+"""Kinds that are about how many runs do a thing."""
 _ONLY: Mapping[str, tuple[Kind, ...]] = {
     "metric": ("better", "equivalent", "monotone", "interaction"),
     "margin": ("better", "equivalent", "monotone", "interaction"),
     "direction": ("interaction",),
-    "share": _OF_RUNS,
+    "share": OF_RUNS,
 }
 """Words that mean something for some kinds only."""
 
+_SIDES: Mapping[str, Sequence[int]] = {
+    "better": [2],
+    "equivalent": [2],
+    "monotone": range(2, 100),
+    "interaction": [4],
+    "diverges": [1],
+    "chance_level": [1],
+}
+"""How many sides each kind has."""
 _TEXTS = ("source", "published", "reason")
 
 
@@ -112,7 +122,7 @@ def equivalent(a: Side, b: Side, *, within: float = 0.0, reason: str = "", **abo
 
 def monotone(levels: Sequence[Side], *, by: float = 0.0, **about: Any) -> Claim:
     """Each level beats the one before it by more than `by`."""
-    if isinstance(levels, str):
+    if isinstance(levels, str) or not isinstance(levels, Sequence):
         raise UserError(f"monotone: {levels!r} is not a list of levels.")
     return _made("monotone", tuple(levels), margin=by, **about)
 
@@ -134,10 +144,9 @@ def interaction(
     Raises UserError where f or g is not one path with two levels.
     """
     for factor in (f, g):
-        if len(factor) != 1 or any(
-            isinstance(pair, str) or len(pair) != 2 for pair in factor.values()
-        ):
-            raise UserError(f"interaction: {dict(factor)!r} is not one path with two levels.")
+        pairs = list(factor.values()) if isinstance(factor, Mapping) else []
+        if len(pairs) != 1 or not isinstance(pairs[0], list | tuple) or len(pairs[0]) != 2:
+            raise UserError(f"interaction: {factor!r} is not one path with two levels.")
     (path_f, levels_f), (path_g, levels_g) = *f.items(), *g.items()
     sides = tuple({path_f: a, path_g: b, **(given or {})} for b in levels_g for a in levels_f)
     return _made("interaction", sides, direction=direction, margin=by, **about)
@@ -208,51 +217,6 @@ def imbalance(claim: Claim, block: str, arms: Mapping[str, Mapping[str, Any]]) -
     return found
 
 
-def check(place: str, claim: Any, arms: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises UserError, which begins with `place`, for a claim that no result could decide."""
-    if not isinstance(claim, Claim):
-        raise UserError(f"{place}: {claim!r} is not a claim; make it with cnnjax.ablation.claims.")
-    place = f"{place}: {claim.kind}"
-    factors = {path for values in arms.values() for path in values}
-    names = {*arms, *(arm.partition(".")[2] for arm in arms if block_of(arm))}
-    for side in claim.sides:
-        if not isinstance(side, str | Mapping) or not side:
-            raise UserError(f"{place}: {side!r} is neither an arm's name nor a dict of levels.")
-        if isinstance(side, str) and side not in names:
-            raise unknown(f"{place}: arm", side, sorted(names))
-        for path, value in {} if isinstance(side, str) else side.items():
-            if path not in factors:
-                raise unknown(f"{place}: factor", path, factors)
-            levels = {json.dumps(own.get(path)) for own in arms.values()}
-            if json.dumps(value) not in levels:
-                raise UserError(
-                    f"{place}: {path}: no arm has {value!r}; the levels are "
-                    f"{', '.join(sorted(levels))}."
-                )
-    for block in claim.blocks:
-        if block not in map(block_of, arms):
-            raise unknown(f"{place}: block", block, sorted({*map(block_of, arms)}))
-    if not where(claim, arms):
-        raise UserError(f"{place}: no block has arms for all of {list(claim.sides)!r}.")
-    wrong = _wrong(claim)
-    if wrong:
-        raise UserError(f"{place}: {wrong}.")
-    for block in where(claim, arms):
-        sides = [members(side, block, arms) for side in claim.sides]
-        if len(set(sides)) < len(sides):
-            raise UserError(f"{place}: two of its sides are the same arms: {', '.join(sides[0])}.")
-        if claim.kind in _OF_RUNS and len(sides[0]) > 1:
-            raise UserError(
-                f"{place}: {', '.join(sides[0])} share their seeds, so that their runs cannot be "
-                "counted together; name one arm."
-            )
-        if apart := imbalance(claim, block, arms):
-            raise UserError(
-                f"{place}: the arms of its sides differ in {', '.join(apart)} too: "
-                f"{'; '.join(', '.join(side) for side in sides)}. Name arms, or cross the factors."
-            )
-
-
 def write(claim: Claim) -> dict[str, Any]:
     """A claim as plain values."""
     return dataclasses.asdict(claim)
@@ -267,16 +231,27 @@ def read(values: Mapping[str, Any]) -> Claim:
         own |= {name: str(own[name]) for name in _TEXTS if name in own}
         sides, blocks = tuple(own.pop("sides")), tuple(own.pop("blocks", ()))
         claim = Claim(sides=sides, blocks=blocks, **own)
-        wrong = claim.kind not in get_args(Kind) or _wrong(claim)
+        nonsense = wrong(claim)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"a claim that makes no sense ({error})") from None
-    if wrong:
+    if nonsense:
         raise ValueError(f"a claim that makes no sense ({values})")
     return claim
 
 
-def _wrong(claim: Claim) -> str:
+def wrong(claim: Claim) -> str:
     """What is wrong with a claim whatever the arms, "" for nothing."""
+    if claim.kind not in _SIDES:
+        return f"{claim.kind!r} is no kind of claim; allowed: {', '.join(_SIDES)}"
+    if len(claim.sides) not in (numbers := _SIDES[claim.kind]):
+        least = "at least " if len(numbers) > 1 else ""
+        return f"needs {least}{numbers[0]} sides, not {len(claim.sides)}"
+    if not isinstance(claim.blocks, list | tuple) or not all(
+        isinstance(b, str) for b in claim.blocks
+    ):
+        return f"blocks: {claim.blocks!r} is not a list of names"
+    if not isinstance(claim.metric, str):
+        return f"metric: {claim.metric!r} is not text"
     if claim.metric not in METRICS and not claim.metric.startswith("measures."):
         return (
             f"metric: {claim.metric!r} is not valid; allowed: {', '.join(METRICS)}, measures.NAME"
@@ -301,8 +276,6 @@ def _wrong(claim: Claim) -> str:
         return f"direction: {claim.direction!r} is not valid; allowed: {allowed}"
     if claim.kind == "equivalent" and (not claim.margin or not claim.reason):
         return "needs a margin above 0 and a reason for it"
-    if claim.kind == "monotone" and len(claim.sides) < 2:
-        return "needs at least two levels"
     return ""
 
 

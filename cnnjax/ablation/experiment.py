@@ -1,33 +1,17 @@
 """Experiments as data: a question, a base configuration, arms, seeds. No jax."""
 
 import dataclasses
-import json
-import operator
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import catalog, files
-from cnnjax.ablation import claims as statements
+from cnnjax import files
+from cnnjax.ablation import checks
 from cnnjax.ablation.claims import Claim, block_of
 from cnnjax.config import PREPROCESSING, Levels, RunConfig, create, flat, override, resolve
 from cnnjax.errors import UserError, unknown
 
 Overrides = Mapping[str, Any]
-
-_TAKEN = (
-    "study",
-    "figures",
-    "logs",
-    "study.json",
-    "report.html",
-    "report.md",
-    "results.csv",
-    "tables.tex",
-    "tuning",
-)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,25 +64,28 @@ class Experiment:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        checks.name(self.name)
         where = f"experiment {self.name}"
+        for text in ("question", "deck", "published", "expected", "notes"):
+            if not isinstance(getattr(self, text), str):
+                raise UserError(f"{where}: {text}: {getattr(self, text)!r} is not text.")
         if not isinstance(self.arms, Mapping) or not self.arms:
             raise UserError(f"{where}: arms: must be a dict, name -> overrides, and not empty.")
         for arm in self.arms:
-            _check_name(where, arm)
-        arms = {arm: _plain(f"{where}: arm {arm!r}", own) for arm, own in self.arms.items()}
+            checks.arm_name(where, arm)
+        arms = {arm: checks.plain(f"{where}: arm {arm!r}", own) for arm, own in self.arms.items()}
         object.__setattr__(self, "arms", arms)
-        object.__setattr__(self, "base", _plain(f"{where}: base", self.base))
-        object.__setattr__(self, "seeds", _seeds(where, self.seeds))
-        object.__setattr__(self, "claims", _claims(where, self.claims))
-        object.__setattr__(self, "probes", tuple(self.probes))
-        for name in self.probes:
-            if name not in (known := (*catalog.MEASURES, *catalog.SIGNALS)):
-                raise unknown(f"{where}: probes", name, known)
-        _check_tune(where, self)
+        object.__setattr__(self, "base", checks.plain(f"{where}: base", self.base))
+        checks.distinct(where, {arm: {**self.base, **own} for arm, own in arms.items()})
+        object.__setattr__(self, "seeds", checks.seeds(where, self.seeds))
+        object.__setattr__(self, "claims", checks.claims(where, self.claims))
+        object.__setattr__(self, "probes", checks.probes(where, self.probes))
+        if self.tune is not None:
+            checks.tune(f"{where}: tune", self.tune, self.arms, self.seeds)
         levels = {arm: self.levels(arm) for arm in arms}
         for claim in self.claims:
-            statements.check(f"{where}: claims", claim, levels)
+            checks.claim(f"{where}: claims", claim, levels)
+            checks.measured(f"{where}: claims: {claim.kind}", claim, self.probes)
 
     @property
     def factors(self) -> list[str]:
@@ -184,91 +171,3 @@ def _of_weights(directory: Path, own: Overrides, levels: Levels) -> dict[str, An
         kept.pop("data.mean", None)
         kept.pop("data.sd", None)
     return kept
-
-
-def check_name(name: Any) -> None:
-    """Raises UserError where a name cannot be that of an experiment."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UserError(
-            f"experiment {name!r}: name: allowed are letters, digits and _ . = + - (published, the "
-            "name becomes a folder)."
-        )
-
-
-def _check_name(where: str, arm: str) -> None:
-    if not isinstance(arm, str) or not _NAME.fullmatch(arm):
-        raise UserError(
-            f"{where}: arm {arm!r}: allowed are letters, digits and "
-            "_ . = + - (the name becomes a folder)."
-        )
-    if arm in _TAKEN:
-        raise UserError(f"{where}: arm {arm!r}: is a name in the workdir already; pick another.")
-    if re.match(r"[^.]*[0-9]\.[0-9]", arm):
-        raise UserError(
-            f"{where}: arm {arm!r}: a dot stands between block and arm, so "
-            f"{arm.partition('.')[0]!r} would be a block; write the number without a dot."
-        )
-
-
-def _claims(where: str, stated: Any) -> tuple[Claim, ...]:
-    if isinstance(stated, Claim) or not isinstance(stated, Sequence):
-        raise UserError(f"{where}: claims: {stated!r} is not a list of claims.")
-    keys = [claim.key for claim in stated if isinstance(claim, Claim)]
-    if len(set(keys)) < len(keys):
-        raise UserError(f"{where}: claims: a claim is made twice.")
-    return tuple(stated)
-
-
-def _check_tune(where: str, experiment: Experiment) -> None:
-    tune = experiment.tune
-    if tune is None:
-        return
-    for path, values in tune.grid.items():
-        if isinstance(values, str) or not isinstance(values, Sequence):
-            raise UserError(f"{where}: tune: {path}: {values!r} is not a list of values.")
-        if len(set(map(repr, values))) < max(2, len(values)):
-            raise UserError(f"{where}: tune: {path}: needs at least two values, each once.")
-        if any(isinstance(value, list | tuple | dict) for value in values):
-            raise UserError(f"{where}: tune: {path}: values must be numbers, texts, true or false.")
-        varying = [arm for arm, own in experiment.arms.items() if path in own]
-        if varying:
-            raise UserError(
-                f"{where}: tune: {path}: is what arm {varying[0]!r} is; tune another field."
-            )
-    if not tune.grid:
-        raise UserError(f"{where}: tune: needs a field with at least two values.")
-    shared = set(_seeds(f"{where}: tune", tune.seeds)) & set(experiment.seeds)
-    if shared:
-        raise UserError(
-            f"{where}: tune: seed {min(shared)} is one of the comparison; tuning needs its own."
-        )
-
-
-def _plain(where: str, overrides: Any) -> dict[str, Any]:
-    """Overrides as plain values; numpy's numbers become Python's. Raises UserError."""
-    if not isinstance(overrides, Mapping):
-        raise UserError(f"{where}: {overrides!r} is not a dict of dotted paths and values.")
-    plain = {}
-    for path, value in overrides.items():
-        plain[path] = value.item() if hasattr(value, "item") else value
-        try:
-            json.dumps([path, plain[path]], allow_nan=False)
-        except (TypeError, ValueError):
-            raise UserError(
-                f"{where}: {path}: {value!r} is not valid; allowed: numbers, texts, true or false, "
-                "None, lists of them"
-            ) from None
-    return plain
-
-
-def _seeds(where: str, seeds: Any) -> tuple[int, ...]:
-    try:
-        found = tuple(operator.index(seed) for seed in seeds)
-    except TypeError:
-        found = ()
-    if not found or min(found) < 0 or len(set(found)) != len(found):
-        raise UserError(
-            f"{where}: seeds: {seeds!r} is not valid; allowed: at least one, whole numbers from 0 "
-            "on, each once"
-        )
-    return found

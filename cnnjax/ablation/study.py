@@ -27,6 +27,7 @@ from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
 
+REPORT = ("report.html", "report.md", "results.csv", "tables.tex", "figures")
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain")
 
 
@@ -56,8 +57,9 @@ class Run:
         """Whether there is nothing left to do: diverged, or finished with figures. A run that
         failed is retried."""
         result = self.result() or {"status": None}
-        finished = result["status"] == "finished" and isinstance(result.get("validation"), dict)
-        return finished or result["status"] == "diverged"
+        validation = result.get("validation")
+        figures = isinstance(validation, dict) and isinstance(validation.get("accuracy"), float)
+        return (result["status"] == "finished" and figures) or result["status"] == "diverged"
 
 
 def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[Run]:
@@ -185,6 +187,11 @@ def check(workdir: Path, experiment: Experiment, configs: Mapping[str, RunConfig
         _same(workdir, read(workdir), experiment, configs)
     elif any(workdir.glob("*/seed-*/config.json")):
         raise UserError(f"--workdir: {workdir} holds runs but no study.json; pick another folder.")
+    elif taken := [name for name in REPORT if (workdir / name).exists()]:
+        raise UserError(
+            f"--workdir: {workdir} is of no study and has a {taken[0]}, which the report would "
+            "overwrite; pick another folder."
+        )
 
 
 def versions() -> dict[str, str]:

@@ -28,14 +28,16 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
     sums).
     """
     wanted = {"config.json": config.model_dump(mode="json"), "runtime.json": runtime}
-    for name in wanted:
-        if _has_checkpoint(directory) and not _known(directory / name):
+    for name, values in wanted.items():
+        whole = values.keys() - {"lanes"} <= _known(directory / name).keys()
+        if _has_checkpoint(directory) and not whole:
             say(f"{directory / name}: cannot be read; this run starts anew.")
             shutil.rmtree(directory / "checkpoints")
     for name, values in wanted.items():
         path = directory / name
         known = _known(path)
-        if not known or (name == "runtime.json" and not _has_checkpoint(directory)):
+        settled = name == "config.json" or _has_checkpoint(directory)
+        if not settled or not known:
             files.write_json(path, values)
             continue
         changed = [key for key in values if known.get(key) != values[key]]

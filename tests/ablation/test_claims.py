@@ -5,7 +5,14 @@ import json
 import pytest
 
 from cnnjax.ablation import claims
-from cnnjax.ablation.claims import better, chance_level, equivalent, interaction, monotone
+from cnnjax.ablation.claims import (
+    Claim,
+    better,
+    chance_level,
+    equivalent,
+    interaction,
+    monotone,
+)
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.errors import UserError
 
@@ -59,7 +66,15 @@ def test_an_interaction_is_about_four_sides():
         (lambda: better("relu_none", "tanh_none", blocks=("vgg",)), "block: unknown 'vgg'"),
         (lambda: equivalent("relu_none", "tanh_none", within=0, reason="x"), "margin above 0"),
         (lambda: equivalent("relu_none", "tanh_none", within=1, reason=""), "and a reason"),
-        (lambda: monotone(["relu_none"]), "at least two levels"),
+        (lambda: monotone(["relu_none"]), "at least 2 sides, not 1"),
+        (lambda: Claim("beter", ("relu_none", "tanh_none")), "'beter' is no kind of claim"),
+        (lambda: Claim("better", ("relu_none",)), "needs 2 sides, not 1"),
+        (lambda: monotone(5), "5 is not a list of levels"),
+        (lambda: interaction("a", "b"), "'a' is not one path with two levels"),
+        (lambda: better("relu_none", "tanh_none", metric=5), "metric: 5 is not text"),
+        (lambda: better("relu_none", "tanh_none", blocks=5), "blocks: 5 is not a list of names"),
+        (lambda: better("relu_none", "tanh_none", metric="measures.shift_1"), "add probes="),
+        (lambda: better("relu_none", "tanh_none", metric="measures.shift"), "mean 'shift_6'"),
         (lambda: chance_level("relu_none", share=1), "share: 1 is not valid"),
         (lambda: interaction({"a": (1, 2)}, {"b": (1,)}), "not one path with two levels"),
         (lambda: "relu beats tanh", "is not a claim"),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import experiments
+from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.design import crossed, in_blocks
-from cnnjax.ablation.experiment import Experiment, block_of
+from cnnjax.ablation.experiment import Experiment, Tune
 from cnnjax.errors import UserError
 
 
@@ -26,9 +27,8 @@ def test_crossed_lists_the_first_levels_first():
 
 
 def test_blocks_have_their_own_baseline():
-    arms = in_blocks(
-        {"m": {"model.name": "mlp"}, "l": {"model.name": "lenet5"}}, {"u": {}, "v": {}}
-    )
+    networks = {"m": {"model.name": "mlp"}, "l": {"model.name": "lenet5"}}
+    arms = in_blocks(networks, {"u": {}, "v": {"model.activation": "tanh"}})
     experiment = make(arms=arms)
     assert list(arms) == ["m.u", "m.v", "l.u", "l.v"]
     assert [experiment.baseline(arm) for arm in arms] == ["m.u", "m.u", "l.u", "l.u"]
@@ -37,7 +37,7 @@ def test_blocks_have_their_own_baseline():
 
 def test_a_decimal_number_is_no_block():
     with pytest.raises(UserError, match="'lr0' would be a block"):
-        make(arms={"lr0.1": {}, "lr0.01": {}})
+        make(arms={"lr0.1": {}, "lr0.01": {"optimizer.learning_rate": 0.01}})
     assert list(make(arms={"m.keep0.5": {}}).arms) == ["m.keep0.5"]
 
 
@@ -53,6 +53,21 @@ def test_a_decimal_number_is_no_block():
         ({"seeds": [0.5]}, "seeds: .* is not valid"),
         ({"seeds": [-1, 0]}, "seeds: .* is not valid"),
         ({"seeds": [1, 1]}, "each once"),
+        ({"seeds": [2**40]}, "whole numbers from 0 to 999999999"),
+        ({"seeds": [True, False]}, "seeds: .* is not valid"),
+        ({"arms": {"a": {3: "relu"}}}, "arm 'a': 3 is not a dotted path"),
+        ({"arms": {"a" * 201: {}}}, "allowed are up to 200 letters"),
+        ({"arms": {"a": {}, "b": {}}}, "arm 'b': is the same as arm 'a'"),
+        ({"arms": {"relu": {}, "ReLU": {"training.steps": 3}}}, "its folder is that of arm 'relu'"),
+        ({"name": ""}, "experiment '': name: allowed are"),
+        ({"name": "../up"}, "experiment '../up': name: allowed are"),
+        ({"question": None}, "question: None is not text"),
+        ({"deck": 5}, "deck: 5 is not text"),
+        ({"probes": "activity"}, "probes: 'activity' is not a list of names"),
+        ({"probes": ["activty"]}, "mean 'activity'"),
+        ({"claims": "a beats b"}, "claims: 'a beats b' is not a list of claims"),
+        ({"tune": "optimizer.learning_rate"}, r"tune: .* is not valid; write Tune"),
+        ({"tune": Tune([0.1, 0.2])}, r"tune: .* is not valid; write Tune"),
     ],
 )
 def test_what_no_experiment_can_be(fields, message):

@@ -126,6 +126,13 @@ def test_the_folder_of_another_experiment_is_refused(tmp_path):
         extend(tmp_path, arms=["a"], experiment=other)
 
 
+@pytest.mark.parametrize("name", ["report.md", "figures"])
+def test_a_report_of_somebody_elses_is_not_overwritten(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"is of no study and has a {name}"):
+        extend(tmp_path)
+
+
 def test_a_torn_study_file_is_named(tmp_path):
     (tmp_path / "study.json").write_text('{"experiment": ')
     with pytest.raises(UserError, match=r"study\.json: is not whole JSON"):
@@ -150,7 +157,9 @@ def test_a_failed_or_unreadable_result_leaves_the_run_pending(tmp_path):
         ended[status] = run.ended
     (run.directory / "result.json").write_text('{"status": "fini')
     ended["torn"] = run.ended
-    (run.directory / "result.json").write_text('{"status": "finished"}')
-    ended["without figures"] = run.ended
+    for name, found in (("nothing", {}), ("no accuracy", {"validation": {}})):
+        content = json.dumps({"status": "finished", **found})
+        (run.directory / "result.json").write_text(content)
+        ended[name] = run.ended
     assert [name for name, value in ended.items() if value] == ["finished", "diverged"]
-    assert len(ended) == 5
+    assert len(ended) == 6

@@ -127,6 +127,13 @@ def test_a_sweep_tunes_then_compares_and_the_report_tells(tmp_path):
     assert "The settings were chosen on this split" in text
     header = text.index("| Point | relu | tanh |")
     assert text[header:].splitlines()[2].startswith("| optimizer.learning_rate = 1e-06 | ")
+    (workdir / "tuning" / "relu.learning_rate=1e-06" / "seed-7" / "result.json").unlink()
+    again = program("launch.sweep", *words, "--plan", "--commands")
+    assert again.stdout.count("--tuning") == len(again.stdout.splitlines()) == 1
+    assert "these tune the arms; when they have ended" in again.stderr
+    program("launch.sweep", *words)
+    plan = program("launch.sweep", *words, "--plan").stdout.splitlines()
+    assert plan.index("tuning") < plan.index("the comparison")
     taken = program("launch.sweep", *words, "--seeds=5-8", check=2)
     assert "--seeds: 7 is one that experiment t tunes its arms with" in taken.stderr
     mine.write_text(mine.read_text().replace("(1e-6, 0.05)", "(1e-6, 0.05, 0.5)"))

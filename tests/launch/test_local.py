@@ -1,6 +1,7 @@
 """What stops a sweep."""
 
 import errno
+import os
 
 import pytest
 
@@ -10,7 +11,7 @@ from cnnjax.ablation.claims import better, diverges
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.errors import UserError
 from common import program, small
-from launch import local, plan, request, work
+from launch import local, plan, progress, request, work
 
 TENSORSTORE = 'RESOURCE_EXHAUSTED: Error writing "params/0": No space left on device [os_error_code'
 
@@ -96,3 +97,35 @@ def test_runs_that_were_not_started_are_counted_not_listed(tmp_path, capsys):
     assert "2 of them have not been started; the same command goes on from here" in told
     assert "a seed 1: has not ended; give the same command again" in told
     assert "a seed 0" not in told
+
+
+def test_the_time_left_is_told_by_runs_after_the_first_of_each_process(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    pace = progress.Pace(10, processes=2)
+    said = []
+    for done, passed in ((1, 20), (2, 21), (3, 22), (4, 23), (10, 29)):
+        now[0] = 100 + passed
+        said.append(round(pace.left(done), 1))
+    # 20 s for the first; 21 s for two, which began and compiled; from the fourth on a second each.
+    assert said == [180.0, 84.0, 51.3, 6.0, 0.0]
+
+
+def test_no_more_time_is_left_than_was_given(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    pace = progress.Pace(100, max_minutes=1)
+    now[0] = 40.0
+    assert pace.left(1) == 20.0
+    now[0] = 70.0
+    assert pace.left(2) == 0.0
+
+
+def test_a_worker_whose_parent_is_gone_ends_before_it_does_anything(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("raise SystemExit('not to be read')\n")
+    words = [f"--experiment={file}", f"--workdir={tmp_path / 'w'}", "--worker=0"]
+    gone = program("launch.sweep", *words, check=1, CNNJAX_PARENT="1")
+    assert not gone.stderr
+    here = program("launch.sweep", *words, check=2, CNNJAX_PARENT=str(os.getpid()))
+    assert "SystemExit: not to be read" in here.stderr

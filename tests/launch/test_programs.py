@@ -240,6 +240,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
         (("launch.sweep", "--experiment=quickstart", "--arms=relu,relu"), "'relu' is given twice"),
         (("launch.sweep", "--experiment=quickstart", "--seeds=1,1"), "seed 1 is given twice"),
         (("launch.sweep", "--experiment=quickstart", "--seeds=a"), "write 0,1,2 or 0-9"),
+        (("launch.sweep", "--experiment=quickstart", "--seeds=0-999999999"), "more than 10,000"),
         (("launch.sweep", "--experiment=quickstart", "--sedes=1"), "Did you mean: seeds"),
         (("launch.sweep", "--experiment=quickstart", "--workers=0"), "workers"),
         (("launch.sweep", "--experiment=quickstart", "--set=training.epochs"), "write path=value"),

@@ -46,7 +46,7 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path, name):
         path.parent.mkdir()
         path.write_text("mine")
     done = program("launch.publish", f"--output={tmp_path / 'o'}", str(study), check=2)
-    assert "name: allowed are letters" in done.stderr
+    assert "name: allowed are up to 200 letters" in done.stderr
     assert all(path.read_text() == "mine" for path in kept)
 
 

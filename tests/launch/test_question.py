@@ -69,6 +69,23 @@ def test_mistakes_leave_nothing_behind(tmp_path, words, message):
     assert not (tmp_path / "w").exists()
 
 
+def test_a_file_of_the_users_own_is_left_alone(tmp_path):
+    path = tmp_path / "experiment.py"
+    path.write_text("mine")
+    words = ["--vary=model.activation=relu, tanh", "--base=quickstart", f"--workdir={tmp_path}"]
+    for more in ([], ["--plan"]):
+        done = program("launch.sweep", *words, *more, check=2)
+        assert "experiment.py is a file of your own" in done.stderr
+    assert path.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_levels_that_are_one_are_refused(tmp_path):
+    words = ["--vary=optimizer.learning_rate=0.1,1e-1", f"--workdir={tmp_path}"]
+    done = program("launch.sweep", *words, check=2)
+    assert "is the same as arm" in done.stderr
+
+
 def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
     words = [
         "--vary=model.activation=relu,tanh", "--base=quickstart", "--seeds=0,1",
