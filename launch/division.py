@@ -78,12 +78,13 @@ class Estimate(NamedTuple):
 
 
 def _estimate(request: Request, images: Mapping[str, float], number: int, threads: int) -> Estimate:
-    representatives: dict[str, str] = {}
+    keys = {arm: cache.digest(what_decides(request, arm)) for arm in images}
+    alike = {key: arm for arm, key in reversed(keys.items())}  # the first of those that are alike
     figures = []
     for arm, count in images.items():
-        key = cache.digest(what_decides(request, arm))
-        first = representatives.setdefault(key, arm)
-        found = _figures(request, first, key, number, threads)
+        key = keys[arm]
+        place = f"{[*dict.fromkeys(keys.values())].index(key) + 1} of {len(alike)}"
+        found = _figures(request, alike[key], key, number, threads, place)
         figures.append((count / found["images_per_second"], found["peak_bytes"], found["backend"]))
     seconds, peaks, backends = zip(*figures, strict=True)
     return Estimate(sum(seconds), max(peaks), set(backends) == {"cpu"})
@@ -109,9 +110,11 @@ def what_decides(request: Request, arm: str) -> Any:
     return values
 
 
-def _figures(request: Request, arm: str, key: str, number: int, threads: int) -> dict[str, Any]:
+def _figures(
+    request: Request, arm: str, key: str, number: int, threads: int, place: str
+) -> dict[str, Any]:
     """What `_measure` gives."""
-    measure = functools.partial(_measure, request, arm, number, threads // number)
+    measure = functools.partial(_measure, request, arm, number, threads // number, place)
     return remembered([key, number, threads], measure)
 
 
@@ -130,11 +133,13 @@ def remembered(what: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, An
     return measured
 
 
-def _measure(request: Request, arm: str, number: int, threads: int) -> dict[str, Any]:
-    """The speed of so many processes together, and whether they compute on the CPU."""
+def _measure(request: Request, arm: str, number: int, threads: int, place: str) -> dict[str, Any]:
+    """The speed of so many processes together, and whether they compute on the CPU; `place` is said
+    to whom waits."""
     words = ["launch.rehearsal", *request.words, f"--arms={arm}"]
     environment = {"PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
-    print(f"timing steps of arm {arm!r} in {_named(number, number * threads)} ...", flush=True)
+    said = f"timing steps of arm {arm!r} ({place}) in {_named(number, number * threads)} ..."
+    print(said, flush=True)
     timed = [Timed(f"arm {arm!r}", words, environment=environment) for _ in range(number)]
     try:
         backends = [one.about["backend"] for one in timed]

@@ -88,12 +88,14 @@ def _disk(request: Request, session: Any, pending: Sequence[Run]) -> str:
 
 def _show_power(request: Request) -> None:
     from cnnjax.ablation import power  # scipy takes a while to import
+    from cnnjax.report import words
 
     experiment, seeds = request.loaded.experiment, len(request.seeds)
     levels = {arm: experiment.levels(arm) for arm in request.configs}
     family = sum(len(claims.where(claim, levels)) for claim in experiment.claims)
     if family:
-        print(f"claims: {len(experiment.claims)}, put to {family} tests (corrected together)")
+        tests = words.count(family, "test")
+        print(f"claims: {len(experiment.claims)}, put to {tests} (corrected together)")
     _show_shares(request, levels, family)
     print(f"smallest two-sided p of the exact permutation test: {power.smallest_p(seeds):.4g}")
     alone = power.detectable(seeds)

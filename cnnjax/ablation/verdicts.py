@@ -86,6 +86,7 @@ def findings(study: Study) -> list[Finding]:
             against[place],
             tuple(
                 _notes(found, waiting[place], arms)
+                + _lost(arms, outcomes)
                 + _left_out(claim, block, arms, levels)
                 + _mixed(claim, block, levels if late else early)
             ),
@@ -129,6 +130,15 @@ def _notes(found: Evidence, waiting: str, arms: Sequence[Arm]) -> list[str]:
             "without one factor depending on the other."
         )
     return notes + mixtures([run for arm in arms for run in arm.runs])
+
+
+def _lost(arms: Sequence[Arm], outcomes: Outcomes) -> list[str]:
+    """The runs whose outcomes by image cannot be read, where those of others can."""
+    finished = [run for arm in arms for run in arm.runs if run.status == "finished"]
+    without = [run.place for run in finished if outcomes.of(run) is None]
+    if not without or len(without) == len(finished):
+        return []
+    return [f"On other images nothing is known: no predictions of {', '.join(without)}."]
 
 
 def _left_out(

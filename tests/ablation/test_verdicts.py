@@ -448,5 +448,9 @@ def test_other_images_widen_the_interval(tmp_path):
     ends = [words.scaled(end) for end in (population.low, population.high)]
     for said in (finding, behind):  # behind by as much as the other is ahead
         assert f"; for other images too: [{', '.join(ends)}]" in statements.figures(said)
+    (tmp_path / "relu/seed-3/predictions_test.npz").write_bytes(b"torn")
+    (torn,) = verdicts.findings(reading.load(tmp_path, "test"))
+    assert torn.evidence.comparisons[0].population is None
+    assert torn.notes == ("On other images nothing is known: no predictions of relu/seed-3.",)
     half = (population.high - population.low) / 2
     assert half == pytest.approx(1.96 * np.sqrt(0.1 * 0.9 / 400), rel=0.15)

@@ -22,7 +22,7 @@ def measured(monkeypatch, tmp_path):
     """{(arm, number): images per second}, in place of measuring; and what was asked."""
     speeds, asked = {}, []
 
-    def measure(request, arm, number, threads):
+    def measure(request, arm, number, threads, place):
         asked.append((arm, number, threads))
         return {
             "images_per_second": speeds[arm, number],
@@ -131,7 +131,7 @@ def test_a_sweep_measures_real_steps_and_says_what_it_chose(tmp_path):
         "launch.sweep", f"--experiment={file}", f"--workdir={tmp_path / 'study'}",
         threads=2, CNNJAX_CACHE=str(tmp_path / "cache"), CXX="no-such-compiler",
     )  # fmt: skip
-    assert "timing steps of arm 'only' in 1 process of 2 threads" in done.stdout
+    assert "timing steps of arm 'only' (1 of 1) in 1 process of 2 threads" in done.stdout
     assert "2 runs, 2 processes of 1 thread(s)" in done.stdout
     assert done.stdout.count("note: convolutions are XLA's") == 1
     (kept,) = (tmp_path / "cache" / "speeds").iterdir()
