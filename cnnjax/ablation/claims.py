@@ -84,6 +84,11 @@ class Claim:
         return json.dumps([getattr(self, field) for field in decides], sort_keys=True)
 
     @property
+    def of_images(self) -> bool:
+        """Whether it can be asked of other images too: a difference of accuracies."""
+        return self.metric == "accuracy" and self.kind in ("better", "equivalent", "monotone")
+
+    @property
     def unit(self) -> str:
         """The unit of the margin."""
         return METRICS.get(self.metric, POINTS)

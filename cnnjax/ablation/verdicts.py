@@ -86,7 +86,7 @@ def findings(study: Study) -> list[Finding]:
             against[place],
             tuple(
                 _notes(found, waiting[place], arms)
-                + _lost(arms, outcomes)
+                + (_lost(arms, outcomes) if claim.of_images else [])
                 + _left_out(claim, block, arms, levels)
                 + _mixed(claim, block, levels if late else early)
             ),
