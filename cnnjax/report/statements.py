@@ -131,7 +131,7 @@ def _compared(found: Comparison, statement: Claim) -> str:
     side = "ahead of" if found.paired.mean > 0 else "behind"
     text = f"{found.names[0]} is {_difference(found, statement, False)} {side} {found.names[1]}"
     if found.ahead is not None:
-        tie = f" ({words.count(ties, 'tie')}, each counted half)" if ties else ""
+        tie = f" ({words.count(ties, 'tie')} counted half)" if ties else ""
         text += f", ahead in {found.ahead.count:g} of {seeds}{tie}"
     if found.population is not None:
         ends = found.population.low, found.population.high

@@ -255,7 +255,7 @@ def test_equal_arms_are_equal_in_words(tmp_path):
     stated = [better("a", "b"), better("a", "c")]
     equal, partly = map(statements.figures, found(tmp_path, arms, *stated))
     assert equal.startswith("a and b are equal in each of 6 seeds; ")
-    assert "ahead in 4.5 of 6 seeds (3 ties, each counted half)" in partly
+    assert "ahead in 4.5 of 6 seeds (3 ties counted half)" in partly
 
 
 def crossing(tmp_path, means, *stated):
