@@ -48,7 +48,8 @@ MEASURES = {
     "shift_consistency": ("shift_consistency",),
     "mc_dropout": ("monte_carlo", "monte_carlo_gain"),
 }
-"""Probes and the names of what they measure."""
+"""Probes and the names of what they measure: shares of examples, but for those in GAINS."""
+GAINS = ("monte_carlo_gain",)
 SIGNALS = ("activity", "gradients")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "lars")
 SCHEDULES = ("constant", "step", "exponential", "cosine", "linear", "one_cycle")

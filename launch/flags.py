@@ -157,7 +157,9 @@ def seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         if not match or int(match[2] or match[1]) < int(match[1]):
-            raise UserError(f"--seeds: {text!r} is not valid; write 0,1,2 or 0-9.")
+            raise UserError(
+                f"--seeds: {text!r} is not valid; write 0,1,2 or 0-9, none above 999999999."
+            )
         first, last = int(match[1]), int(match[2] or match[1])
         if last - first >= MOST_SEEDS:
             raise UserError(f"--seeds: {part.strip()}: are more than {MOST_SEEDS:,} seeds.")

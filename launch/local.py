@@ -15,7 +15,6 @@ from typing import Any
 
 from cnnjax import files, machine
 from cnnjax.ablation import study
-from cnnjax.errors import UserError
 from launch import division, processes
 from launch import plan as planning
 from launch.progress import describe
@@ -71,8 +70,10 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
 
 def _threads(run: study.Run, otherwise: int) -> int:
     """The threads that a run was started with, `otherwise` if it was not started yet."""
-    with contextlib.suppress(UserError, KeyError, TypeError, ValueError):
-        return int(files.read_json(run.directory / "runtime.json")["threads"])
+    from cnnjax.train import folder
+
+    with contextlib.suppress(TypeError, ValueError):
+        return max(1, int(folder.begun(run.directory).get("threads", otherwise)))
     return otherwise
 
 
@@ -113,7 +114,7 @@ def plan(request: Request, *, commands: bool) -> None:
     if request.text is not None:
         print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
     if commands:
-        print("\n".join(planning.commands(request, session(request))))
+        print("".join(f"{line}\n" for line in planning.commands(request, session(request))), end="")
     else:
         planning.show(request, session(request), _images(request), machine.threads())
 

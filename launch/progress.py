@@ -24,7 +24,8 @@ class Pace:
         since, at = self._first or (0, 0.0)
         if done - since < self._processes:
             since, at = 0, 0.0
-        left = (passed - at) / (done - since) * (self._runs - done)
+        ended = max(done - since, self._processes)  # those under way are about as far
+        left = (passed - at) / ended * (self._runs - done)
         return left if self._most is None else min(left, max(0.0, self._most - passed))
 
 

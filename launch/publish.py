@@ -4,12 +4,11 @@ python -m launch.publish --output=experiments/results DIR [DIR ...]
 
 Each study's report on the test split is made anew (which counts as a look), and goes into a folder
 of its name below --output; README.md there lists the claims of all that are given. Paths of this
-machine do not: --workdir and --data_dir are published as runs/NAME and DIR, and of --experiment
-the file's name.
+machine do not: --workdir is published as runs/NAME, --data_dir and --init_from as DIR, and of
+--experiment the file's name.
 """
 
 import re
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 
     workdirs = [Path(argument).expanduser() for argument in arguments]
     names = [str(study.read(workdir)["experiment"]["name"]) for workdir in workdirs]
-    _check(output, names)
+    _check(output, names, workdirs)
     entries = []
     for workdir, name in zip(workdirs, names, strict=True):
         study.look(workdir, command())
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory() as temporary:
             made = Path(temporary)
             ablation.write(workdir, final=True, output=made)
-            shutil.rmtree(folder, ignore_errors=True)
+            _clear(folder)
             for file in KEPT:
                 text = (made / file).read_text("utf-8")
                 files.write_bytes(folder / file, _anonymous(text, name).encode())
@@ -56,23 +55,39 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check(output: Path, names: Sequence[str]) -> None:
+def _check(output: Path, names: Sequence[str], workdirs: Sequence[Path]) -> None:
     """Raises UserError where a study cannot have a folder of its own below `output`."""
     from cnnjax.ablation import checks
 
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output: {output} is not a folder.")
     for name in names:
         checks.name(name)
         if names.count(name) > 1:
             raise UserError(f"two of the studies are called {name}; publish them to two folders.")
         folder = output / name
+        for workdir in workdirs:
+            ways = folder.resolve(), workdir.resolve()
+            if ways[0] in (ways[1], *ways[1].parents) or ways[1] in ways[0].parents:
+                raise UserError(f"--output: {folder} and the study {workdir} lie in one another.")
+        if name.lower() == "readme.md":
+            raise UserError(f"experiment {name!r}: name: is that of the index; pick another.")
         if folder.exists() and not (folder / "report.md").is_file():
             raise UserError(f"--output: {folder} is in the way: it is no published report.")
 
 
+def _clear(folder: Path) -> None:
+    """Removes what an earlier call published there, and nothing else."""
+    for old in [*(folder / file for file in KEPT), *(folder / "figures").glob("*.svg")]:
+        old.unlink(missing_ok=True)
+
+
 def _anonymous(text: str, name: str) -> str:
-    text = re.sub(r"--experiment=\S*/", "--experiment=", text)
-    text = re.sub(r"--workdir=\S+", f"--workdir=runs/{name}", text)
-    return re.sub(r"--data_dir=\S+", "--data_dir=DIR", text)
+    """Commands without the paths of this machine, quoted for a shell or not."""
+    for flag, shown in (("workdir", f"runs/{name}"), ("data_dir", "DIR"), ("init_from", "DIR")):
+        text = re.sub(rf"'--{flag}=[^']*'|--{flag}=\S+", f"--{flag}={shown}", text)
+    text = re.sub(r"'--experiment=[^']*/", "'--experiment=", text)
+    return re.sub(r"(?<!')--experiment=\S*/", "--experiment=", text)
 
 
 if __name__ == "__main__":

@@ -105,8 +105,11 @@ def claims(place: str, stated: Any) -> tuple[Claim, ...]:
     return tuple(stated)
 
 
-def tune(place: str, asked: Any, arms: Mapping[str, Any], seeds_: Sequence[int]) -> None:
-    """What arms with these overrides, compared over these seeds, choose for themselves."""
+def tune(
+    place: str, asked: Any, arms: Mapping[str, Any], compared: Sequence[int]
+) -> tuple[dict[str, list[Any]], tuple[int, ...]]:
+    """The grid and the seeds, as plain values, by which arms with these overrides, compared over
+    other seeds, choose for themselves."""
     grid = getattr(asked, "grid", None)
     if not isinstance(grid, Mapping) or not grid:
         raise UserError(
@@ -116,6 +119,8 @@ def tune(place: str, asked: Any, arms: Mapping[str, Any], seeds_: Sequence[int])
     for path, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise UserError(f"{place}: {path}: {values!r} is not a list of values.")
+        if not isinstance(path, str):
+            raise UserError(f"{place}: {path!r} is not a dotted path.")
         if len(set(map(repr, values))) < max(2, len(values)):
             raise UserError(f"{place}: {path}: needs at least two values, each once.")
         if any(isinstance(value, list | tuple | dict) for value in values):
@@ -123,11 +128,14 @@ def tune(place: str, asked: Any, arms: Mapping[str, Any], seeds_: Sequence[int])
         varying = [arm for arm, own in arms.items() if path in own]
         if varying:
             raise UserError(f"{place}: {path}: is what arm {varying[0]!r} is; tune another field.")
-    shared = set(seeds(place, asked.seeds)) & set(seeds_)
+    own = seeds(place, asked.seeds)
+    shared = set(own) & set(compared)
     if shared:
         raise UserError(
             f"{place}: seed {min(shared)} is one of the comparison; tuning needs its own."
         )
+    found = {path: [plain(place, {path: each})[path] for each in grid[path]] for path in grid}
+    return found, own
 
 
 def plain(place: str, overrides: Any) -> dict[str, Any]:

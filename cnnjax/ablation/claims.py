@@ -38,7 +38,7 @@ _ONLY: Mapping[str, tuple[Kind, ...]] = {
 _SIDES: Mapping[str, Sequence[int]] = {
     "better": [2],
     "equivalent": [2],
-    "monotone": range(2, 100),
+    "monotone": range(2, 10**6),
     "interaction": [4],
     "diverges": [1],
     "chance_level": [1],
@@ -246,8 +246,10 @@ def read(values: Mapping[str, Any]) -> Claim:
 
 def wrong(claim: Claim) -> str:
     """What is wrong with a claim whatever the arms, "" for nothing."""
-    if claim.kind not in _SIDES:
+    if not isinstance(claim.kind, str) or claim.kind not in _SIDES:
         return f"{claim.kind!r} is no kind of claim; allowed: {', '.join(_SIDES)}"
+    if not isinstance(claim.sides, list | tuple):
+        return f"sides: {claim.sides!r} is not a list"
     if len(claim.sides) not in (numbers := _SIDES[claim.kind]):
         least = "at least " if len(numbers) > 1 else ""
         return f"needs {least}{numbers[0]} sides, not {len(claim.sides)}"

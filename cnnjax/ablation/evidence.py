@@ -14,7 +14,7 @@ from cnnjax.ablation.statistics import Paired
 ALPHA = 0.05
 _WITHOUT = "Runs that diverged or ended without this figure: {}."
 _AHEAD = "A run that diverged, at chance, is ahead of one that finished, which shows nothing."
-_ALIKE = "Runs that diverged are not shown to be like others by the chance that they score."
+_ALIKE = "Runs that diverged are not shown to be alike, or like others, by scoring chance."
 _SEVERAL = "Runs of several arms share their seeds, so that they cannot be counted together."
 
 
@@ -27,7 +27,8 @@ class Evidence:
       comparisons: what they rest on; of an interaction, the contrast.
       log_odds: of an interaction on fractions, the contrast in log-odds.
       share: of `diverges` and `chance_level`, how many of the runs that have a result did.
-      scale_matters: whether an interaction is there for fractions, and not for log-odds.
+      scale_matters: whether an interaction that accuracy shows rests on the log-odds of it, whose p
+        is the larger.
       doubts: why p shows nothing for the claim, and why `against` shows nothing against it; "" each
         where it may.
     """
@@ -58,13 +59,13 @@ def pairs(claim: Claim) -> list[tuple[int, int]]:
     """Which sides of a claim on a metric are set against each other; claimed ahead is the first."""
     if claim.kind == "monotone":
         return [(place + 1, place) for place in range(len(claim.sides) - 1)]
-    return [(3, 2), (1, 0)] if claim.kind == "interaction" else [(0, 1)]
+    return list(itertools.product((3, 0), (2, 1))) if claim.kind == "interaction" else [(0, 1)]
 
 
 def _doubts(claim: Claim, sides: Sides) -> tuple[str, str]:
     """What speaks against the p values of a metric: runs that ended without it are left out of the
-    pairs; and a run that diverged scores chance, which is kinder than what a finished run can get.
-    That must not help it."""
+    pairs; and a run that diverged scores chance, which is kinder than what a finished run can get,
+    and the same for all. That must not help a claim, nor its contrary."""
     without = {
         run.place for run in sides.runs if run.score(f"{sides.split}_{sides.metric}") is None
     }
@@ -73,10 +74,14 @@ def _doubts(claim: Claim, sides: Sides) -> tuple[str, str]:
     set_against = pairs(claim)
     up = _AHEAD if any(sides.flatters(a, b) for a, b in set_against) else ""
     down = _AHEAD if any(sides.flatters(b, a) for a, b in set_against) else ""
+    alike = _ALIKE if any(run.status == "diverged" for run in sides.runs) else ""
     if claim.kind == "equivalent":
-        diverged = any(run.status == "diverged" for run in sides.runs)
-        return _ALIKE if diverged else "", up or down
-    return (up or down, up or down) if claim.kind == "interaction" else (up, down)
+        return alike, up or down
+    within = claim.margin > 0 or (claim.kind, claim.direction) == ("interaction", "either")
+    if claim.kind == "interaction":
+        return up or down, up or down or (alike if within else "")
+    both = any(sides.both_diverged(a, b) for a, b in set_against)
+    return up, down or (_ALIKE if both and within else "")
 
 
 def _better(claim: Claim, sides: Sides) -> Evidence:
@@ -126,8 +131,8 @@ def _interaction(claim: Claim, sides: Sides) -> Evidence:
     if log_odds is None:
         return Evidence(p, against, (found,))
     both, both_against = on_both_scales(found.differences, log_odds.differences, claim)
-    disagree = p < ALPHA <= both or against < ALPHA <= both_against
-    return Evidence(both, both_against, (found,), log_odds, scale_matters=disagree)
+    rests = (p < ALPHA and p < both) or (against < ALPHA and against < both_against)
+    return Evidence(both, both_against, (found,), log_odds, scale_matters=rests)
 
 
 def on_both_scales(
@@ -136,9 +141,12 @@ def on_both_scales(
     """The p values for an interaction and against it, from its contrast by seed on both scales."""
     p, against = _of_direction(fractions, claim, claim.scaled_margin)
     p_there, against_there = _of_direction(log_odds, claim, 0.0)
-    if claim.direction == "either":
-        against_there = against  # that there is none is not asked of log-odds: they have no margin
-        p_there = p_there if sum(log_odds) * sum(fractions) >= 0 else 1.0
+    if claim.direction == "either" and sum(log_odds) * sum(fractions) < 0:
+        p_there = 1.0
+    if (
+        claim.direction == "either" or claim.margin
+    ):  # the margin is one of points: log-odds have none
+        against_there = against
     return max(p, p_there), max(against, against_there)
 
 

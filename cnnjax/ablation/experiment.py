@@ -81,7 +81,8 @@ class Experiment:
         object.__setattr__(self, "claims", checks.claims(where, self.claims))
         object.__setattr__(self, "probes", checks.probes(where, self.probes))
         if self.tune is not None:
-            checks.tune(f"{where}: tune", self.tune, self.arms, self.seeds)
+            plain = checks.tune(f"{where}: tune", self.tune, self.arms, self.seeds)
+            object.__setattr__(self, "tune", Tune(*plain))
         levels = {arm: self.levels(arm) for arm in arms}
         for claim in self.claims:
             checks.claim(f"{where}: claims", claim, levels)

@@ -151,12 +151,19 @@ class Study:
 
     @property
     def late_arms(self) -> set[str]:
-        """The arms that were thought of after results were there: no experiment's file had them."""
+        """The arms that were thought of after results were there: no file of the experiment had
+        them before, with the same settings. None in older studies, which do not tell."""
         parts = [part for part in self.about.get("extensions") or [] if isinstance(part, dict)]
-        if not all("planned" in part for part in parts):
-            return set()  # an older study, which does not tell
-        early = {arm for part in parts if not part.get("after_results") for arm in part["planned"]}
-        return {arm.name for arm in self.arms} - early if parts else set()
+        if not all(isinstance(part.get("planned"), dict) for part in parts) or not parts:
+            return set()
+        early = {
+            item
+            for part in parts
+            if not part.get("after_results")
+            for item in part["planned"].items()
+        }
+        defined = {arm.name: self.about["arms"][arm.name].get("defined") for arm in self.arms}
+        return {name for name, digest in defined.items() if (name, digest) not in early}
 
     @property
     def runs(self) -> tuple[Run, ...]:

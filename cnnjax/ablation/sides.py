@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnjax import catalog
 from cnnjax.ablation import proportions, statistics
 from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.population import Population, population
@@ -82,10 +83,10 @@ class Sides:
     @property
     def fractions(self) -> bool:
         """Whether the metric is a share of examples."""
+        if self.metric == "loss" or self.metric.removeprefix("measures.") in catalog.GAINS:
+            return False
         found = [run.score(f"{self.split}_{self.metric}") for run in self.runs]
-        return self.metric != "loss" and all(
-            0 <= score <= 1 for score in found if score is not None
-        )
+        return all(0 <= score <= 1 for score in found if score is not None)
 
     def flatters(self, first: int, second: int) -> bool:
         """Whether a run of the first side that diverged, and so scores chance, is ahead of one of
@@ -101,6 +102,14 @@ class Sides:
             for side, status in ((first, "diverged"), (second, "finished"))
         )
         return any(a == b and own > other for a, own in diverged for b, other in finished)
+
+    def both_diverged(self, first: int, second: int) -> bool:
+        """Whether runs of both sides with the same seed diverged."""
+        a, b = (
+            {run.seed for arm in self.arms[side] for run in arm.runs if run.status == "diverged"}
+            for side in (first, second)
+        )
+        return bool(a & b)
 
     def contrast(self, *, finished_only: bool = False, log_odds: bool = False) -> Paired | None:
         """Of four sides: what the first factor does at the second's second level, against what it

@@ -12,23 +12,21 @@ DIR/<arm>/seed-<n>/config.json      the resolved configuration
 
 import dataclasses
 import datetime
-import importlib.metadata
+import hashlib
 import json
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnjax import files, machine
-from cnnjax.ablation import claims
+from cnnjax.ablation import claims, provenance
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
 
 REPORT = ("report.html", "report.md", "results.csv", "tables.tex", "figures")
-PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,15 +115,19 @@ def extend(
         more = [seed for seed in seeds if seed not in study["seeds"]]
         known = _claimed(workdir, study)
         stated = [claim for claim in experiment.claims if claim.key not in known]
-        if not new and not missing and not more and not stated:
-            return
         seen = any(workdir.glob("*/seed-*/result.json"))
+        planned = _planned(experiment)
+        parts = study["extensions"]
+        told = seen or any(part.get("planned") == planned for part in parts)
+        if not new and not missing and not more and not stated and told:
+            return
         for arm in missing:
             others = [own for name, own in arms.items() if name != arm]
             taken = any(own["baseline"] and own["block"] == block_of(arm) for own in others)
             arms[arm] = {
                 "block": block_of(arm),
                 "baseline": experiment.baseline(arm) == arm and not taken,
+                "defined": planned[arm],
                 "overrides": experiment.overrides(arm),
                 "levels": experiment.levels(arm),
                 "config": plain[arm],
@@ -148,11 +150,11 @@ def extend(
                 "date": now.isoformat(timespec="seconds"),
                 "command": command,
                 "arms": list(configs),
-                "planned": list(experiment.arms),
+                "planned": planned,
                 "seeds": list(seeds),
                 "after_results": seen,
-                "versions": versions(),
-                "git": _keep(workdir / "study", now.strftime("%Y%m%dT%H%M%S"), source),
+                "versions": provenance.versions(),
+                "git": provenance.keep(workdir / "study", now.strftime("%Y%m%dT%H%M%S"), source),
             }
         )
         files.write_json(workdir / "study.json", study)
@@ -194,17 +196,6 @@ def check(workdir: Path, experiment: Experiment, configs: Mapping[str, RunConfig
         )
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 def _fresh(experiment: Experiment) -> dict[str, Any]:
     texts = ("name", "question", "deck", "published", "expected", "notes")
     return {
@@ -224,6 +215,15 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
             "processor": machine.processor(),
             "python": platform.python_version(),
         },
+    }
+
+
+def _planned(experiment: Experiment) -> dict[str, str]:
+    """{arm: a digest of all that the experiment's file sets in it}."""
+    settings = {arm: {**experiment.base, **own} for arm, own in experiment.arms.items()}
+    return {
+        arm: hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
+        for arm, own in settings.items()
     }
 
 
@@ -284,27 +284,3 @@ def _flat_json(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             fields[prefix + name] = value
     return fields
-
-
-def _keep(folder: Path, stamp: str, source: Path) -> dict[str, Any]:
-    """Keeps the experiment's file and any uncommitted diff; returns the git revision."""
-    files.write_bytes(folder / f"{stamp}-{source.name}", source.read_bytes())
-    here = Path(__file__).parent
-    revision = _git(here, "rev-parse", "HEAD").strip()
-    inside = revision and _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
-    if not inside:
-        return {"revision": None, "dirty": False}
-    diff = _git(here, "diff", "HEAD")
-    if diff:
-        files.write_bytes(folder / f"{stamp}-uncommitted.diff", diff.encode())
-    return {"revision": revision, "dirty": bool(diff)}
-
-
-def _git(folder: Path, *words: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout if done.returncode == 0 else ""

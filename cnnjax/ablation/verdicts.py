@@ -75,17 +75,18 @@ def findings(study: Study) -> list[Finding]:
         _corrected([1.0 if w else p for p, w in zip(ps, waiting, strict=True)], stated)
         for ps in ([found.p for found in tested], [found.against for found in tested])
     )
+    verdicts = [_verdict(*each) for each in zip(tested, waiting, corrected, against, strict=True)]
     return [
         Finding(
             claim,
             block,
             late,
-            _verdict(found, waiting[place], corrected[place], against[place]),
+            verdicts[place],
             found,
             corrected[place],
             against[place],
             tuple(
-                _notes(found, waiting[place], arms)
+                _notes(found, verdicts[place], waiting[place], arms)
                 + (_lost(arms, outcomes) if claim.of_images else [])
                 + _left_out(claim, block, arms, levels)
                 + _mixed(claim, block, levels if late else early)
@@ -118,16 +119,19 @@ def _corrected(ps: Sequence[float], stated: Sequence[int]) -> list[float]:
     return corrected
 
 
-def _notes(found: Evidence, waiting: str, arms: Sequence[Arm]) -> list[str]:
-    notes = [text for text in dict.fromkeys((waiting, *found.doubts)) if text]
+def _notes(found: Evidence, verdict: Verdict, waiting: str, arms: Sequence[Arm]) -> list[str]:
+    """Why there is no verdict, where there is none, and in what the runs differ."""
+    decided = verdict in ("supported", "contradicted")
+    doubts = () if decided else found.doubts
+    notes = [text for text in dict.fromkeys((waiting, *doubts)) if text]
     diverged = [(arm, arm.count("diverged")) for arm in arms if found.share is None]
     told = [f"{arm.label} {number} of {len(arm.runs)}" for arm, number in diverged if number]
     if told:
         notes.append(f"Diverged: {', '.join(told)}.")
-    if found.scale_matters:
+    if found.scale_matters and not decided:
         notes.append(
-            "Accuracy and log-odds disagree: a ceiling or a floor makes differences smaller "
-            "without one factor depending on the other."
+            "Log-odds do not show what accuracy does: a ceiling or a floor makes differences "
+            "smaller without one factor depending on the other."
         )
     return notes + mixtures([run for arm in arms for run in arm.runs])
 

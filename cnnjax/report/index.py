@@ -88,7 +88,8 @@ def _section(entry: Entry) -> Section:
 
 def _verdict(finding: Finding) -> str:
     remarks = ["post hoc"] if finding.post_hoc else []
-    remarks += ["accuracy and log-odds disagree"] if finding.evidence.scale_matters else []
+    if finding.evidence.scale_matters and finding.verdict == "undecided":
+        remarks.append("log-odds do not show it")
     return finding.verdict + (f" ({'; '.join(remarks)})" if remarks else "")
 
 

@@ -10,13 +10,15 @@ from cnnjax import files
 from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
 
+_DECIDE = {"threads", "convolution", "replicates"}
 Say = Callable[[str], None]
 
 
 def begun(directory: Path) -> dict[str, Any]:
     """What the bits of a run with a checkpoint depend on, as it was at its start; empty where there
     is none, or that is not known."""
-    return _known(directory / "runtime.json") if _has_checkpoint(directory) else {}
+    known = _known(directory / "runtime.json") if _has_checkpoint(directory) else {}
+    return known if known.keys() >= _DECIDE else {}
 
 
 def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: Say) -> None:

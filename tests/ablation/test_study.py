@@ -78,6 +78,20 @@ def test_the_baseline_stays_and_new_factors_are_told(tmp_path):
     assert reading.load(tmp_path).late_arms == {"z"}
 
 
+def test_an_arm_that_is_another_than_planned_is_late(tmp_path):
+    third = {**EXPERIMENT.arms, "c": {"training.epochs": 3}}
+    planned = dataclasses.replace(EXPERIMENT, arms=third)
+    extend(tmp_path, ["a"])
+    extend(tmp_path, ["a"], experiment=planned)  # thought of before there is a result
+    begin(tmp_path, "a")
+    (tmp_path / "a/seed-0/result.json").write_text("{}")
+    extend(tmp_path, ["b", "c"], experiment=planned)
+    assert reading.load(tmp_path).late_arms == set()
+    other = dataclasses.replace(EXPERIMENT, arms=third | {"c": {"training.epochs": 4}})
+    extend(tmp_path, ["c"], experiment=other)
+    assert reading.load(tmp_path).late_arms == {"c"}
+
+
 def test_arms_tuned_by_another_grid_are_refused(tmp_path):
     def tuned(*rates):
         tune = Tune({"optimizer.learning_rate": rates}, seeds=(9,))

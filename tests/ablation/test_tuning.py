@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import workdirs
 
@@ -92,6 +93,15 @@ def test_without_all_its_runs_nothing_is_chosen(tmp_path):
 def test_unfair_tuning_is_refused(fields, message):
     with pytest.raises(UserError, match=message):
         experiment(**fields)
+
+
+def test_a_grid_becomes_plain_values():
+    tune = Tune({"optimizer.learning_rate": [np.float64(0.1), 0.2]}, seeds=range(100, 102))
+    made = experiment(tune=tune).tune
+    assert made.seeds == (100, 101)
+    assert json.dumps(made.grid) == '{"optimizer.learning_rate": [0.1, 0.2]}'
+    with pytest.raises(UserError, match="5 is not a dotted path"):
+        experiment(tune=Tune({5: [1, 2]}))
 
 
 def test_what_is_tuned_cannot_be_set():

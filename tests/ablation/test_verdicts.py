@@ -143,7 +143,7 @@ def test_a_diverged_run_is_not_ahead_of_a_dead_one(tmp_path):
         "undecided",
     ]  # fmt: skip
     assert results[0].notes == (AHEAD, "Diverged: hot 6 of 6.")
-    assert results[2].notes[0].startswith("Runs that diverged are not shown to be like others")
+    assert results[2].notes[0].startswith("Runs that diverged are not shown to be alike")
 
 
 def test_arms_that_always_diverge_are_not_shown_to_be_equivalent(tmp_path):
@@ -151,6 +151,55 @@ def test_arms_that_always_diverge_are_not_shown_to_be_equivalent(tmp_path):
     (finding,) = found(tmp_path, arms, equivalent("a", "b", within=1, reason="r"))
     assert finding.evidence.p < 0.01
     assert finding.verdict == "undecided"
+
+
+def cells(tmp_path, means, *stated):
+    """Four arms of two factors, f1 to f2 at g1 and then at g2; None: all runs diverge."""
+    factors = ("model.norm.kind", "model.activation")
+    pairs = [(f, g) for g in ("relu", "tanh") for f in ("none", "batch")]
+    overrides = {f"{f}_{g}": {factors[0]: f, factors[1]: g} for f, g in pairs}
+    noise = np.random.default_rng(9).normal(0, 0.001, (4, 6))
+    arms = {
+        name: [None] * 6 if mean is None else list(mean + own)
+        for name, mean, own in zip(overrides, means, noise, strict=True)
+    }
+    return found(tmp_path, arms, *stated, overrides=overrides, factors=factors)
+
+
+F, G = {"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "tanh")}
+
+
+@pytest.mark.parametrize("means", [[0.9, 0.05, 0.9, None], [0.9, 0.9, 0.05, None]])
+def test_a_diverged_run_wins_no_interaction(tmp_path, means):
+    """Whichever way the factors are read: dead is worse than diverged, and says nothing."""
+    stated = [interaction(F, G, direction="positive"), interaction(F, G), interaction(G, F)]
+    stated += [interaction(F, G, direction="negative")]
+    results = cells(tmp_path, means, *stated)
+    assert [f.verdict for f in results] == ["undecided"] * 4
+    assert AHEAD in results[0].notes
+
+
+def test_that_all_diverge_decides_nothing_about_how_alike_they_are(tmp_path):
+    stated = [
+        interaction(F, G, by=5),
+        interaction(F, G, direction="positive", by=5),
+        better("batch_relu", "none_relu", by=1),
+        monotone(["none_relu", "batch_relu"], by=1),
+    ]
+    for means in ([None] * 4, [0.9, None, 0.9, None]):
+        results = cells(tmp_path / str(means[0]), means, *stated)
+        assert [f.verdict for f in results[:2]] == ["undecided"] * 2
+        verdict = "undecided" if means[0] is None else "contradicted"
+        assert [f.verdict for f in results[2:]] == [verdict] * 2
+
+
+def test_a_margin_of_points_is_refuted_in_points(tmp_path):
+    """Far from a ceiling, and on both scales in the direction that was claimed."""
+    (finding,) = cells(
+        tmp_path, [0.50, 0.52, 0.50, 0.53], interaction(F, G, direction="positive", by=5)
+    )
+    assert finding.evidence.log_odds.mean > 0
+    assert (finding.verdict, finding.notes) == ("contradicted", ())
 
 
 def test_as_far_as_the_margin_is_not_beyond_it(tmp_path):
@@ -296,7 +345,7 @@ def test_a_ceiling_is_no_interaction(tmp_path):
     assert statistics.p_above(comparison.differences, 0) < 0.001 < 0.05 < finding.evidence.p
     assert finding.evidence.scale_matters
     assert finding.verdict == "undecided"
-    assert "log-odds disagree" in finding.notes[0]
+    assert "Log-odds do not show what accuracy does" in finding.notes[0]
 
 
 def test_both_scales_of_an_interaction_are_corrected(tmp_path):
@@ -316,15 +365,15 @@ def test_both_scales_of_an_interaction_are_corrected(tmp_path):
 
 
 def test_a_ceiling_is_one_for_what_probes_measure_too(tmp_path):
-    """Shares of examples on moved images, say; a gain, which can be below zero, is none."""
+    """Shares of examples on moved images, say; a gain is none."""
     crossing(tmp_path, [0.9412, 0.9846, 0.50, 0.80])
     known = reading.load(tmp_path, "test")
     for run in known.runs:
         value = run.metrics["test_accuracy"]
-        found_ = {"shift": value, "gain": value - 0.6}
+        found_ = {"shift_1": value, "monte_carlo_gain": value}
         workdirs.edit(tmp_path, run.arm, run.seed, measures={"test": found_})
     stated = [interaction(*GAIN, direction="positive", metric=f"measures.{name}")
-              for name in ("shift", "gain")]  # fmt: skip
+              for name in ("shift_1", "monte_carlo_gain")]  # fmt: skip
     path = tmp_path / "study.json"
     about = json.loads(path.read_text()) | {"claims": [claims.write(c) for c in stated]}
     path.write_text(json.dumps(about))
@@ -357,8 +406,11 @@ def extended(tmp_path, arms, planned, *stated):
     study(tmp_path, arms, *stated)
     path = tmp_path / "study.json"
     about = json.loads(path.read_text())
-    first = about["extensions"][0] | {"arms": planned, "planned": planned, "after_results": False}
-    later = first | {"arms": list(arms), "planned": list(arms), "after_results": True}
+    for own in about["arms"].values():
+        own["defined"] = "as it is"
+    first = about["extensions"][0] | {"arms": [], "after_results": False}
+    first["planned"] = dict.fromkeys(planned, "as it is")
+    later = first | {"planned": dict.fromkeys(arms, "as it is"), "after_results": True}
     path.write_text(json.dumps(about | {"extensions": [first, later]}))
     return verdicts.findings(reading.load(tmp_path, "test"))
 

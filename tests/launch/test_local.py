@@ -107,8 +107,8 @@ def test_the_time_left_is_told_by_runs_after_the_first_of_each_process(monkeypat
     for done, passed in ((1, 20), (2, 21), (3, 22), (4, 23), (10, 29)):
         now[0] = 100 + passed
         said.append(round(pace.left(done), 1))
-    # 20 s for the first; 21 s for two, which began and compiled; from the fourth on a second each.
-    assert said == [180.0, 84.0, 51.3, 6.0, 0.0]
+    # 20 s for two at a time; 21 s for two, which began and compiled; from the fourth on a second.
+    assert said == [90.0, 84.0, 51.3, 6.0, 0.0]
 
 
 def test_no_more_time_is_left_than_was_given(monkeypatch):

@@ -18,7 +18,7 @@ def test_reports_and_an_index(tmp_path):
     path = study / "study.json"
     about = json.loads(path.read_text())
     command = f"python -m launch.sweep --experiment={tmp_path}/e.py --workdir={study}"
-    command += " --data_dir=/home/me/data"
+    command += " '--data_dir=/home/me/my data' --init_from=/home/me/weights"
     about["extensions"][0]["command"] = command
     path.write_text(json.dumps(about))
     output = tmp_path / "results"
@@ -30,7 +30,7 @@ def test_reports_and_an_index(tmp_path):
     assert "[activations/report.md](activations/report.md)" in index
     assert "| relu beats tanh | – | supported |" in index
     report = (output / "activations" / "report.md").read_text()
-    assert "--experiment=e.py --workdir=runs/activations --data_dir=DIR" in report
+    assert "--experiment=e.py --workdir=runs/activations --data_dir=DIR --init_from=DIR" in report
     for file in output.rglob("*.*"):
         assert str(tmp_path) not in file.read_text()
     assert (output / "activations" / "figures" / "claims.svg").is_file()
@@ -48,6 +48,27 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path, name):
     done = program("launch.publish", f"--output={tmp_path / 'o'}", str(study), check=2)
     assert "name: allowed are up to 200 letters" in done.stderr
     assert all(path.read_text() == "mine" for path in kept)
+
+
+def test_a_study_is_never_published_into_itself(tmp_path):
+    study = workdirs.make(tmp_path / "activations", {"relu": 0.9}, 2)
+    program("launch.report", f"--workdir={study}")
+    for output in (tmp_path, study, study / "relu"):
+        done = program("launch.publish", f"--output={output}", str(study), check=2)
+        assert "lie in one another" in done.stderr
+    assert (study / "study.json").is_file()
+    assert "looks_at_test" not in json.loads((study / "study.json").read_text())
+
+
+def test_only_what_was_published_is_replaced(tmp_path):
+    study = workdirs.make(tmp_path / "w", {"relu": 0.9, "tanh": 0.8}, 4)
+    program("launch.publish", f"--output={tmp_path / 'o'}", str(study))
+    folder = tmp_path / "o" / "activations"
+    (folder / "notes.txt").write_text("mine")
+    (folder / "figures" / "old.svg").write_text("an old one")
+    program("launch.publish", f"--output={tmp_path / 'o'}", str(study))
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert not (folder / "figures" / "old.svg").exists()
 
 
 def test_what_is_no_published_report_is_left_alone(tmp_path):

@@ -69,7 +69,8 @@ def test_where_the_time_is_short_the_first_groups_of_all_arms_come_first(tmp_pat
 def begin(run, **runtime):
     """Makes a run look begun, with a checkpoint."""
     (run.directory / "checkpoints" / "7").mkdir(parents=True)
-    (run.directory / "runtime.json").write_text(json.dumps(runtime))
+    known = {"threads": 1, "convolution": "xla", "replicates": "together", **runtime}
+    (run.directory / "runtime.json").write_text(json.dumps(known))
 
 
 def test_runs_go_on_the_way_they_began(tmp_path):
@@ -89,11 +90,12 @@ def test_runs_go_on_the_way_they_began(tmp_path):
 
 
 def test_one_that_begins_anew_is_among_those_it_was_with(tmp_path):
-    """Seed 1 was removed, seed 2 has no checkpoint yet, 0 and 3 have ended; 4 is new."""
+    """Seed 1 was removed, what 2 has is not whole, 0 and 3 have ended; 4 is new."""
     asked = runs(tmp_path, ["a"], seeds=5)
     for run in (asked[0], asked[3]):
         begin(run, replicates="together", lanes=[0, 1, 2, 3])
     asked[2].directory.mkdir(parents=True)
+    (asked[2].directory / "checkpoints" / "7").mkdir(parents=True)
     (asked[2].directory / "runtime.json").write_text(json.dumps({"lanes": [2]}))
     found = replicates.groups([asked[1], asked[2], asked[4]], {"a": 3}, in_turn=False)
     assert [([run.seed for run in group.runs], group.lanes) for group in found] == [
