@@ -86,7 +86,8 @@ def findings(study: Study) -> list[Finding]:
             corrected[place],
             against[place],
             tuple(
-                _notes(found, verdicts[place], waiting[place], arms)
+                _notes(found, verdicts[place], waiting[place], corrected[place], against[place])
+                + _outcomes(found, arms)
                 + (_lost(arms, outcomes) if claim.of_images else [])
                 + _left_out(claim, block, arms, levels)
                 + _mixed(claim, block, levels if late else early)
@@ -119,20 +120,29 @@ def _corrected(ps: Sequence[float], stated: Sequence[int]) -> list[float]:
     return corrected
 
 
-def _notes(found: Evidence, verdict: Verdict, waiting: str, arms: Sequence[Arm]) -> list[str]:
-    """Why there is no verdict, where there is none, and in what the runs differ."""
-    decided = verdict in ("supported", "contradicted")
-    doubts = () if decided else found.doubts
-    notes = [text for text in dict.fromkeys((waiting, *doubts)) if text]
-    diverged = [(arm, arm.count("diverged")) for arm in arms if found.share is None]
-    told = [f"{arm.label} {number} of {len(arm.runs)}" for arm, number in diverged if number]
-    if told:
-        notes.append(f"Diverged: {', '.join(told)}.")
-    if found.scale_matters and not decided:
+def _notes(
+    found: Evidence, verdict: Verdict, waiting: str, corrected: float, against: float
+) -> list[str]:
+    """Why there is no verdict, where there is none."""
+    if verdict in ("supported", "contradicted"):
+        return []
+    doubt, contrary = found.doubts
+    notes = [waiting]
+    notes += [doubt] if corrected < ALPHA or doubt == contrary else []
+    notes += [contrary] if against < ALPHA else []
+    if found.scale_matters:
         notes.append(
             "Log-odds do not show what accuracy does: a ceiling or a floor makes differences "
             "smaller without one factor depending on the other."
         )
+    return [text for text in dict.fromkeys(notes) if text]
+
+
+def _outcomes(found: Evidence, arms: Sequence[Arm]) -> list[str]:
+    """What became of the runs, and in what they differ."""
+    diverged = [(arm, arm.count("diverged")) for arm in arms if found.share is None]
+    told = [f"{arm.label} {number} of {len(arm.runs)}" for arm, number in diverged if number]
+    notes = [f"Diverged: {', '.join(told)}."] if told else []
     return notes + mixtures([run for arm in arms for run in arm.runs])
 
 

@@ -68,7 +68,7 @@ def to_show(statement: Claim, runs: int, family: int) -> str:
 def _power(finding: Finding, family: int) -> str:
     """What so many seeds can show at the spread that was seen, where too few are why they did not
     decide."""
-    other_reason = finding.evidence.scale_matters or any(finding.evidence.doubts)
+    other_reason = finding.evidence.scale_matters or finding.evidence.doubts[0]
     if finding.verdict != "undecided" or finding.claim.kind == "equivalent" or other_reason:
         return ""
     if finding.evidence.share is not None:

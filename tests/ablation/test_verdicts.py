@@ -100,6 +100,7 @@ def test_a_diverged_run_scores_chance(tmp_path):
     assert comparison.finished.n == 5
     assert comparison.finished.mean == pytest.approx(float(np.mean((RELU - TANH)[1:])))
     assert finding.verdict == "undecided"
+    assert finding.notes == ("Diverged: relu 1 of 6.",)
 
 
 def test_a_diverged_run_never_wins_a_claim_on_loss(tmp_path):
