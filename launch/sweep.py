@@ -85,7 +85,7 @@ def _alone(workdir: Path) -> Iterator[None]:
     """Holds the lock of a workdir's sweep; a mistake leaves nothing of it behind. Raises UserError
     where another sweep has it."""
     path = workdir / ".sweep.lock"
-    fresh = not path.exists()
+    made, fresh = not workdir.exists(), not path.exists()
     with files.lock(path, wait=False) as mine:
         if not mine:
             raise UserError(f"--workdir: another sweep is at work in {workdir}.")
@@ -94,7 +94,7 @@ def _alone(workdir: Path) -> Iterator[None]:
         except UserError:
             if fresh and not (workdir / "study.json").exists():
                 path.unlink()
-            if not any(workdir.iterdir()):
+            if made and not any(workdir.iterdir()):
                 workdir.rmdir()
             raise
 
