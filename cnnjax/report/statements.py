@@ -72,7 +72,8 @@ def _power(finding: Finding, family: int) -> str:
     if finding.verdict != "undecided" or finding.claim.kind == "equivalent" or other_reason:
         return ""
     if finding.evidence.share is not None:
-        return to_show(finding.claim, finding.evidence.share.n, family) + "."
+        text = to_show(finding.claim, finding.evidence.share.n, family)
+        return f"{text[0].upper()}{text[1:]}."
     paired = [found.paired for found in finding.evidence.comparisons if found.paired]
     if not paired or not all(found.sd for found in paired):
         return ""
