@@ -58,9 +58,12 @@ def main(arguments: Sequence[str]) -> int:
 def _check(output: Path, names: Sequence[str], workdirs: Sequence[Path]) -> None:
     """Raises UserError where a study cannot have a folder of its own below `output`."""
     from cnnjax.ablation import checks
+    from cnnjax.report import ablation, index
 
     if output.exists() and not output.is_dir():
         raise UserError(f"--output: {output} is not a folder.")
+    if not _ours(output / "README.md", index.OPENING):
+        raise UserError(f"--output: {output / 'README.md'} is in the way: it is no index.")
     for name in names:
         checks.name(name)
         if names.count(name) > 1:
@@ -72,8 +75,17 @@ def _check(output: Path, names: Sequence[str], workdirs: Sequence[Path]) -> None
                 raise UserError(f"--output: {folder} and the study {workdir} lie in one another.")
         if name.lower() == "readme.md":
             raise UserError(f"experiment {name!r}: name: is that of the index; pick another.")
-        if folder.exists() and not (folder / "report.md").is_file():
+        published = (folder / "report.md").is_file() and not (folder / "study.json").exists()
+        if folder.exists() and not (published and _ours(folder / "report.md", ablation.OPENING)):
             raise UserError(f"--output: {folder} is in the way: it is no published report.")
+
+
+def _ours(path: Path, opening: str) -> bool:
+    """Whether a file may be written anew: it is not there, or opens as those written here do."""
+    try:
+        return not path.exists() or path.read_text("utf-8").startswith(f"*{opening}")
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _clear(folder: Path) -> None:
@@ -85,9 +97,9 @@ def _clear(folder: Path) -> None:
 def _anonymous(text: str, name: str) -> str:
     """Commands without the paths of this machine, quoted for a shell or not."""
     for flag, shown in (("workdir", f"runs/{name}"), ("data_dir", "DIR"), ("init_from", "DIR")):
-        text = re.sub(rf"'--{flag}=[^']*'|--{flag}=\S+", f"--{flag}={shown}", text)
-    text = re.sub(r"'--experiment=[^']*/", "'--experiment=", text)
-    return re.sub(r"(?<!')--experiment=\S*/", "--experiment=", text)
+        text = re.sub(rf"'--?{flag}[= ][^']*'|--?{flag}[= ]\S+", f"--{flag}={shown}", text)
+    text = re.sub(r"'--?experiment=[^']*/", "'--experiment=", text)
+    return re.sub(r"(?<!')--?experiment[= ]\S*/", "--experiment=", text)
 
 
 if __name__ == "__main__":

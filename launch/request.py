@@ -1,5 +1,6 @@
 """From flags to what is to be run. No jax: a typo is answered at once."""
 
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -130,6 +131,15 @@ class Request:
             raise UserError(f"--workdir: {path} is a file of your own; pick another folder.")
         files.write_bytes(path, self.text.encode())
 
+    @property
+    def _planned(self) -> dict[str, RunConfig]:
+        """The configurations of all arms of the experiment, but for those that cannot be made."""
+        experiment, found = self.loaded.experiment, dict(self.configs)
+        for arm in experiment.arms:
+            with contextlib.suppress(UserError):
+                found[arm] = experiment.config(arm, self.changes, self.loaded.levels)
+        return found
+
     def write(self) -> None:
         """Starts the study, or adds what is new in this request to it."""
         study.extend(
@@ -138,6 +148,7 @@ class Request:
             self.loaded.path,
             self.configs,
             self.seeds,
+            planned=self._planned,
             changes=self.changes,
             command=command(),
         )

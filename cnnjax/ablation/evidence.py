@@ -27,8 +27,7 @@ class Evidence:
       comparisons: what they rest on; of an interaction, the contrast.
       log_odds: of an interaction on fractions, the contrast in log-odds.
       share: of `diverges` and `chance_level`, how many of the runs that have a result did.
-      scale_matters: whether an interaction that accuracy shows rests on the log-odds of it, whose p
-        is the larger.
+      on_accuracy: of an interaction with log-odds, the two p values without them.
       doubts: why p shows nothing for the claim, and why `against` shows nothing against it; "" each
         where it may.
     """
@@ -38,7 +37,7 @@ class Evidence:
     comparisons: tuple[Comparison, ...] = ()
     log_odds: Paired | None = None
     share: Share | None = None
-    scale_matters: bool = False
+    on_accuracy: tuple[float, float] | None = None
     doubts: tuple[str, str] = ("", "")
 
 
@@ -52,7 +51,14 @@ def of(claim: Claim, sides: Sides) -> Evidence:
 
 def _of_metric(test: Test) -> Test:
     """A test of a metric, with the doubts about it."""
-    return lambda claim, sides: replace(test(claim, sides), doubts=_doubts(claim, sides))
+
+    def judged(claim: Claim, sides: Sides) -> Evidence:
+        found = test(claim, sides)
+        # Where the contrary holds without a margin, it does not rest on how alike the sides are.
+        apart = claim.margin > 0 and test(replace(claim, margin=0.0), sides).against < ALPHA
+        return replace(found, doubts=_doubts(claim, sides, apart=apart))
+
+    return judged
 
 
 def pairs(claim: Claim) -> list[tuple[int, int]]:
@@ -62,7 +68,7 @@ def pairs(claim: Claim) -> list[tuple[int, int]]:
     return list(itertools.product((3, 0), (2, 1))) if claim.kind == "interaction" else [(0, 1)]
 
 
-def _doubts(claim: Claim, sides: Sides) -> tuple[str, str]:
+def _doubts(claim: Claim, sides: Sides, *, apart: bool) -> tuple[str, str]:
     """What speaks against the p values of a metric: runs that ended without it are left out of the
     pairs; and a run that diverged scores chance, which is kinder than what a finished run can get,
     and the same for all. That must not help a claim, nor its contrary."""
@@ -77,11 +83,17 @@ def _doubts(claim: Claim, sides: Sides) -> tuple[str, str]:
     alike = _ALIKE if any(run.status == "diverged" for run in sides.runs) else ""
     if claim.kind == "equivalent":
         return alike, up or down
-    within = claim.margin > 0 or (claim.kind, claim.direction) == ("interaction", "either")
-    if claim.kind == "interaction":
-        return up or down, up or down or (alike if within else "")
-    both = any(sides.both_diverged(a, b) for a, b in set_against)
-    return up, down or (_ALIKE if both and within else "")
+    either = (claim.kind, claim.direction) == ("interaction", "either")
+    near = alike if (claim.margin > 0 or either) and not apart else ""
+    if claim.kind == "monotone":  # a step that nothing flatters is enough against it
+        steps = [sides.compare(a, b) for a, b in set_against if not sides.flatters(b, a)]
+        ps = [statistics.p_below(step.differences, claim.scaled_margin) for step in steps]
+        down = down if len(set_against) * min(ps, default=1.0) >= ALPHA else ""
+    if claim.kind != "interaction":
+        return up, down or near
+    several = itertools.combinations(range(4), 2)
+    both = _ALIKE if any(sides.both_diverged(a, b) for a, b in several) else ""
+    return up or down or both, up or down or both or near
 
 
 def _better(claim: Claim, sides: Sides) -> Evidence:
@@ -131,8 +143,7 @@ def _interaction(claim: Claim, sides: Sides) -> Evidence:
     if log_odds is None:
         return Evidence(p, against, (found,))
     both, both_against = on_both_scales(found.differences, log_odds.differences, claim)
-    rests = (p < ALPHA and p < both) or (against < ALPHA and against < both_against)
-    return Evidence(both, both_against, (found,), log_odds, scale_matters=rests)
+    return Evidence(both, both_against, (found,), log_odds, on_accuracy=(p, against))
 
 
 def on_both_scales(
@@ -143,9 +154,7 @@ def on_both_scales(
     p_there, against_there = _of_direction(log_odds, claim, 0.0)
     if claim.direction == "either" and sum(log_odds) * sum(fractions) < 0:
         p_there = 1.0
-    if (
-        claim.direction == "either" or claim.margin
-    ):  # the margin is one of points: log-odds have none
+    if claim.direction == "either" or claim.margin:  # which is of points: log-odds have none
         against_there = against
     return max(p, p_there), max(against, against_there)
 

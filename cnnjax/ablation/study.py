@@ -86,6 +86,7 @@ def extend(
     configs: Mapping[str, RunConfig],
     seeds: Sequence[int],
     *,
+    planned: Mapping[str, RunConfig],
     changes: Mapping[str, Any],
     command: str,
 ) -> None:
@@ -99,6 +100,7 @@ def extend(
       source: the experiment's file, a copy of which is kept.
       configs: the resolved configuration of each arm that is to be run.
       seeds: the seeds that are to be run.
+      planned: the resolved configurations of all arms that the experiment's file has.
       changes: what `--set` changed.
       command: the command, as typed.
 
@@ -116,9 +118,9 @@ def extend(
         known = _claimed(workdir, study)
         stated = [claim for claim in experiment.claims if claim.key not in known]
         seen = any(workdir.glob("*/seed-*/result.json"))
-        planned = _planned(experiment)
+        digests = _digests(experiment, {**planned, **configs})
         parts = study["extensions"]
-        told = seen or any(part.get("planned") == planned for part in parts)
+        told = seen or any(part.get("planned") == digests for part in parts)
         if not new and not missing and not more and not stated and told:
             return
         for arm in missing:
@@ -127,7 +129,7 @@ def extend(
             arms[arm] = {
                 "block": block_of(arm),
                 "baseline": experiment.baseline(arm) == arm and not taken,
-                "defined": planned[arm],
+                "defined": digests[arm],
                 "overrides": experiment.overrides(arm),
                 "levels": experiment.levels(arm),
                 "config": plain[arm],
@@ -150,7 +152,7 @@ def extend(
                 "date": now.isoformat(timespec="seconds"),
                 "command": command,
                 "arms": list(configs),
-                "planned": planned,
+                "planned": digests,
                 "seeds": list(seeds),
                 "after_results": seen,
                 "versions": provenance.versions(),
@@ -218,11 +220,14 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _planned(experiment: Experiment) -> dict[str, str]:
-    """{arm: a digest of all that the experiment's file sets in it}."""
-    settings = {arm: {**experiment.base, **own} for arm, own in experiment.arms.items()}
+def _digests(experiment: Experiment, configs: Mapping[str, RunConfig]) -> dict[str, str]:
+    """{arm: a digest of its settings}, but for those that tuning chooses."""
+    chosen = experiment.tune.grid if experiment.tune else ()
+    settings = {arm: _flat_json(config.model_dump(mode="json")) for arm, config in configs.items()}
     return {
-        arm: hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
+        arm: hashlib.sha256(
+            json.dumps({path: own[path] for path in sorted(own) if path not in chosen}).encode()
+        ).hexdigest()[:16]
         for arm, own in settings.items()
     }
 

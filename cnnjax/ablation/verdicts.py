@@ -8,7 +8,7 @@ corrected together with all, and change nothing for the others. Nor do arms that
 then: they are no part of a claim that was made before, and a block of such arms is post hoc.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -21,6 +21,10 @@ from cnnjax.ablation.sides import Sides
 
 Verdict = Literal["supported", "contradicted", "undecided", "open"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+_SCALE = (
+    "Log-odds do not show what accuracy does: a ceiling or a floor makes differences smaller "
+    "without one factor depending on the other."
+)
 _WAITING = ("failed", "unreadable", "unfinished", "missing")
 
 
@@ -35,6 +39,7 @@ class Finding:
       evidence: what it rests on.
       corrected, against: the p values for and against it, corrected over the family.
       notes: what the reader must know beside it.
+      scale_matters: whether an interaction is undecided because log-odds do not show it.
     """
 
     claim: Claim
@@ -45,6 +50,7 @@ class Finding:
     corrected: float
     against: float
     notes: tuple[str, ...]
+    scale_matters: bool = False
 
 
 def findings(study: Study) -> list[Finding]:
@@ -71,11 +77,20 @@ def findings(study: Study) -> list[Finding]:
         for (claim, block, late, arms), found in zip(asked, tested, strict=True)
     ]
     stated = [place for place, (_, _, late, _) in enumerate(asked) if not late]
-    corrected, against = (
-        _corrected([1.0 if w else p for p, w in zip(ps, waiting, strict=True)], stated)
-        for ps in ([found.p for found in tested], [found.against for found in tested])
-    )
+
+    def family(ps: Iterable[float]) -> list[float]:
+        return _corrected([1.0 if w else p for p, w in zip(ps, waiting, strict=True)], stated)
+
+    corrected = family(found.p for found in tested)
+    against = family(found.against for found in tested)
     verdicts = [_verdict(*each) for each in zip(tested, waiting, corrected, against, strict=True)]
+    # An interaction that accuracy alone would have decided, after the same correction.
+    alone = [found.on_accuracy or (found.p, found.against) for found in tested]
+    decided = [family(p for p, _ in alone), family(p for _, p in alone)]
+    scale = [
+        verdict == "undecided" and found.on_accuracy is not None and min(ps) < ALPHA
+        for verdict, found, *ps in zip(verdicts, tested, *decided, strict=True)
+    ]
     return [
         Finding(
             claim,
@@ -87,11 +102,13 @@ def findings(study: Study) -> list[Finding]:
             against[place],
             tuple(
                 _notes(found, verdicts[place], waiting[place], corrected[place], against[place])
+                + ([_SCALE] if scale[place] else [])
                 + _outcomes(found, arms)
                 + (_lost(arms, outcomes) if claim.of_images else [])
                 + _left_out(claim, block, arms, levels)
                 + _mixed(claim, block, levels if late else early)
             ),
+            scale[place],
         )
         for place, ((claim, block, late, arms), found) in enumerate(zip(asked, tested, strict=True))
     ]
@@ -130,11 +147,6 @@ def _notes(
     notes = [waiting]
     notes += [doubt] if corrected < ALPHA or doubt == contrary else []
     notes += [contrary] if against < ALPHA else []
-    if found.scale_matters:
-        notes.append(
-            "Log-odds do not show what accuracy does: a ceiling or a floor makes differences "
-            "smaller without one factor depending on the other."
-        )
     return [text for text in dict.fromkeys(notes) if text]
 
 

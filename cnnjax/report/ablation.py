@@ -26,6 +26,8 @@ from cnnjax.report import (
 )
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
+OPENING = "Ablation study · "
+
 
 @dataclass(frozen=True)
 class Written:
@@ -75,7 +77,7 @@ def build(study: Study, found: Sequence[Finding]) -> Document:
         sections.append(_block(block, index, study, single=len(blocks) == 1))
     sections += [*tuning.sections(study), *appendix.sections(study, blocks)]
     title = str(experiment.get("question") or name)
-    return Document(f"Ablation study · {name}", title, subtitle, tuple(sections))
+    return Document(f"{OPENING}{name}", title, subtitle, tuple(sections))
 
 
 def _summary(blocks: list[Block]) -> Section:

@@ -10,6 +10,8 @@ from cnnjax.ablation.verdicts import VERDICTS, Finding
 from cnnjax.report import markdown, statements, words
 from cnnjax.report.document import Definitions, Document, Element, Paragraph, Section, Table
 
+OPENING = "Results"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -36,7 +38,7 @@ def write(entries: Sequence[Entry]) -> str:
         Section("What was found", (Paragraph(opening), _overview(entries))),
         *map(_section, entries),
     ]
-    document = Document("Results", "The claims, put to the test", "", tuple(sections))
+    document = Document(OPENING, "The claims, put to the test", "", tuple(sections))
     text = markdown.write(document)
     for entry in entries:
         place = f"{entry.folder}/report.md"
@@ -88,7 +90,7 @@ def _section(entry: Entry) -> Section:
 
 def _verdict(finding: Finding) -> str:
     remarks = ["post hoc"] if finding.post_hoc else []
-    if finding.evidence.scale_matters and finding.verdict == "undecided":
+    if finding.scale_matters:
         remarks.append("log-odds do not show it")
     return finding.verdict + (f" ({'; '.join(remarks)})" if remarks else "")
 

@@ -2,6 +2,7 @@
 
 from cnnjax.ablation import power
 from cnnjax.ablation.claims import POINTS, Claim
+from cnnjax.ablation.evidence import ALPHA
 from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.statistics import t_interval
 from cnnjax.ablation.verdicts import Finding, called
@@ -68,7 +69,8 @@ def to_show(statement: Claim, runs: int, family: int) -> str:
 def _power(finding: Finding, family: int) -> str:
     """What so many seeds can show at the spread that was seen, where too few are why they did not
     decide."""
-    other_reason = finding.evidence.scale_matters or finding.evidence.doubts[0]
+    doubted = finding.evidence.doubts[0] and finding.corrected < ALPHA
+    other_reason = finding.scale_matters or doubted
     if finding.verdict != "undecided" or finding.claim.kind == "equivalent" or other_reason:
         return ""
     if finding.evidence.share is not None:

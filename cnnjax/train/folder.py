@@ -10,7 +10,7 @@ from cnnjax import files
 from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
 
-_DECIDE = {"threads", "convolution", "replicates"}
+_DECIDE = {"backend", "device_kind", "devices", "threads", "convolution", "replicates"}
 Say = Callable[[str], None]
 
 
@@ -18,7 +18,7 @@ def begun(directory: Path) -> dict[str, Any]:
     """What the bits of a run with a checkpoint depend on, as it was at its start; empty where there
     is none, or that is not known."""
     known = _known(directory / "runtime.json") if _has_checkpoint(directory) else {}
-    return known if known.keys() >= _DECIDE else {}
+    return known if _whole("runtime.json", known) else {}
 
 
 def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: Say) -> None:
@@ -30,10 +30,9 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
     sums).
     """
     wanted = {"config.json": config.model_dump(mode="json"), "runtime.json": runtime}
-    for name, values in wanted.items():
-        whole = values.keys() - {"lanes"} <= _known(directory / name).keys()
-        if _has_checkpoint(directory) and not whole:
-            say(f"{directory / name}: cannot be read; this run starts anew.")
+    for name in wanted:
+        if _has_checkpoint(directory) and not _whole(name, _known(directory / name)):
+            say(f"{directory / name}: is not whole; this run starts anew.")
             shutil.rmtree(directory / "checkpoints")
     for name, values in wanted.items():
         path = directory / name
@@ -48,6 +47,16 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
                 f"{path}: {changed[0]} is {known.get(changed[0])!r} there and "
                 f"{values[changed[0]]!r} now; pick another --workdir."
             )
+
+
+def _whole(name: str, known: Mapping[str, Any]) -> bool:
+    """Whether what a file holds says all that it has to."""
+    if name != "runtime.json":
+        return bool(known)
+    lanes = known.get("lanes", [])
+    sensible = isinstance(lanes, list) and all(isinstance(seed, int) for seed in lanes)
+    alone = known.get("replicates") != "together"
+    return known.keys() >= _DECIDE and sensible and alone == (not lanes)
 
 
 def _known(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ def extend(workdir, arms=("a", "b"), seeds=(0, 1), experiment=EXPERIMENT, change
     configs = {arm: experiment.config(arm, changes or {}, {}) for arm in arms}
     study.extend(
         workdir, experiment, __import__("pathlib").Path(__file__), configs, seeds,
+        planned={arm: experiment.config(arm, changes or {}, {}) for arm in experiment.arms},
         changes=changes or {}, command="the command",
     )  # fmt: skip
     return json.loads((workdir / "study.json").read_text())
@@ -90,6 +91,18 @@ def test_an_arm_that_is_another_than_planned_is_late(tmp_path):
     other = dataclasses.replace(EXPERIMENT, arms=third | {"c": {"training.epochs": 4}})
     extend(tmp_path, ["c"], experiment=other)
     assert reading.load(tmp_path).late_arms == {"c"}
+
+
+def test_what_is_set_on_the_command_line_makes_an_arm_another_too(tmp_path):
+    """And what is the same, written otherwise, does not."""
+    extend(tmp_path, ["a"])
+    begin(tmp_path, "a")
+    (tmp_path / "a/seed-0/result.json").write_text("{}")
+    same = dataclasses.replace(EXPERIMENT, base={"training.batch_size": 64})
+    extend(tmp_path, ["b"], experiment=same)
+    assert reading.load(tmp_path).late_arms == set()
+    extend(tmp_path, ["b"], changes={"training.epochs": 3})
+    assert reading.load(tmp_path).late_arms == {"b"}
 
 
 def test_arms_tuned_by_another_grid_are_refused(tmp_path):

@@ -194,6 +194,60 @@ def test_that_all_diverge_decides_nothing_about_how_alike_they_are(tmp_path):
         assert [f.verdict for f in results[2:]] == [verdict] * 2
 
 
+def test_what_is_refuted_without_a_margin_is_refuted_with_one(tmp_path):
+    """Though both arms diverged in one seed, and though another step is flattered."""
+    a, b = [None, *(0.5 + LUCK[1:])], [None, *(0.9 + LUCK[1:] / 2)]
+    stated = [better("a", "b", by=by) for by in (0, 1)]
+    stated += [monotone(["a", "b"][::-1], by=by) for by in (0, 1)]
+    results = found(tmp_path / "pairs", {"a": a, "b": b}, *stated)
+    assert [f.verdict for f in results] == ["contradicted"] * 4
+    arms = {"hot": [None] * 6, "dead": list(0.05 + LUCK), "good": list(0.9 + LUCK)}
+    arms["bad"] = list(0.5 - LUCK)
+    orders = ["dead", "hot", "good", "bad"], ["hot", "dead", "good", "bad"]
+    results = found(tmp_path / "steps", arms, *map(monotone, orders))
+    assert [f.verdict for f in results] == ["contradicted"] * 2
+
+
+def test_a_margin_does_not_let_a_diverged_run_win(tmp_path):
+    arms = {"hot": [None] * 6, "dead": list(0.05 + LUCK), "good": list(0.9 + LUCK)}
+    stated = [better("dead", "hot", by=1), monotone(["hot", "dead", "good"], by=1)]
+    results = found(tmp_path, arms, *stated)
+    assert all(f.evidence.against < 0.001 for f in results)
+    assert [f.verdict for f in results] == ["undecided"] * 2
+
+
+def test_two_cells_that_diverge_are_no_interaction(tmp_path):
+    """From 90 % and from 50 % to the same chance: a floor, whatever the scale."""
+    stated = [interaction(F, G, direction="positive"), interaction(F, G)]
+    results = cells(tmp_path, [0.9, None, 0.5, None], *stated)
+    assert all(f.evidence.p < 0.001 for f in results)
+    assert [f.verdict for f in results] == ["undecided"] * 2
+    assert results[0].notes[0].startswith("Runs that diverged are not shown to be alike")
+
+
+def test_one_like_a_diverged_arm_is_not_refuted_by_that(tmp_path):
+    arms = {"a": list(0.105 + LUCK / 10), "b": [None] * 6}
+    (finding,) = found(tmp_path, arms, better("a", "b", by=5))
+    assert finding.verdict == "undecided"
+
+
+def test_where_only_the_number_of_claims_is_in_the_way_it_says_so(tmp_path):
+    """Both scales agree, and after correction neither shows it: power is told, and no ceiling."""
+    noise = [0.02, -0.02, 0.012, -0.008, 0.0, 0.004]
+    overrides = {
+        name: dict(zip(FACTORS, name.split("_"), strict=True))
+        for name in ("relu_none", "relu_batch", "sigmoid_none", "sigmoid_batch")
+    }
+    arms = {name: list(0.5 + LUCK) for name in overrides}
+    arms["sigmoid_batch"] = list(0.5 + LUCK + 0.015 + np.array(noise))
+    gain = interaction(*GAIN, direction="positive")
+    others = [better("relu_none", "relu_batch", by=by) for by in range(8)]
+    finding, *_ = found(tmp_path, arms, gain, *others, overrides=overrides, factors=FACTORS)
+    assert max(finding.evidence.on_accuracy[0], finding.evidence.p) < 0.1 < finding.corrected
+    assert (finding.verdict, finding.scale_matters, finding.notes) == ("undecided", False, ())
+    assert "6 seeds find" in statements.sentence(finding, 9)
+
+
 def test_a_margin_of_points_is_refuted_in_points(tmp_path):
     """Far from a ceiling, and on both scales in the direction that was claimed."""
     (finding,) = cells(
@@ -344,7 +398,7 @@ def test_a_ceiling_is_no_interaction(tmp_path):
     )
     comparison = finding.evidence.comparisons[0]
     assert statistics.p_above(comparison.differences, 0) < 0.001 < 0.05 < finding.evidence.p
-    assert finding.evidence.scale_matters
+    assert finding.scale_matters
     assert finding.verdict == "undecided"
     assert "Log-odds do not show what accuracy does" in finding.notes[0]
 
@@ -379,7 +433,7 @@ def test_a_ceiling_is_one_for_what_probes_measure_too(tmp_path):
     about = json.loads(path.read_text()) | {"claims": [claims.write(c) for c in stated]}
     path.write_text(json.dumps(about))
     shift, gain = verdicts.findings(reading.load(tmp_path, "test"))
-    assert (shift.verdict, shift.evidence.scale_matters) == ("undecided", True)
+    assert (shift.verdict, shift.scale_matters) == ("undecided", True)
     assert (gain.verdict, gain.evidence.log_odds) == ("supported", None)
 
 

@@ -60,6 +60,22 @@ def test_a_study_is_never_published_into_itself(tmp_path):
     assert "looks_at_test" not in json.loads((study / "study.json").read_text())
 
 
+def test_a_page_of_the_users_own_is_left_alone(tmp_path):
+    """As index or as report; and the workdir of another study, which has a report too."""
+    study = workdirs.make(tmp_path / "w", {"relu": 0.9}, 2)
+    other = workdirs.make(tmp_path / "p" / "activations", {"tanh": 0.9}, 2)
+    program("launch.report", f"--workdir={other}")
+    mine = [tmp_path / "o" / "README.md", tmp_path / "q" / "activations" / "report.md"]
+    for path in mine:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    for output in ("o", "p", "q"):
+        done = program("launch.publish", f"--output={tmp_path / output}", str(study), check=2)
+        assert "is in the way" in done.stderr
+    assert all(path.read_text() == "mine" for path in mine)
+    assert "looks_at_test" not in json.loads((study / "study.json").read_text())
+
+
 def test_only_what_was_published_is_replaced(tmp_path):
     study = workdirs.make(tmp_path / "w", {"relu": 0.9, "tanh": 0.8}, 4)
     program("launch.publish", f"--output={tmp_path / 'o'}", str(study))

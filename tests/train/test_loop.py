@@ -278,6 +278,6 @@ def test_a_torn_file_makes_the_run_start_anew(finished, session, tmp_path, name,
     (tmp_path / "run" / name).write_text(content)
     said: list[str] = []
     again = loop.run(session, small(), 1, tmp_path / "run", say=said.append)
-    assert said == [f"{tmp_path / 'run' / name}: cannot be read; this run starts anew."]
+    assert said == [f"{tmp_path / 'run' / name}: is not whole; this run starts anew."]
     assert again["params_digest"] == result["params_digest"]
     assert json.loads((tmp_path / "run" / name).read_text())
