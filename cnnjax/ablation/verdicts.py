@@ -88,8 +88,13 @@ def findings(study: Study) -> list[Finding]:
     alone = [found.on_accuracy or (found.p, found.against) for found in tested]
     decided = [family(p for p, _ in alone), family(p for _, p in alone)]
     scale = [
-        verdict == "undecided" and found.on_accuracy is not None and min(ps) < ALPHA
-        for verdict, found, *ps in zip(verdicts, tested, *decided, strict=True)
+        found.on_accuracy is not None
+        and verdicts[place] == "undecided"
+        and any(
+            own[place] < ALPHA <= both[place]
+            for own, both in zip(decided, (corrected, against), strict=True)
+        )
+        for place, found in enumerate(tested)
     ]
     return [
         Finding(

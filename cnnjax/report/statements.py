@@ -149,11 +149,8 @@ def _compared(found: Comparison, statement: Claim) -> str:
 def _finished(found: Comparison, statement: Claim) -> str:
     """The difference where all runs finished, signed."""
     assert found.finished is not None
-    mean, pairs = (
-        amount(found.finished.mean, statement, True),
-        words.count(found.finished.n, "pair"),
-    )
-    return f"{mean} over the {pairs} in which no run diverged"
+    mean = amount(found.finished.mean, statement, True)
+    return f"{mean} over the {words.count(found.finished.n, 'pair')} in which no run diverged"
 
 
 def _difference(found: Comparison, statement: Claim, signed: bool = True) -> str:
