@@ -12,14 +12,13 @@ DIR/<arm>/seed-<n>/config.json      the resolved configuration
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files, machine
+from cnnjax import cache, files, machine
 from cnnjax.ablation import claims, provenance
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.experiment import Experiment
@@ -225,9 +224,7 @@ def _digests(experiment: Experiment, configs: Mapping[str, RunConfig]) -> dict[s
     chosen = experiment.tune.grid if experiment.tune else ()
     settings = {arm: _flat_json(config.model_dump(mode="json")) for arm, config in configs.items()}
     return {
-        arm: hashlib.sha256(
-            json.dumps({path: own[path] for path in sorted(own) if path not in chosen}).encode()
-        ).hexdigest()[:16]
+        arm: cache.digest({path: value for path, value in own.items() if path not in chosen})
         for arm, own in settings.items()
     }
 

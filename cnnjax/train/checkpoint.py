@@ -5,7 +5,7 @@ A checkpoint holds the whole `TrainState` and the run's configuration as JSON.
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -16,9 +16,8 @@ from flax import serialization
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cnnjax.errors import UserError
+from cnnjax.train.folder import Say
 from cnnjax.train.state import TrainState, flat
-
-Say = Callable[[str], None]
 
 
 class Checkpoints:

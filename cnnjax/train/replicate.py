@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from cnnjax import data, files
 from cnnjax.config import RunConfig
 from cnnjax.train import evaluation, folder
 from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.folder import Say
 from cnnjax.train.plan import Plan
 from cnnjax.train.probe import Probes, Subject
 from cnnjax.train.records import Clock, Records
 from cnnjax.train.session import Program, Session
 from cnnjax.train.state import HParams, TrainState, digest
 
-Say = Callable[[str], None]
 SPLITS = ("validation", "test")
 
 

@@ -125,7 +125,7 @@ def test_a_worker_whose_parent_is_gone_ends_before_it_does_anything(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("raise SystemExit('not to be read')\n")
     words = [f"--experiment={file}", f"--workdir={tmp_path / 'w'}", "--worker=0"]
-    gone = program("launch.sweep", *words, check=1, CNNJAX_PARENT="1")
+    gone = program("launch.sweep", *words, check=1, CNNJAX_PARENT="0")
     assert not gone.stderr
     here = program("launch.sweep", *words, check=2, CNNJAX_PARENT=str(os.getpid()))
     assert "SystemExit: not to be read" in here.stderr

@@ -12,7 +12,7 @@ import workdirs
 from cnnjax.ablation import reading, results
 from cnnjax.errors import UserError
 from cnnjax.report import ablation as report
-from cnnjax.report import latex, markdown
+from cnnjax.report import markdown
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 HOSTILE = '<script>alert("1")</script>'
@@ -430,23 +430,6 @@ def test_markdown_text_is_text():
         r"a\|b \*c\* \_d\_ e_f &lt;i&gt; \[x\](y) \`z\`"
     )
     assert markdown._escape("- no list") == r"\- no list"
-
-
-def test_latex_text_is_text():
-    assert latex.escape("a_b & 5 % `c` −1\n{x}") == (
-        r"a\_b \& 5 \% \textasciigrave{}c\textasciigrave{} $-$1 \{x\}"
-    )
-
-
-def test_latex_tables_have_all_rows_and_a_column_for_each_cell(broken):
-    text = (broken / "tables.tex").read_text("utf-8")
-    tables = re.findall(r"\\begin{tabular}{(l*r*)}\n(.*?)\\end{tabular}", text, re.DOTALL)
-    assert len(tables) == text.count(r"\begin{table}") > 1
-    for columns, body in tables:
-        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-        assert len(rows) > 1
-        for row in rows:
-            assert len(re.findall(r"(?<!\\)&", row)) == len(columns) - 1
 
 
 def test_needs_neither_jax_nor_pyplot():
