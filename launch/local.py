@@ -10,11 +10,12 @@ import collections
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnjax import files, machine
 from cnnjax.ablation import study
+from cnnjax.fingerprint import Fingerprint
 from launch import division, processes
 from launch import plan as planning
 from launch.progress import describe
@@ -35,26 +36,29 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     request.check()
     threads = machine.threads()
     if worker is not None:
+        started = session(request)
+        study.check_data(request.workdir, started.fingerprints)
         mine = [run for run in request.pending if _threads(run, threads) == threads]
         if request.max_minutes is None:
             mine = _from(mine, worker, workers or 1)
-        return work(session(request), request, mine, quiet=True, processes=workers or 1)
+        return work(started, request, mine, quiet=True, processes=workers or 1)
     request.keep_question()
     if workers is None:
-        workers = division.processes(request, _images(request), threads)
+        workers = division.processes(request, _images(request, _load(request)), threads)
     here = threads if workers == 1 else max(1, threads // workers)
-    groups = collections.defaultdict(list)
+    groups, data = collections.defaultdict(list), list[Fingerprint]()
     for run in request.pending:
         groups[_threads(run, here)].append(run)
     alone = workers == 1 and len(groups) == 1
     if alone:
         os.environ["PJRT_NPROC"] = str(next(iter(groups)))
         started = session(request)
+        data = started.fingerprints
     elif groups:
-        _images(request)
+        data = [loaded.fingerprint for loaded in _load(request).values()]
         if any(config.transfer.init_from for config in request.configs.values()):
             session(request)
-    request.write()
+    request.write(data)
     print("".join(f"{line}\n" for line in request.brought()), end="")
     done = len(request.runs) - len(request.pending)
     if done:
@@ -83,22 +87,33 @@ def _from(runs: Sequence[study.Run], worker: int, workers: int) -> list[study.Ru
     return [*runs[start:], *runs[:start]]
 
 
-def _images(request: Request) -> dict[str, float]:
-    """How many images each arm with pending runs has to train on; one that it is evaluated on
-    counts as a third, for a forward pass without the gradients.
-
-    Raises UserError where a data set is missing or too small for an arm's batch."""
+def _load(request: Request) -> dict[str, Any]:
+    """{arm: its data set} of the arms with pending runs. Raises UserError where one is missing, or
+    is not the one that runs in the workdir were begun on."""
     from cnnjax import data
 
     loaded: dict[str, data.Loaded] = {}
+    arms = {}
+    for arm in dict.fromkeys(run.arm for run in request.pending):
+        config = request.configs[arm].data
+        key = config.model_dump_json()
+        if key not in loaded:
+            loaded[key] = data.load(config, request.data_dir)
+        arms[arm] = loaded[key]
+    study.check_data(request.workdir, [each.fingerprint for each in loaded.values()])
+    return arms
+
+
+def _images(request: Request, loaded: Mapping[str, Any]) -> dict[str, float]:
+    """How many images each arm with pending runs has to train on; one that it is evaluated on
+    counts as a third, for a forward pass without the gradients. `loaded` has the arms' data.
+
+    Raises UserError where a data set is too small for an arm's batch."""
     images: dict[str, float] = {}
     for run in request.pending:
         config = request.configs[run.arm]
-        key = config.data.model_dump_json()
-        if key not in loaded:
-            loaded[key] = data.load(config.data, request.data_dir)
         batch = config.training.batch_size
-        dataset = loaded[key].for_seed(run.seed, batch)
+        dataset = loaded[run.arm].for_seed(run.seed, batch)
         trained = dataset.order.total(config.training) * batch
         evaluations = trained / dataset.order.examples / config.evaluation.every_epochs + 1
         sizes = {name: len(split) for name, split in dataset.splits.items()}
@@ -116,7 +131,8 @@ def plan(request: Request, *, commands: bool) -> None:
     if commands:
         print("".join(f"{line}\n" for line in planning.commands(request, session(request))), end="")
     else:
-        planning.show(request, session(request), _images(request), machine.threads())
+        images = _images(request, _load(request))
+        planning.show(request, session(request), images, machine.threads())
 
 
 def session(request: Request) -> Any:

@@ -14,6 +14,7 @@ from cnnjax import files
 from cnnjax.ablation import study, tuning
 from cnnjax.config import RunConfig, flat
 from cnnjax.errors import UserError, unknown
+from cnnjax.fingerprint import Fingerprint
 from launch import flags, question
 
 
@@ -107,7 +108,7 @@ class Request:
             for arm, config in self.configs.items()
             if not self.tunes or arm in experiment.chosen
         }
-        study.check(self.workdir, experiment, settled)
+        study.check(self.workdir, experiment, settled, self._planned)
         for arm, config in self.configs.items():
             if (self.replicates or 1) > 1 and config.training.parallel == "pmap":
                 raise UserError(
@@ -140,18 +141,25 @@ class Request:
                 found[arm] = experiment.config(arm, self.changes, self.loaded.levels)
         return found
 
-    def write(self) -> None:
-        """Starts the study, or adds what is new in this request to it."""
-        study.extend(
+    def write(self, data: Sequence[Fingerprint]) -> None:
+        """Starts the study, or adds what is new in this request to it; `data` is what its runs are
+        to be trained on. A study.json that was lost is made again, which is said in a line."""
+        adopted = study.extend(
             self.workdir,
             self.loaded.experiment,
             self.loaded.path,
             self.configs,
             self.seeds,
             planned=self._planned,
+            data=data,
             changes=self.changes,
             command=command(),
         )
+        if adopted:
+            print(
+                f"{self.workdir} had lost its study.json, which is made again with the {adopted} "
+                "runs that are there; claims count as made after their results"
+            )
 
 
 def from_flags(

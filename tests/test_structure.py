@@ -32,7 +32,17 @@ MAY = {
 }
 OPEN_TO_ALL = {
     f"cnnjax.{room}"
-    for room in ("cache", "catalog", "config", "errors", "fields", "files", "machine", "schema")
+    for room in (
+        "cache",
+        "catalog",
+        "config",
+        "errors",
+        "fields",
+        "files",
+        "fingerprint",
+        "machine",
+        "schema",
+    )
 }
 FILES = sorted(
     path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")

@@ -1,6 +1,7 @@
 """Experiments as data: a question, a base configuration, arms, seeds. No jax."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,11 @@ class Experiment:
             if path not in (self.tune.grid if self.tune else ())
             and len({repr(arm.get(path, self.base.get(path))) for arm in self.arms.values()}) > 1
         ]
+
+    @property
+    def plain_tune(self) -> Any:
+        """What arms are tuned by, as plain values; None where they are not."""
+        return json.loads(json.dumps(self.tune and dataclasses.asdict(self.tune)))
 
     def overrides(self, arm: str) -> dict[str, Any]:
         """What an arm changes in the base, with what tuning chose for it."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnjax import fingerprint
 from cnnjax.ablation.claims import Claim
 
 METRICS = (
@@ -236,10 +237,34 @@ def mixtures(runs: Sequence[Run]) -> list[str]:
         values = sorted({str(run.runtime[what]) for run in runs if what in run.runtime})
         if len(values) > 1:
             found.append(f"Runs differ in {what}: {', '.join(values)}.")
+    recorded = ["data" in run.runtime for run in runs if run.scored]
+    if any(recorded) and not all(recorded):
+        count, verb = recorded.count(False), "was" if recorded.count(False) == 1 else "were"
+        text = f"on which data {count} of the {len(recorded)} runs {verb} trained."
+        found.append(f"It was not recorded {text}")
     precisions = {lookup(run.config, "training.precision") for run in runs} - {None}
     if len(precisions) > 1:
         found.append(f"Runs differ in precision: {', '.join(sorted(map(str, precisions)))}.")
     return found
+
+
+def different_data(runs: Sequence[Run]) -> str:
+    """In what the data differ that runs of a comparison were trained on though they have the same
+    name, as a sentence; "" where they do not."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        record = run.runtime.get("data")
+        if not run.scored or not isinstance(record, Mapping):
+            continue
+        key = json.dumps([record.get("name"), record.get("division")], sort_keys=True)
+        for other in first.values():
+            if phrases := fingerprint.differences(other.runtime["data"], record):
+                return (
+                    f"{other.place} and {run.place} were trained on different data: "
+                    f"{'; '.join(phrases)}."
+                )
+        first.setdefault(key, run)
+    return ""
 
 
 def lookup(config: Any, path: str) -> Any:

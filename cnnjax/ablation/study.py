@@ -10,20 +10,23 @@ DIR/<arm>/seed-<n>/config.json      the resolved configuration
                   /predictions_{validation,test}.npz
 """
 
+import contextlib
 import dataclasses
 import datetime
-import json
+import itertools
 import platform
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnjax import cache, files, machine
-from cnnjax.ablation import claims, provenance
+from cnnjax.ablation import agreement, claims, provenance, tuning
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
+from cnnjax.fingerprint import Fingerprint
 
 REPORT = ("report.html", "report.md", "results.csv", "tables.tex", "figures")
 
@@ -51,12 +54,23 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing left to do: diverged, or finished with figures. A run that
-        failed is retried."""
+        """Whether there is nothing left to do: diverged, or finished with figures and predictions.
+        A run that failed is retried; one whose predictions are lost is evaluated again, as long as
+        it has the checkpoint."""
         result = self.result() or {"status": None}
         validation = result.get("validation")
         figures = isinstance(validation, dict) and isinstance(validation.get("accuracy"), float)
-        return (result["status"] == "finished" and figures) or result["status"] == "diverged"
+        if result["status"] != "finished" or not figures:
+            return bool(result["status"] == "diverged")
+        last = self.directory / "checkpoints" / str(result.get("steps"))
+        return self._has_predictions(result) or not last.is_dir()
+
+    def _has_predictions(self, result: Mapping[str, Any]) -> bool:
+        """Whether the predictions are there for every split with figures, and were not cut off: the
+        table of contents stands at the end of a file."""
+        splits = [split for split in ("validation", "test") if result.get(split)]
+        paths = [self.directory / f"predictions_{split}.npz" for split in splits]
+        return all(path.is_file() and zipfile.is_zipfile(path) for path in paths)
 
 
 def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[Run]:
@@ -86,12 +100,14 @@ def extend(
     seeds: Sequence[int],
     *,
     planned: Mapping[str, RunConfig],
+    data: Sequence[Fingerprint],
     changes: Mapping[str, Any],
     command: str,
-) -> None:
+) -> int:
     """Starts a study in `workdir`, or adds arms, seeds and claims to the one that is there. A claim
     stays, whatever becomes of the experiment's file; one that is new once there are results is
-    marked post hoc.
+    marked post hoc. A study.json that was lost is made again from the runs, and their number is
+    returned; what was claimed before them is not known then, so that all of it is post hoc.
 
     Args:
       workdir: the folder; made where it does not exist.
@@ -100,28 +116,35 @@ def extend(
       configs: the resolved configuration of each arm that is to be run.
       seeds: the seeds that are to be run.
       planned: the resolved configurations of all arms that the experiment's file has.
+      data: the fingerprints of the data that are to be trained on, as far as they were read.
       changes: what `--set` changed.
       command: the command, as typed.
 
     Raises UserError where the folder belongs to another experiment, or an arm of which a run has
-    begun has another configuration; nothing is written then.
+    begun has another configuration or other data; nothing is written then.
     """
     with files.lock(workdir / ".lock", wait=True):
-        check(workdir, experiment, configs)
         new = not (workdir / "study.json").exists()
+        adopted = check(workdir, experiment, configs, planned)
+        check_data(workdir, data)
         study = _fresh(experiment) if new else read(workdir)
+        configs = {**{arm: planned[arm] for arm in adopted}, **configs}
         arms = study["arms"]
         plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
         missing = [arm for arm in configs if arm not in arms or arms[arm]["config"] != plain[arm]]
-        more = [seed for seed in seeds if seed not in study["seeds"]]
+        wanted = dict.fromkeys([*seeds, *itertools.chain.from_iterable(adopted.values())])
+        more = [seed for seed in wanted if seed not in study["seeds"]]
         known = _claimed(workdir, study)
         stated = [claim for claim in experiment.claims if claim.key not in known]
         seen = any(workdir.glob("*/seed-*/result.json"))
         digests = _digests(experiment, {**planned, **configs})
         parts = study["extensions"]
         told = seen or any(part.get("planned") == digests for part in parts)
+        kept = _kept_data(workdir, study)
+        records = [*kept, *(record for record in data if record not in kept)]
+        told = told and records == study.get("data", [])
         if not new and not missing and not more and not stated and told:
-            return
+            return 0
         for arm in missing:
             others = [own for name, own in arms.items() if name != arm]
             taken = any(own["baseline"] and own["block"] == block_of(arm) for own in others)
@@ -134,10 +157,11 @@ def extend(
                 "config": plain[arm],
             }
         study["factors"] = list(dict.fromkeys([*experiment.factors, *study["factors"]]))
-        study["tune"] = _tune(experiment)
+        study["tune"] = experiment.plain_tune
         order = [*experiment.arms, *arms]
         study["arms"] = dict(sorted(arms.items(), key=lambda item: order.index(item[0])))
         study["seeds"] = sorted([*study["seeds"], *more])
+        study["data"] = records
         study["set"] = [f"{path}={value}" for path, value in changes.items()]
         study["command"] = study["command"] or command
         study["source"] = {"path": str(source.resolve()), "sha256": files.sha256(source)}
@@ -159,6 +183,7 @@ def extend(
             }
         )
         files.write_json(workdir / "study.json", study)
+        return sum(map(len, adopted.values()))
 
 
 def _claimed(workdir: Path, study: Mapping[str, Any]) -> set[str]:
@@ -182,19 +207,65 @@ def look(workdir: Path, command: str) -> None:
         files.write_json(workdir / "study.json", study)
 
 
-def check(workdir: Path, experiment: Experiment, configs: Mapping[str, RunConfig]) -> None:
-    """Raises UserError where `workdir` cannot hold these arms; writes nothing."""
+def check(
+    workdir: Path,
+    experiment: Experiment,
+    configs: Mapping[str, RunConfig],
+    planned: Mapping[str, RunConfig],
+) -> dict[str, list[int]]:
+    """Raises UserError where `workdir` cannot hold these arms; writes nothing.
+
+    Args:
+      workdir: the folder.
+      experiment: the experiment asked for.
+      configs: the resolved configurations of the arms asked for.
+      planned: those of all arms that the experiment's file has.
+
+    Returns {arm: seeds} of runs whose study.json was lost and can be made again.
+    """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is not a folder.")
     if (workdir / "study.json").exists():
-        _same(workdir, read(workdir), experiment, configs)
-    elif any(workdir.glob("*/seed-*/config.json")):
-        raise UserError(f"--workdir: {workdir} holds runs but no study.json; pick another folder.")
-    elif taken := [name for name in REPORT if (workdir / name).exists()]:
+        study = read(workdir)
+        agreement.same_question(workdir, study, experiment)
+        agreement.same_arms(workdir, study, configs)
+        return {}
+    if adopted := agreement.adoptable(workdir, experiment, {**planned, **configs}):
+        return adopted
+    if taken := [name for name in REPORT if (workdir / name).exists()]:
         raise UserError(
             f"--workdir: {workdir} is of no study and has a {taken[0]}, which the report would "
             "overwrite; pick another folder."
         )
+    return {}
+
+
+def check_data(workdir: Path, data: Iterable[Fingerprint]) -> None:
+    """Raises UserError where data that are to be trained on are not those that the runs of
+    `workdir`, or of the study that its arms are tuned by, were begun on."""
+    known = [
+        kept
+        for folder in (workdir, workdir / tuning.FOLDER)
+        if (folder / "study.json").is_file()
+        for kept in _kept_data(folder, read(folder))
+    ]
+    agreement.same_data(workdir, known, data)
+
+
+def _kept_data(workdir: Path, study: Mapping[str, Any]) -> list[Any]:
+    """The fingerprints of the data that runs were begun on, as study.json has them or, where it was
+    made again, the runs themselves."""
+    steps = [path for path in workdir.glob("*/seed-*/checkpoints/*") if path.name.isdecimal()]
+    if not steps and not any(workdir.glob("*/seed-*/result.json")):
+        return []
+    if "data" in study:
+        return list(study["data"])
+    kept: list[Any] = []
+    for path in workdir.glob("*/seed-*/runtime.json"):
+        with contextlib.suppress(UserError, AttributeError):
+            record = files.read_json(path).get("data")
+            kept += [record] if record and record not in kept else []
+    return kept
 
 
 def _fresh(experiment: Experiment) -> dict[str, Any]:
@@ -202,7 +273,7 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
     return {
         "experiment": {name: getattr(experiment, name) for name in texts},
         "factors": experiment.factors,
-        "tune": _tune(experiment),
+        "tune": experiment.plain_tune,
         "arms": {},
         "seeds": [],
         "claims": [],
@@ -222,67 +293,9 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
 def _digests(experiment: Experiment, configs: Mapping[str, RunConfig]) -> dict[str, str]:
     """{arm: a digest of its settings}, but for those that tuning chooses."""
     chosen = experiment.tune.grid if experiment.tune else ()
-    settings = {arm: _flat_json(config.model_dump(mode="json")) for arm, config in configs.items()}
+    plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
+    settings = {arm: agreement.flat(values) for arm, values in plain.items()}
     return {
         arm: cache.digest({path: value for path, value in own.items() if path not in chosen})
         for arm, own in settings.items()
     }
-
-
-def _tune(experiment: Experiment) -> Any:
-    """What arms are tuned by, as plain values."""
-    return json.loads(json.dumps(experiment.tune and dataclasses.asdict(experiment.tune)))
-
-
-def _same(
-    workdir: Path,
-    study: Mapping[str, Any],
-    experiment: Experiment,
-    configs: Mapping[str, RunConfig],
-) -> None:
-    theirs = study["experiment"].get("name")
-    if theirs != experiment.name:
-        raise UserError(
-            f"--workdir: {workdir} belongs to experiment {theirs!r}, not {experiment.name!r}; "
-            "pick another folder."
-        )
-    tune = _tune(experiment)
-    if study.get("tune", tune) != tune and any(workdir.glob("*/seed-*/config.json")):
-        raise UserError(
-            f"--workdir: {workdir} has arms tuned by {_said(study['tune'])}, not by {_said(tune)}: "
-            "all arms of a study choose from one grid. Pick another folder."
-        )
-    for arm, config in configs.items():
-        begun = any((workdir / arm).glob("seed-*/config.json"))
-        if arm not in study["arms"] or not begun:
-            continue
-        before = _flat_json(study["arms"][arm]["config"])
-        after = _flat_json(config.model_dump(mode="json"))
-        changed = [
-            f"{path} {before.get(path)!r} -> {after.get(path)!r}"
-            for path in dict.fromkeys([*before, *after])
-            if before.get(path) != after.get(path)
-        ]
-        if changed:
-            raise UserError(
-                f"--workdir: {workdir} has arm {arm!r} with another configuration: "
-                f"{'; '.join(changed)}. Pick another folder or undo the change."
-            )
-
-
-def _said(tune: Any) -> str:
-    """What arms are tuned by, in words."""
-    if not tune:
-        return "nothing"
-    grid = "; ".join(f"{path}: {', '.join(map(str, own))}" for path, own in tune["grid"].items())
-    return f"{grid} (seeds {', '.join(map(str, tune['seeds']))})"
-
-
-def _flat_json(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            fields |= _flat_json(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = value
-    return fields

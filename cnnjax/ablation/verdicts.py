@@ -16,7 +16,7 @@ from cnnjax.ablation import claims, design, evidence, statistics
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import ALPHA, Evidence
 from cnnjax.ablation.outcomes import Outcomes
-from cnnjax.ablation.results import Arm, Study, lookup, mixtures
+from cnnjax.ablation.results import Arm, Study, different_data, lookup, mixtures
 from cnnjax.ablation.sides import Sides
 
 Verdict = Literal["supported", "contradicted", "undecided", "open"]
@@ -195,6 +195,8 @@ def _waiting(arms: Sequence[Arm], found: Evidence, apart: Sequence[str]) -> str:
     lacking = ", ".join(f"{number} {status}" for status, number in counts if number)
     if lacking:
         return f"Runs without a figure: {lacking}."
+    if different := different_data([run for arm in arms for run in arm.runs]):
+        return different
     if apart:
         return f"The arms that are here differ in {', '.join(apart)} too."
     if any(comparison.paired is None for comparison in found.comparisons):

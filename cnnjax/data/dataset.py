@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax import cache
+from cnnjax import cache, fingerprint
 from cnnjax import config as configs
-from cnnjax.data import decoded, keys, source, split, stream
+from cnnjax.data import content, decoded, keys, source, split, stream
 from cnnjax.data.order import Order
 from cnnjax.data.records import Fit, Records
 from cnnjax.data.spec import DatasetSpec, Split
 from cnnjax.errors import UserError, unknown
+from cnnjax.fingerprint import Fingerprint
 
 Batch = dict[str, np.ndarray]
 MEMORY_BUDGET = 2 * 2**30
@@ -37,13 +38,15 @@ class Reader:
 class Loaded:
     """Decoded splits and their description, the same for all seeds; `for_seed` orders them.
 
-    `splits["train"]` holds all training examples, before `data.train_examples` is applied.
+    `splits["train"]` holds all training examples, before `data.train_examples` is applied;
+    `fingerprint` says what was read (`cnnjax.fingerprint`).
     """
 
     config: configs.Data
     spec: DatasetSpec
     splits: Mapping[str, Split]
     in_memory: bool
+    fingerprint: Fingerprint
 
     @property
     def fit(self) -> Fit:
@@ -232,7 +235,7 @@ def load(config: configs.Data, data_dir: str | None = None) -> Loaded:
         sd=sd,
         variable_size=found.size is None,
     )
-    return Loaded(config, spec, splits, in_memory)
+    return Loaded(config, spec, splits, in_memory, _fingerprint(config, found, counts, parts))
 
 
 def build(
@@ -244,6 +247,23 @@ def build(
 
 Parts = Mapping[str, tuple[str, np.ndarray]]
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def _fingerprint(
+    config: configs.Data, found: source.Source, counts: Mapping[str, int], parts: Parts
+) -> Fingerprint:
+    return {
+        "name": found.name,
+        "version": found.version,
+        "class_names": fingerprint.names(found.class_names),
+        "examples": dict(counts),
+        "content": found.content,
+        "division": {"validation_fraction": config.validation_fraction},
+        "splits": {
+            name: f"{len(positions)} of {origin}, {content.of_arrays(positions)}"
+            for name, (origin, positions) in parts.items()
+        },
+    }
 
 
 def _fit(config: configs.Data, size: tuple[int, int]) -> Fit:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cnnjax import cache
-from cnnjax.data import keys, tfds_source
+from cnnjax.data import content, keys, tfds_source
 from cnnjax.data.originals import ORIGINALS, fetch
 from cnnjax.data.records import ArrayRecords, FolderRecords, Records, decode
 from cnnjax.errors import UserError, nearest
@@ -36,6 +36,8 @@ class Source:
       channels: 1 or 3.
       size: (height, width) of all images, None if they vary or were not looked at.
       splits: records of `train` and, where the source has them, `validation` and `test`.
+      content: a digest of what its files hold, wherever they lie (`cnnjax.data.content`).
+      version: of a TFDS set, with its config.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Source:
     channels: int
     size: tuple[int, int] | None
     splits: Mapping[str, Records]
+    content: str
+    version: str = ""
 
 
 def find(name: str, data_dir: str | None = None, sizes: bool = True) -> Source:
@@ -133,7 +137,8 @@ def digits() -> Source:
     order = keys.permutation(len(images), "digits", "test")
     parts = {"train": np.sort(order[DIGITS_TEST:]), "test": np.sort(order[:DIGITS_TEST])}
     splits = {name: ArrayRecords(images[at], labels[at]) for name, at in parts.items()}
-    return Source("digits", "digits", tuple("0123456789"), 1, (8, 8), splits)
+    digest = content.of_arrays(images, labels)
+    return Source("digits", "digits", tuple("0123456789"), 1, (8, 8), splits, digest)
 
 
 def folder(name: str, sizes: bool = True) -> Source:
@@ -176,7 +181,8 @@ def folder(name: str, sizes: bool = True) -> Source:
         for file in everything
     ]
     key = cache.digest([str(path.resolve()), facts])
-    return Source(name, key, class_names, channels, _common_size(everything, sizes), splits)
+    digest = content.of_files(key, {str(file.relative_to(path)): file for file in everything})
+    return Source(name, key, class_names, channels, _common_size(everything, sizes), splits, digest)
 
 
 def _common_size(files: Iterable[Path], look: bool) -> tuple[int, int] | None:

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 from cnnjax import cache
+from cnnjax.data import content
 from cnnjax.data.records import Records, TfdsRecords
 from cnnjax.errors import UserError, nearest
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 READABLE = ("array_record", "parquet")
-Described = tuple[str, tuple[str, ...], int, tuple[int, int] | None, dict[str, Records]]
+Described = tuple[str, tuple[str, ...], int, tuple[int, int] | None, dict[str, Records], str, str]
 
 
 def version(name: str, root: Path, readable: bool = True) -> Path | None:
@@ -38,7 +39,7 @@ def version(name: str, root: Path, readable: bool = True) -> Path | None:
 
 
 def read(name: str, directory: Path) -> Described:
-    """(key, class names, channels, size, splits) of a prepared directory.
+    """(key, class names, channels, size, splits, content, version) of a prepared directory.
 
     A split whose labels are withheld (-1, such as ImageNet's test) is left out. Raises UserError if
     the directory is damaged or no set of images with one label each.
@@ -75,7 +76,11 @@ def read(name: str, directory: Path) -> Described:
     files = sorted(directory.iterdir())
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = cache.digest([str(directory.resolve()), facts])
-    return key, names, channels, (height, width) if height and width else None, splits
+    size = (height, width) if height and width else None
+    digest = content.of_files(key, {file.name: file for file in files if file.is_file()})
+    config = getattr(builder.builder_config, "name", "")
+    version = f"{config}:{builder.version}" if config else str(builder.version)
+    return key, names, channels, size, splits, digest, version
 
 
 def download(name: str, data_dir: Path | None, home: Path) -> Path:

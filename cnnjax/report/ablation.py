@@ -123,7 +123,8 @@ def _block(block: Block, index: int, study: Study, single: bool) -> Section:
             "in has no effect on this network."
         )
         elements.append(Paragraph(text, "The same network.", "warning"))
-    mixed = results.mixtures([run for arm in block.arms for run in arm.arm.runs])
+    runs = [run for arm in block.arms for run in arm.arm.runs]
+    mixed = [text for text in (results.different_data(runs), *results.mixtures(runs)) if text]
     if mixed:
         elements.append(Paragraph(" ".join(mixed), "Not the same for all runs.", "warning"))
     rising = [arm.arm.label for arm in block.arms if arm.improving]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files
+from cnnjax import files, fingerprint
 from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
 
@@ -41,12 +41,25 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
         if not settled or not known:
             files.write_json(path, values)
             continue
+        if name == "runtime.json":
+            _same_data(directory, known.get("data"), values["data"])
+            values = {**values, "data": known.get("data")}
         changed = [key for key in values if known.get(key) != values[key]]
         if changed:
             raise UserError(
                 f"{path}: {changed[0]} is {known.get(changed[0])!r} there and "
                 f"{values[changed[0]]!r} now; pick another --workdir."
             )
+
+
+def _same_data(directory: Path, before: Any, after: Mapping[str, Any]) -> None:
+    """Raises UserError where a run was begun on other data: what it trained on could be among what
+    it is evaluated on now. Runs of older versions do not tell."""
+    if phrases := fingerprint.differences(before, after):
+        raise UserError(
+            f"{directory}: this run was begun on other data ({'; '.join(phrases)}); put them back, "
+            "or pick another --workdir."
+        )
 
 
 def _whole(name: str, known: Mapping[str, Any]) -> bool:

@@ -67,7 +67,8 @@ def replicates(
         begun = folder.begun(jobs[0].directory).get("convolution")
         convolution, way = session.convolution(config, begun), {"replicates": ALONE}
     program = session.program(config, convolution)
-    runtime = {**session.runtime, "convolution": convolution, **way}
+    fingerprint = session.load(config.data).fingerprint
+    runtime = {**session.runtime, "convolution": convolution, **way, "data": fingerprint}
     setting = Setting(session, config, program, runtime, probes)
     planned = plan(config, setting.dataset(jobs[0].seed).order)
     with contextlib.ExitStack() as stack:

@@ -20,6 +20,7 @@ from flax import linen as nn
 from cnnjax import config as schema
 from cnnjax import data, machine, models
 from cnnjax.data import augment, inputs
+from cnnjax.fingerprint import Fingerprint
 from cnnjax.nn import lsuv, operations
 from cnnjax.nn.native import library
 from cnnjax.train import optim, parallel, state, step, transfer
@@ -69,6 +70,14 @@ class Session:
         if key not in self._loaded:
             self._loaded[key] = data.load(config, data_dir=self.data_dir)
         return dataclasses.replace(self._loaded[key], config=config)
+
+    @property
+    def fingerprints(self) -> list[Fingerprint]:
+        """What was loaded, each data set once for every way that it is split."""
+        kept: list[Fingerprint] = []
+        for loaded in self._loaded.values():
+            kept += [] if loaded.fingerprint in kept else [loaded.fingerprint]
+        return kept
 
     def check(self, config: schema.RunConfig) -> None:
         """Raises UserError for what would fail a run before its first step."""

@@ -1,7 +1,9 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
+import workdirs
 
 from cnnjax.ablation import reading, study
 from cnnjax.ablation.claims import better
@@ -13,12 +15,12 @@ EXPERIMENT = Experiment(
 )
 
 
-def extend(workdir, arms=("a", "b"), seeds=(0, 1), experiment=EXPERIMENT, changes=None):
+def extend(workdir, arms=("a", "b"), seeds=(0, 1), experiment=EXPERIMENT, changes=None, data=()):
     configs = {arm: experiment.config(arm, changes or {}, {}) for arm in arms}
     study.extend(
         workdir, experiment, __import__("pathlib").Path(__file__), configs, seeds,
         planned={arm: experiment.config(arm, changes or {}, {}) for arm in experiment.arms},
-        changes=changes or {}, command="the command",
+        data=data, changes=changes or {}, command="the command",
     )  # fmt: skip
     return json.loads((workdir / "study.json").read_text())
 
@@ -153,6 +155,91 @@ def test_the_folder_of_another_experiment_is_refused(tmp_path):
         extend(tmp_path, arms=["a"], experiment=other)
 
 
+CATS = {
+    "name": "folder:/pictures",
+    "class_names": "cat, dog",
+    "examples": {"train": 30},
+    "content": "sha256:1",
+    "division": {"validation_fraction": 0.1},
+    "splits": {"train": "24 of train, sha256:2"},
+}
+"""The fingerprint of a folder."""
+
+EMUS = {**CATS, "class_names": "cat, dog, emu", "content": "sha256:3"}
+CHANGES = r"class_names 'cat, dog' -> 'cat, dog, emu'; content 'sha256:1' -> 'sha256:3'"
+
+
+def test_other_data_are_refused_once_a_run_has_begun(tmp_path):
+    extend(tmp_path, data=[EMUS])
+    before = extend(tmp_path, data=[CATS])  # nothing has begun
+    assert before["data"] == [CATS]
+    run(tmp_path, "a", 0)
+    with pytest.raises(UserError, match=CHANGES):
+        extend(tmp_path, arms=["b"], seeds=(5,), data=[EMUS])
+    assert json.loads((tmp_path / "study.json").read_text()) == before
+    digits = {**CATS, "name": "digits"}
+    other = {**CATS, "division": {"validation_fraction": 0.5}, "splits": {"train": "9 of train"}}
+    assert extend(tmp_path, data=[CATS, digits, other])["data"] == [CATS, digits, other]
+
+
+def test_data_other_than_those_of_tuning_are_refused(tmp_path):
+    extend(tmp_path / "tuning", data=[CATS])
+    run(tmp_path / "tuning", "a", 0)
+    with pytest.raises(UserError, match=CHANGES):
+        extend(tmp_path, data=[EMUS])
+
+
+def test_the_data_of_a_study_of_an_older_version_are_those_of_its_runs(tmp_path):
+    about = extend(tmp_path)
+    del about["data"]
+    (tmp_path / "study.json").write_text(json.dumps(about))
+    run(tmp_path, "a", 0)  # of an older version still
+    assert extend(tmp_path, data=[CATS])["data"] == [CATS]
+    del about["seeds"][1]
+    (tmp_path / "study.json").write_text(json.dumps(about))
+    run(tmp_path, "b", 0, data=CATS)
+    with pytest.raises(UserError, match=CHANGES):
+        extend(tmp_path, seeds=(5,), data=[EMUS])
+
+
+def run(workdir, arm, seed, changes=None, **runtime):
+    """A run as it is left once it has ended."""
+    folder = workdir / arm / f"seed-{seed}"
+    folder.mkdir(parents=True)
+    config = EXPERIMENT.config(arm, changes or {}, {}).model_dump(mode="json")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "runtime.json").write_text(json.dumps(runtime))
+    (folder / "result.json").write_text(json.dumps({"status": "diverged"}))
+
+
+def test_a_lost_study_is_made_again_from_its_runs(tmp_path):
+    extend(tmp_path)
+    run(tmp_path, "a", 0)
+    run(tmp_path, "b", 7)
+    (tmp_path / "study.json").unlink()
+    claiming = dataclasses.replace(EXPERIMENT, claims=(better("a", "b"),))
+    found = extend(tmp_path, arms=["a"], seeds=[3], experiment=claiming)
+    assert list(found["arms"]) == ["a", "b"]
+    assert found["seeds"] == [0, 3, 7]
+    assert found["claims"][0]["post_hoc"]
+    assert reading.load(tmp_path).late_seeds == [0, 3, 7]
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes", "message"),
+    [
+        ("a", {"training.epochs": 3}, r"a/seed-0 .*training.epochs 3.0 -> 10.0"),
+        ("c", None, r"c/seed-0 is no run of experiment 'e' \(arms a, b\)"),
+    ],
+)
+def test_runs_that_are_not_of_the_experiment_are_not_adopted(tmp_path, arm, changes, message):
+    run(tmp_path, "a", 0, changes)
+    (tmp_path / "a").rename(tmp_path / arm)
+    with pytest.raises(UserError, match=message):
+        extend(tmp_path)
+    assert not (tmp_path / "study.json").exists()
+
+
 @pytest.mark.parametrize("name", ["report.md", "figures"])
 def test_a_report_of_somebody_elses_is_not_overwritten(tmp_path, name):
     (tmp_path / name).mkdir()
@@ -172,6 +259,20 @@ def test_a_claim_that_makes_no_sense_is_named(tmp_path):
     (tmp_path / "study.json").write_text(json.dumps(about | {"claims": [claim]}))
     with pytest.raises(UserError, match=r"study\.json: claims: a claim that makes no sense"):
         extend(tmp_path, seeds=(7,))
+
+
+def test_a_run_whose_predictions_are_lost_is_pending_while_it_has_its_checkpoint(tmp_path):
+    folder = workdirs.make(tmp_path, {"a": 0.9}, 1) / "a" / "seed-0"
+    (finished,) = study.runs(tmp_path, ["a"], [0])
+    assert finished.ended  # there is nothing to make them from
+    (folder / "checkpoints" / "115").mkdir(parents=True)
+    assert not finished.ended
+    for split in workdirs.SPLITS:
+        np.savez(folder / f"predictions_{split}.npz", ids=np.arange(9))
+    assert finished.ended
+    kept = folder / "predictions_test.npz"
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert not finished.ended
 
 
 def test_a_failed_or_unreadable_result_leaves_the_run_pending(tmp_path):

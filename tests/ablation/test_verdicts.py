@@ -218,6 +218,28 @@ def test_runs_made_differently_are_flagged(tmp_path):
     assert finding.notes == ("Runs differ in backend: cpu, gpu.",)
 
 
+def test_runs_on_different_data_leave_the_verdict_open(tmp_path):
+    study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))
+    data = {"name": "folder:/x", "class_names": "a, b, c", "division": {}, "splits": {}}
+    for arm in ("tanh", "relu"):
+        for seed in range(6):
+            workdirs.edit(tmp_path, arm, seed, runtime={"data": data})
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    assert finding.verdict == "supported"
+    workdirs.edit(tmp_path, "relu", 3, runtime={"data": {**data, "class_names": "a, b"}})
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    assert finding.verdict == "open"
+    assert finding.notes == (
+        "relu/seed-0 and relu/seed-3 were trained on different data: "
+        "class_names 'a, b, c' -> 'a, b'.",
+    )
+    workdirs.edit(tmp_path, "relu", 3, runtime={"data": {**data, "name": "digits"}})
+    workdirs.edit(tmp_path, "relu", 4, runtime={})
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    assert finding.verdict == "supported"
+    assert finding.notes == ("It was not recorded on which data 1 of the 12 runs was trained.",)
+
+
 def test_other_images_widen_the_interval(tmp_path):
     """Outcomes of 400 images of which the same ones are hard for both arms in all seeds."""
     known = study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))

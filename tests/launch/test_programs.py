@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from common import ROOT, program
 
@@ -303,6 +304,37 @@ def test_the_plan_of_an_arm_that_cannot_be_built_stays_in_its_line(mine, tmp_pat
     reason = "ValueError: broken on purpose, in two lines"
     assert disk == f"disk: not known, arm 'broken' cannot be built ({reason})"
     assert not (tmp_path / "w").exists()
+
+
+PICTURES = """
+from cnnjax.ablation.experiment import Experiment
+EXPERIMENT = Experiment(
+    name="pictures", question="?",
+    base={"model.name": "mlp", "model.hidden": [8], "data.name": "folder:PLACE",
+          "training.steps": 4, "training.batch_size": 8},
+    arms={"relu": {}, "gelu": {"model.activation": "gelu"}},
+    seeds=(0,),
+)
+"""
+
+
+def test_data_that_have_changed_since_a_run_are_refused_naming_what_changed(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 6, 6), np.uint8)
+    for label, images in enumerate(pixels):
+        (tmp_path / "pictures" / f"class{label}").mkdir(parents=True)
+        for number, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / "pictures" / f"class{label}" / f"{number}.png")
+    (tmp_path / "mine.py").write_text(PICTURES.replace("PLACE", str(tmp_path / "pictures")))
+    words = f"--experiment={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}"
+    program("launch.train", *words, "--arm=relu")
+    for label in (2, 3):
+        shutil.rmtree(tmp_path / "pictures" / f"class{label}")
+    before = (tmp_path / "w" / "study.json").read_bytes()
+    done = program("launch.sweep", *words, check=2)
+    assert "class_names 'class0, class1, class2, class3' -> 'class0, class1'" in done.stderr
+    assert "examples.train 32 -> 16" in done.stderr
+    assert (tmp_path / "w" / "study.json").read_bytes() == before
+    assert not (tmp_path / "w" / "gelu").exists()
 
 
 def test_a_changed_configuration_and_another_experiment_are_refused(study, mine):

@@ -256,6 +256,22 @@ def test_the_number_of_threads_belongs_to_a_run(finished, tmp_path):
         loop.run(Session(), small(), 1, tmp_path / "run")
 
 
+def test_a_run_is_not_resumed_on_other_data(finished, session, tmp_path):
+    directory, result = finished
+    assert result["runtime"]["data"] == session.load(small().data).fingerprint
+    shutil.copytree(directory, tmp_path / "run")
+    path = tmp_path / "run" / "runtime.json"
+    runtime = json.loads(path.read_text())
+    data = {**runtime["data"], "examples": {"train": 1300, "test": 450}}
+    path.write_text(json.dumps({**runtime, "data": data}))
+    with pytest.raises(UserError, match=r"other data \(examples.train 1300 -> 1347\)"):
+        loop.run(session, small(), 1, tmp_path / "run")
+    del runtime["data"]  # of an older version, which did not tell
+    path.write_text(json.dumps(runtime))
+    again = loop.run(session, small(), 1, tmp_path / "run")
+    assert again["params_digest"] == result["params_digest"]
+
+
 def test_starting_from_weights_is_starting_where_they_ended(finished, session):
     directory, _ = finished
     config = small(transfer__init_from=str(directory))
