@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,13 +216,25 @@ def to_csv(study: Study) -> str:
     """`rows` as CSV text with a header; an absent value is an empty field."""
     table = rows(study)
     columns = ["arm", "block", "seed", "status", *study.factors, *_shown(study)]
-    columns += [name for row in table for name in row]
+    return csv_text(dict.fromkeys([*columns, *(name for row in table for name in row)]), table)
+
+
+def csv_text(columns: Iterable[str], table: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV text with a header. Text that a spreadsheet would take for a formula is opened by
+    an apostrophe, as spreadsheets do themselves; numbers stay numbers."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(columns)), lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    names = list(columns)
+    writer.writerow(map(_inert, names))
     for row in table:
-        writer.writerow({name: plain(value) for name, value in row.items()})
+        values = (row.get(name) for name in names)
+        writer.writerow(_inert(v) if isinstance(v, str) else plain(v) for v in values)
     return text.getvalue()
+
+
+def _inert(text: str) -> str:
+    text = "\n".join(text.splitlines()) if "\r" in text else text  # one alone would end the row
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
 
 
 def _shown(study: Study) -> list[str]:
