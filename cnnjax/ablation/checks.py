@@ -21,6 +21,7 @@ _TAKEN = (
     "report.html",
     "report.md",
     "results.csv",
+    "signals.csv",
     "tables.tex",
     "tuning",
 )

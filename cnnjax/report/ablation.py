@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnjax import files
-from cnnjax.ablation import compare, reading, results
+from cnnjax.ablation import compare, reading, results, signals
 from cnnjax.ablation.compare import ArmResult, Block
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.verdicts import Finding, findings
@@ -53,6 +53,8 @@ def write(workdir: str | Path, *, final: bool = False, output: Path | None = Non
         _write(workdir / "figures" / f"{figure.name}.svg", figure.drawing.svg)
         files.write_bytes(workdir / "figures" / f"{figure.name}.png", figure.drawing.png)
     _write(workdir / "results.csv", results.to_csv(study))
+    if any(run.signals for run in study.runs):
+        _write(workdir / "signals.csv", signals.to_csv(study))
     _write(workdir / "report.md", markdown.write(document))
     _write(workdir / "tables.tex", latex.write(document))
     _write(workdir / "report.html", html.write(document))

@@ -106,6 +106,14 @@ def logarithmic(axes: Axes, side: Literal["x", "y"]) -> None:
     axis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 0.001 else f"{value:.0e}")
 
 
+def close(panels: np.ndarray, used: int) -> None:
+    """Takes away the panels that nothing is drawn in; those above them show their axis instead."""
+    rows, columns = panels.shape
+    for place in range(used, rows * columns):
+        panels.flat[place].set_axis_off()
+        panels.flat[place - columns].xaxis.set_tick_params(labelbottom=True)
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A plot as an SVG document, and as a PNG where it was drawn by matplotlib."""

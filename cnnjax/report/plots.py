@@ -71,9 +71,7 @@ def curves(arms: Sequence[ArmResult]) -> Drawing:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, arm in zip(panels.flat, arms, strict=False):
             _curve_panel(axes, arm, arms[0] if arms[0].arm.baseline else None)
-        for axes in list(panels.flat)[len(arms) :]:
-            axes.set_axis_off()
-            panels[-2, -1].xaxis.set_tick_params(labelbottom=True)
+        canvas.close(panels, len(arms))
         figure.supxlabel("epoch", fontsize=9.5, color=canvas.MUTED)
         figure.supylabel("validation accuracy (%)", fontsize=9.5, color=canvas.MUTED)
         return canvas.draw(figure)

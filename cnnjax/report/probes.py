@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from cnnjax.ablation import statistics
+from cnnjax.ablation import signals, statistics
 from cnnjax.ablation.results import Arm
 from cnnjax.report import canvas, words
 from cnnjax.report.canvas import Drawing
@@ -19,6 +19,9 @@ SIGNALS = {
     "dead": "share of units that never change",
     "twins": "share of units alike",
 }
+_LOGARITHMIC = ("gradient", "sd")
+_MOST_NAMES = 16
+"""As many layers can be named below a panel."""
 
 
 def elements(arms: Sequence[Arm], split: str, prefix: str) -> list[Element]:
@@ -37,14 +40,15 @@ def elements(arms: Sequence[Arm], split: str, prefix: str) -> list[Element]:
         )
         found.append(figure)
     for name, title in SIGNALS.items():
-        if _layers(arms, name):
+        if any(signals.network(arm, name) for arm in arms):
             figure = Figure(
                 f"{prefix}-signal-{name}",
                 signal(arms, name, title),
                 f"{title.capitalize()} by layer before and after training, a panel for each arm.",
                 f"{title.capitalize()} by layer, from the image on: before the first step (grey, "
-                "dashed) and at the end (blue). Mean over seeds; layers without a value are left "
-                "out of a logarithmic scale.",
+                "dashed) and at the end (blue). Networks of different layers are drawn by depth, "
+                "the first layer at 0 and the last at 1. Mean over seeds; layers without a value "
+                "are left out of a logarithmic scale. The numbers are in signals.csv.",
             )
             found.append(figure)
     if found:
@@ -85,32 +89,39 @@ def lines(arms: Sequence[Arm], split: str, series: str, steps: Sequence[int]) ->
 
 
 def signal(arms: Sequence[Arm], name: str, title: str) -> Drawing:
-    """A number of every layer, at the start and the end: a panel for each arm."""
+    """A number of every layer, at the start and the end: a panel for each arm, its layers in the
+    order of its own network. Where the networks differ, the axis is the depth as a share."""
     with matplotlib.rc_context(canvas.STYLE):
         columns = min(3, len(arms))
         rows = -(-len(arms) // columns)
-        figure = Canvas((canvas.WIDTH, 1.2 * rows + 0.5), layout="constrained")
+        networks = {arm.name: signals.network(arm, name) for arm in arms}
+        layers = _shared(list(networks.values()))
+        labels = [canvas.label(layer.removesuffix("/conv"), 16, 1) for layer in layers]
+        labels = labels if len(labels) <= _MOST_NAMES else []
+        named = 0.07 * max(map(len, labels), default=0) * (1 + (len(arms) % columns > 0))
+        figure = Canvas((canvas.WIDTH, 1.2 * rows + 0.5 + named), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        layers = _layers(arms, name)
-        logarithmic = name in ("gradient", "sd")
         for axes, arm in zip(panels.flat, arms, strict=False):
+            own = networks[arm.name]
+            places = np.arange(1, len(own) + 1) if layers else np.linspace(0, 1, len(own))
             for moment, colour, style in (
                 ("start", canvas.MUTED, "--"),
                 ("end", canvas.ACCENT, "-"),
             ):
-                values = [_mean(arm, moment, layer, name) for layer in layers]
-                if logarithmic:
-                    values = [value if value and value > 0 else None for value in values]
-                heights = [float("nan") if value is None else value for value in values]
-                axes.plot(range(1, len(layers) + 1), heights, style, color=colour, linewidth=1.3)
-            if logarithmic:
+                heights = [_height(arm, moment, layer, name) for layer in own]
+                axes.plot(places, heights, style, color=colour, linewidth=1.3, marker=".", ms=2.5)
+            if name in _LOGARITHMIC:
                 canvas.logarithmic(axes, "y")
             axes.set_title(canvas.label(arm.label, 20), loc="left", color=canvas.INK)
             axes.tick_params(labelcolor=canvas.MUTED)
             axes.grid(axis="y")
-        for axes in list(panels.flat)[len(arms) :]:
-            axes.set_axis_off()
-        figure.supxlabel("layer", fontsize=9.5, color=canvas.MUTED)
+            if labels:
+                axes.set_xticks(range(1, len(labels) + 1), labels, rotation=90, fontsize=6.5)
+            elif not layers:
+                axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        canvas.close(panels, len(arms))
+        axis = "layer" if layers else "depth (0: first layer, 1: last)"
+        figure.supxlabel(axis, fontsize=9.5, color=canvas.MUTED)
         figure.supylabel(title, fontsize=9.5, color=canvas.MUTED)
         return canvas.draw(figure)
 
@@ -148,17 +159,15 @@ def _table(arms: Sequence[Arm], split: str, names: Sequence[str]) -> Table:
     return Table("Measured by probes, in percent: mean ± sd over the seeds.", head, tuple(rows))
 
 
-def _layers(arms: Sequence[Arm], name: str) -> list[str]:
-    """The layers that have a number of this name in some run, in the order of the network."""
-    layers: dict[str, None] = {}
-    for arm in arms:
-        for run in arm.runs:
-            for moment in run.signals.values():
-                layers |= {layer: None for layer, own in moment.items() if name in own}
-    return list(layers)
+def _shared(networks: Sequence[Sequence[str]]) -> Sequence[str]:
+    """The layers of all networks that have any, where these are the same; else none."""
+    known = [layers for layers in networks if layers]
+    return known[0] if known and all(layers == known[0] for layers in known) else []
 
 
-def _mean(arm: Arm, moment: str, layer: str, name: str) -> float | None:
+def _height(arm: Arm, moment: str, layer: str, name: str) -> float:
+    """The mean of a number over the seeds; not a number where there is none that can be drawn."""
     values = [run.signals.get(moment, {}).get(layer, {}).get(name) for run in arm.runs]
-    known = [float(value) for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    measured = [float(value) for value in values if value is not None]
+    mean = float(np.mean(measured)) if measured else float("nan")
+    return mean if mean > 0 or name not in _LOGARITHMIC else float("nan")

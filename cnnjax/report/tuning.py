@@ -67,8 +67,7 @@ def plot(choices: Sequence[Choice], path: str) -> Drawing:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, choice in zip(panels.flat, choices, strict=False):
             _panel(axes, choice, path)
-        for axes in list(panels.flat)[len(choices) :]:
-            axes.set_axis_off()
+        canvas.close(panels, len(choices))
         figure.supxlabel(path, fontsize=9.5, color=canvas.MUTED)
         figure.supylabel("validation accuracy (%)", fontsize=9.5, color=canvas.MUTED)
         return canvas.draw(figure)
