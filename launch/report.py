@@ -1,11 +1,13 @@
-"""Rebuilds report.html, report.md and results.csv of a study from its result files.
+"""Rebuilds report.html, report.md, results.csv, signals.csv, tables.tex and figures of a study.
 
 python -m launch.report --workdir=DIR [--final]
 python -m launch.report --compare DIR1 DIR2 [--output=FILE.html] [--final]
 
-The figures are those of the validation split; with `--final` those of the test split, which is for
-the end of a study: looks at it are counted in study.json and told in the report. `--compare` puts
-two sweeps side by side, by default in DIR1/compare-DIR2.html.
+The figures are those of the validation split. With `--final` there is a report on the test split
+too, in DIR/final, which is for the end of a study: looks at it are counted in study.json and told
+in the report. It stays as it is when the other is written anew; where it is not of all runs that
+there are, both say so. `--compare` puts two sweeps side by side, by default in
+DIR1/compare-DIR2.html.
 """
 
 from collections.abc import Sequence
@@ -31,10 +33,13 @@ def write(workdir: Path, *, final: bool) -> str:
     from cnnjax.report import ablation
     from launch.request import command
 
-    if final:
+    if not final:
+        written = ablation.write(workdir)
+    else:
         study.look(workdir, command())
-    written = ablation.write(workdir, final=final)
-    return "\n".join([*written.verdicts, f"report: {written.page}"])
+        written = ablation.write(workdir, final=True)
+        ablation.write(workdir)  # so that both are of the same runs
+    return "\n".join([*written.lines, f"report: {written.page}"])
 
 
 def _compare(folders: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ python -m launch.sweep --vary=path=level,level ... [--on=path=level,level ...] [
 Runs that have ended in the workdir are skipped, unfinished ones are resumed, failed ones retried.
 The workers share the threads: all cores, unless `--threads` says otherwise. `--replicates` seeds of
 an arm are trained together, by default as many as are fastest; the results are the same but for
-rounding. The report is on the validation split; with `--final` on the test split, see
+rounding. The report is on the validation split, with `--final` on the test split too (DIR/final):
 `launch.report`. `--vary` asks a question of your own; the experiment file that it stands for is
 kept as DIR/experiment.py. `--plan` says what would be done and how long it would take; with
 `--commands` it prints a command for each group of runs that share a program, for any scheduler.

@@ -16,6 +16,7 @@ from cnnjax.errors import UserError, unknown
 _TAKEN = (
     "study",
     "figures",
+    "final",
     "logs",
     "study.json",
     "report.html",

@@ -8,6 +8,8 @@ DIR/<arm>/seed-<n>/config.json      the resolved configuration
                   /checkpoints/     orbax
                   /result.json      once the run has ended
                   /predictions_{validation,test}.npz
+DIR/report.html, .md, ...           the report on the validation split
+DIR/final/report.html, .md, ...     the report on the test split, once it was looked at
 """
 
 import contextlib
@@ -28,7 +30,16 @@ from cnnjax.config import RunConfig
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
 
-REPORT = ("report.html", "report.md", "results.csv", "tables.tex", "figures")
+FINAL = "final"
+REPORT = (
+    "report.html",
+    "report.md",
+    "results.csv",
+    "signals.csv",
+    "tables.tex",
+    "figures",
+    FINAL,
+)
 
 
 @dataclasses.dataclass(frozen=True)

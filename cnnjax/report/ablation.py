@@ -1,4 +1,4 @@
-"""Result files -> report.html, report.md, results.csv, tables.tex, figures/*. No jax.
+"""Result files -> report.html, report.md, results.csv, signals.csv, tables.tex, figures/*. No jax.
 
 The report depends on the result files alone: written twice, it is the same bytes.
 """
@@ -11,6 +11,7 @@ from cnnjax import files
 from cnnjax.ablation import compare, reading, results, signals
 from cnnjax.ablation.compare import ArmResult, Block
 from cnnjax.ablation.results import Study
+from cnnjax.ablation.study import FINAL
 from cnnjax.ablation.verdicts import Finding, findings
 from cnnjax.report import (
     appendix,
@@ -24,6 +25,7 @@ from cnnjax.report import (
     verdicts,
     words,
 )
+from cnnjax.report import final as final_report
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
 OPENING = "Ablation study · "
@@ -31,37 +33,46 @@ OPENING = "Ablation study · "
 
 @dataclass(frozen=True)
 class Written:
-    """A report: the path of report.html, and a line for the terminal for each verdict."""
+    """A report: the path of report.html, and lines for the terminal."""
 
     page: Path
-    verdicts: tuple[str, ...]
+    lines: tuple[str, ...]
 
 
-def write(workdir: str | Path, *, final: bool = False, output: Path | None = None) -> Written:
-    """Rebuild the report of a workdir, there or in `output`, each file atomically.
-
-    The figures are those of the validation split; those of the test split with `final`, which is
-    for the end of a study: the caller counts the look (`cnnjax.ablation.study.look`).
+def write(workdir: str | Path, *, final: bool = False) -> Written:
+    """Writes the report of a workdir, each file atomically: that on the validation split, or with
+    `final`, in a folder of its own, that on the test split, which is for the end of a study: the
+    caller counts the look (`cnnjax.ablation.study.look`). Neither replaces the other; that on the
+    validation split says where the final one is not of all runs, there too.
 
     Raises UserError where `workdir` holds no study or cannot be written to.
     """
     workdir = Path(workdir)
     study = reading.load(workdir, "test" if final else "validation")
     found = findings(study)
-    document, workdir = build(study, found), output or workdir
+    notice = "" if final else final_report.behind(study)
+    page = render(study, found, workdir / FINAL if final else workdir, notice)
+    if not final:
+        final_report.mark(workdir, notice)
+    return Written(page, (*verdicts.lines(study, found), *([notice] if notice else [])))
+
+
+def render(study: Study, found: Sequence[Finding], folder: Path, notice: str = "") -> Path:
+    """Writes the report of a study to a folder; returns the path of report.html."""
+    document = build(study, found, notice)
     for figure in document.figures:
-        _write(workdir / "figures" / f"{figure.name}.svg", figure.drawing.svg)
-        files.write_bytes(workdir / "figures" / f"{figure.name}.png", figure.drawing.png)
-    _write(workdir / "results.csv", results.to_csv(study))
+        _write(folder / "figures" / f"{figure.name}.svg", figure.drawing.svg)
+        files.write_bytes(folder / "figures" / f"{figure.name}.png", figure.drawing.png)
+    _write(folder / "results.csv", results.to_csv(study))
     if any(run.signals for run in study.runs):
-        _write(workdir / "signals.csv", signals.to_csv(study))
-    _write(workdir / "report.md", markdown.write(document))
-    _write(workdir / "tables.tex", latex.write(document))
-    _write(workdir / "report.html", html.write(document))
-    return Written(workdir / "report.html", tuple(verdicts.lines(study, found)))
+        _write(folder / "signals.csv", signals.to_csv(study))
+    _write(folder / "report.md", markdown.write(document))
+    _write(folder / "tables.tex", latex.write(document))
+    _write(folder / "report.html", html.write(document))
+    return folder / "report.html"
 
 
-def build(study: Study, found: Sequence[Finding]) -> Document:
+def build(study: Study, found: Sequence[Finding], notice: str = "") -> Document:
     """The report of a study as a document: verdicts first, then what they rest on."""
     blocks = compare.blocks(study)
     experiment = study.experiment
@@ -79,7 +90,7 @@ def build(study: Study, found: Sequence[Finding]) -> Document:
         sections.append(_block(block, index, study, single=len(blocks) == 1))
     sections += [*tuning.sections(study), *appendix.sections(study, blocks)]
     title = str(experiment.get("question") or name)
-    return Document(f"{OPENING}{name}", title, subtitle, tuple(sections))
+    return Document(f"{OPENING}{name}", title, subtitle, tuple(sections), notice)
 
 
 def _summary(blocks: list[Block]) -> Section:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from cnnjax.report.canvas import Drawing
 
+NOTICE = ("<!-- notice -->", "<!-- end of notice -->")
+"""Between these a page has its notice. No text on a page can hold them: all texts are escaped."""
+
 
 @dataclass(frozen=True)
 class Paragraph:
@@ -69,12 +72,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report."""
+    """A whole report; `notice` stands before all sections."""
 
     kicker: str
     title: str
     subtitle: str
     sections: tuple[Section, ...]
+    notice: str = ""
 
     @property
     def figures(self) -> tuple[Figure, ...]:

@@ -7,6 +7,7 @@ from html import escape
 
 from cnnjax.report import canvas
 from cnnjax.report.document import (
+    NOTICE,
     Code,
     Definitions,
     Document,
@@ -58,12 +59,19 @@ def write(document: Document) -> str:
 <h1>{title}</h1>
 {subtitle}
 </header>
+{notice(document.notice)}
 {sections}
 </main>
 <script>{SCRIPT}</script>
 </body>
 </html>
 """
+
+
+def notice(text: str) -> str:
+    """A notice with the marks by which it is found again; the marks alone for ""."""
+    said = _element(Paragraph(text, kind="warning")) if text else ""
+    return f"{NOTICE[0]}{said}{NOTICE[1]}"
 
 
 def _section(section: Section) -> str:

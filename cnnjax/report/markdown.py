@@ -3,6 +3,7 @@
 import re
 
 from cnnjax.report.document import (
+    NOTICE,
     Code,
     Definitions,
     Document,
@@ -18,9 +19,16 @@ def write(document: Document, figures: str = "figures") -> str:
     """The document as Markdown text; figures are linked as `figures/NAME.svg`."""
     parts = [f"*{_escape(document.kicker)}*", f"# {_escape(document.title)}"]
     parts += [_escape(document.subtitle)] if document.subtitle else []
+    parts.append(notice(document.notice))
     for section in document.sections:
         parts += _section(section, figures)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def notice(text: str) -> str:
+    """A notice with the marks by which it is found again; the marks alone for ""."""
+    said = [_element(Paragraph(text, kind="warning"), "")] if text else []
+    return "\n\n".join([NOTICE[0], *said, NOTICE[1]])
 
 
 def _section(section: Section, figures: str) -> list[str]:

@@ -1,0 +1,88 @@
+"""The final report stays beside previews, and says where it is not of all runs."""
+
+import csv
+import json
+
+import pytest
+import workdirs
+
+from cnnjax.errors import UserError
+from cnnjax.report import ablation
+from cnnjax.report.document import NOTICE
+from launch import report
+
+ARMS = {"relu": 0.9, "tanh": 0.8}
+PAGES = ("report.html", "report.md")
+
+
+@pytest.fixture
+def study(tmp_path):
+    workdirs.make(tmp_path, ARMS, 3)
+    ablation.write(tmp_path, final=True)
+    return tmp_path
+
+
+def more_seeds(workdir):
+    """Two more runs, as a later sweep leaves them."""
+    for arm, accuracy in ARMS.items():
+        config = json.loads((workdir / arm / "seed-0/config.json").read_text())
+        workdirs.run(workdir, arm, "", 7, accuracy, config)
+
+
+def without_notice(page):
+    return page.partition(NOTICE[0])[0], page.partition(NOTICE[1])[2]
+
+
+def test_a_preview_leaves_the_final_report_as_it_is(study):
+    before = {path: path.read_bytes() for path in study.joinpath("final").rglob("*.*")}
+    written = ablation.write(study)
+    assert written.page == study / "report.html"
+    assert written.lines == ()
+    assert {path: path.read_bytes() for path in study.joinpath("final").rglob("*.*")} == before
+    for folder, shown in ((study, False), (study / "final", True)):
+        with (folder / "results.csv").open(newline="") as file:
+            assert ("test_accuracy" in next(csv.reader(file))) == shown
+
+
+def test_a_final_report_of_fewer_runs_says_so_in_both_and_at_the_terminal(study):
+    final = study / "final"
+    before = {name: (final / name).read_text() for name in (*PAGES, "results.csv")}
+    more_seeds(study)
+    said = "The final report is of 6 runs; there are 8 now, 2 of them not in it."
+    assert said in report.write(study, final=False)
+    for name in PAGES:
+        assert said in (study / name).read_text()
+        page = (final / name).read_text()
+        assert said in page
+        assert without_notice(page) == without_notice(before[name])
+    assert (final / "results.csv").read_text() == before["results.csv"]
+    assert "looks_at_test" not in json.loads((study / "study.json").read_text())
+    ablation.write(study, final=True)
+    ablation.write(study)
+    for name in PAGES:
+        assert "The final report is of" not in (final / name).read_text()
+        assert "The final report is of" not in (study / name).read_text()
+
+
+def test_a_run_that_was_made_again_is_told(study):
+    workdirs.edit(study, "relu", 0, params_digest="cd" * 32)
+    (said,) = ablation.write(study).lines
+    assert said.startswith("The final report is of 6 runs; there are 6 now, 1 of them not in it.")
+
+
+def test_a_damaged_table_is_no_table_of_runs(study):
+    (study / "final" / "results.csv").write_bytes(b"\x00\xff\n\x00")
+    (said,) = ablation.write(study).lines
+    assert said.startswith("The final report is of 0 runs; there are 6 now")
+
+
+def test_with_final_both_are_written_and_one_look_is_counted(tmp_path):
+    workdirs.make(tmp_path, ARMS, 2)
+    assert f"report: {tmp_path}/final/report.html" in report.write(tmp_path, final=True)
+    assert (tmp_path / "report.html").is_file()
+    assert len(json.loads((tmp_path / "study.json").read_text())["looks_at_test"]) == 1
+
+
+def test_a_folder_without_a_study_is_told(tmp_path):
+    with pytest.raises(UserError, match="holds no study"):
+        report.write(tmp_path, final=True)
