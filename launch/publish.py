@@ -4,11 +4,10 @@ python -m launch.publish --output=experiments/results DIR [DIR ...]
 
 Each study's report on the test split is made anew (which counts as a look), and goes into a folder
 of its name below --output; README.md there lists the claims of all that are given. Paths of this
-machine do not: --workdir is published as runs/NAME, --data_dir and --init_from as DIR, and of
---experiment the file's name.
+machine do not: --workdir is published as runs/NAME, --data_dir as DIR, of --experiment the file's
+name, and of other paths, wherever they stand, the last part in DIR (`cnnjax.ablation.anonymous`).
 """
 
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from cnnjax import files
 from cnnjax.errors import UserError
 from launch import flags
 
-KEPT = ("report.md", "results.csv")
+KEPT = ("report.md", "results.csv", "signals.csv")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     output = Path(flags.need("output")).expanduser()
     if not arguments:
         raise UserError("give the folders of the studies: --output=DIR STUDY [STUDY ...]")
-    from cnnjax.ablation import reading, study, verdicts
+    from cnnjax.ablation import anonymous, reading, study, verdicts
     from cnnjax.report import ablation, index
     from launch.request import command
 
@@ -36,18 +35,17 @@ def main(arguments: Sequence[str]) -> int:
     for workdir, name in zip(workdirs, names, strict=True):
         study.look(workdir, command())
         folder = output / name
+        found = anonymous.study(reading.load(workdir, "test"))
+        entry = index.Entry(name, found, verdicts.findings(found))
         with tempfile.TemporaryDirectory() as temporary:
             made = Path(temporary)
-            ablation.write(workdir, final=True, output=made)
+            ablation.render(found, entry.findings, made)
             _clear(folder)
-            for file in KEPT:
-                text = (made / file).read_text("utf-8")
-                files.write_bytes(folder / file, _anonymous(text, name).encode())
-            for figure in sorted((made / "figures").glob("*.svg")):
-                files.write_bytes(folder / "figures" / figure.name, figure.read_bytes())
-        found = reading.load(workdir, "test")
-        entries.append(index.Entry(name, found, verdicts.findings(found)))
-        unfinished = sum(run.status not in ("finished", "diverged") for run in found.runs)
+            for file in (*made.glob("figures/*.svg"), *(made / kept for kept in KEPT)):
+                if file.exists():
+                    files.write_bytes(folder / file.relative_to(made), file.read_bytes())
+        entries.append(entry)
+        unfinished = sum(not run.scored for run in found.runs)
         missing = f", {unfinished} of its runs without a figure" if unfinished else ""
         print(f"published: {folder} (a look at the test split is counted{missing})")
     files.write_bytes(output / "README.md", index.write(entries).encode())
@@ -92,14 +90,6 @@ def _clear(folder: Path) -> None:
     """Removes what an earlier call published there, and nothing else."""
     for old in [*(folder / file for file in KEPT), *(folder / "figures").glob("*.svg")]:
         old.unlink(missing_ok=True)
-
-
-def _anonymous(text: str, name: str) -> str:
-    """Commands without the paths of this machine, quoted for a shell or not."""
-    for flag, shown in (("workdir", f"runs/{name}"), ("data_dir", "DIR"), ("init_from", "DIR")):
-        text = re.sub(rf"'--?{flag}[= ][^']*'|--?{flag}[= ]\S+", f"--{flag}={shown}", text)
-    text = re.sub(r"'--?experiment=[^']*/", "'--experiment=", text)
-    return re.sub(r"(?<!')--?experiment[= ]\S*/", "--experiment=", text)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ def sections(study: Study) -> list[Section]:
     tune = Tune(about["grid"], tuple(about["seeds"]))
     try:
         choices = tuning.choose(tune, study.workdir, [arm.name for arm in study.arms])
-    except UserError as error:
-        return [Section("Tuning", (Paragraph(str(error), kind="warning"),))]
+    except UserError:
+        text = f"Runs in {tuning.FOLDER}/ have no result; the same launch.sweep goes on with them."
+        return [Section("Tuning", (Paragraph(text, kind="warning"),))]
     grid = "; ".join(f"{path}: {', '.join(map(str, tune.grid[path]))}" for path in tune.grid)
     text = (
         f"Every arm got the same grid ({grid}) and the same tuning seeds "
