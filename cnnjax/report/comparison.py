@@ -1,6 +1,7 @@
 """Two sweeps side by side: the verdicts of both, their arms, and in what they were set up apart."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from matplotlib.figure import Figure as Canvas
 
 from cnnjax import files
 from cnnjax.ablation import reading, statistics
+from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.results import Arm, Study, plain
 from cnnjax.ablation.verdicts import Finding, findings
-from cnnjax.errors import UserError
 from cnnjax.report import canvas, html, markdown, statements, words
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
@@ -22,7 +23,7 @@ Pair = tuple[Arm, Arm]
 def write(first: Path, second: Path, output: Path, *, final: bool = False) -> Path:
     """Writes the page to `output` (.html) and its text beside it (.md); returns `output`.
 
-    Raises UserError where a folder holds no study, or the two have no arm in common.
+    Raises UserError where a folder holds no study.
     """
     split = "test" if final else "validation"
     studies = reading.load(first, split), reading.load(second, split)
@@ -37,16 +38,12 @@ def write(first: Path, second: Path, output: Path, *, final: bool = False) -> Pa
 
 
 def build(studies: tuple[Study, Study], names: tuple[str, str]) -> Document:
-    """The page as a document. Raises UserError where the studies have no arm in common."""
+    """The page as a document: what the studies share, and a list of what they do not."""
     one, other = studies
-    known = {arm.name: arm for arm in other.arms}
-    pairs = [(arm, known[arm.name]) for arm in one.arms if arm.name in known]
-    if not pairs:
-        raise UserError(f"--compare: {names[0]} and {names[1]} have no arm in common.")
-    metric = words.metric(one)
+    pairs = _pairs(one, other)
     sections = [
-        *_verdicts(studies, names),
-        Section("Arms", tuple(_arms(pairs, one.metric, names, metric))),
+        *_verdicts(studies, names, pairs),
+        Section("Arms", tuple(_arms(pairs, one.metric, names, words.metric(one)))),
         _setup(studies, pairs, names),
     ]
     subtitle = f"{words.count(len(pairs), 'arm')} in common, on the {one.split} split."
@@ -54,8 +51,34 @@ def build(studies: tuple[Study, Study], names: tuple[str, str]) -> Document:
     return Document("Two ablation studies", title, subtitle, tuple(sections))
 
 
+def _pairs(one: Study, other: Study) -> list[Pair]:
+    """The arms that are in both: those of one name, then those of one configuration."""
+    named = {arm.name: arm for arm in other.arms}
+    left = [arm for arm in other.arms if arm.name not in {each.name for each in one.arms}]
+    pairs = []
+    for arm in one.arms:
+        alike = [each for each in left if arm.config and each.config == arm.config]
+        match = named.get(arm.name) or next(iter(alike), None)
+        if match is not None:
+            pairs.append((arm, match))
+            left = [each for each in left if each is not match]
+    return pairs
+
+
+def _shared(pair: Pair, metric: str) -> tuple[dict[int, float], dict[int, float]]:
+    """The metric of both arms by seed, over the seeds that both have."""
+    scores = pair[0].scores(metric), pair[1].scores(metric)
+    seeds = sorted(scores[0].keys() & scores[1].keys())
+    return {seed: scores[0][seed] for seed in seeds}, {seed: scores[1][seed] for seed in seeds}
+
+
+def _label(pair: Pair) -> str:
+    names = dict.fromkeys(arm.name for arm in pair)
+    return " / ".join(names)
+
+
 def plot(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str) -> Drawing:
-    """The mean and 95% interval of every arm in both sweeps."""
+    """The mean and 95% interval, over the seeds of both, of every arm in both sweeps."""
     with matplotlib.rc_context(canvas.STYLE):
         figure = Canvas((canvas.WIDTH, 0.38 * len(pairs) + 0.95), layout="constrained")
         axes = figure.add_subplot()
@@ -64,7 +87,7 @@ def plot(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str)
         ):
             shift = 0.3 * study - 0.15
             for row, pair in enumerate(pairs):
-                sample = statistics.describe(list(pair[study].scores(metric).values()))
+                sample = statistics.describe(list(_shared(pair, metric)[study].values()))
                 if sample is None:
                     continue
                 label = canvas.label(name, 30, 1) if row == 0 else None
@@ -72,7 +95,7 @@ def plot(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str)
                 if sample.low is not None and sample.high is not None:
                     ends = [100 * sample.low, 100 * sample.high]
                     axes.plot(ends, [row + shift] * 2, color=colour, linewidth=1.6)
-        axes.set_yticks(range(len(pairs)), [canvas.label(arm.name) for arm, _ in pairs])
+        axes.set_yticks(range(len(pairs)), [canvas.label(_label(pair)) for pair in pairs])
         axes.set_ylim(len(pairs) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
@@ -85,43 +108,69 @@ def _name(workdir: Path) -> str:
     return workdir.resolve().name
 
 
-def _verdicts(studies: tuple[Study, Study], names: tuple[str, str]) -> list[Section]:
-    found = [{_key(finding): finding for finding in findings(study)} for study in studies]
+def _verdicts(
+    studies: tuple[Study, Study], names: tuple[str, str], pairs: Sequence[Pair]
+) -> list[Section]:
+    """The claims of both; an arm of the second study goes by the name that it has in the first."""
+    called = {arm.name: same.name for same, arm in pairs}
+    found: list[dict[tuple[str, str], Finding]] = [{}, {}]
+    claims: list[dict[str, Claim]] = [{}, {}]
+    for place, study in enumerate(studies):
+        for claim, _ in study.claims:
+            claims[place][_key(claim, called if place else {})] = claim
+        for finding in findings(study):
+            key = _key(finding.claim, called if place else {})
+            found[place][key, finding.block] = finding
+    keys = dict.fromkeys([*found[0], *found[1]])
+    tested = {key for key, _ in keys}
+    keys |= {(key, ""): None for own in claims for key in own if key not in tested}
     rows = []
-    for key in dict.fromkeys([*found[0], *found[1]]):
-        both = [own.get(key) for own in found]
-        known = next(finding for finding in both if finding)
-        cells = [part for finding in both for part in _found(finding)]
-        verdict = {finding.verdict for finding in both if finding}
-        same = "" if len(verdict) == 1 and None not in both else "differ"
-        rows.append((statements.claim(known.claim), known.block, *cells, same))
+    for key, block in keys:
+        both = [own.get((key, block)) for own in found]
+        cells = [
+            cell
+            for finding, own in zip(both, claims, strict=True)
+            for cell in _found(finding, key in own)
+        ]
+        verdicts = {finding.verdict for finding in both if finding}
+        differ = "differ" if len(verdicts) > 1 else ""
+        claim = claims[0].get(key) or claims[1][key]
+        rows.append((statements.claim(claim), block, *cells, differ))
     if not rows:
         return []
     head = ("Claim", "Block", names[0], "Difference", names[1], "Difference", "")
-    caption = "The claims in both; differences with the intervals that go with the claim."
+    caption = (
+        "The claims in both, each over all seeds of its own sweep; differences with the intervals "
+        "that go with the claim. Not put to the test: the arms that it is about were not run."
+    )
     return [Section("Verdicts", (Table(caption, head, tuple(rows), labels=len(head)),))]
 
 
-def _key(finding: Finding) -> tuple[str, str]:
-    return finding.claim.key, finding.block
+def _key(claim: Claim, called: Mapping[str, str]) -> str:
+    """What makes it this claim, with other names for its arms."""
+    sides = (called.get(side, side) if isinstance(side, str) else side for side in claim.sides)
+    return dataclasses.replace(claim, sides=tuple(sides)).key
 
 
-def _found(finding: Finding | None) -> tuple[str, str]:
+def _found(finding: Finding | None, claimed: bool) -> tuple[str, str]:
     if finding is None:
-        return "not claimed", ""
+        return "not put to the test" if claimed else "not claimed", ""
     late = " (post hoc)" if finding.post_hoc else ""
     return finding.verdict + late, "; ".join(statements.differences(finding))
 
 
 def _arms(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str) -> list[Element]:
+    shared = [_shared(pair, metric) for pair in pairs]
+    compared = [pair for pair, scores in zip(pairs, shared, strict=True) if scores[0]]
+    if not pairs:
+        return [Paragraph("No arm of one has the name or the configuration of one of the other.")]
     rows = []
-    for one, other in pairs:
-        scores = one.scores(metric), other.scores(metric)
+    for pair, scores in zip(pairs, shared, strict=True):
         means = [statistics.describe(list(own.values())) for own in scores]
-        paired = statistics.compare(scores[1], scores[0], family=len(pairs))
+        paired = statistics.compare(scores[1], scores[0], family=max(1, len(compared)))
         rows.append(
             (
-                one.name,
+                _label(pair),
                 *(words.points(mean.mean if mean else None, signed=False) for mean in means),
                 words.points(paired.mean if paired else None),
                 words.interval(paired.low, paired.high) if paired else words.NONE,
@@ -130,31 +179,60 @@ def _arms(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str
         )
     head = ("Arm", f"{names[0]} (%)", f"{names[1]} (%)", "Difference", "Interval", "Pairs")
     note = (
-        f"Difference: {names[1]} less {names[0]}, seed by seed over the seeds of both; all "
-        "intervals hold together with 95 %. Diverged runs score chance. Seeds of equal number pair "
-        "only what two sweeps share: the order of the data, the first weights of equal networks."
+        f"Means and differences are over the seeds of both. Difference: {names[1]} less "
+        f"{names[0]}, seed by seed; all intervals hold together with 95 %. Diverged runs score "
+        "chance. Seeds of equal number pair only what two sweeps share: the order of the data, the "
+        "first weights of equal networks."
     )
-    figure = Figure(
-        "arms",
-        plot(pairs, metric, names, title),
-        "Dot plot of the mean of every arm in both sweeps; the figures are in the table.",
-        "Means with 95 % intervals.",
-    )
-    return [
+    elements: list[Element] = [
+        *_seeds(pairs, metric, names),
         Table(f"{title.capitalize()} in both.", head, tuple(rows)),
         Paragraph(note, kind="note"),
-        figure,
     ]
+    if not compared:
+        return elements
+    figure = Figure(
+        "arms",
+        plot(compared, metric, names, title),
+        "Dot plot of the mean of every arm in both sweeps; the figures are in the table.",
+        "Means over the seeds of both, with 95 % intervals.",
+    )
+    return [*elements, figure]
+
+
+def _seeds(pairs: Sequence[Pair], metric: str, names: tuple[str, str]) -> list[Element]:
+    """Which seeds are compared, and those that only one of the two has."""
+    scores = [tuple(arm.scores(metric) for arm in pair) for pair in pairs]
+    every = [one.keys() & other.keys() for one, other in scores]
+    text = f"{_numbers(set.union(*map(set, every)))}."
+    rows = []
+    for pair, own in zip(pairs, scores, strict=True):
+        for place, name in enumerate(names):
+            alone = own[place].keys() - own[1 - place].keys()
+            if alone:
+                mean = sum(own[place][seed] for seed in alone) / len(alone)
+                row = (pair[place].name, name, _numbers(alone), words.points(mean, signed=False))
+                rows.append(row)
+    elements: list[Element] = [Paragraph(text, "Seeds in both:")]
+    if rows:
+        head = ("Arm", "Sweep", "Seeds", "Mean (%)")
+        caption = "Seeds that only one of the two has, which are not compared."
+        elements.append(Table(caption, head, tuple(rows), labels=3))
+    return elements
+
+
+def _numbers(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(seeds))) or "none"
 
 
 def _setup(studies: tuple[Study, Study], pairs: Sequence[Pair], names: tuple[str, str]) -> Section:
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for one, other in pairs:
-        before, after = _flat(one.config), _flat(other.config)
+    for pair in pairs:
+        before, after = _flat(pair[0].config), _flat(pair[1].config)
         for path in dict.fromkeys([*before, *after]):
             values = plain(before.get(path)), plain(after.get(path))
             if values[0] != values[1]:
-                rows.setdefault((path, *values), []).append(one.name)
+                rows.setdefault((path, *values), []).append(_label(pair))
     table = tuple(
         (
             path,
@@ -168,22 +246,18 @@ def _setup(studies: tuple[Study, Study], pairs: Sequence[Pair], names: tuple[str
     if table:
         head = ("Field", names[0], names[1], "Arms")
         elements.append(Table("Fields that differ.", head, table, labels=4))
-    else:
+    elif pairs:
         elements.append(Paragraph("The arms in common have the same configuration in both."))
-    apart = [_only(study, other) for study, other in (studies, studies[::-1])]
-    for name, own in zip(names, apart, strict=True):
-        if own:
-            elements.append(Paragraph(f"{', '.join(own)}.", f"Only in {name}:"))
+    for place, (study, name) in enumerate(zip(studies, names, strict=True)):
+        paired = {pair[place].name for pair in pairs}
+        alone = [arm.name for arm in study.arms if arm.name not in paired]
+        if alone:
+            elements.append(Paragraph(f"{', '.join(alone)}.", f"Only in {name}:"))
     return Section("What differs in the set-up", tuple(elements))
 
 
 def _which(arms: Sequence[str], pairs: Sequence[Pair]) -> str:
     return "all" if len(arms) == len(pairs) else ", ".join(arms)
-
-
-def _only(study: Study, other: Study) -> list[str]:
-    known = {arm.name for arm in other.arms}
-    return [arm.name for arm in study.arms if arm.name not in known]
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
