@@ -7,7 +7,8 @@ python -m launch.evaluate --init_from=DIR [--set data.name=NAME] [...]
 `--workdir` is a study (all its runs, or those of --arm and --seeds) or the folder of one run;
 `--init_from` is a folder with config.json and checkpoints/. The figures are printed, kept beside
 each run as evaluation-<split>-<step>.json (with `-other-data` where --set changed the data), and
-written to --output. Looks at the test split are counted in study.json.
+written to --output, of several runs with the means of each arm. Looks at the test split are counted
+in study.json. Exits 1 if a run was left out, because it has no checkpoint that can be used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,9 +40,16 @@ def main(arguments: Sequence[str]) -> int:
     study = Path(asked.workdir or asked.init_from).expanduser()
     directories = _runs(study) if asked.workdir else [study]
     levels = experiments.load(asked.experiment).levels if asked.experiment else {}
-    found = [(directory, _config(directory, changes, levels)) for directory in directories]
+    several = len(directories) > 1
+    started = [each for each in directories if not several or (each / "checkpoints").is_dir()]
+    for directory in directories:
+        if directory not in started:
+            print(f"left out: {directory}: holds no checkpoints.")
+    found = [(directory, _config(directory, changes, levels)) for directory in started]
 
-    results = _evaluate(found, levels, asked.split, step, asked.data_dir, keep=not asked.init_from)
+    results = _evaluate(
+        found, levels, asked.split, step, asked.data_dir, keep=not asked.init_from, several=several
+    )
     for result in results:
         loss = "not finite" if result["loss"] is None else f"{result['loss']:.4f}"
         print(
@@ -49,10 +57,11 @@ def main(arguments: Sequence[str]) -> int:
             f"{100 * result['accuracy']:.2f} %, loss {loss}, {result['examples']} examples"
         )
     if asked.split == "test" and not any(path.startswith("data.") for path in changes):
-        _count_looks(directories)
+        _count_looks(started)
     if asked.output:
-        files.write_json(Path(asked.output).expanduser(), _together(results))
-    return 0
+        content = _together(results) if several else results[0]
+        files.write_json(Path(asked.output).expanduser(), content)
+    return 1 if len(results) < len(directories) else 0
 
 
 def _evaluate(
@@ -63,6 +72,7 @@ def _evaluate(
     data_dir: str | None,
     *,
     keep: bool,
+    several: bool,
 ) -> list[dict[str, Any]]:
     from cnnjax.train import evaluation, state
     from cnnjax.train.checkpoint import Checkpoints
@@ -82,7 +92,7 @@ def _evaluate(
                 fresh = program.initialize(state.keys(seed)["params"])
                 variables = checkpoints.variables(step, program.compiled.place(fresh))
         except UserError as error:
-            if len(found) == 1:
+            if not several:
                 raise
             print(f"left out: {error}")
             continue
@@ -140,14 +150,10 @@ def _runs(workdir: Path) -> list[Path]:
         if strange:
             raise unknown("--seeds", strange[0], [str(seed) for seed in seeds])
         seeds = asked
-    started = [
-        run.directory
-        for run in study.runs(workdir, arms, seeds)
-        if (run.directory / "checkpoints").is_dir()
-    ]
-    if not started:
+    directories = [run.directory for run in study.runs(workdir, arms, seeds)]
+    if not any((directory / "checkpoints").is_dir() for directory in directories):
         raise UserError(f"--workdir: {workdir} holds no checkpoints of the runs asked for.")
-    return started
+    return directories
 
 
 def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> RunConfig:
@@ -178,15 +184,23 @@ def _seed(directory: Path) -> int:
 
 
 def _together(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """One run's figures as they are; those of several as their means, with the runs below."""
-    if len(results) == 1:
-        return results[0]
-    losses = [result["loss"] for result in results]
+    """The figures of several runs, and their means over the runs of each arm."""
+    arms: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        arms.setdefault(Path(result["run"]).parent.name, []).append(result)
     return {
-        "accuracy": sum(result["accuracy"] for result in results) / len(results),
-        "loss": None if None in losses else sum(losses) / len(losses),
-        "examples": results[0]["examples"],
+        "arms": {arm: _mean(runs) for arm, runs in arms.items()},
         "runs": list(results),
+    }
+
+
+def _mean(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    losses = [run["loss"] for run in runs]
+    return {
+        "accuracy": sum(run["accuracy"] for run in runs) / len(runs),
+        "loss": None if None in losses else sum(losses) / len(losses),
+        "examples": runs[0]["examples"],
+        "runs": len(runs),
     }
 
 

@@ -16,6 +16,7 @@ from absl import app, flags, logging
 
 from cnnjax import cache, machine
 from cnnjax.errors import UserError
+from launch import terminal
 
 FLAGS = flags.FLAGS
 MOST_SEEDS = 10_000
@@ -112,6 +113,7 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
 
+    terminal.guard()
     app.run(guarded, flags_parser=parse)
     raise AssertionError("app.run does not return")
 

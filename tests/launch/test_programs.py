@@ -122,19 +122,28 @@ def test_evaluate_gives_the_figures_of_the_run(study, mine, tmp_path):
         assert found["accuracy"] == known["accuracy"]
         assert found["loss"] == pytest.approx(known["loss"], rel=1e-6)
         assert found["examples"] == 450
-    assert figures["accuracy"] == np.mean([run["accuracy"] for run in figures["runs"]])
+    assert list(figures) == ["arms", "runs"]  # over arms there is no mean that means anything
+    mean = figures["arms"]["mine"]
+    assert mean["accuracy"] == np.mean([run["accuracy"] for run in figures["runs"]])
+    assert (mean["runs"], mean["examples"]) == (2, 450)
     assert "450 examples" in done.stdout
     assert (workdir / "mine/seed-0/evaluation-test-24.json").exists()
     study_of_one = tmp_path / "study"
     shutil.copytree(workdir, study_of_one)
+    about = json.loads((study_of_one / "study.json").read_text())
+    (study_of_one / "study.json").write_text(json.dumps(about | {"seeds": [0, 1, 5]}))
     shutil.rmtree(study_of_one / "mine/seed-1/checkpoints")
     (study_of_one / "mine/seed-1/checkpoints").mkdir()
     done = program(
         "launch.evaluate", f"--workdir={study_of_one}", "--arm=mine", f"--output={output}",
-        f"--experiment={mine}",
+        f"--experiment={mine}", check=1,
     )  # fmt: skip
-    assert "left out: " in done.stdout
-    assert json.loads(output.read_text())["run"] == str(study_of_one / "mine/seed-0")
+    left_out = [line for line in done.stdout.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == 2
+    assert left_out[0].endswith("mine/seed-5: holds no checkpoints.")
+    figures = json.loads(output.read_text())
+    assert figures["arms"]["mine"]["runs"] == 1
+    assert [run["run"] for run in figures["runs"]] == [str(study_of_one / "mine/seed-0")]
 
 
 def test_evaluate_one_run_at_its_best_step_and_weights_without_a_run(study, tmp_path):

@@ -1,0 +1,37 @@
+"""What reaches the terminal: text alone. Files of others may hold anything, a terminal obeys it."""
+
+import re
+import sys
+from typing import Any, TextIO
+
+_COMMANDS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
+    "\u200e\u200f\u2028-\u202e\u2066-\u2069"  # what turns the direction of text
+    "\ud800-\udfff]"  # bytes of a file name that are no text
+)
+
+
+def printable(text: str) -> str:
+    """Text with each character that a terminal would obey written as an escape, `\\x1b`."""
+    return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+class _Printable:
+    """A stream that writes what is printable."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def guard() -> None:
+    """Lets nothing but printable text out of this program."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, _Printable):
+            setattr(sys, name, _Printable(stream))
