@@ -1,15 +1,20 @@
 """Files that are whole or absent: atomic writes, tolerant reads, and locks."""
 
 import contextlib
+import errno
+import functools
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from cnnjax.errors import UserError
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -19,13 +24,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(temporary, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -71,30 +75,105 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def open_log(path: Path) -> IO[str]:
+    """A text file that is appended to, made where it does not exist. Raises UserError where it
+    cannot be opened, or is a link."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
+    except OSError as error:
+        reason = "it is a link" if path.is_symlink() else error.strerror
+        raise UserError(f"{path}: cannot be written: {reason}.") from None
+
+
+def no_links(path: Path, *, below: Path) -> None:
+    """Raises UserError where `path`, a folder between it and `below`, or anything in it is a
+    symbolic link: files would be written and removed elsewhere. `below` itself may be one."""
+    between = [str(part) for part in (path, *path.parents) if below in part.parents]
+    links = [part for part in between if os.path.islink(part)]
+    for link in links or _links(str(path)):
+        raise UserError(
+            f"{link}: is a link to {os.readlink(link)}; nothing is written through links inside "
+            "--workdir, which may be one itself. Remove it, or pick another --workdir."
+        )
+
+
+def _links(folder: str) -> Iterator[str]:
+    """The symbolic links in a folder and all folders in it."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield entry.path
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _links(entry.path)
+
+
 @contextlib.contextmanager
 def lock(path: Path, *, wait: bool) -> Iterator[bool]:
     """Holds an exclusive lock on `path` while the block runs, and yields whether it was got.
 
     The lock ends with the process, however that ends. With `wait=False` a lock held elsewhere
-    yields False at once.
+    yields False at once. On a file system without locks a file beside `path`, which names host and
+    process, is the lock: that of a process of this host which has ended is taken over, that of
+    another host has to be removed by hand.
+
+    Raises UserError where `path` cannot be written or locked.
     """
+    with open_log(path) as file:
+        locked = _flock(file, path, wait)
+        if locked is not None:
+            yield locked
+            return
+    with _holder(path, wait) as mine:
+        yield mine
+
+
+def _flock(file: IO[str], path: Path, wait: bool) -> bool | None:
+    """Whether an open file was locked; None where its file system has no locks."""
     import fcntl
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file: IO[str] = open(path, "a")  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
     except OSError as error:
-        raise UserError(f"{path.parent}: cannot be written: {error.strerror}.") from None
-    with file:
+        if error.errno not in _NO_LOCKS:
+            raise UserError(f"{path}: cannot be locked: {error.strerror}.") from None
+        folder = path.parent.resolve()
+        mount = next(part for part in (folder, *folder.parents) if part.is_mount())
+        _say_once(
+            f"{mount}: this file system has no locks ({error.strerror}); files that name host and "
+            "process (*.holder) are used instead."
+        )
+        return None
+    return True
+
+
+@contextlib.contextmanager
+def _holder(path: Path, wait: bool) -> Iterator[bool]:
+    """Holds the file that stands for a lock on `path`, and yields whether it was got."""
+    import filelock
+
+    holder = filelock.SoftFileLock(f"{path}.holder")
+    patience = 5.0 if wait else 0.0  # seconds, before it is said who has it
+    while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+            holder.acquire(timeout=patience)
+            break
+        except filelock.Timeout as timeout:
+            if str(timeout) != str(filelock.Timeout(timeout.lock_file)):  # of another host
+                _say_once(f"{timeout} Remove the file if that process has ended.")
+            if not wait:
+                yield False
+                return
+            patience = -1.0
+    try:
         yield True
+    finally:
+        holder.release()
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -53,6 +54,127 @@ def test_a_lock_is_held_against_other_processes_and_ends_with_the_block(tmp_path
         assert mine
         assert other() == "False"
     assert other() == "True"
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def no_locks(request, monkeypatch):
+    """A file system that has no locks; returns why."""
+    reason = os.strerror(request.param)
+
+    def flock(*_):
+        raise OSError(request.param, reason)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    files._say_once.cache_clear()
+    return reason
+
+
+def test_without_locks_a_file_stands_in_and_one_line_names_the_mount(tmp_path, no_locks, capsys):
+    for _ in range(2):
+        with files.lock(tmp_path / "lock", wait=True) as mine:
+            assert mine
+            with files.lock(tmp_path / "lock", wait=False) as other:
+                assert not other
+    with files.lock(tmp_path / "another", wait=False) as mine:
+        assert mine
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f": this file system has no locks ({no_locks}); files that name host and" in line
+    assert os.path.ismount(line.partition(":")[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "lock"]
+
+
+HOLD = """
+import fcntl, sys, time
+from pathlib import Path
+from cnnjax import files
+def flock(*_):
+    raise OSError(38, "Function not implemented")
+fcntl.flock = flock
+with files.lock(Path(sys.argv[1]), wait=False) as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("no_locks", [errno.ENOSYS], indirect=True)
+def test_without_locks_that_of_a_dead_process_is_taken_over_and_no_other(tmp_path, no_locks):
+    words = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "True\n"
+        with files.lock(tmp_path / "lock", wait=False) as mine:
+            assert not mine, "its process lives"
+        process.kill()
+        process.wait()
+        assert (tmp_path / "lock.holder").exists()
+        with files.lock(tmp_path / "lock", wait=False) as mine:
+            assert mine
+        assert not (tmp_path / "lock.holder").exists()
+
+
+@pytest.mark.parametrize("no_locks", [errno.ENOLCK], indirect=True)
+def test_without_locks_that_of_another_host_stays_and_the_file_is_named(tmp_path, no_locks, capsys):
+    holder = tmp_path / "lock.holder"
+    holder.write_text("123\nanother-host\n55\n")
+    with files.lock(tmp_path / "lock", wait=False) as mine:
+        assert not mine
+    told = capsys.readouterr().err
+    assert f"'{holder}' could not be acquired. It is held by pid 123 on another-host" in told
+    assert "Remove the file if that process has ended." in told
+    assert holder.exists()
+
+
+def test_a_lock_that_fails_otherwise_is_one_line(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(UserError, match=r"lock: cannot be locked: Input/output error\."),
+        files.lock(tmp_path / "lock", wait=False),
+    ):
+        pass
+
+
+def test_links_below_a_workdir_are_refused_the_workdir_may_be_one(tmp_path):
+    home, run = tmp_path / "home", tmp_path / "scratch/relu/seed-0"
+    home.mkdir()
+    run.mkdir(parents=True)
+    workdir = tmp_path / "workdir"
+    workdir.symlink_to(tmp_path / "scratch")
+    run = workdir / "relu/seed-0"
+    (run / "checkpoints/10/state").mkdir(parents=True)
+    files.no_links(run, below=workdir)
+    files.no_links(workdir / "none", below=workdir)
+    for link in ("relu/seed-0/checkpoints/20", "relu/seed-0/metrics.jsonl", "relu/seed-1"):
+        (workdir / link).symlink_to(home)
+        with pytest.raises(UserError, match=rf"{link}: is a link to {home}; nothing is written"):
+            files.no_links((workdir / link) if "seed-1" in link else run, below=workdir)
+        (workdir / link).unlink()
+    (workdir / "tanh").symlink_to(home)
+    with pytest.raises(UserError, match="tanh: is a link"):
+        files.no_links(workdir / "tanh/seed-0", below=workdir)
+
+
+def test_a_log_or_a_lock_that_is_a_link_is_left_alone(tmp_path):
+    (tmp_path / "mine").write_text("mine\n")
+    (tmp_path / "log").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match="log: cannot be written: it is a link"):
+        files.open_log(tmp_path / "log")
+    with (
+        pytest.raises(UserError, match="log: cannot be written: it is a link"),
+        files.lock(tmp_path / "log", wait=False),
+    ):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine\n"
+
+
+def test_files_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        files.write_bytes(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
 def test_nearest_names():

@@ -3,8 +3,8 @@
 import contextlib
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ def write(
         raise UserError(f"--output: {directory} is there already; name a new folder.")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{directory.name}@", dir=directory.parent))
+        made = directory.parent / f".{directory.name}@{secrets.token_hex(4)}"
+        made.mkdir()
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror}.") from None
     state = TrainState(
