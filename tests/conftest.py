@@ -1,6 +1,8 @@
 """Before all tests: the CPU as backend, caches inside the checkout. One session for all runs."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,3 +25,20 @@ def session():
     from cnnjax.train.session import Session
 
     return Session()
+
+
+@pytest.fixture
+def shared_cache(monkeypatch):
+    """A cache folder that others can reach; its place and that of the user's own."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    from cnnjax import cache
+
+    if cache.writable_by_others(folder):
+        pytest.skip(f"others can write to {folder.parent}")
+    for name in ("cache", "home"):
+        (folder / name).mkdir(mode=0o755)
+    monkeypatch.setenv("CNNJAX_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "home"))
+    yield folder / "cache", folder / "home/cnnjax"
+    shutil.rmtree(folder)

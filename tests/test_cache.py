@@ -1,11 +1,17 @@
-"""Where compiled programs are kept."""
+"""The cache folder, where compiled programs are kept in it, and who may write to it."""
 
+import contextlib
+import grp
 import os
+import pwd
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from cnnjax import cache
+from cnnjax.errors import UserError
 from common import ROOT
 
 CODE = """
@@ -15,9 +21,9 @@ import os; print(os.environ.get("JAX_COMPILATION_CACHE_DIR"))
 """
 
 
-def place(**environment):
+def start(**environment):
     inherited = {name: v for name, v in os.environ.items() if not name.startswith("JAX_")}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", CODE],
         cwd=ROOT,
         env={**inherited, **environment},
@@ -25,7 +31,10 @@ def place(**environment):
         text=True,
         check=True,
     )
-    return done.stdout.strip()
+
+
+def place(**environment):
+    return start(**environment).stdout.strip()
 
 
 def test_compiled_programs_are_kept_in_the_cache_by_processor(tmp_path):
@@ -42,3 +51,95 @@ def test_the_users_own_place_stays(tmp_path, own):
 def test_a_cache_that_cannot_be_written_keeps_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     assert place(CNNJAX_CACHE=str(tmp_path / "file")) == "None"
+
+
+@contextlib.contextmanager
+def umask(mask):
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def test_what_is_executed_is_kept_where_nobody_else_can_write(shared_cache):
+    common, own = shared_cache
+    with umask(0):
+        assert cache.private("xla/abc") == common / "xla/abc"
+    assert (common / "xla/abc").stat().st_mode & 0o777 == 0o755
+    for folder in (common / "xla/abc", common / "xla", common):
+        folder.chmod(0o757)
+        assert cache.private("xla/abc") == own / "xla/abc"
+        folder.chmod(0o755)
+    own.chmod(0o777)
+    common.chmod(0o777)
+    with pytest.raises(cache.Untrusted, match=f"{common} can be written by others .*; {own} can"):
+        cache.private("xla/abc")
+    common.chmod(0o1777)
+    assert cache.private("xla/abc") == common / "xla/abc", "others cannot rename what is ours"
+    (common / "xla/abc").chmod(0o1777)
+    with pytest.raises(cache.Untrusted, match="can be written by others"):
+        cache.private("xla/abc")
+    common.parent.chmod(0o700)
+    assert cache.private("xla/abc") == common / "xla/abc", "nobody else gets there"
+
+
+def test_a_group_of_the_user_alone_may_write(shared_cache, monkeypatch):
+    common, _ = shared_cache
+    common.chmod(0o775)
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    for name, members, fine in (
+        (owner, [], True),
+        (owner, [owner], True),
+        (owner, [owner, "another"], False),
+        ("laboratory", [], False),
+    ):
+        group = grp.struct_group((name, "x", 1, members))
+        monkeypatch.setattr(grp, "getgrgid", lambda gid, group=group: group)
+        assert (cache.writable_by_others(common) is None) == fine
+
+
+def test_what_belongs_to_another_user_is_not_executed(shared_cache, monkeypatch):
+    common, _ = shared_cache
+    uid = common.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    if uid == 0:
+        assert cache.writable_by_others(common) is None, "root may do anything anyway"
+        os.chown(common, 12345, -1)
+    assert cache.writable_by_others(common) == f"{common} belongs to another user"
+
+
+def test_compiled_programs_of_others_are_not_read_and_one_line_says_so(shared_cache):
+    common, own = shared_cache
+    common.chmod(0o777)
+    own.mkdir()
+    own.chmod(0o777)
+    environment = {"CNNJAX_CACHE": str(common), "XDG_CACHE_HOME": str(own.parent)}
+    done = start(**environment)
+    assert done.stdout == "None\n"
+    assert done.stderr.count("\n") == 1
+    assert f"note: compiled programs are not kept: {common} can be written by" in done.stderr
+    own.chmod(0o755)
+    assert place(**environment).startswith(f"{own}/xla/")
+
+
+def test_other_folders_follow_the_umask(shared_cache):
+    with umask(0o002):
+        kept = cache.folder("data/kept", lambda folder: (folder / "x").write_text(""))
+    assert kept.stat().st_mode & 0o777 == 0o775
+    assert (kept / "x").stat().st_mode & 0o777 == 0o664
+
+
+def test_a_home_that_does_not_exist_is_one_line(monkeypatch):
+    monkeypatch.setenv("CNNJAX_CACHE", "~no-such-user/x")
+    with pytest.raises(UserError, match=r"CNNJAX_CACHE: ~no-such-user/x: there is no home of ~no"):
+        cache.root()
+
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("CNNJAX_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(UserError, match="this user has no home; set CNNJAX_CACHE"):
+        cache.root()

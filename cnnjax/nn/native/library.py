@@ -81,12 +81,16 @@ def _load() -> ctypes.CDLL:
         "processor": [machine.processor(), machine.instructions()],
     }
     build = functools.partial(_build, compiler=compiler, onednn=onednn, headers=headers)
-    name = f"native/{cache.digest(known)}"
     try:
-        folder = cache.folder(name, build)
-        if not _is_whole(folder):
-            folder = cache.folder(name, build, again=True)
+        folder = cache.private("native") / cache.digest(known)
+        cache.folder(folder, build)
+        if not _is_whole(folder) or cache.writable_by_others(folder / "library.so"):
+            cache.folder(folder, build, again=True)
+        if reason := cache.writable_by_others(folder / "library.so"):
+            raise Missing(reason)
         library = ctypes.CDLL(str(folder / "library.so"))
+    except cache.Untrusted as reason:
+        raise Missing(str(reason)) from None
     except OSError as error:
         raise Missing(f"its library cannot be loaded: {error}") from None
     except UserError as error:
@@ -150,6 +154,8 @@ def _build(folder: Path, compiler: list[str], onednn: Path, headers: Path) -> No
     for made in objects:
         made.unlink()
     (folder / "sha256").write_text(files.sha256(folder / "library.so"))
+    for path in (folder, *folder.iterdir()):  # nobody else is to write there, whatever the umask
+        path.chmod(0o755)
 
 
 def _output(command: list[str]) -> str:

@@ -1,13 +1,16 @@
-"""How the native library is made, loaded and done without. Each test has processes of its own."""
+"""How the native library is made, loaded and done without, most of it in processes of its own."""
 
+import ctypes
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
+from cnnjax import files
 from cnnjax.nn.native import library
 from common import ROOT, program
 
@@ -52,12 +55,15 @@ USE = "assert library.missing() is None, library.missing(); print(float(conv(x, 
 
 
 def test_processes_that_start_at_once_compile_it_once(tmp_path):
+    before = os.umask(0)
     processes = [start(USE, CNNJAX_CACHE=str(tmp_path)) for _ in range(3)]
+    os.umask(before)
     assert len({finish(process) for process in processes}) == 1
     made = [path for path in (tmp_path / "native").iterdir() if path.is_dir()]
     assert [sorted(file.name for file in path.iterdir()) for path in made] == [
         ["library.so", "sha256"]
     ]
+    assert {path.stat().st_mode & 0o022 for path in (*made, *made[0].iterdir())} == {0}
 
 
 def test_a_damaged_library_is_made_again(tmp_path):
@@ -69,6 +75,48 @@ def test_a_damaged_library_is_made_again(tmp_path):
         file.write_bytes(damaged)
         assert run(USE, CNNJAX_CACHE=str(tmp_path)) == first
         assert file.stat().st_size == len(whole)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """What is in the libraries that are loaded; one is built at once, and does not work."""
+    contents = []
+
+    def build(folder, **_):
+        (folder / "library.so").write_text("ours")
+        (folder / "sha256").write_text(files.sha256(folder / "library.so"))
+
+    def load(path):
+        contents.append(Path(path).read_text())
+        raise OSError("no library")
+
+    monkeypatch.setattr(library, "_build", build)
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    return contents
+
+
+def test_a_library_that_others_could_have_written_is_built_again(shared_cache, loaded):
+    common, _ = shared_cache
+    for writable in (None, "library.so", "."):
+        for file in common.glob("native/*/library.so"):
+            file.write_text("theirs")
+            (file.parent / "sha256").write_text(files.sha256(file))
+            (file.parent / writable).chmod(0o757)
+        with pytest.raises(library.Missing, match="no library"):
+            library._load.__wrapped__()
+        assert loaded.pop() == "ours"
+
+
+def test_without_a_folder_that_is_the_users_alone_nothing_is_loaded(shared_cache, loaded):
+    common, own = shared_cache
+    common.chmod(0o777)
+    with pytest.raises(library.Missing, match="no library"):
+        library._load.__wrapped__()
+    assert list(own.glob("native/*/library.so"))
+    own.chmod(0o777)
+    with pytest.raises(library.Missing, match=f"{common} can be written by others .*; {own} can"):
+        library._load.__wrapped__()
+    assert loaded == ["ours"]
 
 
 @pytest.mark.parametrize(
