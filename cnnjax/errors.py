@@ -17,6 +17,16 @@ class UserError(Exception):
     """A mistake in the input; the message says what to type instead."""
 
 
+class MachineError(UserError):
+    """The machine or a disk refuses something just now (input/output error, too many open files, no
+    room): no mistake of the user and no result of a run, which the same command continues later."""
+
+
+class Stopped(BaseException):
+    """A program was asked to stop; the message says by what, and where. Not an Exception, as
+    KeyboardInterrupt is none, so that nothing takes it for a fault of a run."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, or None if none is near."""
     matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)

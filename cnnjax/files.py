@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -12,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cnnjax.errors import UserError
+from cnnjax.errors import MachineError, UserError
+
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -20,7 +23,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `path` so that a reader sees the old content or the new, never a part.
 
-    Raises UserError where the folder cannot be written or the disk is full.
+    Raises MachineError where the folder cannot be written or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +39,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 os.unlink(temporary)
             raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}.") from None
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}.") from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -45,13 +48,31 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises UserError naming the file where it cannot be read."""
+    """The value in a JSON file. Raises UserError naming the file where it is absent or is not JSON,
+    and MachineError where it cannot be read just now."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (*ABSENT, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from None
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be read just now: {error.strerror or error}.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: is not whole JSON ({error}).") from None
+
+
+def set_aside(path: Path) -> Path:
+    """Renames what cannot be used, so that it is neither used nor lost; returns the new path:
+    NAME.unreadable, or NAME.unreadable-2 and so on where that is taken.
+
+    Raises MachineError where it cannot be renamed.
+    """
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (path.with_name(f"{path.name}.unreadable{ending}") for ending in endings)
+    aside = next(name for name in names if not os.path.lexists(name))
+    try:
+        return path.rename(aside)
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be renamed: {error.strerror or error}.") from None
 
 
 def sha256(path: Path) -> str:

@@ -1,10 +1,16 @@
 """Checkpoints through orbax: asynchronous, atomic; the last k and the best are kept.
 
-A checkpoint holds the whole `TrainState` and the run's configuration as JSON.
+A checkpoint holds the whole `TrainState`, the run's configuration as JSON, and notes as JSON, with
+a checksum (CRC-32) of state and notes that is checked whenever a checkpoint is read; older ones
+have none. The loop waits for it when one is saved: 0.3 ms for LeNet with Adam (0.7 MB), 80 ms for a
+state of 100 MB, on 2 busy cores.
+
+No error deletes a checkpoint: one that is damaged is renamed to N.unreadable, and one that cannot
+be read just now stops the run.
 """
 
 import json
-import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +21,21 @@ import orbax.checkpoint as ocp
 from flax import serialization
 from orbax.checkpoint import checkpoint_managers as policies
 
+from cnnjax import files
 from cnnjax.errors import UserError
+from cnnjax.train.damage import Damaged, judged, not_now, without_figures
 from cnnjax.train.folder import Say
-from cnnjax.train.state import TrainState, flat
+from cnnjax.train.state import TrainState, checksum, flat
+
+CHECKSUM = "crc32"
 
 
 class Checkpoints:
-    """The checkpoints in one folder. Use as a context: leaving it waits for pending writes."""
+    """The checkpoints in one folder. Use as a context: leaving it waits for pending writes.
+
+    Raises UserError where there is none to read, and MachineError where the folder cannot be read
+    or written just now.
+    """
 
     def __init__(self, directory: Path, *, keep_last: int = 1, read_only: bool = False):
         if read_only and not directory.is_dir():
@@ -36,19 +50,22 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(timeout_secs=600),
         )
         self._directory = directory.resolve()
-        self._damaged = _without_figures(self._directory)
-        if self._damaged and read_only:
-            raise UserError(f"{self._damaged[0]}: checkpoint cannot be read (metrics).")
-        for step in self._damaged:
-            shutil.rmtree(step, ignore_errors=True)
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=options,
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "config": ocp.JsonCheckpointHandler(),
-            },
-        )
+        damaged = without_figures(self._directory)
+        if damaged and read_only:
+            raise UserError(f"{damaged[0]}: checkpoint cannot be read (metrics).")
+        self._set_aside = [(step, files.set_aside(step)) for step in damaged]
+        try:
+            self._manager = ocp.CheckpointManager(
+                self._directory,
+                options=options,
+                item_handlers={
+                    "state": ocp.StandardCheckpointHandler(),
+                    "config": ocp.JsonCheckpointHandler(),
+                    "notes": ocp.JsonCheckpointHandler(),
+                },
+            )
+        except OSError as error:
+            raise not_now(self._directory, error) from None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -66,12 +83,29 @@ class Checkpoints:
         """The steps that there are whole checkpoints of, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, config: Mapping[str, Any], accuracy: float | None) -> None:
-        """Starts to write the state; `accuracy` (validation) is what `best` is judged by."""
+    def save(
+        self,
+        state: TrainState,
+        config: Mapping[str, Any],
+        accuracy: float | None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Starts to write the state.
+
+        Args:
+          state: the state, which is not to be donated until it is written.
+          config: the run's configuration.
+          accuracy: that of the validation split, which `best` is judged by; None where it was not
+            evaluated.
+          notes: what else a run needs to go on from here; values of JSON.
+        """
+        tree, notes = _tree(state), dict(notes or {})
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_tree(state)), config=ocp.args.JsonSave(dict(config))
+                state=ocp.args.StandardSave(tree),
+                config=ocp.args.JsonSave(dict(config)),
+                notes=ocp.args.JsonSave({**notes, CHECKSUM: _checksum(tree, notes)}),
             ),
             metrics=None if accuracy is None else {"accuracy": accuracy, "step": int(state.step)},
         )
@@ -80,38 +114,37 @@ class Checkpoints:
         """Waits until every checkpoint is on disk; raises what went wrong there."""
         self._manager.wait_until_finished()
 
-    def restore_latest(self, target: TrainState, say: Say) -> TrainState | None:
-        """The newest checkpoint that can be read, placed as `target` is; None if there is none.
+    def restore_latest(
+        self, target: TrainState, say: Say
+    ) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest checkpoint that can be used, placed as `target` is, and its notes; None if
+        there is none.
 
-        A checkpoint that cannot be read is said so and removed, and the one before is taken.
-        Raises UserError where a checkpoint is of another network.
+        A damaged checkpoint is said so and renamed, and the one before is taken. Raises UserError
+        where a checkpoint is of another network, and MachineError where it cannot be read just now.
         """
-        for damaged in self._damaged:
-            say(f"{damaged}: checkpoint cannot be read (metrics); going back to the one before.")
+        for path, aside in self._set_aside:
+            say(self._gone(path, "metrics", aside))
         for step in reversed(self.steps):
             try:
                 return self.restore(step, target)
-            except UserError:
-                raise
-            except Exception as error:
-                reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
-                say(
-                    f"{self._directory / str(step)}: checkpoint cannot be read "
-                    f"({type(error).__name__}: {reason}); going back to the one before."
-                )
-                shutil.rmtree(self._directory / str(step), ignore_errors=True)
+            except Damaged as damage:
+                path = self._directory / str(step)
+                aside = files.set_aside(path)
                 self._manager.reload()
+                say(self._gone(path, str(damage), aside))
         return None
 
-    def restore(self, step: int, target: TrainState) -> TrainState:
-        """The checkpoint of `step` with the shapes, dtypes and placement of `target`."""
-        wanted = jax.tree.map(_abstract, _tree(target))
-        _compare(self._directory / str(step), self._stored(step), wanted)
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-        )
-        tree = restored["state"] | ({} if target.ema is not None else {"ema": None})
-        return serialization.from_state_dict(target, tree)
+    def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The checkpoint of `step` with the shapes, dtypes and placement of `target`; its notes.
+
+        Raises Damaged where it is not what was saved; else as `restore_latest`.
+        """
+        tree, notes = self._read(step)
+        wanted = _tree(target)
+        _compare(self._directory / str(step), tree, wanted)
+        placed = jax.tree.map(_placed, tree, wanted)
+        return serialization.from_state_dict(target, {"ema": None} | placed), notes
 
     def variables(
         self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()
@@ -123,7 +156,8 @@ class Checkpoints:
           target: variables of the network, for names, shapes, dtypes and placement.
           ignore: stored top-level layers that are left out.
 
-        Raises UserError where an entry is missing, extra or different.
+        Raises UserError where an entry is missing, extra or different, or the checkpoint is
+        damaged; MachineError where it cannot be read just now.
         """
         found = {
             kind: {name: value for name, value in tree.items() if name not in ignore}
@@ -132,18 +166,14 @@ class Checkpoints:
         path = self._directory / str(step)
         target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
         _compare(path, found, target)
-        return jax.tree.map(
-            lambda leaf, like: jax.device_put(leaf, getattr(like, "sharding", None)),
-            found,
-            serialization.to_state_dict(target),
-        )
+        return jax.tree.map(_placed, found, serialization.to_state_dict(target))
 
     def check(self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> None:
         """Raises UserError where `variables` would, from the description of the checkpoint."""
         try:
             stored = self._stored(step)
         except Exception as error:
-            raise self._unreadable(step, error) from None
+            raise self._unreadable(step, judged(self._directory / str(step), error)) from None
         source = stored.get("ema") or stored
         found = {
             kind: {
@@ -157,16 +187,9 @@ class Checkpoints:
     def weights(self, step: int) -> dict[str, Any]:
         """All stored parameters and statistics of a step, as they are; averages where kept."""
         try:
-            stored = self._stored(step)
-            device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-            wanted = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored
-            )
-            tree = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-            )["state"]
-        except Exception as error:
-            raise self._unreadable(step, error) from None
+            tree, _ = self._read(step)
+        except Damaged as damage:
+            raise self._unreadable(step, damage) from None
         source = tree.get("ema") or tree
         return {"params": source["params"], "batch_stats": source.get("batch_stats") or {}}
 
@@ -190,13 +213,40 @@ class Checkpoints:
             )
         return int(which)
 
-    def _unreadable(self, step: int, error: Exception) -> UserError:
+    def _gone(self, path: Path, reason: str, aside: Path) -> str:
+        before = "going back to the one before" if self.steps else "starting anew"
+        return f"{path}: checkpoint cannot be read ({reason}); kept as {aside.name}; {before}."
+
+    def _unreadable(self, step: int, damage: Damaged) -> UserError:
         others = ", ".join(str(other) for other in self.steps if other != step)
         instead = f"ask for another --step: {others}" if others else "there is no other step"
         return UserError(
-            f"{self._directory / str(step)}: checkpoint cannot be read "
-            f"({type(error).__name__}); {instead}."
+            f"{self._directory / str(step)}: checkpoint cannot be read ({damage}); {instead}."
         )
+
+    def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The tree of the state as it was stored, on one device, and the notes.
+
+        Raises Damaged or MachineError.
+        """
+        path = self._directory / str(step)
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        try:
+            wanted = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+                self._stored(step),
+            )
+            items: dict[str, Any] = {"state": ocp.args.StandardRestore(wanted)}
+            if (path / "notes").is_dir():
+                items["notes"] = ocp.args.JsonRestore()
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            tree, notes = restored["state"], dict(restored.get("notes") or {})
+            saved = notes.pop(CHECKSUM, None)
+            if "notes" in items and saved != _checksum(tree, notes):
+                raise ValueError("its content has changed since it was saved")
+        except Exception as error:
+            raise judged(path, error) from error
+        return tree, notes
 
     def _stored(self, step: int) -> Any:
         """The stored tree of shapes and dtypes."""
@@ -207,29 +257,23 @@ class Checkpoints:
         return tree.tree if hasattr(tree, "tree") else tree
 
 
-def _without_figures(directory: Path) -> list[Path]:
-    """The checkpoints whose metrics cannot be read: with one of them orbax opens none."""
-    damaged = []
-    for file in directory.glob("*/metrics/metrics"):
-        try:
-            json.loads(file.read_bytes())
-        except (OSError, ValueError):
-            damaged.append(file.parents[1])
-    return damaged
-
-
 def _tree(state: TrainState) -> dict[str, Any]:
     tree = serialization.to_state_dict(state)
     return {name: value for name, value in tree.items() if value is not None}
 
 
+def _checksum(tree: Mapping[str, Any], notes: Mapping[str, Any]) -> int:
+    """Of the arrays of a state and of the notes."""
+    return zlib.crc32(json.dumps(notes, sort_keys=True).encode(), checksum(tree))
+
+
+def _placed(leaf: Any, like: Any) -> jax.Array:
+    return jax.device_put(leaf, getattr(like, "sharding", None))
+
+
 def _score(metrics: Any) -> float:
     """The accuracy; of equal ones the earliest is the best."""
     return float(metrics["accuracy"]) - 1e-12 * float(metrics["step"])
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
 
 
 def _compare(where: Path, stored: Any, wanted: Any) -> None:

@@ -91,3 +91,12 @@ def batch_size(asked: int, dataset: data.Dataset, devices: int) -> int:
     that it can be dealt out evenly to the devices."""
     largest = max(len(split.labels) for name, split in dataset.splits.items() if name != "train")
     return -(-min(asked, largest) // devices) * devices
+
+
+def chance(labels: np.ndarray) -> dict[str, float]:
+    """The best that a prediction which is the same for all examples can reach: the accuracy of the
+    most frequent class; the loss, in nats, of predicting the shares of the classes (their
+    entropy)."""
+    counts = np.bincount(labels)
+    shares = counts[counts > 0] / len(labels)
+    return {"accuracy": float(shares.max()), "loss": float(np.sum(shares * np.log(1 / shares)))}

@@ -1,14 +1,13 @@
 """What a run's folder says of how the run was started, and what must stay so."""
 
-import contextlib
-import shutil
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnjax import files, fingerprint
 from cnnjax.config import RunConfig
-from cnnjax.errors import UserError
+from cnnjax.errors import MachineError, UserError
 
 _DECIDE = {"backend", "device_kind", "devices", "threads", "convolution", "replicates"}
 Say = Callable[[str], None]
@@ -16,24 +15,28 @@ Say = Callable[[str], None]
 
 def begun(directory: Path) -> dict[str, Any]:
     """What the bits of a run with a checkpoint depend on, as it was at its start; empty where there
-    is none, or that is not known."""
+    is none, or that is not known. Raises MachineError where it cannot be read just now."""
     known = _known(directory / "runtime.json") if _has_checkpoint(directory) else {}
     return known if _whole("runtime.json", known) else {}
 
 
 def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: Say) -> None:
     """Keeps the configuration, and what a run's bits depend on until it has its first checkpoint.
-    Where one of them is lost, nobody knows what the checkpoints are of: the run starts anew.
+    Where one of them is lost, nobody knows what the checkpoints are of: they are renamed, and the
+    run starts anew.
 
     Raises UserError where the folder holds another configuration, or was started with another
     number of threads, kind of convolution or way to train replicates (which change the order of
-    sums).
+    sums); MachineError where that cannot be read just now.
     """
     wanted = {"config.json": config.model_dump(mode="json"), "runtime.json": runtime}
     for name in wanted:
         if _has_checkpoint(directory) and not _whole(name, _known(directory / name)):
-            say(f"{directory / name}: is not whole; this run starts anew.")
-            shutil.rmtree(directory / "checkpoints")
+            kept = files.set_aside(directory / "checkpoints").name
+            say(
+                f"{directory / name}: is not whole; this run starts anew, its checkpoints so far "
+                f"are kept as {kept}."
+            )
     for name, values in wanted.items():
         path = directory / name
         known = _known(path)
@@ -73,11 +76,28 @@ def _whole(name: str, known: Mapping[str, Any]) -> bool:
 
 
 def _known(path: Path) -> dict[str, Any]:
-    """What a file holds, empty where it is not there or is no whole table."""
-    with contextlib.suppress(UserError, TypeError, ValueError):
+    """What a file holds, empty where it is not there or is no whole table. Raises MachineError
+    where it cannot be read just now."""
+    try:
         return dict(files.read_json(path))
-    return {}
+    except MachineError:
+        raise
+    except (UserError, TypeError, ValueError):
+        return {}
 
 
 def _has_checkpoint(directory: Path) -> bool:
-    return any(step.name.isdecimal() for step in directory.glob("checkpoints/*"))
+    return bool(steps(directory / "checkpoints"))
+
+
+def steps(checkpoints: Path) -> list[int]:
+    """The steps that a folder has checkpoints of, in order. Raises MachineError where the folder
+    cannot be read just now."""
+    try:
+        return sorted(int(name) for name in os.listdir(checkpoints) if name.isdecimal())
+    except files.ABSENT:
+        return []
+    except OSError as error:
+        raise MachineError(
+            f"{checkpoints}: cannot be read just now: {error.strerror or error}."
+        ) from None

@@ -2,11 +2,12 @@
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnjax.config import RunConfig
+from cnnjax.errors import Stopped
 from cnnjax.train import folder
 from cnnjax.train.lanes import Lanes, Metrics
 from cnnjax.train.plan import Plan, plan
@@ -19,6 +20,11 @@ NO_PROBES = Probes()
 ALONE, TOGETHER = "one after another", "together"
 
 
+def never() -> str:
+    """Nothing asks for a stop."""
+    return ""
+
+
 def run(
     session: Session,
     config: RunConfig,
@@ -28,10 +34,14 @@ def run(
     identity: Mapping[str, Any] | None = None,
     probes: Probes = NO_PROBES,
     say: Say = print,
+    stop: Callable[[], str] = never,
 ) -> dict[str, Any]:
     """Trains one run alone to its end, as `replicates` does; returns its result."""
     job = Job(seed, directory, identity or {})
-    return replicates(session, config, [job], together=False, probes=probes, say=say)[0]
+    (result,) = replicates(
+        session, config, [job], together=False, probes=probes, say=say, stop=stop
+    )
+    return result
 
 
 def replicates(
@@ -43,6 +53,7 @@ def replicates(
     lanes: Sequence[int] = (),
     probes: Probes = NO_PROBES,
     say: Say = print,
+    stop: Callable[[], str] = never,
 ) -> list[dict[str, Any]]:
     """Trains runs of one arm to their end, from where they were left, and writes and returns their
     results. Each has its own weights, order of the data, augmentation and dropout, which are those
@@ -57,8 +68,10 @@ def replicates(
         in order; by default those of `jobs`.
       probes: what else is asked of the network; answers go into result.json.
       say: where lines for the user go.
+      stop: asked between steps: what the runs are to stop for, empty for going on.
 
-    Raises UserError for what the user can mend; the folders keep what was written.
+    Raises UserError for what the user can mend; the folders keep what was written. Raises Stopped
+    when asked to stop, after a checkpoint of the last step is on the disk.
     """
     if together:  # the native convolution maps over no further axis
         lanes = list(lanes or [job.seed for job in jobs])
@@ -82,11 +95,19 @@ def replicates(
         for first, last in itertools.pairwise(steps):
             behind = [run for run in runs if started[run] <= first and not run.outcome]
             places = {lanes.index(run.job.seed) if together else 0: run for run in behind}
-            _train(setting, planned, places, first, last, width=len(lanes) if together else 0)
+            width = len(lanes) if together else 0
+            _train(setting, planned, places, first, last, width=width, stop=stop)
         for run in runs:
+            _go_on(stop, planned.total_steps, planned)
             run.finish()
     compilations = [program.compiled.untold(), *[0] * (len(runs) - 1)]
     return [run.write(count) for run, count in zip(runs, compilations, strict=True)]
+
+
+def _go_on(stop: Callable[[], str], step: int, planned: Plan) -> None:
+    """Raises Stopped where the runs are to stop."""
+    if stop():
+        raise Stopped(f"stopped by {stop()} at step {step} of {planned.total_steps}")
 
 
 def _bar(jobs: Sequence[Job]) -> str:
@@ -103,8 +124,9 @@ def _train(
     last: int,
     *,
     width: int,
+    stop: Callable[[], str],
 ) -> None:
-    """The steps `first` + 1 to `last` of runs, by their lanes."""
+    """The steps `first` + 1 to `last` of runs, by their lanes. Raises Stopped."""
     lanes = Lanes(
         setting.program.compiled,
         setting.store,
@@ -133,6 +155,12 @@ def _train(
 
     pending: Metrics | None = None
     for step, batches in enumerate(zip(*flows, strict=True), first + 1):
+        if stop():
+            if pending is not None:
+                complete(step - 1, pending)
+            for place, run in going.items():
+                run.stop(step - 1, lanes.state(place))
+            _go_on(stop, step - 1, planned)
         metrics = lanes.step(dict(zip(runs, batches, strict=True)), planned.rate(step))
         if pending is not None:
             complete(step - 1, pending)

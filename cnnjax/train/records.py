@@ -1,10 +1,9 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard files, a progress bar."""
 
-import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,33 +12,35 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax import files
-
-
-@contextlib.contextmanager
-def _without(module: str) -> Iterator[None]:
-    """Lets imports find no such module, unless it was imported before."""
-    hidden = module not in sys.modules
-    if hidden:
-        sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules[module]
-
-
-with _without("torch"):  # tensorboardX imports it where it is installed: a second, 200 MB
-    from tensorboardX import SummaryWriter
+from cnnjax.train.board import Board
+from cnnjax.train.folder import Say
 
 
 class Records:
     """The figures of a run by step. Use as a context.
 
     On resume the lines after the restored step are cut off, so that the file is what an
-    uninterrupted run would have written. Without a label there is no progress bar.
+    uninterrupted run would have written.
+
+    Args:
+      directory: the run's folder.
+      restored_step: the step that the run goes on from; 0 for one that begins.
+      total_steps: how many steps it takes.
+      label: what the progress bar is called; None for no bar.
+      notes: what `notes` gave when the restored step was kept.
+      say: where lines for the user go.
     """
 
-    def __init__(self, directory: Path, *, restored_step: int, total_steps: int, label: str | None):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        restored_step: int,
+        total_steps: int,
+        label: str | None,
+        notes: Mapping[str, Any],
+        say: Say,
+    ):
         self._path = directory / "metrics.jsonl"
         kept = [
             line
@@ -50,9 +51,7 @@ class Records:
         files.write_bytes(self._path, content.encode())
         self.lines = kept
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(
-            str(directory / "tensorboard"), purge_step=restored_step + 1, flush_secs=30
-        )
+        self._board = Board(directory / "tensorboard", restored_step + 1, say)
         self._bar = tqdm(
             total=total_steps,
             initial=restored_step,
@@ -61,7 +60,8 @@ class Records:
             leave=False,
             disable=label is None or not sys.stderr.isatty(),
         )
-        self._window: list[Mapping[str, float]] = []
+        self._window: list[Mapping[str, float]] = list(notes.get("window", ()))
+        self._seconds: float | None = notes.get("seconds")
 
     def __enter__(self) -> "Records":
         return self
@@ -78,8 +78,15 @@ class Records:
 
     @property
     def seconds(self) -> float:
-        """The time that the run had taken when its last line was written."""
+        """The time that the run had taken when it was kept, or its last line was written."""
+        if self._seconds is not None:
+            return self._seconds
         return self.lines[-1]["seconds"] if self.lines else 0.0
+
+    def notes(self, seconds: float) -> dict[str, Any]:
+        """What goes into a checkpoint, so that the lines after it are those of an uninterrupted
+        run: the figures of the steps since the last line, and the time taken so far."""
+        return {"window": [dict(metrics) for metrics in self._window], "seconds": seconds}
 
     @property
     def speed(self) -> float:
@@ -126,9 +133,8 @@ class Records:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         self.lines.append(line)
-        for name, value in figures.items():
-            if value is not None:
-                self._board.add_scalar(f"{split}/{name}", value, step)
+        numbers = {name: value for name, value in figures.items() if value is not None}
+        self._board.scalars(step, {f"{split}/{name}": value for name, value in numbers.items()})
 
 
 class Clock:

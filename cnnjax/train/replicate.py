@@ -109,7 +109,7 @@ class Replicate:
             setting.config.evaluation.batch_size, dataset, len(setting.session.devices)
         )
         self._clock, self._share = Clock(), 1
-        self._before = records.seconds
+        self._before, self._kept = records.seconds, int(start.step)
         self._started: float | None = None
 
     def begin(self, clock: Clock, share: int) -> None:
@@ -146,8 +146,18 @@ class Replicate:
             accuracy = figures["accuracy"]
             epoch = step / self._planned.steps_per_epoch
             self._records.write(step, epoch, "validation", figures, self._seconds())
-        copy = self._setting.program.compiled.copy(state)
-        self._checkpoints.save(copy, self._config.model_dump(mode="json"), accuracy)
+        copy, notes = (
+            self._setting.program.compiled.copy(state),
+            self._records.notes(self._seconds()),
+        )
+        self._checkpoints.save(copy, self._config.model_dump(mode="json"), accuracy, notes)
+        self._kept = step
+
+    def stop(self, step: int, state: TrainState) -> None:
+        """Keeps the last step, unless it is kept, and waits until that is on the disk."""
+        if step > self._kept:
+            self.save(step, state)
+        self._checkpoints.wait()
 
     def signal(self) -> None:
         """Keeps the signals before the first step, which a run that goes on cannot see again."""
@@ -261,7 +271,7 @@ class Replicate:
         speed = self._clock.speed(self._share * batch_size) or self._records.speed
         return {
             "chance": {
-                split: _chance(self.dataset.splits[split].labels)
+                split: evaluation.chance(self.dataset.splits[split].labels)
                 for split in self._setting.splits(self.dataset)
             },
             "best_validation": best
@@ -293,22 +303,14 @@ def opened(
     folder.settle(directory, setting.config, setting.runtime, say)
     keep_last = setting.config.checkpointing.keep_last
     with Checkpoints(directory / "checkpoints", keep_last=keep_last) as checkpoints:
-        start = checkpoints.restore_latest(fresh, say)
-        if start is not None:
-            say(f"{job.label}: resumed at step {int(start.step)} of {planned.total_steps}")
-        start = fresh if start is None else start
+        restored = checkpoints.restore_latest(fresh, say)
+        start, notes = restored or (fresh, {})
+        step, total = int(start.step), planned.total_steps
+        if restored:
+            say(f"resumed: {job.label} at step {step} of {total}")
         with Records(
-            directory, restored_step=int(start.step), total_steps=planned.total_steps, label=bar
+            directory, restored_step=step, total_steps=total, label=bar, notes=notes, say=say
         ) as records:
             made = Replicate(setting, job, dataset, planned, start, checkpoints, records)
             made.signal()
             yield made
-
-
-def _chance(labels: np.ndarray) -> dict[str, float]:
-    """The best that a prediction which is the same for all examples can reach: the accuracy of the
-    most frequent class; the loss, in nats, of predicting the shares of the classes (their
-    entropy)."""
-    counts = np.bincount(labels)
-    shares = counts[counts > 0] / len(labels)
-    return {"accuracy": float(shares.max()), "loss": float(np.sum(shares * np.log(1 / shares)))}

@@ -226,7 +226,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
         process.wait()
     assert killed >= 2
     done = program(*words, f"--workdir={tmp_path / 'parts'}")
-    assert "resumed at step" in done.stdout
+    assert "resumed: relu seed 3 at step" in done.stdout
     whole, again = (result(tmp_path / name, "relu", 3) for name in ("whole", "parts"))
     assert again["params_digest"] == whole["params_digest"]
     assert again["test"] == whole["test"]

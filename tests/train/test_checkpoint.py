@@ -1,3 +1,6 @@
+import errno
+import os
+import resource
 import shutil
 
 import jax
@@ -5,9 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from cnnjax.config import Optimizer
-from cnnjax.errors import UserError
-from cnnjax.train import optim, state, transfer
+from cnnjax.errors import MachineError, UserError
+from cnnjax.train import folder, optim, state, transfer
 from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.damage import Damaged
 
 MAKE = optim.optimizer(Optimizer(name="adam"))
 
@@ -50,7 +54,7 @@ def test_what_is_restored_is_what_was_saved(tmp_path, averaged):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(before, {}, 0.5)
         checkpoints.wait()
-        after = checkpoints.restore_latest(make(averaged=averaged), print)
+        after, _ = checkpoints.restore_latest(make(averaged=averaged), print)
     assert jax.tree.structure(after) == jax.tree.structure(before)
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), before, after))
 
@@ -90,11 +94,154 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path,
                 file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     said = []
     with Checkpoints(tmp_path) as checkpoints:
-        found = checkpoints.restore_latest(make(), said.append)
+        found, _ = checkpoints.restore_latest(make(), said.append)
     assert int(found.step) == 2
     assert len(said) == 1
     assert "3: checkpoint cannot be read" in said[0]
-    assert "going back to the one before" in said[0]
+    assert "kept as 3.unreadable; going back to the one before." in said[0]
+    assert (tmp_path / "3.unreadable" / "state").is_dir(), "nothing is deleted"
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps == [2]
+
+
+def test_what_is_damaged_again_is_kept_too(tmp_path):
+    (tmp_path / "1.unreadable").mkdir()
+    save(tmp_path, [0.1])
+    shutil.rmtree(tmp_path / "1" / "state")
+    said = []
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_latest(make(), said.append) is None
+    assert "kept as 1.unreadable-2; starting anew." in said[0]
+    assert sorted(os.listdir(tmp_path)) == ["1.unreadable", "1.unreadable-2"]
+    assert folder.steps(tmp_path) == []
+
+
+def large(step):
+    """A state whose kernel is stored as it is, in a file of its own."""
+    kernel = jax.random.normal(jax.random.key(step), (200, 200))
+    return make(step, fc={"kernel": kernel, "bias": jnp.zeros(2)})
+
+
+def flip(checkpoint):
+    """Flips a bit of an array, in a checkpoint that can still be read: the largest file."""
+    file = max((path for path in checkpoint.rglob("*") if path.is_file()), key=os.path.getsize)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def test_a_flipped_bit_is_seen_by_whoever_reads_the_checkpoint(tmp_path):
+    path = tmp_path / "checkpoints"
+    with Checkpoints(path, keep_last=2) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(large(step), {}, step / 10)
+    flip(path / "2")
+    changed = (
+        "2: checkpoint cannot be read (ValueError: its content has changed since it was saved)"
+    )
+    with Checkpoints(path, read_only=True) as checkpoints:
+        for read in (checkpoints.weights, lambda step: checkpoints.variables(step, {"params": {}})):
+            with pytest.raises(UserError) as refused:
+                read(2)
+            assert f"{changed}; ask for another --step: 1." in str(refused.value)
+    with pytest.raises(UserError, match="its content has changed"):
+        transfer.start_from(tmp_path, {"params": large(0).params})
+    assert (path / "2").is_dir(), "who only reads renames nothing"
+    said = []
+    with Checkpoints(path) as checkpoints:
+        found, _ = checkpoints.restore_latest(large(0), said.append)
+    assert changed in said[0]
+    assert "kept as 2.unreadable; going back to the one before." in said[0]
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), found, large(1)))
+
+
+def test_notes_come_back_and_are_part_of_the_checksum(tmp_path):
+    notes = {"window": [{"loss": 0.1 + 0.2, "accuracy": 0.5}], "seconds": 1.5}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(make(3), {}, None, notes)
+        checkpoints.wait()
+        assert checkpoints.restore(3, make())[1] == notes
+    file = tmp_path / "3" / "notes" / "metadata"
+    file.write_text(file.read_text().replace("0.5", "0.6"))
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(Damaged, match="has changed"):
+        checkpoints.restore(3, make())
+
+
+def test_a_checkpoint_of_before_there_were_checksums_is_read(tmp_path):
+    save(tmp_path, [0.5])
+    shutil.rmtree(tmp_path / "1" / "notes")
+    with Checkpoints(tmp_path) as checkpoints:
+        found, notes = checkpoints.restore_latest(make(), print)
+        assert float(checkpoints.weights(1)["params"]["fc"]["kernel"][0, 0]) == 1.0
+    assert (int(found.step), notes) == (1, {})
+
+
+@pytest.fixture
+def no_files_left():
+    """A function after which this process can open no file; it can again after the test."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def contents(path):
+    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_too_many_open_files_is_no_damage(tmp_path, no_files_left):
+    """Orbax tells it as a missing key."""
+    save(tmp_path, [0.1, 0.2], keep_last=2)
+    before = contents(tmp_path)
+    checkpoints = Checkpoints(tmp_path, keep_last=2)
+    no_files_left()
+    with pytest.raises(MachineError, match=r"2: cannot be read just now \(Too many open files\)"):
+        checkpoints.restore_latest(make(), print)
+    with pytest.raises(MachineError, match="Too many open files"):
+        checkpoints.weights(2)
+    with pytest.raises(MachineError, match="Too many open files"):
+        Checkpoints(tmp_path, keep_last=2)
+    with pytest.raises(MachineError, match="Too many open files"):
+        folder.steps(tmp_path)
+    resource.setrlimit(resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1:] * 2)
+    checkpoints.__exit__(None, None, None)
+    assert contents(tmp_path) == before
+
+
+REFUSALS = {
+    "an error of the disk": OSError(errno.EIO, "Input/output error"),
+    "a stale handle": OSError(errno.ESTALE, "Stale file handle"),
+    "too little memory": MemoryError(),
+    "an error of tensorstore": ValueError("Error opening: Input/output error [os_error_code='5']"),
+}
+
+
+@pytest.mark.parametrize("error", REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_the_machine_refuses_stops_and_renames_nothing(tmp_path, monkeypatch, error, wrapped):
+    save(tmp_path, [0.1, 0.2], keep_last=2)
+    before = contents(tmp_path)
+
+    def refuse(*_, **__):
+        if wrapped:
+            raise KeyError("state") from error
+        raise error
+
+    with Checkpoints(tmp_path, keep_last=2) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, "restore", refuse)
+        with pytest.raises(MachineError, match=r"2: cannot be read just now .* goes on from here"):
+            checkpoints.restore_latest(make(), print)
+    assert contents(tmp_path) == before
+
+
+def test_metrics_that_cannot_be_read_just_now_are_no_damage(tmp_path):
+    """A read of /proc/self/mem from its beginning is an error of the disk."""
+    save(tmp_path, [0.1])
+    file = tmp_path / "1" / "metrics" / "metrics"
+    file.unlink()
+    file.symlink_to("/proc/self/mem")
+    with pytest.raises(MachineError, match=r"metrics: cannot be read just now \(Input/output"):
+        Checkpoints(tmp_path)
+    assert (tmp_path / "1").is_dir()
 
 
 def test_an_empty_folder_is_no_checkpoint(tmp_path):

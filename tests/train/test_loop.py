@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cnnjax.errors import UserError
+from cnnjax.errors import MachineError, UserError
 from cnnjax.train import evaluation, loop, state
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.probe import Probes
@@ -137,7 +137,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
     assert lines(tmp_path) == lines(directory)
     assert again["test"] == result["test"]
     assert again["best_validation"] == result["best_validation"]
-    assert said == ([] if at < 13 else ["seed 1: resumed at step 13 of 30"])
+    assert said == ([] if at < 13 else ["resumed: seed 1 at step 13 of 30"])
 
 
 def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):
@@ -152,7 +152,7 @@ def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):
     interrupted(session, config, tmp_path / "parts", 18)
     said = []
     parts = loop.run(session, config, 1, tmp_path / "parts", say=said.append)
-    assert said == ["seed 1: resumed at step 16 of 30"]
+    assert said == ["resumed: seed 1 at step 16 of 30"]
     assert parts["params_digest"] == whole["params_digest"]
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
 
@@ -294,6 +294,30 @@ def test_a_torn_file_makes_the_run_start_anew(finished, session, tmp_path, name,
     (tmp_path / "run" / name).write_text(content)
     said: list[str] = []
     again = loop.run(session, small(), 1, tmp_path / "run", say=said.append)
-    assert said == [f"{tmp_path / 'run' / name}: is not whole; this run starts anew."]
+    assert said == [
+        f"{tmp_path / 'run' / name}: is not whole; this run starts anew, its checkpoints so far "
+        "are kept as checkpoints.unreadable."
+    ]
+    before, kept = (
+        sorted(path.iterdir())
+        for path in (known / "checkpoints", tmp_path / "run/checkpoints.unreadable")
+    )
+    assert [step.name for step in before] == [step.name for step in kept]
     assert again["params_digest"] == result["params_digest"]
     assert json.loads((tmp_path / "run" / name).read_text())
+
+
+@pytest.mark.parametrize("name", ["config.json", "runtime.json"])
+def test_a_file_that_cannot_be_read_just_now_costs_nothing(finished, session, tmp_path, name):
+    """A read of /proc/self/mem from its beginning is an error of the disk."""
+    known, result = finished
+    shutil.copytree(known, tmp_path / "run")
+    (tmp_path / "run" / name).rename(tmp_path / name)
+    (tmp_path / "run" / name).symlink_to("/proc/self/mem")
+    with pytest.raises(MachineError, match=rf"{name}: cannot be read just now: Input/output error"):
+        loop.run(session, small(), 1, tmp_path / "run")
+    (tmp_path / name).replace(tmp_path / "run" / name)
+    said: list[str] = []
+    again = loop.run(session, small(), 1, tmp_path / "run", say=said.append)
+    assert said == ["resumed: seed 1 at step 30 of 30"]
+    assert again["params_digest"] == result["params_digest"]

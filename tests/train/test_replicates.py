@@ -109,7 +109,7 @@ def test_replicates_that_were_stopped_go_on_bit_for_bit(together, session, tmp_p
     stopped(session, tmp_path, loop.Clock, "tick", 7)
     said = []
     again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
-    assert said == [f"a seed {seed}: resumed at step 5 of 8" for seed in range(3)]
+    assert said == [f"resumed: a seed {seed} at step 5 of 8" for seed in range(3)]
     same(again, results, tmp_path, known)
 
 
@@ -119,7 +119,7 @@ def test_one_that_is_behind_catches_up_and_all_go_on_bit_for_bit(together, sessi
     stopped(session, tmp_path, Checkpoints, "save", 6)
     said = []
     again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
-    assert [line.rpartition("resumed at ")[2] for line in said] == [
+    assert [line.rpartition(" at ")[2] for line in said] == [
         "step 5 of 8", "step 5 of 8", "step 3 of 8",
     ]  # fmt: skip
     same(again, results, tmp_path, known)
