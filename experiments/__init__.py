@@ -2,6 +2,7 @@
 
 import importlib.util
 import pkgutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
         path = Path(name).expanduser().resolve()
         if not path.is_file():
             raise UserError(f"{flag}: no file {name}.")
+        if str(path.parent) not in sys.path:  # at the end: it may import what lies beside it
+            sys.path.append(str(path.parent))
     elif name in names():
         path = Path(__path__[0]) / f"{name}.py"
     else:
