@@ -8,6 +8,7 @@ name was misspelt, the nearest one.
 import difflib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,6 +26,18 @@ class MachineError(UserError):
 class Stopped(BaseException):
     """A program was asked to stop; the message says by what, and where. Not an Exception, as
     KeyboardInterrupt is none, so that nothing takes it for a fault of a run."""
+
+
+def place(error: BaseException, folder: Path) -> str:
+    """`mine.py, line 3: `, the last line of the files in `folder` that an error came by; empty
+    where it did not come by any."""
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.parent == folder:
+            found = f"{file.name}, line {trace.tb_lineno}: "
+        trace = trace.tb_next
+    return found
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cnnjax import catalog
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import Levels
-from cnnjax.errors import UserError, unknown
+from cnnjax.errors import UserError, place, unknown
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,11 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        line = getattr(error, "lineno", None) or _line_in(path, error)
-        raise UserError(f"{path}, line {line}: {type(error).__name__}: {error}.") from None
+        where = place(error, path.parent) or f"{path.name}: "
+        if isinstance(error, SyntaxError) and error.filename:
+            where = f"{Path(error.filename).name}, line {error.lineno}: "
+        text = f"{path.parent / where}{type(error).__name__}: {error}."
+        raise UserError(text) from None
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path}: defines no EXPERIMENT = Experiment(...).")
@@ -78,13 +81,3 @@ def _levels(path: Path, levels: object) -> Levels:
             if not callable(value):
                 raise UserError(f"{path}: LEVELS[{kind!r}][{name!r}]: is not callable.")
     return levels
-
-
-def _line_in(path: Path, error: BaseException) -> int | str:
-    line: int | str = "?"
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line

@@ -10,17 +10,18 @@ import collections
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.fingerprint import Fingerprint
+from cnnjax.errors import UserError
 from launch import division, processes
 from launch import plan as planning
 from launch.progress import describe
 from launch.request import Request
-from launch.work import work
+from launch.work import told, work
 
 FORWARD = 1 / 3  # of the operations of a training step
 
@@ -36,39 +37,46 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     request.check()
     threads = machine.threads()
     if worker is not None:
-        started = session(request)
+        started, unsound = session(request)
         study.check_data(request.workdir, started.fingerprints)
         mine = [run for run in request.pending if _threads(run, threads) == threads]
         if request.max_minutes is None:
             mine = _from(mine, worker, workers or 1)
+        mine.sort(key=lambda run: run.arm not in unsound)  # what is wrong is said first
         return work(started, request, mine, quiet=True, processes=workers or 1)
     request.keep_question()
     if workers is None:
         workers = division.processes(request, _images(request, _load(request)), threads)
     here = threads if workers == 1 else max(1, threads // workers)
     groups, data = collections.defaultdict(list), list[Fingerprint]()
+    broken: Collection[str] = ()
     for run in request.pending:
         groups[_threads(run, here)].append(run)
     alone = workers == 1 and len(groups) == 1
     if alone:
         os.environ["PJRT_NPROC"] = str(next(iter(groups)))
-        started = session(request)
+        started, broken = session(request)
         data = started.fingerprints
     elif groups:
         data = [loaded.fingerprint for loaded in _load(request).values()]
-        if any(config.transfer.init_from for config in request.configs.values()):
-            session(request)
+        if request.loaded.levels or any(
+            config.transfer.init_from for config in request.configs.values()
+        ):
+            started, broken = session(request)
     request.write(data)
     print("".join(f"{line}\n" for line in request.brought()), end="")
     done = len(request.runs) - len(request.pending)
     if done:
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")
-    code = 0
-    if alone:
-        code = work(started, request, request.pending, quiet=False)
-    else:
-        for threads, runs in groups.items():
-            code = max(code, processes.share(request, runs, threads, min(workers, len(runs))))
+    failing = [run for run in request.pending if run.arm in broken]
+    code = work(started, request, failing, quiet=False) if failing else 0
+    sound = request.without(broken)
+    for threads, runs in groups.items():
+        runs = [run for run in runs if run.arm not in broken]
+        if alone:
+            code = max(code, work(started, sound, runs, quiet=False))
+        elif runs:
+            code = max(code, processes.share(sound, runs, threads, min(workers, len(runs))))
     return max(code, _summary(request))
 
 
@@ -128,23 +136,34 @@ def plan(request: Request, *, commands: bool) -> None:
     request.keep_question()
     if request.text is not None:
         print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
+    started, broken = session(request)
+    for arm, text in broken.items():
+        said = f"arm {arm!r} cannot be built, and its runs will fail: {text}"
+        print(said, file=sys.stderr if commands else sys.stdout)
+    sound = request.without(broken)
     if commands:
-        print("".join(f"{line}\n" for line in planning.commands(request, session(request))), end="")
+        print("".join(f"{line}\n" for line in planning.commands(sound, started)), end="")
     else:
-        images = _images(request, _load(request))
-        planning.show(request, session(request), images, machine.threads())
+        images = _images(sound, _load(sound))
+        planning.show(sound, started, images, machine.threads())
 
 
-def session(request: Request) -> Any:
-    """A session in which every configuration asked for can start. Raises UserError."""
+def session(request: Request) -> tuple[Any, Mapping[str, str]]:
+    """A session, and {arm: why} of arms whose network cannot be built in it, which every run of
+    them will tell. All others can start. Raises UserError."""
     from cnnjax.train.session import Session
 
-    made = Session(data_dir=request.data_dir, levels=request.loaded.levels)
-    for config in request.configs.values():
-        made.check(config)
+    made, broken = Session(data_dir=request.data_dir, levels=request.loaded.levels), {}
+    for arm, config in request.configs.items():
+        try:
+            made.check(config)
+        except UserError:
+            raise
+        except Exception as error:
+            broken[arm] = told(error, request.loaded.path)
     if made.note:
         print(made.note)
-    return made
+    return made, broken
 
 
 def _summary(request: Request) -> int:

@@ -15,7 +15,8 @@ def main(arguments: Sequence[str]) -> int:
     """Answers until its standard input ends; returns the exit code."""
     with contextlib.redirect_stdout(sys.stderr):  # notes, and whatever a user's file prints
         asked = request.from_flags(flags.FLAGS.arms, arguments, stage="plan")
-        session, config = local.session(asked), next(iter(asked.configs.values()))
+        session, _ = local.session(asked)
+        config = next(iter(asked.configs.values()))
         step = replicates.steps(session, config, asked.seeds[:1], together=False)
     timing.serve(step, {"backend": session.runtime["backend"]})
     return 0

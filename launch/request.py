@@ -5,7 +5,7 @@ import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +82,11 @@ class Request:
     def words_without(self, *flags: str) -> list[str]:
         """`words` but for some flags."""
         return [word for word in self.words if word.partition("=")[0] not in flags]
+
+    def without(self, arms: Collection[str]) -> "Request":
+        """The same, but for some arms."""
+        kept = {arm: config for arm, config in self.configs.items() if arm not in arms}
+        return dataclasses.replace(self, configs=kept)
 
     def brought(self) -> list[str]:
         """What the weights that arms start from change in them, a line for each arm."""

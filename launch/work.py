@@ -11,7 +11,7 @@ from typing import Any
 
 from cnnjax import files
 from cnnjax.ablation.study import Run
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, place
 from launch import replicates
 from launch.progress import Pace, line, stamp
 from launch.replicates import Group
@@ -86,17 +86,24 @@ def _one(session: Any, request: Request, run: Run, lanes: Sequence[int]) -> Resu
         assert error is not None
         text = "".join(traceback.format_exception(error))
         files.write_bytes(run.directory / "error.txt", text.encode())
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        lines = str(error).strip().splitlines() or [""]
         result = {
             **_identity(run),
             "status": "failed",
-            "error": f"{kind}{' '.join(lines)}"[:2000],
+            "error": told(error, request.loaded.path)[:2000],
             "validation": None,
             "test": None,
         }
         files.write_json(run.directory / "result.json", result)
         return result
+
+
+def told(error: BaseException, file: Path) -> str:
+    """A fault in one line, with the line of the experiment's file that it came from, or of one
+    beside it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    return f"{place(error, file.parent)}{type(error).__name__}: {text}"
 
 
 def _train(

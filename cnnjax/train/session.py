@@ -45,6 +45,11 @@ class Program:
     normalize: step.Images
     compiled: parallel.Compiled
 
+    @functools.cached_property
+    def shapes(self) -> Any:
+        """The shapes of fresh variables; nothing is computed."""
+        return jax.eval_shape(self.initialize, jax.eval_shape(lambda: jax.random.key(0)))
+
 
 class Session:
     """Builds data and programs from configurations, each once."""
@@ -80,17 +85,14 @@ class Session:
         return kept
 
     def check(self, config: schema.RunConfig) -> None:
-        """Raises UserError for what would fail a run before its first step."""
+        """Raises UserError for what would fail a run before its first step, and what the code of
+        its network raises."""
         parallel.check_batch(config.training.batch_size, len(self.devices))
         self.dataset(config, seed=0)
         program = self.program(config)
         if config.transfer.init_from:
-            key = jax.eval_shape(lambda: jax.random.key(0))
-            transfer.check(
-                Path(config.transfer.init_from),
-                jax.eval_shape(program.initialize, key),
-                reset=config.transfer.reset,
-            )
+            source = Path(config.transfer.init_from)
+            transfer.check(source, program.shapes, reset=config.transfer.reset)
 
     def dataset(self, config: schema.RunConfig, seed: int) -> data.Dataset:
         """The data set as one seed sees it. Raises UserError where the batch does not fit."""
@@ -119,7 +121,8 @@ class Session:
         return f"note: convolutions are XLA's, which are slower; {library.missing()}"
 
     def program(self, config: schema.RunConfig, convolution: str | None = None) -> Program:
-        """The program of a configuration, shared with all configurations of its structure."""
+        """The program of a configuration, shared with all configurations of its structure. Raises
+        what the code of the network raises."""
         chosen = convolution or self.convolution(config)
         steps_key = self.steps_key(config, chosen)
         first = {field: getattr(config.model, field) for field in _AT_THE_START}
@@ -162,7 +165,7 @@ class Session:
         )
         compiled = known or self._compile(config, module, make_optimizer, normalize)
         averaged = config.training.ema_decay is not None
-        return Program(
+        program = Program(
             module,
             jax.jit(
                 functools.partial(state.initial_variables, module, spec.image_shape),
@@ -175,6 +178,10 @@ class Session:
             normalize,
             compiled,
         )
+        if self.levels:  # code that no test of cnnjax has seen
+            shape, classes = spec.image_shape, spec.classes
+            state.check_logits(module, program.shapes, shape, classes, train=not mapped)
+        return program
 
     def _compile(
         self,

@@ -89,6 +89,38 @@ def initial_variables(module: nn.Module, image_shape: tuple[int, int, int], key:
     return module.init(key, jnp.zeros((2, *image_shape), jnp.float32), train=False)
 
 
+def check_logits(
+    module: nn.Module,
+    variables: Any,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    train: bool,
+) -> None:
+    """Takes two images [H, W, C] through a network; nothing is computed.
+
+    Args:
+      module: the network.
+      variables: its variables, or their shapes.
+      image_shape: (height, width, channels).
+      classes: number of classes.
+      train: whether this is a pass of training or of a test.
+
+    Raises ValueError where the network gives no logits [B, classes], and whatever it raises.
+    """
+
+    def run(variables: Any, key: jax.Array) -> Any:
+        images, keep_prob = jnp.zeros((2, *image_shape), jnp.float32), jnp.float32(1.0)
+        rngs, mutable = {"dropout": key}, ["batch_stats", "auxiliary"]
+        return module.apply(
+            variables, images, train=train, keep_prob=keep_prob, rngs=rngs, mutable=mutable
+        )[0]
+
+    given = jnp.shape(jax.eval_shape(run, variables, jax.eval_shape(lambda: jax.random.key(0))))
+    if given != (2, classes):
+        raise ValueError(f"the network gives {given} for two images; logits are {(2, classes)}")
+
+
 def flat(tree: Any) -> dict[str, Any]:
     """The leaves of a pytree by their path, joined with `/`, sorted by path."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]

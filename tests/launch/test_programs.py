@@ -24,7 +24,12 @@ def mine(x):
 def broken(x):
     raise ValueError("broken on purpose,\\n  in two lines")
 
-LEVELS = {"activation": {"mine": mine, "broken": broken}}
+def constructor(make, classes, image_shape):
+    raise TypeError("no")
+
+LEVELS = {
+    "activation": {"mine": mine, "broken": broken}, "model": {"constructor": constructor},
+}
 EXPERIMENT = Experiment(
     name="own",
     question="Is <b>mine</b> better than relu?",
@@ -35,6 +40,7 @@ EXPERIMENT = Experiment(
     },
     arms={
         "relu": {}, "mine": {"model.activation": "mine"}, "broken": {"model.activation": "broken"},
+        "constructor": {"model.name": "constructor"},
     },
     seeds=(0, 1),
 )
@@ -187,13 +193,19 @@ def test_a_torn_result_is_made_again_with_the_same_bits(study, mine, tmp_path):
 def test_a_run_that_fails_is_reported_the_others_go_on_and_it_is_retried(mine, tmp_path):
     words = ("launch.sweep", f"--experiment={mine}", f"--workdir={tmp_path}", "--seeds=0")
     done = program(*words, "--arms=relu,broken", check=1)
-    assert "broken seed 0: FAILED: ValueError: broken on purpose" in done.stdout
+    assert "broken seed 0: FAILED: mine.py, line 9: ValueError: broken on pur" in done.stdout
     assert "1 of 2 runs have ended (0 diverged), 1 failed" in done.stdout
     assert result(tmp_path, "broken", 0)["status"] == "failed"
     assert "Traceback" in (tmp_path / "broken/seed-0/error.txt").read_text()
     assert result(tmp_path, "relu", 0)["status"] == "finished"
     again = program(*words, "--arms=relu,broken", "--workers=2", check=1)
     assert "[1/1] broken seed 0: FAILED" in again.stdout
+    alone = program(
+        "launch.train", f"--experiment={mine}", "--arm=constructor", "--seeds=0",
+        f"--workdir={tmp_path / 'w'}", check=1,
+    )  # fmt: skip
+    assert not alone.stderr
+    assert "[1/1] constructor seed 0: FAILED: mine.py, line 12: TypeError: no" in alone.stdout
 
 
 @pytest.mark.parametrize(
@@ -307,11 +319,13 @@ def test_a_mistake_leaves_what_was_there(study):
     assert sorted(path.name for path in workdir.iterdir()) == before
 
 
-def test_the_plan_of_an_arm_that_cannot_be_built_stays_in_its_line(mine, tmp_path):
-    done = program("launch.sweep", f"--experiment={mine}", f"--workdir={tmp_path / 'w'}", "--plan")
-    (disk,) = [line for line in done.stdout.splitlines() if line.startswith("disk: ")]
-    reason = "ValueError: broken on purpose, in two lines"
-    assert disk == f"disk: not known, arm 'broken' cannot be built ({reason})"
+def test_the_plan_says_in_a_line_which_arm_cannot_be_built(mine, tmp_path):
+    words = (f"--experiment={mine}", f"--workdir={tmp_path / 'w'}", "--arms=relu,broken,mine")
+    done = program("launch.sweep", *words, "--plan")
+    first, second, *_ = done.stdout.splitlines()
+    reason = "mine.py, line 9: ValueError: broken on purpose, in two lines"
+    assert first == f"arm 'broken' cannot be built, and its runs will fail: {reason}"
+    assert second == "2 arms x 2 seeds = 4 runs, 4 of them to be done"
     assert not (tmp_path / "w").exists()
 
 
