@@ -170,7 +170,7 @@ def _train(
             pending = None
             for place, run in going.items() if planned.due(step) else ():
                 run.log(step, recent=planned.lines)
-                if step in planned.checkpoints:
+                if planned.saves(step):
                     run.save(step, lanes.state(place))
                     clock.go_on()
             drop()

@@ -2,7 +2,7 @@
 
 The optimizer is built inside the compiled step from numbers that may be traced, so that runs that
 differ in learning rate or weight decay share one program. The schedule is evaluated on the host
-for the whole run before it starts: the step receives the rate of its step as a number.
+ahead of the steps: each receives its rate as a number.
 """
 
 from collections.abc import Callable
@@ -61,19 +61,28 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
 
 
 def learning_rates(
-    config: schema.Schedule, peak: float, total_steps: int, steps_per_epoch: float
+    config: schema.Schedule,
+    peak: float,
+    total_steps: int,
+    steps_per_epoch: float,
+    *,
+    first: int = 0,
+    count: int | None = None,
 ) -> np.ndarray:
-    """The learning rate of each step of a run.
+    """The learning rates of steps of a run.
 
     Args:
       config: the schedule; its durations are in epochs.
       peak: the configured learning rate, reached at the end of the warm-up.
       total_steps: the number of steps of the run.
       steps_per_epoch: steps for one pass over the training examples.
+      first: the first step, from 0.
+      count: how many steps; by default all of the run.
 
     Returns:
-      float32 [total_steps]. The warm-up rises linearly from peak / warm-up steps.
+      float32 [count]. The warm-up rises linearly from peak / warm-up steps.
     """
+    count = total_steps if count is None else count
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
     rest = max(total_steps - warmup, 1)
     boundaries = [round(epochs * steps_per_epoch) for epochs in config.boundaries_epochs]
@@ -92,11 +101,11 @@ def learning_rates(
 
     @jax.jit
     def rates() -> jax.Array:
-        schedule, steps = jax.vmap(after[config.name]()), jnp.arange(total_steps)
+        schedule, steps = jax.vmap(after[config.name]()), jnp.arange(count) + first
         if config.name == "one_cycle":
             return schedule(steps)
         falling = schedule(jnp.maximum(steps - warmup, 0))
         rising = peak * (steps + 1) / max(warmup, 1)
-        return jnp.broadcast_to(jnp.where(steps < warmup, rising, falling), (total_steps,))
+        return jnp.broadcast_to(jnp.where(steps < warmup, rising, falling), (count,))
 
     return np.asarray(rates(), np.float32)

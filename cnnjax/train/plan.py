@@ -1,13 +1,18 @@
-"""What a run derives from its configuration before its first step."""
+"""What a run derives from its configuration before its first step. However long the run is, little
+of it is held in memory."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from cnnjax import data
 from cnnjax.config import RunConfig
 from cnnjax.train import optim
+
+CHUNK = 2**20  # steps whose learning rates are computed at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,37 +22,58 @@ class Plan:
     Attributes:
       total_steps: the number of steps.
       steps_per_epoch: examples over batch size; not rounded.
-      learning_rates: float32 [total_steps].
-      evaluations: the steps after which the validation split is evaluated.
-      checkpoints: the steps after which a checkpoint is written; all evaluations are among them.
+      evaluate_every: after how many steps, not rounded, the validation split is evaluated; it is
+        at the end, too.
+      save_every: every how many steps a checkpoint is written besides those of evaluations.
       lines: every how many steps a line is written; one is with each checkpoint too.
+      rates: (n) -> the learning rates of the n-th `CHUNK` steps, float32; n from 0 on.
     """
 
     total_steps: int
     steps_per_epoch: float
-    learning_rates: np.ndarray
-    evaluations: frozenset[int]
-    checkpoints: frozenset[int]
+    evaluate_every: float
+    save_every: int | None
     lines: int
+    rates: Callable[[int], np.ndarray]
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, from 1 on."""
-        return float(self.learning_rates[step - 1])
+        chunk, place = divmod(step - 1, CHUNK)
+        return float(self.rates(chunk)[place])
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the validation split is evaluated after a step."""
+        near = int(step / self.evaluate_every)
+        marks = (math.ceil(self.evaluate_every * count - 1e-9) for count in range(near, near + 2))
+        return step == self.total_steps or step in marks
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is written after a step."""
+        between = self.save_every is not None and step % self.save_every == 0
+        return between or self.evaluates(step)
 
     def due(self, step: int) -> bool:
         """Whether something is written after a step."""
-        return step % self.lines == 0 or step in self.checkpoints
+        return step % self.lines == 0 or self.saves(step)
 
 
 def plan(config: RunConfig, order: data.Order) -> Plan:
     """Derives the plan of a run from its configuration and its number of training examples."""
     total = order.total(config.training)
     per_epoch = order.examples / config.training.batch_size
-    every = config.evaluation.every_epochs * per_epoch
-    marks = (math.ceil(every * count - 1e-9) for count in range(1, int(total / every) + 1))
-    evaluations = frozenset({*(mark for mark in marks if mark <= total), total})
-    between = config.checkpointing.every_steps
-    extra = range(between, total, between) if between else ()
-    rates = optim.learning_rates(config.schedule, config.optimizer.learning_rate, total, per_epoch)
-    checkpoints = evaluations | frozenset(extra)
-    return Plan(total, per_epoch, rates, evaluations, checkpoints, config.training.log_every_steps)
+    schedule, peak = config.schedule, config.optimizer.learning_rate
+
+    @functools.lru_cache(1)
+    def rates(chunk: int) -> np.ndarray:
+        first = chunk * CHUNK
+        count = min(CHUNK, total - first)
+        return optim.learning_rates(schedule, peak, total, per_epoch, first=first, count=count)
+
+    return Plan(
+        total,
+        per_epoch,
+        config.evaluation.every_epochs * per_epoch,
+        config.checkpointing.every_steps,
+        config.training.log_every_steps,
+        rates,
+    )

@@ -128,7 +128,7 @@ class Replicate:
         self._records.write_training(
             step,
             step / self._planned.steps_per_epoch,
-            self._planned.learning_rates[step - 1],
+            self._planned.rate(step),
             self._clock.speed(self._share * self._config.training.batch_size, recent),
             self._seconds(),
         )
@@ -137,7 +137,7 @@ class Replicate:
         """Evaluates what is due and writes a checkpoint; an evaluation that is not finite ends the
         run."""
         accuracy = None
-        if step in self._planned.evaluations:
+        if self._planned.evaluates(step):
             found = self._evaluate(state, "validation")
             if not found.finite:
                 self._diverge(step)
