@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files, machine
+from cnnjax import files, machine, paths
 from cnnjax.errors import UserError
 
 
@@ -20,11 +20,7 @@ def root() -> Path:
     """$CNNJAX_CACHE, else $XDG_CACHE_HOME/cnnjax, else ~/.cache/cnnjax. Raises UserError where that
     names a user or a home that does not exist."""
     if asked := os.environ.get("CNNJAX_CACHE"):
-        try:
-            return Path(asked).expanduser()
-        except RuntimeError:
-            user = Path(asked).parts[0]
-            raise UserError(f"CNNJAX_CACHE: {asked}: there is no home of {user}.") from None
+        return paths.typed("CNNJAX_CACHE", asked)
     home = _of_this_user()
     if home is None:
         raise UserError("cache folder: this user has no home; set CNNJAX_CACHE to a folder.")
@@ -147,7 +143,7 @@ def keep_compilations() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         try:
             place = private(f"xla/{digest([machine.processor(), machine.instructions()])}")
-        except OSError:
+        except (OSError, UserError):
             return
         except Untrusted as reason:
             print(f"note: compiled programs are not kept: {reason}", file=sys.stderr)

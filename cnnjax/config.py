@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cnnjax import catalog
+from cnnjax import catalog, paths
 from cnnjax.errors import UserError, explain, unknown_path
 from cnnjax.schema import (
     Augmentation,
@@ -37,6 +37,7 @@ __all__ = [
     "Training",
     "create",
     "flat",
+    "located",
     "override",
     "resolve",
     "resolve_model",
@@ -85,6 +86,20 @@ def override(
 def resolve(config: RunConfig, levels: Levels | None = None) -> RunConfig:
     """`config` with every `default` replaced by the architecture's published choice."""
     return create(config.model_dump() | {"model": resolve_model(config.model).model_dump()}, levels)
+
+
+def located(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of a configuration that was stored, with the paths in it made absolute as
+    those of a new one are. Raises UserError."""
+    found = dict(values)
+    for group, field, absolute in (
+        ("data", "name", paths.data_name),
+        ("transfer", "init_from", paths.weights),
+    ):
+        own = found.get(group)
+        if isinstance(own, Mapping) and isinstance(own.get(field), str):
+            found[group] = {**own, field: absolute(own[field])}
+    return found
 
 
 def resolve_model(model: Model) -> Model:

@@ -76,13 +76,22 @@ def _ending(path: str, places: Iterable[str]) -> str | None:
     return next((place for place in places if place.endswith(f".{path}")), None)
 
 
-def _as_list(value: Any) -> str:
-    """What was meant where a list is wanted."""
-    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
-    try:
-        return json.dumps([float(part) for part in parts])
-    except (TypeError, ValueError):
-        return json.dumps([str(part) for part in parts])
+_LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+_ALLOWED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "model_type": "a group of fields",
+}
+"""What is allowed, by what pydantic calls the error; its own sentences are for programmers."""
 
 
 def explain(error: ValidationError, known: Iterable[str]) -> str:
@@ -96,14 +105,44 @@ def explain(error: ValidationError, known: Iterable[str]) -> str:
         elif item["type"] == "extra_forbidden":
             lines.append(str(unknown_path(path, known)))
         else:
-            allowed = item["msg"][0].lower() + item["msg"][1:]
-            if item["type"] == "literal_error":
-                allowed = "allowed: " + item["ctx"]["expected"].replace("'", "").replace(
-                    " or ", ", "
-                )
-            if item["type"] == "tuple_type":
-                allowed = f"write a list: {path}={_as_list(item['input'])}"
-            near = nearest(str(item["input"]), allowed.removeprefix("allowed: ").split(", "))
+            allowed = _allowed(path, item)
+            near = None
+            if isinstance(item["input"], str):
+                near = nearest(item["input"], allowed.removeprefix("allowed: ").split(", "))
             hint = f"; did you mean {near}?" if near else ""
-            lines.append(f"{path}: {item['input']!r} is not valid; {allowed}{hint}")
+            lines.append(f"{path}: {shown(item['input'])} is not valid; {allowed}{hint}")
     return "\n".join(dict.fromkeys(lines[:2] if len(lines) > 2 else lines))
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it, in a part of a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of very many digits"
+    return text if len(text) <= 120 else f"{text[:100]} ..."
+
+
+def _allowed(path: str, item: Any) -> str:
+    """What is allowed in the place of what pydantic found wrong."""
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "tuple_type":
+        return f"write a list: {path}={_as_list(item['input'])}"
+    if kind == "literal_error":
+        names = context["expected"].replace("'", "").replace(" or ", ", ")
+        return f"allowed: {names}"
+    for limit, words in _LIMITS.items():
+        if limit in context:
+            bound = context[limit]
+            number = "a whole number" if isinstance(bound, int) else "a number"
+            return f"allowed: {number}, {words} {bound:,.12g}"
+    return f"allowed: {_ALLOWED[kind]}" if kind in _ALLOWED else item["msg"]
+
+
+def _as_list(value: Any) -> str:
+    """What was meant where a list is wanted."""
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
+    try:
+        return json.dumps([float(part) for part in parts])
+    except (TypeError, ValueError, OverflowError):
+        return json.dumps([shown(part) if not isinstance(part, str) else part for part in parts])

@@ -43,7 +43,7 @@ def probability_to_keep(value: Any) -> float | str:
     try:
         if value == "default" or 0 < float(value) <= 1:
             return value if value == "default" else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise PydanticCustomError("keep_prob", "allowed: a number above 0 and at most 1, or default")
 

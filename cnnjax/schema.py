@@ -6,11 +6,14 @@ nearest name. Durations say their unit: `_steps` or `_epochs`.
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from cnnjax import catalog
+from cnnjax import catalog, paths
 from cnnjax.fields import Probability, Room, named, probability_to_keep
+
+MILLION, BILLION = 10**6, 10**9
+LARGE = 1e9  # a number that float32 holds, squared too
 
 
 class Norm(Room):
@@ -23,7 +26,7 @@ class Norm(Room):
     epsilon: float | None = Field(None, gt=0, le=1)
     statistics: Literal["global", "per_device"] = "global"
     frozen: bool = False
-    groups: int = Field(8, ge=1)
+    groups: int = Field(8, ge=1, le=MILLION)
 
 
 class Dropout(Room):
@@ -53,12 +56,12 @@ class Model(Room):
 
     name: named("model", catalog.MODELS) = "lenet5_modern"  # type: ignore[valid-type]
     activation: named("activation", catalog.ACTIVATIONS, "default") = "default"  # type: ignore[valid-type]
-    leaky_slope: float = 0.01
+    leaky_slope: float = Field(0.01, ge=-LARGE, le=LARGE)
     initializer: named("initializer", catalog.INITIALIZERS, "default") = "default"  # type: ignore[valid-type]
-    initializer_sd: float = Field(0.03, gt=0)
-    initializer_value: float = 0.01
+    initializer_sd: float = Field(0.03, gt=0, le=LARGE)
+    initializer_value: float = Field(0.01, ge=-LARGE, le=LARGE)
     pooling: named("pooling", catalog.POOLINGS, "default") = "default"  # type: ignore[valid-type]
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    hidden: tuple[Annotated[int, Field(ge=1, le=MILLION)], ...] | None = None
     width: float = Field(1.0, gt=0, le=16)
     remat: bool = False
     depth: int | None = Field(None, ge=2, le=200)
@@ -69,7 +72,7 @@ class Model(Room):
     stochastic_depth: float | None = Field(None, ge=0, lt=1)
     scan: bool | None = None
     inception_block: Literal["naive", "reduced", "factorized_5x5", "asymmetric"] | None = None
-    auxiliary_weight: float | None = Field(None, ge=0)
+    auxiliary_weight: float | None = Field(None, ge=0, le=LARGE)
     count_include_pad: bool | None = None
     norm: Norm = Norm()
     dropout: Dropout = Dropout()
@@ -97,23 +100,24 @@ class Augmentation(Room):
     share of the image area that a crop keeps; 1 is off."""
 
     flip: float = Field(0.0, ge=0, le=1)
-    shift_pixels: int = Field(0, ge=0)
+    shift_pixels: int = Field(0, ge=0, le=4096)
     rotation_degrees: float = Field(0.0, ge=0, le=180)
     scale: float = Field(0.0, ge=0, lt=1)
     color: float = Field(0.0, ge=0, le=1)
-    cutout_pixels: int = Field(0, ge=0)
+    cutout_pixels: int = Field(0, ge=0, le=4096)
     random_resized_crop: float = Field(1.0, gt=0, le=1)
 
 
 class Data(Room):
     """The data set. `name` is `digits`, a TFDS image-classification set, or `folder:PATH` with one
-    sub-folder per class. `train_examples` takes a nested subset of the training split.
+    sub-folder per class; PATH becomes absolute. `train_examples` takes a nested subset of the
+    training split.
 
     Images are brought to the square `image_size`: stretched, or with `shorter_side` resized so that
     their shorter side has so many pixels, and the middle cut out. `normalize=given` takes `mean`
     and `sd`, of red, green and blue in the 0..1 scale; `bgr` turns the channels round after it."""
 
-    name: str = Field("digits", min_length=1)
+    name: Annotated[str, AfterValidator(paths.data_name)] = Field("digits", min_length=1)
     image_size: int | None = Field(None, ge=1, le=4096)
     shorter_side: int | None = Field(None, ge=1, le=4096)
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
@@ -121,11 +125,11 @@ class Data(Room):
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     sd: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    train_examples: int | None = Field(None, ge=1)
+    train_examples: int | None = Field(None, ge=1, le=BILLION)
     subset: Literal["per_seed", "fixed"] = "per_seed"
     validation_fraction: float = Field(0.1, gt=0, lt=1)
     pipeline: Literal["auto", "memory", "stream"] = "auto"
-    stream_workers: int = Field(0, ge=0)
+    stream_workers: int = Field(0, ge=0, le=1024)
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
@@ -151,11 +155,11 @@ class Optimizer(Room):
     biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm."""
 
     name: named("optimizer", catalog.OPTIMIZERS) = "momentum"  # type: ignore[valid-type]
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.05, gt=0, le=LARGE)
     momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=LARGE)
     decay_all: bool = False
-    clip_norm: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(None, gt=0, le=LARGE)
 
 
 class Schedule(Room):
@@ -164,8 +168,8 @@ class Schedule(Room):
     end) to `cosine`."""
 
     name: named("schedule", catalog.SCHEDULES) = "cosine"  # type: ignore[valid-type]
-    warmup_epochs: float = Field(0.0, ge=0)
-    boundaries_epochs: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    warmup_epochs: float = Field(0.0, ge=0, le=MILLION)
+    boundaries_epochs: tuple[Annotated[float, Field(gt=0, le=MILLION)], ...] = ()
     factor: float = Field(0.1, gt=0, le=1)
     final: float = Field(0.0, ge=0, le=1)
 
@@ -177,24 +181,24 @@ class Training(Room):
     `cpu_convolution` is what computes convolutions on one CPU, and max pooling and batch norm with
     them: native code (`native`) or XLA's (`xla`); `auto` is native where it can be."""
 
-    batch_size: int = Field(64, ge=1)
-    epochs: float = Field(10, gt=0)
-    steps: int | None = Field(None, ge=1)
-    max_examples: int | None = Field(None, ge=1)
+    batch_size: int = Field(64, ge=1, le=MILLION)
+    epochs: float = Field(10, gt=0, le=MILLION)
+    steps: int | None = Field(None, ge=1, le=BILLION)
+    max_examples: int | None = Field(None, ge=1, le=MILLION * MILLION)
     parallel: Literal["jit", "pmap"] = "jit"
     precision: Literal["float32", "bfloat16"] = "float32"
     cpu_convolution: Literal["auto", "native", "xla"] = "auto"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     ema_decay: float | None = Field(None, gt=0, lt=1)
-    log_every_steps: int = Field(10, ge=1)
+    log_every_steps: int = Field(10, ge=1, le=BILLION)
 
 
 class Evaluation(Room):
     """How often the validation split is evaluated, and in batches of what size; `test` is whether
     the test split is evaluated at the end."""
 
-    batch_size: int = Field(500, ge=1)
-    every_epochs: float = Field(1, gt=0)
+    batch_size: int = Field(500, ge=1, le=MILLION)
+    every_epochs: float = Field(1, ge=1e-6, le=MILLION)
     test: bool = True
 
 
@@ -202,15 +206,15 @@ class Checkpointing(Room):
     """A checkpoint is written at every evaluation and, where `every_steps` is set, in between.
     The last `keep_last` and the one best on the validation split are kept."""
 
-    keep_last: int = Field(2, ge=1)
-    every_steps: int | None = Field(None, ge=1)
+    keep_last: int = Field(2, ge=1, le=MILLION)
+    every_steps: int | None = Field(None, ge=1, le=BILLION)
 
 
 class Transfer(Room):
     """Start from another run's weights. `reset` names top-level layers that keep their fresh
     values; every other entry must fit in name, shape and dtype."""
 
-    init_from: str | None = None
+    init_from: Annotated[str, AfterValidator(paths.weights)] | None = None
     reset: tuple[str, ...] = ()
 
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnjax import catalog
+from cnnjax import catalog, paths
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import Levels
 from cnnjax.errors import UserError, place, unknown
@@ -33,7 +33,7 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
     Raises UserError for an unknown name, a missing file, or a file that does not define one.
     """
     if name.endswith(".py") or "/" in name:
-        path = Path(name).expanduser().resolve()
+        path = paths.typed(flag, name).resolve()
         if not path.is_file():
             raise UserError(f"{flag}: no file {name}.")
         if str(path.parent) not in sys.path:  # at the end: it may import what lies beside it

@@ -58,7 +58,7 @@ SECONDS = 1.5  # of one contender's part of a round, about
 def main(arguments: Sequence[str]) -> int:
     """Measures; returns the exit code."""
     flags.nothing_left(arguments)
-    workdir = Path(flags.need("workdir")).expanduser()
+    workdir = flags.path("workdir")
     networks = _chosen("networks", NETWORKS)
     device = _device()
     precisions = _chosen("precision", PRECISIONS, PRECISIONS if device != "cpu" else ["float32"])
@@ -212,6 +212,5 @@ def _print(title: str, figures: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    flags.define("workdir", "networks", "contenders", "rounds")
-    flags.define("batch_size", "precision", "threads")
+    flags.define("benchmark")
     flags.start(main)

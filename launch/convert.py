@@ -13,7 +13,6 @@ python -m launch.train --init_from=DIR --experiment=...
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from cnnjax import files
 from cnnjax.errors import UserError, unknown
@@ -35,10 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     if model == "help":
         print("\n".join(pretrained.SOURCES[source].models))
         return 0
-    file, output = flags.need("file"), Path(flags.need("output")).expanduser()
+    file, output = flags.need("file"), flags.path("output")
     if output.exists():
         raise UserError(f"--output: {output} is there already; name a new folder.")
-    path = hub.fetch(file) if file.startswith(hub.PREFIX) else Path(file).expanduser()
+    path = hub.fetch(file) if file.startswith(hub.PREFIX) else flags.path("file")
     found = pretrained.convert(source, model, path, changes=changes)
     about = {
         "source": source,
@@ -61,5 +60,5 @@ def main(arguments: Sequence[str]) -> int:
 SOURCES = ("torchvision", "timm", "keras", "pytorch_cifar")
 
 if __name__ == "__main__":
-    flags.define("source", "model", "file", "output", "set")
+    flags.define("convert")
     flags.start(main)

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         step = int(step)
     if bool(asked.workdir) == bool(asked.init_from):
         raise UserError("--workdir, --init_from: give one of the two. See --help.")
-    study = Path(asked.workdir or asked.init_from).expanduser()
+    study = flags.path("workdir" if asked.workdir else "init_from")
     directories = _runs(study) if asked.workdir else [study]
     levels = experiments.load(asked.experiment).levels if asked.experiment else {}
     several = len(directories) > 1
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         _count_looks(started)
     if asked.output:
         content = _together(results) if several else results[0]
-        files.write_json(Path(asked.output).expanduser(), content)
+        files.write_json(flags.path("output"), content)
     return 1 if len(results) < len(directories) else 0
 
 
@@ -205,6 +205,5 @@ def _mean(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    flags.define("workdir", "arm", "seeds", "split", "step", "init_from", "output")
-    flags.define("experiment", "set", "data_dir", "threads")
+    flags.define("evaluate")
     flags.start(main)

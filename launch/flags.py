@@ -10,16 +10,18 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from cnnjax import cache, machine
-from cnnjax.errors import UserError
+from cnnjax import cache, machine, paths
+from cnnjax.ablation.checks import MOST_SEEDS
+from cnnjax.errors import UserError, shown
+from cnnjax.schema import MILLION
 from launch import terminal
 
 FLAGS = flags.FLAGS
-MOST_SEEDS = 10_000
 
 _STRINGS = {
     "experiment": "Name of an experiment, path of a file of your own, or 'help' for a list.",
@@ -44,15 +46,17 @@ _STRINGS = {
     "precision": "float32, bfloat16, or both separated by a comma.",
 }
 _NUMBERS = {
-    "examples": (None, "Training examples that a run may see at most: a quick look."),
-    "max_minutes": (None, "No run is started after so many minutes; the same command goes on."),
-    "workers": (None, "Processes that share the runs and the threads. By default measured."),
-    "replicates": (None, "Seeds of an arm that are trained together. By default measured."),
-    "threads": (None, "Threads to compute with on a CPU. All cores by default."),
-    "rounds": (5, "Rounds; in each all contenders are timed."),
-    "batch_size": (128, "Examples a step."),
-    "classes": (None, "Number of classes. By default that of the published network."),
+    "examples": "Training examples that a run may see at most: a quick look.",
+    "max_minutes": "No run is started after so many minutes; the same command goes on.",
+    "workers": "Processes that share the runs and the threads. By default measured.",
+    "replicates": "Seeds of an arm that are trained together. By default measured.",
+    "jobs": "With --commands: about how many commands of about equal cost.",
+    "threads": "Threads to compute with on a CPU. All cores by default.",
+    "rounds": "Rounds; in each all contenders are timed.",
+    "batch_size": "Examples a step.",
+    "classes": "Number of classes. By default that of the published network.",
 }
+_MOST = {"examples": 10**12, "max_minutes": 10**7, "workers": 4096, "threads": 4096}
 _LISTS = {
     "set": "A field and its value, path=value.",
     "vary": "A field and its levels, path=level,level: a question of your own; several cross.",
@@ -66,16 +70,33 @@ _SWITCHES = {
     "final": "Report on the test split, and count the look. Without it: on the validation split.",
 }
 _DEFAULTS = {"split": "test", "step": "last", "format": "table"}
+_DEFAULT_NUMBERS = {"rounds": 5, "batch_size": 128}
 
 
-def define(*names: str) -> None:
+PROGRAMS = {
+    "train": "experiment arm seeds workdir set data_dir threads init_from replicates",
+    "sweep": "experiment arms seeds workdir workers threads final set init_from data_dir worker "
+    "base vary on plan commands jobs examples max_minutes tuning replicates",
+    "rehearsal": "experiment arms seeds workdir set data_dir tuning replicates",
+    "evaluate": "workdir arm seeds split step init_from output experiment set data_dir threads",
+    "convert": "source model file output set",
+    "report": "workdir final compare output",
+    "publish": "output",
+    "prepare": "data data_dir",
+    "inspect": "model input classes set format output experiment arm data_dir",
+    "benchmark": "workdir networks contenders rounds batch_size precision threads",
+}
+"""The flags that each program takes."""
+
+
+def define(program: str) -> None:
     """Defines the flags that a program takes."""
-    for name in names:
+    for name in PROGRAMS[program].split():
         if name in _LISTS:
             flags.DEFINE_multi_string(name, [], _LISTS[name], short_name=None)
         elif name in _NUMBERS:
-            default, text = _NUMBERS[name]
-            flags.DEFINE_integer(name, default, text, lower_bound=1)
+            most, default = _MOST.get(name, MILLION), _DEFAULT_NUMBERS.get(name)
+            flags.DEFINE_integer(name, default, _NUMBERS[name], lower_bound=1, upper_bound=most)
         elif name in _SWITCHES:
             flags.DEFINE_bool(name, False, _SWITCHES[name])
         elif name == "worker":
@@ -92,7 +113,7 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         try:
             return list(FLAGS(argv))
         except flags.Error as error:
-            sys.exit(_complain(f"{str(error).removeprefix('ERROR:: ')} See --help."))
+            sys.exit(_complain(_explain(error)))
 
     def guarded(argv: Sequence[str]) -> int:
         if not FLAGS["verbosity"].present:
@@ -118,12 +139,35 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     raise AssertionError("app.run does not return")
 
 
+def _explain(error: flags.Error) -> str:
+    """What was wrong with a flag: what is allowed, or which programs take it."""
+    text = str(error).removeprefix("ERROR:: ")
+    if isinstance(error, flags.UnrecognizedFlagError):
+        name, here = error.flagname, Path(sys.argv[0]).stem
+        public = [program for program in PROGRAMS if program != "rehearsal"]
+        takers = [f"launch.{program}" for program in public if name in PROGRAMS[program].split()]
+        if takers:
+            verb = "takes it" if len(takers) == 1 else "take it"
+            return f"--{name}: is not a flag of launch.{here}; {', '.join(takers)} {verb}."
+    illegal = re.match(r"flag --(\w+)=(.*?): ", text, re.DOTALL)
+    if illegal and illegal[1] in _NUMBERS:
+        name, value = illegal.groups()
+        allowed = f"a whole number, 1 to {_MOST.get(name, MILLION):,}"
+        return f"--{name}: {shown(value)} is not valid; allowed: {allowed}."
+    return f"{text} See --help."
+
+
 def need(name: str) -> str:
     """The value of a flag that must be given."""
     value = getattr(FLAGS, name)
     if not value:
         raise UserError(f"--{name}: is missing. See --help.")
     return str(value)
+
+
+def path(name: str) -> Path:
+    """The path in a flag that must be given. Raises UserError."""
+    return paths.typed(f"--{name}", need(name))
 
 
 def nothing_left(arguments: Sequence[str]) -> None:
@@ -149,7 +193,7 @@ def value(text: str) -> Any:
     """A value as typed: JSON where it is JSON (numbers, true, null, [8, 8]), else the text."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, too many digits, or too deep
         return text
 
 
@@ -157,15 +201,19 @@ def seeds(text: str) -> list[int]:
     """The seeds in `0,1,2`, `0-9` or a mixture. Raises UserError for anything else."""
     found: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
+        if match and match[2] and int(match[2]) < int(match[1]):
+            raise UserError(f"--seeds: {part.strip()} is reversed; write {match[2]}-{match[1]}.")
+        if not match:
             raise UserError(
-                f"--seeds: {text!r} is not valid; write 0,1,2 or 0-9, none above 999999999."
+                f"--seeds: {shown(text)} is not valid; write 0,1,2 or 0-9, none above 999999999."
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last - first >= MOST_SEEDS:
             raise UserError(f"--seeds: {part.strip()}: are more than {MOST_SEEDS:,} seeds.")
         found += range(first, last + 1)
+        if len(found) > MOST_SEEDS:
+            raise UserError(f"--seeds: are more than {MOST_SEEDS:,} seeds.")
     twice = sorted((collections.Counter(found) - collections.Counter(set(found))).elements())
     if twice:
         raise UserError(f"--seeds: {text!r}: seed {twice[0]} is given twice.")

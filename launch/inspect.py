@@ -13,7 +13,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cnnjax import catalog, files
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
         text = _table([architecture.HEAD, *map(architecture.cells, found)], found, total)
     if asked.output:
-        files.write_bytes(Path(asked.output).expanduser(), f"{text}\n".encode())
+        files.write_bytes(flags.path("output"), f"{text}\n".encode())
         print(f"written: {asked.output}")
     else:
         print(text)
@@ -95,5 +94,5 @@ def _table(rows: list[tuple[str, ...]], found: Sequence[Any], total: dict[str, i
 
 
 if __name__ == "__main__":
-    flags.define("model", "input", "classes", "set", "format", "output")
+    flags.define("inspect")
     flags.start(main)

@@ -15,8 +15,8 @@ from typing import Any
 
 from cnnjax import files, machine
 from cnnjax.ablation import study
-from cnnjax.fingerprint import Fingerprint
 from cnnjax.errors import UserError
+from cnnjax.fingerprint import Fingerprint
 from launch import division, processes
 from launch import plan as planning
 from launch.progress import describe

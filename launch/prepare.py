@@ -23,5 +23,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.define("data", "data_dir")
+    flags.define("prepare")
     flags.start(main)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnjax import files
+from cnnjax import files, paths
 from cnnjax.errors import UserError
 from launch import flags
 
@@ -21,14 +21,14 @@ KEPT = ("report.md", "results.csv", "signals.csv")
 
 def main(arguments: Sequence[str]) -> int:
     """Publishes; returns the exit code."""
-    output = Path(flags.need("output")).expanduser()
+    output = flags.path("output")
     if not arguments:
         raise UserError("give the folders of the studies: --output=DIR STUDY [STUDY ...]")
     from cnnjax.ablation import anonymous, reading, study, verdicts
     from cnnjax.report import ablation, index
     from launch.request import command
 
-    workdirs = [Path(argument).expanduser() for argument in arguments]
+    workdirs = [paths.typed("study", argument) for argument in arguments]
     names = [str(study.read(workdir)["experiment"]["name"]) for workdir in workdirs]
     _check(output, names, workdirs)
     entries = []
@@ -93,5 +93,5 @@ def _clear(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    flags.define("output")
+    flags.define("publish")
     flags.start(main)

@@ -23,6 +23,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.define("experiment", "arms", "seeds", "workdir", "set", "data_dir", "tuning")
-    flags.define("replicates")
+    flags.define("rehearsal")
     flags.start(main)

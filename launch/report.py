@@ -13,6 +13,7 @@ DIR1/compare-DIR2.html.
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnnjax import paths
 from cnnjax.errors import UserError
 from launch import flags
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
         print(_compare(arguments))
         return 0
     flags.nothing_left(arguments)
-    print(write(Path(flags.need("workdir")).expanduser(), final=flags.FLAGS.final))
+    print(write(flags.path("workdir"), final=flags.FLAGS.final))
     return 0
 
 
@@ -50,14 +51,15 @@ def _compare(folders: Sequence[str]) -> str:
 
     if len(folders) != 2:
         raise UserError("--compare: takes two folders: --compare DIR1 DIR2")
-    first, second = (Path(folder).expanduser() for folder in folders)
+    first, second = (paths.typed("--compare", folder) for folder in folders)
     for folder in (first, second) if flags.FLAGS.final else ():
         study.look(folder, command())
-    name = flags.FLAGS.output or first / f"compare-{second.resolve().name}.html"
-    output = Path(name).expanduser().with_suffix(".html")
+    output = first / f"compare-{second.resolve().name}.html"
+    if flags.FLAGS.output:
+        output = flags.path("output").with_suffix(".html")
     return f"report: {comparison.write(first, second, output, final=flags.FLAGS.final)}"
 
 
 if __name__ == "__main__":
-    flags.define("workdir", "final", "compare", "output")
+    flags.define("report")
     flags.start(main)

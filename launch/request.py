@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import experiments
-from cnnjax import files
+from cnnjax import files, paths
 from cnnjax.ablation import study, tuning
 from cnnjax.config import RunConfig, flat
 from cnnjax.errors import UserError, unknown
@@ -180,7 +180,7 @@ def from_flags(
 
     Raises UserError.
     """
-    workdir = Path(flags.need("workdir")).expanduser()
+    workdir = flags.path("workdir")
     name, loaded, text = _asked(workdir)
     of_tuning = _given("tuning")
     if of_tuning:
@@ -215,11 +215,11 @@ def from_flags(
             f"the comparison needs others than {', '.join(map(str, experiment.tune.seeds))}."
         )
     data_dir = flags.FLAGS.data_dir
-    if data_dir is not None and not Path(data_dir).expanduser().is_dir():
+    if data_dir is not None and not paths.typed("--data_dir", data_dir).is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
     changes = flags.changes(arguments)
     if _given("init_from"):
-        changes["transfer.init_from"] = str(Path(flags.FLAGS.init_from).expanduser())
+        changes["transfer.init_from"] = paths.weights(flags.FLAGS.init_from)
     if _given("examples"):
         changes["training.max_examples"] = flags.FLAGS.examples
     return Request(

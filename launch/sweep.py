@@ -100,8 +100,5 @@ def _alone(workdir: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    flags.define("experiment", "arms", "seeds", "workdir", "workers", "threads", "final")
-    flags.define("set", "init_from", "data_dir", "worker")
-    flags.define("base", "vary", "on", "plan", "commands", "examples", "max_minutes", "tuning")
-    flags.define("replicates")
+    flags.define("sweep")
     flags.start(main)

@@ -26,6 +26,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.define("experiment", "arm", "seeds", "workdir", "set", "data_dir", "threads")
-    flags.define("init_from", "replicates")
+    flags.define("train")
     flags.start(main)

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import time
@@ -35,7 +36,7 @@ def test_json_round_trip():
         ({"training.epoch": 1}, "did you mean training.epochs?"),
         ({"norm.kind": "batch"}, "norm: unknown; did you mean model.norm?"),
         ({"model.norm.kind.x": 1}, "model.norm.kind: is a field; no fields are below it."),
-        ({"data.image_size": 100_000}, "less than or equal to 4096"),
+        ({"data.image_size": 100_000}, "allowed: a whole number, at most 4,096"),
         (
             {"training.epochs": True},
             "training.epochs: True is not valid; allowed: anything but true",
@@ -54,7 +55,7 @@ def test_json_round_trip():
         ({"model.activation": "rellu"}, "did you mean relu?"),
         ({"model.name": "resnet200"}, "did you mean resnet20?"),
         ({"training.parallel": "jitt"}, "allowed: jit, pmap; did you mean jit?"),
-        ({"training.batch_size": 0}, "training.batch_size: 0 is not valid; input should be great"),
+        ({"training.batch_size": 0}, "0 is not valid; allowed: a whole number, at least 1"),
         ({"training.batch_size": "x"}, "training.batch_size: 'x' is not valid"),
         ({"optimizer.learning_rate": float("nan")}, "finite"),
         ({"model.norm.statistics": "per_device"}, "per_device needs training.parallel=pmap"),
@@ -154,3 +155,21 @@ def test_a_typo_is_answered_within_a_second():
         assert done.returncode == 2
         assert done.stderr == "error: model.dropot: unknown; did you mean model.dropout?\n"
     assert min(seconds) < 1.0, seconds
+
+
+VALUES = [
+    "x", "", None, True, 0, -1, 1, 0.5, 10**400, -(10**400), 1e308, float("nan"), [], ["x"], [None],
+    [-1], [0.5], [True], {}, {"a": 1}, "1e400", [10**400], b"x", (1, 2), [[1]], 10**5000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", flat(RunConfig()))
+def test_every_field_answers_any_value_in_the_words_of_the_house(path):
+    for value in VALUES:
+        try:
+            override(RunConfig(), {path: value})
+        except UserError as error:
+            for line in str(error).splitlines():
+                assert len(line) < 900
+                assert re.search("allowed: |write a list: |no(thing)? |group of|need|larger", line)
+                assert not re.search("(?i)input should|unable to parse", line)

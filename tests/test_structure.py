@@ -30,20 +30,8 @@ MAY = {
         "cnnjax.pretrained",
     },
 }
-OPEN_TO_ALL = {
-    f"cnnjax.{room}"
-    for room in (
-        "cache",
-        "catalog",
-        "config",
-        "errors",
-        "fields",
-        "files",
-        "fingerprint",
-        "machine",
-        "schema",
-    )
-}
+GROUND = "cache catalog config errors fields files fingerprint machine paths schema"
+OPEN_TO_ALL = {f"cnnjax.{room}" for room in GROUND.split()}
 FILES = sorted(
     path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from cnnjax import files, fingerprint
 from cnnjax.ablation.experiment import Experiment
-from cnnjax.config import RunConfig
+from cnnjax.config import RunConfig, located
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
 
@@ -88,7 +88,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _same(
     where: str, before: Mapping[str, Any], config: RunConfig, ignored: Iterable[str] = ()
 ) -> None:
-    old, new = flat(before), flat(config.model_dump(mode="json"))
+    old, new = flat(located(before)), flat(config.model_dump(mode="json"))
     changes = [
         f"{path} {old.get(path)!r} -> {new.get(path)!r}"
         for path in dict.fromkeys([*old, *new])

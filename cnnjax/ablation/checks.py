@@ -28,6 +28,7 @@ _TAKEN = (
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]{0,199}")
 SEEDS = 10**9  # no seed is as large
+MOST_SEEDS = 10_000  # of one study
 
 
 def name(given: Any) -> None:
@@ -161,6 +162,8 @@ def plain(place: str, overrides: Any) -> dict[str, Any]:
 
 def seeds(place: str, given: Any) -> tuple[int, ...]:
     """Seeds, each once."""
+    if hasattr(given, "__len__") and len(given) > MOST_SEEDS:
+        raise UserError(f"{place}: seeds: are {len(given):,}; allowed: at most {MOST_SEEDS:,}")
     try:
         found = tuple(operator.index(seed) for seed in given if not isinstance(seed, bool))
     except TypeError:

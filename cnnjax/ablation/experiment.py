@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files
+from cnnjax import files, paths
 from cnnjax.ablation import checks
 from cnnjax.ablation.claims import Claim, block_of
 from cnnjax.config import PREPROCESSING, Levels, RunConfig, create, flat, override, resolve
@@ -154,7 +154,7 @@ class Experiment:
         where it starts from none."""
         own = {**changes, **self.overrides(arm)}
         source = {**self.base, **own}.get("transfer.init_from")
-        return _of_weights(Path(str(source)), own, levels) if source else {}
+        return _of_weights(Path(paths.weights(str(source))), own, levels) if source else {}
 
 
 def _of_weights(directory: Path, own: Overrides, levels: Levels) -> dict[str, Any]:

@@ -54,8 +54,8 @@ class Loaded:
         return _fit(self.config, self.spec.image_shape[:2])
 
     def for_seed(self, seed: int, batch_size: int) -> "Dataset":
-        """The data of one run. Raises UserError if the batch is larger than the training set, or
-        `data.mean` is of images with other channels."""
+        """The data of one run. Raises UserError if the batch is larger than the training set,
+        `data.mean` is of images with other channels, or images are shifted out of sight."""
         given, channels = len(self.config.mean), self.spec.image_shape[2]
         if given not in (0, channels):
             raise UserError(
@@ -68,6 +68,7 @@ class Loaded:
                 f"data.channel_order: bgr, but the images of {self.spec.name!r} have {channels} "
                 f"channel{'s' if channels > 1 else ''}. Add --set data.channel_order=rgb"
             )
+        self.spec.check(self.config.augmentation)
         everything = self.splits["train"]
         chosen = split.subset(
             len(everything),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnjax import cache
+from cnnjax import cache, paths
 from cnnjax.data import content, keys, tfds_source
 from cnnjax.data.originals import ORIGINALS, fetch
 from cnnjax.data.records import ArrayRecords, FolderRecords, Records, decode
@@ -23,6 +23,7 @@ SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation"
 }
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 DIGITS_TEST = 450
+HOME = "~/tensorflow_datasets"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def folder_given(data_dir: str | None) -> Path | None:
     """`data_dir` as a path. Raises UserError if it is no folder."""
     if data_dir is None:
         return None
-    place = Path(data_dir).expanduser()
+    place = paths.typed("--data_dir", data_dir)
     if not place.is_dir():
         raise UserError(f"--data_dir: {data_dir!r} is not a folder.")
     return place
@@ -147,7 +148,7 @@ def folder(name: str, sizes: bool = True) -> Source:
     Classes are numbered in the order of their names; images are grey if the first one is.
     Raises UserError if there are no images, or a split has a class that train has not.
     """
-    path = Path(name.removeprefix("folder:")).expanduser()
+    path = paths.typed("data.name", name.removeprefix("folder:"))
     if name == "folder:":
         raise UserError("data.name: 'folder:' is not valid; write folder:PATH.")
     if not path.is_dir():
@@ -224,12 +225,12 @@ def _base(name: str) -> str:
 
 
 def _tfds_home() -> Path:
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return paths.typed("TFDS_DATA_DIR", os.environ.get("TFDS_DATA_DIR") or HOME)
 
 
 def _roots(data_dir: Path | None) -> list[Path]:
     given = [data_dir, data_dir / "tfds"] if data_dir else []
-    usual = [_tfds_home(), Path.home() / "tensorflow_datasets", cache.root() / "tfds"]
+    usual = [_tfds_home(), paths.typed("TFDS_DATA_DIR", HOME), cache.root() / "tfds"]
     return list(dict.fromkeys([*given, *usual]))
 
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnjax.config import Augmentation
+from cnnjax.errors import UserError
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -28,6 +31,18 @@ class DatasetSpec:
     mean: tuple[float, ...]
     sd: tuple[float, ...]
     variable_size: bool
+
+    def check(self, augmentation: Augmentation) -> None:
+        """Raises UserError where images are to be changed by more than their size."""
+        height, width, _ = self.image_shape
+        most = {"shift_pixels": min(height, width) - 1, "cutout_pixels": max(height, width)}
+        for field, pixels in most.items():
+            asked = getattr(augmentation, field)
+            if asked > pixels:
+                raise UserError(
+                    f"data.augmentation.{field}: {asked} is beyond the images, which are {height} "
+                    f"x {width}; allowed: 0 to {pixels}"
+                )
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,8 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
 
     try:
         tfds.builder_cls(name.split(":")[0].split("/")[0])
-    except tfds.core.registered.DatasetNotFoundError as error:
-        near = nearest(name, str(error).split())  # it lists all names
+    except (tfds.core.registered.DatasetNotFoundError, ValueError):  # no name of a set: cifar-10
+        near = nearest(name, tfds.list_builders())
         hint = f" Did you mean {near!r}?" if near else ""
         raise UserError(
             f"data.name: {name!r} is unknown to TensorFlow Datasets {tfds.__version__}.{hint} "

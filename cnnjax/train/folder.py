@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import files, fingerprint
-from cnnjax.config import RunConfig
+from cnnjax.config import RunConfig, located
 from cnnjax.errors import MachineError, UserError
 
 _DECIDE = {"backend", "device_kind", "devices", "threads", "convolution", "replicates"}
@@ -39,7 +39,7 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
             )
     for name, values in wanted.items():
         path = directory / name
-        known = _known(path)
+        known = located(_known(path)) if name == "config.json" else _known(path)
         settled = name == "config.json" or _has_checkpoint(directory)
         if not settled or not known:
             files.write_json(path, values)

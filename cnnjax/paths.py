@@ -1,0 +1,57 @@
+"""Paths as a person types them, in flags and in fields. No jax."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+from cnnjax.errors import UserError, shown
+
+MOST_BYTES = 255  # of a name; so many do file systems take
+FOLDER = "folder:"
+
+
+def typed(where: str, text: str) -> Path:
+    """The path that a text stands for, `~` being the home folder.
+
+    Args:
+      where: the flag or field that it is from, for errors.
+      text: as typed.
+
+    Raises UserError for a home folder that is not known, control characters, and names that are too
+    long for a file system.
+    """
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise UserError(f"{where}: {shown(text)} has a character that cannot be in a path here.")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{where}: {text}: no home folder is known for it.") from None
+    for name in path.parts:
+        if len(os.fsencode(name)) > MOST_BYTES:
+            raise UserError(
+                f"{where}: {name[:40]}... is a name of {len(os.fsencode(name))} bytes; "
+                f"allowed: at most {MOST_BYTES}"
+            )
+    if len(os.fsencode(path)) > 16 * MOST_BYTES:
+        raise UserError(f"{where}: {text[:40]}... is too long for a path.")
+    return path
+
+
+def absolute(where: str, text: str) -> str:
+    """The absolute path that a text stands for, as seen from the current folder. Raises UserError
+    as `typed` does."""
+    return os.path.abspath(typed(where, text))
+
+
+def weights(text: str) -> str:
+    """The folder of `transfer.init_from`, made absolute. Raises UserError."""
+    return absolute("transfer.init_from", text)
+
+
+def data_name(text: str) -> str:
+    """The name of a data set, the folder in `folder:PATH` being absolute. Raises UserError."""
+    if text.startswith(FOLDER) and text != FOLDER:
+        return FOLDER + absolute("data.name", text.removeprefix(FOLDER))
+    if not text.startswith(FOLDER):
+        typed("data.name", text)
+    return text

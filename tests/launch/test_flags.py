@@ -1,0 +1,63 @@
+"""Flags: what is said of those that are wrong."""
+
+import re
+import sys
+
+import pytest
+from absl import flags as absl
+
+from cnnjax.errors import UserError
+from common import ROOT
+from launch import flags
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("5-2", "--seeds: 5-2 is reversed; write 2-5."),
+        ("0,7-3", "--seeds: 7-3 is reversed; write 3-7."),
+        ("a", "--seeds: 'a' is not valid; write 0,1,2 or 0-9"),
+        ("²", "write 0,1,2 or 0-9"),
+        ("0-9999,10000-10001", "--seeds: are more than 10,000 seeds."),
+        ("0-100000000", "more than 10,000"),
+    ],
+)
+def test_seeds(text, message):
+    with pytest.raises(UserError) as told:
+        flags.seeds(text)
+    assert message in str(told.value)
+
+
+def test_values_of_any_kind_are_taken_as_typed():
+    assert flags.value("[1, null]") == [1, None]
+    assert flags.value("[" * 100_000) == "[" * 100_000
+    assert flags.value("9" * 5000) == "9" * 5000
+
+
+def test_a_flag_of_another_program_names_it(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/x/launch/train.py"])
+    told = flags._explain(absl.UnrecognizedFlagError("workers", "2"))
+    assert told == "--workers: is not a flag of launch.train; launch.sweep takes it."
+    told = flags._explain(absl.UnrecognizedFlagError("arms", "2"))
+    assert told == "--arms: is not a flag of launch.train; launch.sweep takes it."
+    assert "See --help." in flags._explain(absl.UnrecognizedFlagError("wokers", "2"))
+
+
+@pytest.mark.parametrize("value", ["1e20", "0", "9" * 20])
+def test_a_number_out_of_bounds_says_what_is_allowed(value):
+    own = absl.FlagValues()
+    absl.DEFINE_integer("threads", None, "", 1, 4096, flag_values=own)
+    with pytest.raises(absl.IllegalFlagValueError) as told:
+        own(["x", f"--threads={value}"])
+    text = flags._explain(told.value)
+    assert text == f"--threads: '{value}' is not valid; allowed: a whole number, 1 to 4,096."
+
+
+def test_the_table_of_programs_is_that_of_the_readme():
+    """Every flag in the README says which programs take it, as they do."""
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `--(\w+)[^|]*` \| ([a-z, ]+) \| ", text, re.MULTILINE)
+    assert len(rows) > 10
+    for name, programs in rows:
+        takers = [one for one, own in flags.PROGRAMS.items() if name in own.split()]
+        assert programs.split(", ") == [one for one in takers if one != "rehearsal"], name

@@ -1,0 +1,57 @@
+"""Paths as they are typed, in flags and in fields."""
+
+import os
+
+import pytest
+
+from cnnjax import cache, paths
+from cnnjax.config import RunConfig, create, located, override
+from cnnjax.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("~nobody-of-this-name/x", "--workdir: ~nobody-of-this-name/x: no home folder is known"),
+        ("a\nb", r"--workdir: 'a\nb' has a character that cannot be in a path here"),
+        ("a\x00b", "has a character"),
+        ("a\udce4b", "has a character"),
+        (f"a/{'é' * 128}/b", "is a name of 256 bytes; allowed: at most 255"),
+        ("a/" * 3000, "is too long for a path"),
+    ],
+)
+def test_what_no_file_system_holds_is_told_in_a_line(text, message):
+    with pytest.raises(UserError) as told:
+        paths.typed("--workdir", text)
+    assert message in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_other_paths_are_taken_as_they_are(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of/me")
+    assert str(paths.typed("--workdir", "~/ä b")) == "/home/of/me/ä b"
+    assert str(paths.typed("--workdir", "../x")) == "../x"
+    assert cache.root() == paths.typed("CNNJAX_CACHE", os.environ["CNNJAX_CACHE"])
+
+
+def test_paths_in_a_configuration_are_absolute_and_those_of_a_stored_one_become_so(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    changes = {"data.name": "folder:images", "transfer.init_from": "../weights"}
+    config = override(RunConfig(), changes)
+    assert config.data.name == f"folder:{tmp_path}/images"
+    assert config.transfer.init_from == str(tmp_path.parent / "weights")
+    values = config.model_dump(mode="json")
+    stored = {
+        **values,
+        "data": {**values["data"], "name": "folder:images"},
+        "transfer": {**values["transfer"], "init_from": "../weights"},
+    }
+    assert located(stored) == values
+    monkeypatch.chdir("/")
+    assert create(values) == config
+    assert located(values) == values
+    assert override(RunConfig(), {"data.name": "imagenet2012:5.1.0"}).data.name.endswith(":5.1.0")
+    with pytest.raises(UserError, match=r"data.name: .* is a name of 300 bytes"):
+        override(RunConfig(), {"data.name": "x" * 300})
