@@ -8,10 +8,11 @@ import itertools
 import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from cnnjax.errors import MachineError, UserError
 
@@ -73,6 +74,30 @@ def set_aside(path: Path) -> Path:
         return path.rename(aside)
     except OSError as error:
         raise MachineError(f"{path}: cannot be renamed: {error.strerror or error}.") from None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a regular file for reading. Nothing else is waited for: a pipe may never have a writer.
+
+    Raises UserError naming the path where it is absent, is no regular file or cannot be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        missing = "is a link to a file that does not exist" if path.is_symlink() else None
+        raise UserError(f"{path}: {missing or 'there is no such file'}.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)}).") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UserError(f"{path}: cannot be read (not a regular file).")
+    return os.fdopen(handle, "rb")
+
+
+def reason(error: BaseException) -> str:
+    """Why a file cannot be used, in a few words: what the system says, else the first line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.splitlines()[0][:200]
 
 
 def sha256(path: Path) -> str:

@@ -111,7 +111,8 @@ class Augmentation(Room):
 class Data(Room):
     """The data set. `name` is `digits`, a TFDS image-classification set, or `folder:PATH` with one
     sub-folder per class; PATH becomes absolute. `train_examples` takes a nested subset of the
-    training split.
+    training split. `split_seed` draws what is held out for validation and test anew; all arms and
+    seeds share it.
 
     Images are brought to the square `image_size`: stretched, or with `shorter_side` resized so that
     their shorter side has so many pixels, and the middle cut out. `normalize=given` takes `mean`
@@ -128,6 +129,7 @@ class Data(Room):
     train_examples: int | None = Field(None, ge=1, le=BILLION)
     subset: Literal["per_seed", "fixed"] = "per_seed"
     validation_fraction: float = Field(0.1, gt=0, lt=1)
+    split_seed: int | None = Field(None, ge=0)
     pipeline: Literal["auto", "memory", "stream"] = "auto"
     stream_workers: int = Field(0, ge=0, le=1024)
     augmentation: Augmentation = Augmentation()

@@ -1,4 +1,4 @@
-"""The content of a data set's files, as one digest."""
+"""What the files of a data set hold, as one digest."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,8 +15,7 @@ take minutes."""
 
 
 def of_files(key: str, paths: Mapping[str, Path]) -> str:
-    """`sha256:...` over the names and bytes of files, or `sizes:...` over their names and sizes
-    where they are larger than MOST_BYTES together. Read once and kept in the cache folder.
+    """`of_digests` of files, which are read once; the result is kept in the cache folder.
 
     Args:
       key: stands for the names, sizes and times of the files; another key, and they are read again.
@@ -26,13 +25,21 @@ def of_files(key: str, paths: Mapping[str, Path]) -> str:
     """
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     if sum(sizes.values()) > MOST_BYTES:
-        return f"sizes:{cache.digest(sizes)}"
+        return of_digests(None, sizes)
 
     def write(folder: Path) -> None:
         digests = {name: _read(path) for name, path in paths.items()}
-        (folder / "content").write_text(cache.digest(digests))
+        (folder / "content").write_text(of_digests(digests, sizes))
 
-    return f"sha256:{(cache.folder(f'contents/{key}', write) / 'content').read_text()}"
+    return (cache.folder(f"contents/{key}", write) / "content").read_text()
+
+
+def of_digests(digests: Mapping[str, str] | None, sizes: Mapping[str, int]) -> str:
+    """`sha256:...` over the names and digests of files, or `sizes:...` over their names and sizes
+    where they were not read."""
+    if digests is None:
+        return f"sizes:{cache.digest(dict(sizes))}"
+    return f"sha256:{cache.digest(dict(digests))}"
 
 
 def of_arrays(*arrays: np.ndarray) -> str:

@@ -3,13 +3,12 @@
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from cnnjax import cache, fingerprint
 from cnnjax import config as configs
-from cnnjax.data import content, decoded, keys, source, split, stream
+from cnnjax import fingerprint
+from cnnjax.data import content, decoded, source, split, stream
 from cnnjax.data.order import Order
 from cnnjax.data.records import Fit, Records
 from cnnjax.data.spec import DatasetSpec, Split
@@ -18,7 +17,6 @@ from cnnjax.fingerprint import Fingerprint
 
 Batch = dict[str, np.ndarray]
 MEMORY_BUDGET = 2 * 2**30
-MOMENT_EXAMPLES = 4096
 
 
 @dataclass(frozen=True)
@@ -210,12 +208,12 @@ def load(config: configs.Data, data_dir: str | None = None) -> Loaded:
     Raises UserError: missing or damaged data, too few examples, images of several sizes without
     `data.image_size`, a cache that cannot be written.
     """
-    found = source.find(config.name, data_dir, sizes=config.image_size is None)
+    found = source.find(config.name, data_dir)
     size = (config.image_size, config.image_size) if config.image_size else found.size
     if size is None:
         raise decoded.several_sizes(found)
     counts = {name: len(records) for name, records in found.splits.items()}
-    parts = split.parts(counts, config.validation_fraction)
+    parts = split.parts(counts, config.validation_fraction, config.split_seed, found.groups)
     split.subset(len(parts["train"][1]), config.train_examples, None)  # is the number possible?
     image_shape = (*size, found.channels)
     in_memory = config.pipeline == "memory" or (
@@ -247,7 +245,6 @@ def build(
 
 
 Parts = Mapping[str, tuple[str, np.ndarray]]
-Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def _fingerprint(
@@ -259,7 +256,10 @@ def _fingerprint(
         "class_names": fingerprint.names(found.class_names),
         "examples": dict(counts),
         "content": found.content,
-        "division": {"validation_fraction": config.validation_fraction},
+        "division": {
+            "validation_fraction": config.validation_fraction,
+            "split_seed": config.split_seed,
+        },
         "splits": {
             name: f"{len(positions)} of {origin}, {content.of_arrays(positions)}"
             for name, (origin, positions) in parts.items()
@@ -273,7 +273,7 @@ def _fit(config: configs.Data, size: tuple[int, int]) -> Fit:
 
 def _memory_splits(
     found: source.Source, parts: Parts, fit: Fit
-) -> tuple[dict[str, Split], Moments]:
+) -> tuple[dict[str, Split], decoded.Moments]:
     whole = {origin: decoded.decoded(found, origin, fit) for origin, _ in parts.values()}
     splits = {}
     for name, (origin, positions) in parts.items():
@@ -281,42 +281,17 @@ def _memory_splits(
         images = part.images if len(positions) == len(part.images) else part.images[positions]
         splits[name] = Split(positions, part.labels[positions], images, reader)
     sums = whole["train"].sums[parts["train"][1]]
-    return splits, decoded.moments(sums, _pixels(fit))
+    return splits, decoded.moments(sums, fit)
 
 
 def _stream_splits(
     found: source.Source, parts: Parts, fit: Fit
-) -> tuple[dict[str, Split], Moments]:
+) -> tuple[dict[str, Split], decoded.Moments]:
     splits = {}
     for name, (origin, positions) in parts.items():
         reader = Reader(found.splits[origin], positions)
         splits[name] = Split(positions, decoded.labels(found, origin)[positions], None, reader)
-    return splits, _streamed_moments(found, splits["train"], fit)
-
-
-def _pixels(fit: Fit) -> int:
-    assert fit.size is not None
-    return fit.size[0] * fit.size[1]
-
-
-def _streamed_moments(found: source.Source, train: Split, fit: Fit) -> Moments:
-    """Mean and sd over all training images that are to be streamed, or over a fixed draw of 4096 of
-    them; computed once and kept in the cache."""
-    some = np.sort(keys.permutation(len(train), "moments")[:MOMENT_EXAMPLES])
-
-    def sums() -> np.ndarray:
-        chunks = [some[at : at + 100].tolist() for at in range(0, len(some), 100)]
-        images = (fit(image)[None] for chunk in chunks for image in train.read(chunk))
-        return np.concatenate([decoded.channel_sums(image) for image in images])
-
-    def write(folder: Path) -> None:
-        np.save(folder / "sums.npy", sums())
-
-    if found.name == "digits":
-        return decoded.moments(sums(), _pixels(fit))
-    key = cache.digest([found.key, fit, len(train), int(train.ids.astype(np.int64).sum())])
-    kept = np.load(cache.folder(f"moments/{key}", write) / "sums.npy")
-    return decoded.moments(kept, _pixels(fit))
+    return splits, decoded.streamed_moments(found, splits["train"], fit)
 
 
 def _take(part: Split, chosen: np.ndarray) -> Split:

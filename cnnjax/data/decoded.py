@@ -1,6 +1,7 @@
 """Decoded splits: uint8 arrays, labels and channel sums, kept in the cache folder."""
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,16 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax import cache
+from cnnjax.data import keys
 from cnnjax.data.records import ArrayRecords, Fit, Records
 from cnnjax.data.source import Source
+from cnnjax.data.spec import Split
 from cnnjax.errors import UserError
 
 Size = tuple[int, int]
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
 CHUNK = 500
+MOMENT_EXAMPLES = 4096
 AS_THEY_ARE = Fit(None)
 NATIVE_BUDGET = 2**29  # bytes of originals kept beside the resized images
 SMALL = 10_000  # examples in memory that are resized again rather than kept in the cache
@@ -74,14 +79,35 @@ def channel_sums(images: np.ndarray) -> np.ndarray:
     return np.stack([wide.sum(1), (wide * wide).sum(1)], axis=1).astype(np.int64)
 
 
-def moments(sums: np.ndarray, pixels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and sd of each channel in the 0..1 scale, from `sums` [N, 2, C] over images of `pixels`
-    pixels each. Exact sums of integers: the same on every machine."""
+def moments(sums: np.ndarray, fit: Fit) -> Moments:
+    """Mean and sd of each channel in the 0..1 scale, from `sums` [N, 2, C] over images of the size
+    that `fit` gives them. Exact sums of integers: the same on every machine."""
+    assert fit.size is not None
     total = sums.sum(axis=0).astype(np.float64)
-    count = len(sums) * pixels
+    count = len(sums) * fit.size[0] * fit.size[1]
     mean = total[0] / count
     variance = np.maximum(total[1] / count - mean**2, 0)
     return tuple((mean / 255).tolist()), tuple((np.sqrt(variance) / 255).tolist())
+
+
+def streamed_moments(source: Source, train: Split, fit: Fit) -> Moments:
+    """Mean and sd over all training images that are to be streamed, or over a fixed draw of 4096 of
+    them; computed once and kept in the cache."""
+    some = np.sort(keys.permutation(len(train), "moments")[:MOMENT_EXAMPLES])
+
+    def sums() -> np.ndarray:
+        chunks = [some[at : at + 100].tolist() for at in range(0, len(some), 100)]
+        images = (fit(image)[None] for chunk in chunks for image in train.read(chunk))
+        return np.concatenate([channel_sums(image) for image in images])
+
+    def write(folder: Path) -> None:
+        np.save(folder / "sums.npy", sums())
+
+    if source.name == "digits":
+        return moments(sums(), fit)
+    examples = hashlib.sha256(train.ids.astype("<i4").tobytes()).hexdigest()
+    key = cache.digest([source.key, fit, examples])
+    return moments(np.load(cache.folder(f"moments/{key}", write) / "sums.npy"), fit)
 
 
 def _small(source: Source, records: Records) -> bool:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from cnnjax import files
+from cnnjax.data import pictures
 from cnnjax.errors import UserError
 
 Box = tuple[float, float, float, float]
@@ -61,8 +63,8 @@ class FolderRecords:
 
     def read(self, positions: Sequence[int]) -> list[Example]:
         """Images uint8 [h, w, C] and labels. Raises UserError if a file is damaged."""
-        files = [(self.paths[at], self.all_labels[at]) for at in positions]
-        return [(decode(path, self.channels, str(path)), label) for path, label in files]
+        examples = [(self.paths[at], self.all_labels[at]) for at in positions]
+        return [(pictures.read(path, self.channels), label) for path, label in examples]
 
     def labels(self) -> np.ndarray:
         """All labels, int32 [N]."""
@@ -96,7 +98,7 @@ class TfdsRecords:
         where = f"{self.directory}, split {self.split!r}"
         return [
             (
-                decode(io.BytesIO(row[self.image_key]), self.channels, where),
+                pictures.decode(io.BytesIO(row[self.image_key]), self.channels, where),
                 int(row[self.label_key]),
             )
             for row in self._rows([int(at) for at in positions])
@@ -134,25 +136,8 @@ class _readable:
         if isinstance(error, Exception) and not isinstance(error, UserError):
             raise UserError(
                 f"{self.records.directory}: split {self.records.split!r} cannot be read "
-                f"({_first_line(error)}); delete the folder and prepare the data set again."
+                f"({files.reason(error)}); delete the folder and prepare the data set again."
             ) from error
-
-
-def decode(file: Any, channels: int, where: str) -> np.ndarray:
-    """An image file (path or file object) as uint8 [h, w, channels]; channels is 1 or 3.
-
-    Raises UserError, naming `where`, if it is no image or is damaged.
-    """
-    try:
-        with Image.open(file) as image:
-            mode = "L" if channels == 1 else "RGB"
-            picture: Image.Image = image
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
-                picture = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-            pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{where}: not a readable image ({_first_line(error)}).") from error
-    return pixels[:, :, None] if channels == 1 else pixels
 
 
 class Fit(NamedTuple):
@@ -194,7 +179,3 @@ class Fit(NamedTuple):
         kind = Image.Resampling[self.interpolation.upper()]
         resized = picture.resize((size[1], size[0]), kind, box=box)
         return np.asarray(resized).reshape(*size, image.shape[2])
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -4,24 +4,18 @@
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from cnnjax import cache, paths
-from cnnjax.data import content, keys, tfds_source
+from cnnjax.data import content, folder, keys, tfds_source
 from cnnjax.data.originals import ORIGINALS, fetch
-from cnnjax.data.records import ArrayRecords, FolderRecords, Records, decode
+from cnnjax.data.records import ArrayRecords, FolderRecords, Records
 from cnnjax.errors import UserError, nearest
 
-SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation"} | {
-    "valid": "validation",
-    "test": "test",
-}
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 DIGITS_TEST = 450
 HOME = "~/tensorflow_datasets"
 
@@ -35,10 +29,12 @@ class Source:
       key: stands for the exact content (version, place, files) in names of cache folders.
       class_names: one for each label.
       channels: 1 or 3.
-      size: (height, width) of all images, None if they vary or were not looked at.
+      size: (height, width) of all images, None if they vary.
       splits: records of `train` and, where the source has them, `validation` and `test`.
       content: a digest of what its files hold, wherever they lie (`cnnjax.data.content`).
       version: of a TFDS set, with its config.
+      groups: of each example of `train`, int [N]; those of one group are never divided between
+        splits. None where each stands for itself.
     """
 
     name: str
@@ -49,15 +45,15 @@ class Source:
     splits: Mapping[str, Records]
     content: str
     version: str = ""
+    groups: np.ndarray | None = None
 
 
-def find(name: str, data_dir: str | None = None, sizes: bool = True) -> Source:
+def find(name: str, data_dir: str | None = None) -> Source:
     """The data set `name`, prepared first if it is one of ours and not prepared yet.
 
     Args:
       name: `digits`, `folder:PATH`, or a TFDS name such as `mnist` or `imagenet2012:5.1.0`.
       data_dir: looked through as D, D/tfds, D/name, before TFDS_DATA_DIR and ~/tensorflow_datasets.
-      sizes: look at the size of every image of a folder.
 
     Raises:
       UserError: it is not there, is damaged, or the name is unknown; says what to do.
@@ -65,8 +61,8 @@ def find(name: str, data_dir: str | None = None, sizes: bool = True) -> Source:
     place = folder_given(data_dir)
     if name == "digits":
         return digits()
-    if name.startswith("folder:"):
-        return folder(name, sizes)
+    if name.startswith(folder.PREFIX):
+        return _of_folder(name)
     directory = prepared(name, place) or make(name, place)
     return Source(name, *tfds_source.read(name, directory))
 
@@ -80,7 +76,7 @@ def prepare(name: str, data_dir: str | None = None) -> Path | None:
     `data_dir`. Raises UserError.
     """
     place = folder_given(data_dir)
-    if name == "digits" or name.startswith("folder:"):
+    if name == "digits" or name.startswith(folder.PREFIX):
         find(name, data_dir)
         return None
     found = prepared(name, place)
@@ -142,82 +138,23 @@ def digits() -> Source:
     return Source("digits", "digits", tuple("0123456789"), 1, (8, 8), splits, digest)
 
 
-def folder(name: str, sizes: bool = True) -> Source:
-    """`folder:PATH`: one sub-folder per class, or train/validation/test folders of such ones.
-
-    Classes are numbered in the order of their names; images are grey if the first one is.
-    Raises UserError if there are no images, or a split has a class that train has not.
-    """
-    path = paths.typed("data.name", name.removeprefix("folder:"))
-    if name == "folder:":
-        raise UserError("data.name: 'folder:' is not valid; write folder:PATH.")
-    if not path.is_dir():
-        raise UserError(f"data.name: {name!r}: {str(path)!r} is not a folder.")
-    inner = {entry.name: entry for entry in _folders(path)}
-    roots = {SPLIT_NAMES[key]: entry for key, entry in inner.items() if key in SPLIT_NAMES}
-    if "train" not in roots:
-        roots = {"train": path}
-    class_names = tuple(entry.name for entry in _folders(roots["train"]))
-    files = {split: _images(root, class_names) for split, root in roots.items()}
-    if len(class_names) < 2 or not all(files.values()):
-        raise UserError(
-            f"data.name: {name!r}: needs images in at least two sub-folders, one for each class "
-            "(or train, validation, test folders of such ones)."
-        )
-    filled = {label for _, label in files["train"]}
-    for label, class_name in enumerate(class_names):
-        if label not in filled:
-            raise UserError(f"{roots['train'] / class_name}: holds no images of its class.")
-    everything = [file for listed in files.values() for file, _ in listed]
-    first = everything[0]
-    decode(first, 3, str(first))
-    with Image.open(first) as image:
-        channels = 1 if image.mode in ("1", "L", "LA", "I", "I;16") else 3
+def _of_folder(name: str) -> Source:
+    images = folder.read(name)
+    paths, labels = [images.path / file for file in images.names], images.labels.tolist()
     splits = {
-        split: FolderRecords([file for file, _ in listed], [label for _, label in listed], channels)
-        for split, listed in files.items()
+        split: FolderRecords(paths[part], labels[part], images.channels)
+        for split, part in images.splits.items()
     }
-    facts = [
-        (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in everything
-    ]
-    key = cache.digest([str(path.resolve()), facts])
-    digest = content.of_files(key, {str(file.relative_to(path)): file for file in everything})
-    return Source(name, key, class_names, channels, _common_size(everything, sizes), splits, digest)
-
-
-def _common_size(files: Iterable[Path], look: bool) -> tuple[int, int] | None:
-    found: set[tuple[int, int]] = set()
-    for file in files if look else ():
-        try:
-            with Image.open(file) as image:
-                found.add((image.height, image.width))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file}: not a readable image ({error}).") from error
-        if len(found) > 1:
-            return None
-    return found.pop() if found else None
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
-
-
-def _images(root: Path, class_names: tuple[str, ...]) -> list[tuple[Path, int]]:
-    listed = []
-    for entry in _folders(root):
-        if entry.name not in class_names:
-            raise UserError(
-                f"{entry}: is not one of the training classes {', '.join(class_names)}."
-            )
-        label = class_names.index(entry.name)
-        files = sorted(
-            file
-            for file in entry.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
-        )
-        listed += [(file, label) for file in files]
-    return listed
+    return Source(
+        name,
+        images.key,
+        images.class_names,
+        images.channels,
+        images.size,
+        splits,
+        images.content,
+        groups=None if images.groups is None else images.groups[images.splits["train"]],
+    )
 
 
 def _base(name: str) -> str:

@@ -1,4 +1,5 @@
-"""Which examples are for training, for validation and for the test: fixed, whatever the seed."""
+"""Which examples are for training, for validation and for the test: the same for every seed of a
+run, so that all runs are compared on the same images."""
 
 from collections.abc import Mapping
 
@@ -11,7 +12,10 @@ TEST_SHARE = 0.2
 
 
 def parts(
-    counts: Mapping[str, int], validation_fraction: float
+    counts: Mapping[str, int],
+    validation_fraction: float,
+    seed: int | None = None,
+    groups: np.ndarray | None = None,
 ) -> dict[str, tuple[str, np.ndarray]]:
     """{split: (split of the source it is drawn from, positions in it, ascending int32)}.
 
@@ -20,15 +24,31 @@ def parts(
     a validation split gives a fifth of its examples to the test first. All of it is drawn with
     fixed keys: seeds, subsets and arms share it, and a larger validation part contains a smaller.
 
-    Raises UserError if the training split is too small to give something away.
+    Args:
+      counts: {split of the source: number of examples}.
+      validation_fraction: share of the training split.
+      seed: None for the fixed draw; each number is another draw, `data.split_seed`.
+      groups: of each training example, int [N]. Examples of one group stay together: whole groups
+        are drawn until a share is reached, which it then is approximately.
+
+    Raises UserError if the training split is too small to give something away, or a seed is given
+    though nothing is drawn.
     """
+    if seed is not None and "validation" in counts:
+        raise UserError(
+            f"data.split_seed: {seed}, but the data set has a validation split of its own and "
+            "nothing is drawn; set it to null."
+        )
+    draw = () if seed is None else (seed,)
+    if groups is None:
+        groups = np.arange(counts["train"])
     found = {name: (name, np.arange(count, dtype=np.int32)) for name, count in counts.items()}
     rest = found["train"][1]
     if set(counts) == {"train"}:
-        held, rest = _hold_out(rest, TEST_SHARE, "test")
+        held, rest = _hold_out(rest, groups, TEST_SHARE, "test", *draw)
         found["test"] = ("train", held)
     if "validation" not in counts:
-        held, rest = _hold_out(rest, validation_fraction, "validation")
+        held, rest = _hold_out(rest, groups, validation_fraction, "validation", *draw)
         found["validation"] = ("train", held)
     found["train"] = ("train", rest)
     return {name: found[name] for name in ("train", "validation", "test") if name in found}
@@ -52,13 +72,20 @@ def subset(examples: int, wanted: int | None, seed: int | None) -> np.ndarray | 
     return keys.permutation(examples, "subset", "fixed" if seed is None else seed)[:wanted]
 
 
-def _hold_out(positions: np.ndarray, share: float, key: str) -> tuple[np.ndarray, np.ndarray]:
+def _hold_out(
+    positions: np.ndarray, groups: np.ndarray, share: float, key: str, *draw: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of whole groups that make up a share of all of them, and the others."""
     count = max(1, round(share * len(positions)))
-    if count >= len(positions):
+    present, group_of, sizes = np.unique(groups[positions], return_inverse=True, return_counts=True)
+    order = keys.permutation(len(present), "split", key, *draw)
+    needed = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1
+    if needed >= len(present):
         field = "data.validation_fraction" if key == "validation" else "data.name"
+        grouped = f" in {len(present)} groups" if len(present) < len(positions) else ""
         raise UserError(
-            f"{field}: the training split has {len(positions)} examples, too few to hold "
+            f"{field}: the training split has {len(positions)} examples{grouped}, too few to hold "
             f"{count} ({share:g} of them) out for {key}."
         )
-    order = positions[keys.permutation(len(positions), "split", key)]
-    return np.sort(order[:count]), np.sort(order[count:])
+    held = np.isin(group_of, order[:needed])
+    return positions[held], positions[~held]

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cnnjax import cache, data
 from cnnjax.data import decoded, originals, source
@@ -297,51 +296,6 @@ def test_a_damaged_cache_is_made_again(own_cache, make_config, picture_folder):
     )
 
 
-def test_folder_of_classes(make_config, picture_folder):
-    loaded = data.load(make_config(name=picture_folder))
-    assert loaded.spec.class_names == ("cat", "dog")
-    assert loaded.spec.image_shape == (10, 12, 3)
-    assert loaded.spec.examples == {"train": 22, "validation": 2, "test": 6}
-    marks = np.concatenate([part.images[:, 0, 0, 0] for part in loaded.splits.values()])
-    labels = np.concatenate([part.labels for part in loaded.splits.values()])
-    assert sorted(marks) == [*range(15), *range(100, 115)]
-    np.testing.assert_array_equal(marks // 100, labels)
-
-
-def test_sixteen_bits_become_eight_and_hidden_files_are_no_images(tmp_path, make_config):
-    for label, name in enumerate(["a", "b"]):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "._0.png").write_bytes(b"no image")
-        for index in range(6):
-            pixels = np.full((4, 4), 256 * (10 * label + index) + 7, np.uint16)
-            Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
-    loaded = data.load(make_config(name=f"folder:{tmp_path}"))
-    found = sorted(int(image.max()) for split in loaded.splits.values() for image in split.images)
-    assert found == [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15]
-
-
-def test_folder_with_splits_of_varying_grey_images(tmp_path, make_config):
-    for split, count in (("train", 4), ("val", 2), ("test", 3)):
-        for label, name in enumerate(["a", "b"]):
-            (tmp_path / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = np.full((6 + index, 9), 200 * label, np.uint8)
-                Image.fromarray(pixels).save(tmp_path / split / name / f"{index}.png")
-    name = f"folder:{tmp_path}"
-    for pipeline in ("memory", "stream"):
-        with pytest.raises(UserError, match=r"data\.image_size: None, but the images .* differ"):
-            data.load(make_config(name=name, pipeline=pipeline))
-    loaded = data.load(make_config(name=name, image_size=8))
-    assert loaded.spec.examples == {"train": 8, "validation": 4, "test": 6}
-    assert loaded.spec.image_shape == (8, 8, 1)
-    assert loaded.spec.variable_size
-    part = loaded.splits["validation"]
-    np.testing.assert_array_equal(part.images.max((1, 2, 3)), 200 * part.labels)
-    (tmp_path / "test" / "c").mkdir()
-    with pytest.raises(UserError, match="is not one of the training classes a, b"):
-        data.load(make_config(name=name, image_size=8))
-
-
 def test_a_split_whose_labels_are_withheld_is_left_out(own_cache, tmp_path, monkeypatch):
     files = tiny_mnist()[2]
     patch_original(monkeypatch, "mnist", files)
@@ -390,15 +344,3 @@ def test_of_several_at_once_one_writes(own_cache):
         places = list(pool.map(lambda _: cache.folder("a/b", fill), range(4)))
     assert len(written) == 1
     assert [(place / "x").read_text() for place in places] == ["whole"] * 4
-
-
-def test_wrong_folders(tmp_path, make_config):
-    with pytest.raises(UserError, match="is not a folder"):
-        data.load(make_config(name=f"folder:{tmp_path}/none"))
-    with pytest.raises(UserError, match="needs images in at least two sub-folders"):
-        data.load(make_config(name=f"folder:{tmp_path}"))
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"x\.png: not a readable image"):
-        data.load(make_config(name=f"folder:{tmp_path}"))

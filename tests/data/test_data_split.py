@@ -55,3 +55,34 @@ def test_too_many_examples_wanted():
 def test_too_few_examples_to_hold_out():
     with pytest.raises(UserError, match="the training split has 1 examples, too few"):
         split.parts({"train": 1, "test": 5}, 0.1)
+
+
+def test_another_draw_has_the_same_shares_and_nothing_to_draw_is_an_error():
+    counts = {"train": 50}
+    drawn = [split.parts(counts, 0.25, seed) for seed in (None, 0, 1)]
+    for parts in drawn:
+        assert [len(parts[name][1]) for name in ("train", "validation", "test")] == [30, 10, 10]
+        assert sorted(np.concatenate([at for _, at in parts.values()])) == list(range(50))
+    for name in ("validation", "test"):
+        assert len({tuple(parts[name][1]) for parts in drawn}) == 3
+    kept = [split.parts({"train": 50, "test": 9}, 0.25, seed) for seed in (None, 1)]
+    np.testing.assert_array_equal(kept[0]["test"][1], kept[1]["test"][1])
+    assert set(kept[0]["validation"][1]) != set(kept[1]["validation"][1])
+    with pytest.raises(UserError, match=r"data\.split_seed: 1, but the data set has a validation"):
+        split.parts({"train": 50, "validation": 5}, 0.25, 1)
+
+
+def test_groups_stay_together():
+    groups = np.repeat([4, 2, 7, 0, 9, 5], [10, 1, 12, 8, 9, 10])
+    for seed in (None, 0, 1, 2):
+        parts = split.parts({"train": 50}, 0.1, seed, groups)
+        held = {name: set(groups[at]) for name, (_, at) in parts.items()}
+        assert sum(map(len, held.values())) == 6, "no group is in two splits"
+        assert len(parts["test"][1]) >= 10
+        larger = split.parts({"train": 50}, 0.3, seed, groups)
+        assert set(parts["validation"][1]) <= set(larger["validation"][1])
+    alone = split.parts({"train": 50}, 0.1, None, np.arange(50))
+    for name, (_, at) in split.parts({"train": 50}, 0.1).items():
+        np.testing.assert_array_equal(alone[name][1], at)
+    with pytest.raises(UserError, match=r"50 examples in 2 groups, too few to hold 5 .* for valid"):
+        split.parts({"train": 50, "test": 5}, 0.1, None, np.arange(50) // 49)

@@ -1,0 +1,145 @@
+"""Image files: the formats that are read, and the rule by which their pixels become 8 bits.
+
+| Pillow's mode | rule |
+| --- | --- |
+| `1`, `L`, `RGB` | as they are; `1` becomes 0 and 255 |
+| `LA`, `PA`, `RGBA`, a transparent colour | the alpha channel is dropped |
+| `P`, `PA` | the colours of the palette |
+| `RGBX`, `CMYK`, `YCbCr` | Pillow's conversion, without colour profiles |
+| `I;16`, `I;16B`, `I;16L`, `I;16N`; colour of 16 bits | the upper 8 of the 16 bits |
+| `I` | as 16 bits; refused where a value is outside 0..65535 |
+| others, such as `F` (floating point) and `LAB` | refused: they have no range that all agree on |
+
+One channel is Pillow's `L` (ITU-R 601-2 luma), three are `RGB`. Of several frames or pages the
+first one is read. The orientation in EXIF is not applied. The content of a file decides its format,
+not its name; only the formats listed here are tried, since Pillow has some that start programs.
+"""
+
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cnnjax import files
+from cnnjax.errors import UserError
+
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "PPM": (".pgm", ".ppm"),
+}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+GREY = ("1", "L", "LA", *SIXTEEN_BITS)
+MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+MOST_PIXELS = 89_478_485
+"""More pixels than Pillow takes without a warning: most likely a decompression bomb."""
+
+
+class Header(NamedTuple):
+    """What can be told of an image without decoding it.
+
+    Attributes:
+      mode: Pillow's.
+      height, width: in pixels.
+      alpha: whether it has an alpha channel or a transparent colour.
+      frames: whether it has several frames or pages.
+    """
+
+    mode: str
+    height: int
+    width: int
+    alpha: bool
+    frames: bool
+
+
+def decode(file: BinaryIO, channels: int, where: str) -> np.ndarray:
+    """An image file as uint8 [h, w, channels]; channels is 1 or 3.
+
+    Raises UserError, naming `where`, if it is no image of the formats and modes above, is damaged
+    or has too many pixels.
+    """
+    with _opened(file, where) as image:
+        picture = _eight_bits(image, where).convert("L" if channels == 1 else "RGB")
+        pixels = np.asarray(picture)
+    return pixels[:, :, None] if channels == 1 else pixels
+
+
+def read(path: Path, channels: int) -> np.ndarray:
+    """The image in a file as uint8 [h, w, channels]. Raises UserError, as `decode`."""
+    with files.open_regular(path) as file:
+        return decode(file, channels, str(path))
+
+
+def inspect(path: Path, whole: bool) -> tuple[Header, bytes]:
+    """The header of an image file, and the SHA-256 of its bytes; b"" if it is not to be read whole.
+
+    Raises UserError, as `decode` does, for everything that the header tells.
+    """
+    with files.open_regular(path) as file:
+        # Of the size, which is refused below, and of metadata, which do not matter.
+        with warnings.catch_warnings(action="ignore"), _opened(file, str(path)) as image:
+            alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+            frames = bool(getattr(image, "is_animated", False))
+            header = Header(image.mode, image.height, image.width, alpha, frames)
+        if not whole:
+            return header, b""
+        try:
+            file.seek(0)
+            return header, hashlib.sha256(file.read()).digest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({files.reason(error)}).") from error
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
+    """The image in a file, not decoded yet. Whatever Pillow raises on damaged files, here and while
+    the block decodes it, becomes one line."""
+    try:
+        with Image.open(file, formats=tuple(FORMATS)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise UserError(
+                    f"{where}: has {image.width} x {image.height} pixels; allowed are "
+                    f"{MOST_PIXELS:,} in all."
+                )
+            if image.mode not in MODES:
+                kind = "floating-point numbers" if image.mode == "F" else f"mode {image.mode}"
+                raise UserError(
+                    f"{where}: holds {kind}, which no rule brings to 8 bits; save it as grey or "
+                    "RGB of 8 or 16 bits."
+                )
+            yield image
+    except (UserError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        formats = ", ".join(FORMATS)
+        raise UserError(f"{where}: not a readable image; allowed: {formats}.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(
+            f"{where}: has too many pixels; allowed are {MOST_PIXELS:,} in all."
+        ) from error
+    except Exception as error:  # decoders of damaged files raise almost anything
+        raise UserError(f"{where}: not a readable image ({files.reason(error)}).") from error
+
+
+def _eight_bits(image: Any, where: str) -> Any:
+    if image.mode in SIXTEEN_BITS:
+        values = np.asarray(image)
+        if image.mode == "I" and (values.min() < 0 or values.max() > 65535):
+            raise UserError(
+                f"{where}: holds values from {values.min()} to {values.max()}; allowed are those "
+                "of 16 bits, 0 to 65535."
+            )
+        return Image.fromarray((values // 256).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:  # directly, Pillow would warn
+        return image.convert("RGBA")
+    return image
