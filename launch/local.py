@@ -130,6 +130,16 @@ def _images(request: Request, loaded: Mapping[str, Any]) -> dict[str, float]:
     return images
 
 
+def describe_data(request: Request) -> None:
+    """Prints what the folders of images of pending runs hold. Raises UserError where one cannot be
+    read."""
+    from cnnjax import data
+
+    arms = {run.arm for run in request.pending}
+    configs = (config.data for arm, config in request.configs.items() if arm in arms)
+    print("".join(f"{line}\n" for line in data.describe(configs)), end="")
+
+
 def plan(request: Request, *, commands: bool) -> None:
     """Prints what would be done; nothing is, but a question of the command line is kept."""
     request.check()
@@ -144,6 +154,7 @@ def plan(request: Request, *, commands: bool) -> None:
     if commands:
         print("".join(f"{line}\n" for line in planning.commands(sound, started)), end="")
     else:
+        describe_data(sound)
         images = _images(sound, _load(sound))
         planning.show(sound, started, images, machine.threads())
 

@@ -15,10 +15,12 @@ def main(arguments: Sequence[str]) -> int:
     """Prepares; returns the exit code."""
     flags.nothing_left(arguments)
     from cnnjax import data
+    from cnnjax.config import Data
 
     name = flags.need("data")
     place = data.prepare(name, flags.FLAGS.data_dir)
     print(f"prepared: {place}" if place else f"{name}: needs no preparing")
+    print("".join(f"{line}\n" for line in data.describe([Data(name=name)])), end="")
     return 0
 
 

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         _plan(stages, asked)
         return 0
     asked.check()
+    local.describe_data(asked)
     with _alone(asked.workdir):
         for stage in stages:
             code = local.execute(stage, workers=asked_for.workers)

@@ -22,7 +22,9 @@ def main(arguments: Sequence[str]) -> int:
     if flags.FLAGS.experiment == "help":
         print(request.list_experiments())
         return 0
-    return local.execute(request.from_flags(flags.FLAGS.arm or "", arguments))
+    asked = request.from_flags(flags.FLAGS.arm or "", arguments)
+    local.describe_data(asked)
+    return local.execute(asked)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,19 @@
 """
 
 from cnnjax.data.dataset import Dataset, Loaded, build, load
+from cnnjax.data.description import describe
 from cnnjax.data.order import Order
 from cnnjax.data.source import prepare
 from cnnjax.data.spec import DatasetSpec, Split
 
-__all__ = ["Dataset", "DatasetSpec", "Loaded", "Order", "Split", "build", "load", "prepare"]
+__all__ = [
+    "Dataset",
+    "DatasetSpec",
+    "Loaded",
+    "Order",
+    "Split",
+    "build",
+    "describe",
+    "load",
+    "prepare",
+]

@@ -4,6 +4,7 @@ import errno
 import os
 
 import pytest
+from PIL import Image
 
 from cnnjax import files
 from cnnjax.ablation import study
@@ -129,3 +130,56 @@ def test_a_worker_whose_parent_is_gone_ends_before_it_does_anything(tmp_path):
     assert not gone.stderr
     here = program("launch.sweep", *words, check=2, CNNJAX_PARENT=str(os.getpid()))
     assert "SystemExit: not to be read" in here.stderr
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """folder:PATH of two classes with six images each."""
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for index in range(6):
+            image = Image.new("L", (28, 28), 10 * label + index)
+            image.save(tmp_path / "pets" / name / f"{index}.png")
+    return f"folder:{tmp_path / 'pets'}"
+
+
+def test_folders_of_images_are_described_once_for_what_is_pending(tmp_path, capsys, pets):
+    arms = {
+        "a": small(),
+        "b": small(data__name=pets),
+        "c": small(data__name=pets, data__augmentation__flip=0.5),
+        "d": small(data__name="folder:/nowhere"),
+    }
+
+    class Request:
+        configs = arms
+        pending = study.runs(tmp_path, ["a", "b", "c"], [0, 1])
+
+    local.describe_data(Request)
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == f"{pets}: 12 grey images 28x28 in 2 classes"
+    assert sum(line.split() == ["all", "9", "1", "2"] for line in rest) == 1
+
+
+@pytest.mark.parametrize("name", ["sweep", "train"])
+def test_a_program_says_what_it_reads_before_it_starts(tmp_path, name, pets):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from cnnjax.ablation.experiment import Experiment\n"
+        "EXPERIMENT = Experiment(name='mine', question='?', base={'model.name': 'mlp', "
+        f"'data.name': {pets!r}, 'training.batch_size': 64}}, arms={{'a': {{}}}}, seeds=[0])\n"
+    )
+    arm = ["--arm=a"] if name == "train" else []
+    done = program(
+        f"launch.{name}", f"--experiment={file}", *arm, f"--workdir={tmp_path / 'w'}", check=2
+    )
+    assert done.stdout.startswith(f"{pets}: 12 grey images")
+    assert "training.batch_size: 64 is larger than the 9 training examples" in done.stderr
+
+
+def test_prepare_says_what_a_folder_holds(pets):
+    done = program("launch.prepare", f"--data={pets}")
+    assert done.stdout.splitlines()[:2] == [
+        f"{pets}: needs no preparing",
+        f"{pets}: 12 grey images 28x28 in 2 classes",
+    ]
