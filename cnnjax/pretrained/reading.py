@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cnnjax import files
 from cnnjax.errors import UserError
 
 Shape = tuple[int, ...]
+MOST_ARRAYS = 100_000
+"""More arrays, or groups in HDF5, than any network has."""
+DEEPEST = 100
+"""Groups in groups in HDF5: the time to open one grows with the depth."""
+TORCH = (2, 6)
+"""Before this version, torch.load could run code even where it was to read tensors only."""
 FLOATS = ("float16", "bfloat16", "float32", "float64", "F16", "BF16", "F32", "F64")
 
 
@@ -34,18 +42,16 @@ def opened(path: Path) -> Iterator[dict[str, Stored]]:
     pickled code is refused); Keras `.weights.h5` or legacy `.h5`. The arrays of a Keras layer are
     called `LAYER/0`, `LAYER/1`, ... in the order in which Keras keeps them.
 
-    Raises UserError: a file that is missing, cut off, in another format, or that wants more than
-    reading.
+    Raises UserError: a file that is missing, no regular file, cut off, in another format, or that
+    wants more than reading.
     """
     with contextlib.ExitStack() as stack:
         with _one_line(path):
-            with open(path, "rb") as file:
+            with files.open_regular(path) as file:
                 start = file.read(16)
             if start.startswith(b"\x89HDF\r\n\x1a\n"):
                 found = _keras(path, stack)
-            elif (
-                zipfile.is_zipfile(path) and "model.weights.h5" in zipfile.ZipFile(path).namelist()
-            ):
+            elif _is_keras_archive(path):
                 raise UserError(
                     f"{path}: is a whole Keras model; load it there and save its weights: "
                     "model.save_weights('NAME.weights.h5')"
@@ -59,15 +65,25 @@ def opened(path: Path) -> Iterator[dict[str, Stored]]:
                     f"{path}: is no file of weights; allowed: .safetensors, a PyTorch state dict, "
                     "Keras .weights.h5 or .h5"
                 )
+        for name in found:
+            if not name.isprintable():
+                raise UserError(f"{path}: {name!r} is no name of an array.")
         yield {name: _checked(path, name, stored) for name, stored in found.items()}
+
+
+def _is_keras_archive(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "model.weights.h5" in archive.namelist()
 
 
 def _checked(path: Path, name: str, stored: Stored) -> Stored:
     def read() -> np.ndarray:
-        with _one_line(path):
+        with _one_line(path), np.errstate(over="ignore"):
             array = stored.read().astype(np.float32)
         if not np.isfinite(array).all():
-            raise UserError(f"{path}: {name} holds numbers that are not finite.")
+            raise UserError(f"{path}: {name} holds numbers that are not finite in float32.")
         return array
 
     return stored._replace(read=read)
@@ -83,7 +99,14 @@ def _safetensors(path: Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
         part = file.get_slice(name)
         return Stored(tuple(part.get_shape()), part.get_dtype(), lambda: file.get_tensor(name))
 
-    return _unwrapped({name: stored(name) for name in file.keys()})  # noqa: SIM118
+    names = file.keys()
+    _limit(path, len(names))
+    return _unwrapped({name: stored(name) for name in names})
+
+
+def _limit(path: Path, count: int) -> None:
+    if count > MOST_ARRAYS:
+        raise UserError(f"{path}: has more than {MOST_ARRAYS:,} arrays.")
 
 
 def _torch(path: Path) -> dict[str, Stored]:
@@ -94,12 +117,21 @@ def _torch(path: Path) -> dict[str, Stored]:
             f"{path}: is a PyTorch file, which needs torch to be read; pip install torch, or save "
             "it as .safetensors."
         ) from None
+    version = re.match(r"(\d+)\.(\d+)", torch.__version__)
+    if not version or tuple(map(int, version.groups())) < TORCH:
+        raise UserError(
+            f"{path}: is a PyTorch file, which torch {torch.__version__} may run code from; "
+            f"allowed: {'.'.join(map(str, TORCH))} and newer (pip install -U torch), or save it as "
+            ".safetensors."
+        )
     with warnings.catch_warnings():  # of torch, about pickles: they are refused below
         warnings.simplefilter("ignore")
         whole = torch.load(path, map_location="cpu", weights_only=True)
     for key in ("state_dict", "model"):
         if isinstance(whole, Mapping) and isinstance(whole.get(key), Mapping):
             whole = whole[key]
+    if isinstance(whole, Mapping):
+        _limit(path, len(whole))
     if not isinstance(whole, Mapping) or not all(map(torch.is_tensor, whole.values())):
         raise UserError(f"{path}: holds no state dict (a dict of names and tensors).")
 
@@ -139,15 +171,26 @@ def _keras(path: Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
     }
 
 
-def _only_here(path: Path, group: Any) -> None:
-    """Raises UserError where a part of the file is a link, to another file for example."""
+def _only_here(path: Path, file: Any) -> None:
+    """Raises UserError where a part of the file is a link, to another file for example. A group
+    that several names lead to is visited once."""
     import h5py
 
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise UserError(f"{path}: {group.name}/{name} is a link; only plain files are read.")
-        if isinstance(group[name], h5py.Group):
-            _only_here(path, group[name])
+    waiting, visited, count = [(file, 0)], {file}, 0
+    while waiting:
+        group, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise UserError(f"{path}: is nested more than {DEEPEST} groups deep.")
+        _limit(path, count := count + len(group))
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise UserError(
+                    f"{path}: {f'{group.name}/{name}'!r} is a link; only plain files are read."
+                )
+            member = group[name]
+            if isinstance(member, h5py.Group) and member not in visited:
+                visited.add(member)
+                waiting.append((member, depth + 1))
 
 
 def _keras_layers(path: Path, group: Any) -> dict[str, list[Any]]:
@@ -189,8 +232,6 @@ def _one_line(path: Path) -> Iterator[None]:
         yield
     except (UserError, MemoryError, KeyboardInterrupt):
         raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
     except Exception as error:
         text = str(error)
         if "GLOBAL" in text or "weights_only" in text:

@@ -1,5 +1,11 @@
 """Files of weights: what is read, and what is refused."""
 
+import importlib
+import json
+import os
+import struct
+import time
+
 import h5py
 import numpy as np
 import pytest
@@ -47,7 +53,48 @@ def test_a_safetensors_file_cut_off(left, tmp_path):
 def test_numbers_that_are_not_finite(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"weight": np.array([1, np.nan], np.float32)}, path)
-    assert "weight holds numbers that are not finite" in refused(path)
+    assert "weight holds numbers that are not finite in float32" in refused(path)
+
+
+def test_numbers_too_large_for_float32(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": np.array([1e300])}, path)
+    assert "weight holds numbers that are not finite in float32" in refused(path)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "gone.h5").symlink_to(tmp_path / "nowhere.h5")
+    assert "not a regular file" in refused(tmp_path / "pipe.safetensors")
+    assert "is a link to a file that does not exist" in refused(tmp_path / "gone.h5")
+
+
+def header(path, entries):
+    """A safetensors file with some entries in its header, each of a number of four bytes."""
+    content = entries if isinstance(entries, bytes) else json.dumps(entries).encode()
+    path.write_bytes(struct.pack("<Q", len(content)) + content + bytes(4))
+    return path
+
+
+def test_hostile_headers_of_safetensors(tmp_path):
+    path, one = tmp_path / "model.safetensors", {"dtype": "F32", "shape": [1]}
+    offsets = {"data_offsets": [0, 4]}
+    huge = {"dtype": "F32", "shape": [10**18, 10**18], **offsets}
+    for entries in (b'{"a":' * 50_000, {"a": huge}, {"a": one}, {"a": 1}, [1]):
+        refused(header(path, entries))
+    path.write_bytes(struct.pack("<Q", 2**63) + b"{" + bytes(100))
+    assert "header too large" in refused(path)
+    assert r"'\x1b[31m\n' is no name of an array" in refused(
+        header(path, {"\x1b[31m\n": one | offsets})
+    )
+
+
+def test_more_arrays_than_a_network_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_ARRAYS", 3)
+    save_file({f"{name}": np.ones(1, np.float32) for name in range(4)}, tmp_path / "x.safetensors")
+    assert "has more than 3 arrays" in refused(tmp_path / "x.safetensors")
+    legacy(tmp_path / "old.h5")
+    assert "has more than 3 arrays" in refused(tmp_path / "old.h5")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +164,32 @@ def test_hdf5_never_leads_to_another_file(tmp_path):
     assert "no plain array" in refused(put_in("outside.h5", outside))
 
 
+def test_hard_links_are_followed_once(tmp_path):
+    """Each of 40 groups is twice in the one before: 2^40 paths, and 41 groups."""
+    path = tmp_path / "links.h5"
+    legacy(path)
+    with h5py.File(path, "r+") as file:
+        group = file
+        for _ in range(40):
+            inner = group.create_group("a")
+            group["b"] = inner
+            group = inner
+        group["up"] = file["a"]
+    begin = time.monotonic()
+    assert sorted(read(path)) == ["fc/0", "fc/1"]
+    assert time.monotonic() - begin < 5
+
+
+def test_hdf5_nested_deeply(tmp_path):
+    path = tmp_path / "deep.h5"
+    legacy(path)
+    with h5py.File(path, "r+") as file:
+        group = file
+        for _ in range(200):
+            group = group.create_group("a")
+    assert "is nested more than 100 groups deep" in refused(path)
+
+
 def test_a_keras_file_without_names_says_what_to_do(tmp_path):
     with h5py.File(tmp_path / "old.weights.h5", "w") as file:
         file["layers/dense/vars/0"] = np.ones((2, 3))
@@ -141,9 +214,38 @@ def test_torch_files_hold_tensors_only(tmp_path):
     assert "holds no state dict" in refused(path)
 
 
-def test_without_torch_it_says_what_to_install(tmp_path, monkeypatch):
-    import importlib
+@pytest.mark.parametrize("version", ["1.13.1", "2.5.1+cu121", "unknown"])
+def test_torch_that_may_run_code_is_not_used(tmp_path, monkeypatch, version):
+    class Torch:
+        __version__ = version
 
+        def load(self, *arguments, **options):
+            raise AssertionError("loaded")
+
+    monkeypatch.setattr(importlib, "import_module", lambda name: Torch())
+    (tmp_path / "weights.pth").write_bytes(b"PK\x03\x04 and so on, for a while")
+    text = refused(tmp_path / "weights.pth")
+    assert f"torch {version} may run code from; allowed: 2.6 and newer" in text
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.10.1+cpu"])
+def test_torch_that_reads_tensors_only(tmp_path, monkeypatch, version):
+    class Torch:
+        __version__ = version
+
+        def load(self, path, *, map_location, weights_only):
+            assert weights_only is True
+            return {}
+
+        def is_tensor(self, value):
+            return False
+
+    monkeypatch.setattr(importlib, "import_module", lambda name: Torch())
+    (tmp_path / "weights.pth").write_bytes(b"PK\x03\x04 and so on, for a while")
+    assert read(tmp_path / "weights.pth") == {}
+
+
+def test_without_torch_it_says_what_to_install(tmp_path, monkeypatch):
     def absent(name):
         raise ImportError(name)
 
