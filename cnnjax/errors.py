@@ -40,18 +40,39 @@ def place(error: BaseException, folder: Path) -> str:
     return found
 
 
+LONGEST = 200
+"""How much of a value a message shows."""
+
+
+def shown(value: Any) -> str:
+    """A value as it stands in a message: cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        return "a number of thousands of digits"
+    except RecursionError:
+        return "a value that is nested too deeply"
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]} ... {text[-15:]}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, or None if none is near."""
-    matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    if len(name) > LONGEST:
+        return None
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
 def unknown(where: str, name: Any, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a table: lists the known ones and the nearest."""
     known = list(known)
-    near = nearest(str(name), known)
+    near = nearest(name, known) if isinstance(name, str) else None
     hint = f" Did you mean {near!r}?" if near else ""
-    return UserError(f"{where}: unknown {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
+    return UserError(f"{where}: unknown {shown(name)}.{hint} Known: {', '.join(known) or 'none'}.")
 
 
 def unknown_path(path: str, known: Iterable[str]) -> UserError:
@@ -63,6 +84,7 @@ def unknown_path(path: str, known: Iterable[str]) -> UserError:
         places.update((".".join(parts[:end]), None) for end in range(1, len(parts) + 1))
     room = path.rpartition(".")[0]
     beside = [place for place in places if place.rpartition(".")[0] == room]
+    path = _cut(path)
     if path in places:
         return UserError(f"{path}: is a field; no fields are below it.")
     near = nearest(path, beside) or _ending(path, places) or nearest(path, places)
@@ -99,28 +121,21 @@ def explain(error: ValidationError, known: Iterable[str]) -> str:
     known = list(known)
     lines = []
     for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"])
+        given = item["input"]
+        parts = (part if part.isprintable() else repr(part) for part in map(str, item["loc"]))
+        path = _cut(".".join(parts))
         if item["type"] == "inconsistent":
             lines.append(item["msg"])
         elif item["type"] == "extra_forbidden":
             lines.append(str(unknown_path(path, known)))
         else:
             allowed = _allowed(path, item)
-            near = None
-            if isinstance(item["input"], str):
-                near = nearest(item["input"], allowed.removeprefix("allowed: ").split(", "))
+            names = allowed.removeprefix("allowed: ").split(", ")
+            near = nearest(given, names) if isinstance(given, str) else None
             hint = f"; did you mean {near}?" if near else ""
-            lines.append(f"{path}: {shown(item['input'])} is not valid; {allowed}{hint}")
+            where = f"{path}: " if path else ""
+            lines.append(f"{where}{shown(given)} is not valid; {allowed}{hint}")
     return "\n".join(dict.fromkeys(lines[:2] if len(lines) > 2 else lines))
-
-
-def shown(value: Any) -> str:
-    """A value as an error shows it, in a part of a line."""
-    try:
-        text = repr(value)
-    except ValueError:  # more digits than Python writes
-        return "a number of very many digits"
-    return text if len(text) <= 120 else f"{text[:100]} ..."
 
 
 def _allowed(path: str, item: Any) -> str:
@@ -143,6 +158,6 @@ def _as_list(value: Any) -> str:
     """What was meant where a list is wanted."""
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
     try:
-        return json.dumps([float(part) for part in parts])
+        return _cut(json.dumps([float(part) for part in parts]))
     except (TypeError, ValueError, OverflowError):
-        return json.dumps([shown(part) if not isinstance(part, str) else part for part in parts])
+        return _cut(json.dumps(parts)) if isinstance(value, str) else f"[{shown(value)}]"

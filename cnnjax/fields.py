@@ -1,10 +1,22 @@
-"""What the configuration's classes and fields are made of. No jax."""
+"""What the classes of the configuration and of the files are made of. No jax."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
+
+from cnnjax import files
+from cnnjax.errors import UserError, explain
 
 
 class Room(BaseModel):
@@ -21,6 +33,24 @@ class Room(BaseModel):
         if isinstance(value, bool) and allowed is not bool and bool not in get_args(allowed):
             raise PydanticCustomError("truth", "allowed: anything but true and false")
         return value
+
+
+class Record(BaseModel):
+    """A table in a file that cnnjax wrote: frozen, no value is taken for one of another type, and
+    keys of other versions are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+
+
+R = TypeVar("R", bound=Record)
+
+
+def from_file(model: type[R], path: Path) -> R:
+    """What a JSON file holds. Raises UserError, in one line that names the file and the field."""
+    try:
+        return model.model_validate(files.read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, ()).splitlines()[0]}") from None
 
 
 def named(kind: str, known: Iterable[str], *extra: str) -> Any:
@@ -49,3 +79,6 @@ def probability_to_keep(value: Any) -> float | str:
 
 
 Probability = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Number = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]  # those of a float32
+Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, tolerant reads, and locks."""
+"""Files that are whole or absent: atomic writes, reads that bound what they take, and locks."""
 
 import contextlib
 import errno
@@ -6,11 +6,12 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -19,6 +20,11 @@ from cnnjax.errors import MachineError, UserError
 ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+LARGEST_JSON = 64 << 20  # bytes
+LARGEST_LINES = 256 << 20
+DEEPEST = 100
+"""How large and how deeply nested a file may be."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -48,17 +54,53 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises UserError naming the file where it is absent or is not JSON,
-    and MachineError where it cannot be read just now."""
+def parse_json(text: str | bytes) -> Any:
+    """The value that a JSON text stands for.
+
+    Raises json.JSONDecodeError for what is no JSON, NaN and Infinity included, and another
+    ValueError, which says why, for JSON whose value nobody could use: numbers too large for a
+    computer's, half characters, nesting without end.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (*ABSENT, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}.") from None
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be read just now: {error.strerror or error}.") from None
+        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_json)
+    except RecursionError:
+        raise ValueError(f"is nested more than {DEEPEST} times") from None
+    level, depth = [value], 0
+    while level := [child for node in level for child in _inside(node)]:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(f"is nested more than {DEEPEST} times")
+    halves = "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower()
+    if halves and not _encodes(value):
+        raise ValueError("holds half a character (a lone surrogate)")
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises UserError naming the file where it is absent or cannot be
+    used, and MachineError where it cannot be read just now."""
+    content = read_bytes(path, LARGEST_JSON)
+    try:
+        return parse_json(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: cannot be read (not text in UTF-8).") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: is not whole JSON ({error}).") from None
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be used: {error}.") from None
+
+
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The content of a regular file of at most `largest` bytes. Raises UserError, and MachineError
+    where it cannot be read just now."""
+    with open_regular(path) as file:
+        try:
+            content = file.read(largest + 1)
+        except OSError as error:
+            raise MachineError(f"{path}: cannot be read just now ({reason(error)}).") from None
+    if len(content) > largest:
+        raise UserError(f"{path}: cannot be read (larger than {largest >> 20} MiB).")
+    return content
 
 
 def set_aside(path: Path) -> Path:
@@ -79,15 +121,18 @@ def set_aside(path: Path) -> Path:
 def open_regular(path: Path) -> BinaryIO:
     """Opens a regular file for reading. Nothing else is waited for: a pipe may never have a writer.
 
-    Raises UserError naming the path where it is absent, is no regular file or cannot be read.
+    Raises UserError naming the path where it is absent or is no regular file, and MachineError
+    where it cannot be read just now.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         missing = "is a link to a file that does not exist" if path.is_symlink() else None
         raise UserError(f"{path}: {missing or 'there is no such file'}.") from None
-    except (OSError, ValueError) as error:
+    except (*ABSENT, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({reason(error)}).") from None
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be read just now ({reason(error)}).") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise UserError(f"{path}: cannot be read (not a regular file).")
@@ -107,14 +152,15 @@ def sha256(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file, without lines that are torn; [] if it is absent."""
+    """The objects of a JSON-lines file, without lines that are torn or whose values cannot be used;
+    [] if it is absent. Raises UserError where it is there and cannot be read."""
     records: list[dict[str, Any]] = []
-    if not path.exists():
+    if not os.path.lexists(path):
         return records
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_bytes(path, LARGEST_LINES).decode("utf-8", errors="replace").splitlines():
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = parse_json(line)
+        except ValueError:
             continue
         if isinstance(record, dict):
             records.append(record)
@@ -223,3 +269,34 @@ def _holder(path: Path, wait: bool) -> Iterator[bool]:
 @functools.cache
 def _say_once(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"holds a whole number that is too large ({text[:20]}...)")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"holds a number that is too large ({text[:20]})")
+    return value
+
+
+def _no_json(text: str) -> Any:
+    raise json.JSONDecodeError(f"{text} is no JSON", text, 0)
+
+
+def _inside(node: Any) -> Iterable[Any]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
+
+
+def _encodes(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

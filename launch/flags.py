@@ -1,27 +1,39 @@
 """The flags of the programs, and how a program starts and ends.
 
 Each program names the flags it takes; nothing else is accepted. A mistake ends with one or two
-lines on stderr and exit code 2, without a traceback.
+lines on stderr and exit code 2, without a traceback. The exit codes are:
+
+0    all is done
+1    a run failed, or is left undone
+2    a mistake in the flags, the configuration or a file
+70   a fault of cnnjax itself: one line says what, and which file has the traceback;
+     with --pdb_post_mortem it is shown, in a debugger
+130  interrupted with Ctrl-C
 """
 
 import collections
+import contextlib
 import json
 import os
 import re
 import sys
+import tempfile
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from cnnjax import cache, machine, paths
+from cnnjax import cache, files, machine, paths
 from cnnjax.ablation.checks import MOST_SEEDS
 from cnnjax.errors import UserError, shown
 from cnnjax.schema import MILLION
 from launch import terminal
 
 FLAGS = flags.FLAGS
+FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 _STRINGS = {
     "experiment": "Name of an experiment, path of a file of your own, or 'help' for a list.",
@@ -119,11 +131,11 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         if not FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)  # orbax logs every save, and what it raises too
         sys.unraisablehook = _unraisable
-        machine.keep_memory()
-        cache.keep_compilations()
-        if "threads" in FLAGS and FLAGS.threads is not None:
-            machine.use_threads(FLAGS.threads)
         try:
+            machine.keep_memory()
+            cache.keep_compilations()
+            if "threads" in FLAGS and FLAGS.threads is not None:
+                machine.use_threads(FLAGS.threads)
             return main(argv[1:]) or 0
         except UserError as error:
             return _complain(str(error))
@@ -133,6 +145,10 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         except BrokenPipeError:  # nobody reads on, as after `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        except Exception as error:
+            if FLAGS.pdb_post_mortem:
+                raise
+            return _internal(error)
 
     terminal.guard()
     app.run(guarded, flags_parser=parse)
@@ -190,11 +206,14 @@ def changes(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def value(text: str) -> Any:
-    """A value as typed: JSON where it is JSON (numbers, true, null, [8, 8]), else the text."""
+    """A value as typed: JSON where it is JSON (numbers, true, null, [8, 8]), else the text. Raises
+    UserError for JSON that cannot be used, such as 1e999."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # no JSON, too many digits, or too deep
+        return files.parse_json(text)
+    except json.JSONDecodeError:
         return text
+    except ValueError as error:
+        raise UserError(f"{shown(text)}: is not valid: {error}.") from None
 
 
 def seeds(text: str) -> list[int]:
@@ -224,6 +243,33 @@ def _unraisable(event: Any) -> None:
     """Passes over the reads of a damaged checkpoint that end after the one that failed."""
     if "Event loop is closed" not in str(event.exc_value):
         sys.__unraisablehook__(event)
+
+
+def _internal(error: Exception) -> int:
+    """Says what fault ended the program, and keeps the whole traceback in a file."""
+    text = "".join(traceback.format_exception(error))
+    line = " ".join(str(error).split())[:300]
+    said = f"internal: {type(error).__name__}{f': {line}' if line else ''}"
+    kept = _keep(text)
+    if kept is None:
+        print(text, file=sys.stderr)
+    _complain(f"{said}; the whole traceback is {f'in {kept}' if kept else 'above'}")
+    return FAULT
+
+
+def _keep(text: str) -> Path | None:
+    """The file that a traceback was written to: in the logs of the workdir, else in the cache, else
+    among the temporary files; None where none can be written."""
+    name = f"traceback-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
+    workdir = FLAGS.workdir if "workdir" in FLAGS else None
+    places = [Path(workdir, "logs")] if workdir and os.path.isdir(workdir) else []
+    with contextlib.suppress(UserError):  # there may be no home
+        places.append(cache.root() / "tracebacks")
+    for folder in (*places, Path(tempfile.gettempdir())):
+        with contextlib.suppress(UserError):
+            files.write_bytes(folder / name, text.encode(errors="backslashreplace"))
+            return folder / name
+    return None
 
 
 def _complain(text: str) -> int:

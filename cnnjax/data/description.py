@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from cnnjax import config as configs
-from cnnjax.data import folder, pictures, split
+from cnnjax.data import content, folder, pictures, split
 
 MOST_CLASSES = 12
 """Of more classes the smallest and the largest count are given, not all of them."""
@@ -68,7 +68,7 @@ def _converted(images: folder.Folder) -> Iterator[str]:
         if number:
             yield f"{number} of {count} have {text}"
     if not images.whole:
-        limit = folder.MOST_BYTES // 2**30
+        limit = content.MOST_BYTES // 2**30
         yield f"the files are larger than {limit} GiB together; copies were not looked for"
 
 

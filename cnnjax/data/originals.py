@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnjax import cache
+from cnnjax import cache, paths
 from cnnjax.errors import UserError
 
 
@@ -107,8 +107,8 @@ def manual_folders(name: str, data_dir: Path | None) -> list[Path]:
     """Where original archives of `name` are looked for."""
     roots = [data_dir, data_dir / "tfds"] if data_dir else []
     if own := os.environ.get("TFDS_DATA_DIR"):
-        roots.append(Path(own).expanduser())
-    roots.append(Path.home() / "tensorflow_datasets")
+        roots.append(paths.typed("TFDS_DATA_DIR", own))
+    roots.append(paths.typed("--data_dir", "~/tensorflow_datasets"))
     manual = [root / "downloads" / "manual" for root in roots]
     places = [data_dir, *manual] if data_dir else manual
     return [folder for place in places for folder in (place / name, place)]
