@@ -30,7 +30,7 @@ MAY = {
         "cnnjax.pretrained",
     },
 }
-GROUND = "cache catalog config errors fields files fingerprint machine paths schema"
+GROUND = "cache catalog config errors fields files fingerprint machine paths result schema"
 OPEN_TO_ALL = {f"cnnjax.{room}" for room in GROUND.split()}
 FILES = sorted(
     path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")

@@ -15,7 +15,7 @@ ANOTHER = "Pick another folder or undo the change."
 
 def same_question(workdir: Path, study: Mapping[str, Any], experiment: Experiment) -> None:
     """Raises UserError where a workdir is of another experiment, or tuned in another way."""
-    name = study["experiment"].get("name")
+    name = study["experiment"]["name"]
     if name != experiment.name:
         raise UserError(
             f"--workdir: {workdir} belongs to experiment {name!r}, not {experiment.name!r}; "

@@ -4,35 +4,42 @@ A run's status is that of its `result.json` (`finished`, `diverged`, `failed`), 
 (the file is there but cannot be used), `unfinished` (started, no result yet), `missing`.
 """
 
-import json
-import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cnnjax.ablation import claims
+from pydantic import Field, ValidationError
+
+from cnnjax import files, result
+from cnnjax.ablation import claims, record
 from cnnjax.ablation.claims import Claim
-from cnnjax.ablation.results import METRICS, STATUSES, Arm, Run, Study
+from cnnjax.ablation.results import METRICS, Arm, Run, Study
 from cnnjax.errors import UserError
+from cnnjax.fields import Count, Number, Record, Share
+from cnnjax.result import Best, Figures, RunResult
+
+
+class _Validation(Record):
+    """A line of metrics.jsonl about the validation split."""
+
+    split: Literal["validation"]
+    step: Count
+    epoch: Number = Field(ge=0)
+    accuracy: Share
 
 
 def load(workdir: str | Path, split: str = "validation") -> Study:
     """Read a workdir. Raises UserError where its study.json is missing or unusable."""
     workdir = Path(workdir)
     path = workdir / "study.json"
-    try:
-        about = _read(path)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         raise UserError(
             f"workdir: {workdir} holds no study.json; give the folder that a sweep wrote."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"workdir: {path} cannot be read ({_one_line(error)}).") from None
-    arms = about.get("arms") if isinstance(about, dict) else None
-    if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
-        raise UserError(f"workdir: {path} has no table of arms; it was not written by a sweep.")
+        )
+    about = record.read(path)
     expected = _expected(about)
-    read = tuple(_arm(workdir, name, arms[name], expected) for name in arms)
+    read = tuple(_arm(workdir, name, arm, expected) for name, arm in about["arms"].items())
     return Study(about, read, _claims(path, about), workdir, split)
 
 
@@ -40,163 +47,107 @@ def _claims(path: Path, about: Mapping[str, Any]) -> tuple[tuple[Claim, bool], .
     """The claims, each with whether it was made after results were there. Raises UserError."""
     try:
         return tuple(
-            (claims.read(values), bool(values.get("post_hoc")))
-            for values in _list(about.get("claims"))
+            (claims.read(values), bool(values.get("post_hoc"))) for values in about["claims"]
         )
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"workdir: {path}: claims: {_one_line(error)}.") from None
+    except ValueError as error:
+        raise UserError(f"{path}: claims: {error}.") from None
 
 
 def _expected(about: Mapping[str, Any]) -> set[tuple[str, int]]:
     """(arm, seed) of every run that was asked for."""
-    parts = [_mapping(part) for part in _list(about.get("extensions"))] or [about]
     return {
-        (str(arm), seed)
-        for part in parts
-        for arm in (part.get("arms") or about["arms"])
-        for seed in _list(part.get("seeds") or about.get("seeds"))
-        if isinstance(seed, int)
+        (arm, seed)
+        for part in about["extensions"] or [about]
+        for arm in part["arms"] or about["arms"]
+        for seed in part["seeds"] or about["seeds"]
     }
 
 
 def _arm(workdir: Path, name: str, about: Mapping[str, Any], expected: set[Any]) -> Arm:
-    config = _mapping(about.get("config"))
-    block = str(about.get("block") or "")
     seeds = {seed for arm, seed in expected if arm == name}
     for folder in (workdir / name).glob("seed-*"):
         number = folder.name.removeprefix("seed-")
         seeds |= {int(number)} if number.isdecimal() and str(int(number)) == number else set()
     runs = tuple(
-        _run(workdir / name / f"seed-{seed}", name, block, seed, config) for seed in sorted(seeds)
+        _run(workdir / name / f"seed-{seed}", name, about["block"], seed, about["config"])
+        for seed in sorted(seeds)
     )
-    overrides = _mapping(about.get("overrides"))
-    levels = _mapping(about.get("levels")) or overrides
-    return Arm(name, block, bool(about.get("baseline")), overrides, config, runs, levels)
+    levels = about["levels"] or about["overrides"]
+    block, baseline = about["block"], about["baseline"]
+    return Arm(name, block, baseline, about["overrides"], about["config"], runs, levels)
 
 
 def _run(folder: Path, arm: str, block: str, seed: int, config: Mapping[str, Any]) -> Run:
-    own = _config(folder / "config.json") or config
+    config = _config(folder / "config.json") or config
     curve = _curve(folder / "metrics.jsonl")
-    empty = dict.fromkeys(METRICS)
-    try:
-        result = _read(folder / "result.json")
-        metrics = _metrics(result)
-    except FileNotFoundError:
+    path, empty = folder / "result.json", dict.fromkeys(METRICS)
+    if not os.path.lexists(path):
         status = "unfinished" if folder.is_dir() else "missing"
-        return Run(arm, block, seed, status, "", empty, own, curve)
-    except (OSError, ValueError) as error:
-        text = f"result.json: {_one_line(error)}"
-        return Run(arm, block, seed, "unreadable", text, empty, own, curve)
+        return Run(arm, block, seed, status, "", empty, config, curve)
+    try:
+        read = result.read(path)
+    except UserError as error:
+        text = str(error).removeprefix(f"{folder}{os.sep}")
+        return Run(arm, block, seed, "unreadable", text, empty, config, curve)
     return Run(
         arm,
         block,
         seed,
-        result["status"],
-        str(result.get("error") or ""),
-        metrics,
-        own,
+        read.status,
+        read.error,
+        _metrics(read),
+        config,
         curve,
-        _number(_mapping(result.get("test")).get("examples")),
-        _number(_mapping(result.get("validation")).get("examples")),
-        _number(result.get("diverged_at_step")),
-        {split: _chance(found) for split, found in _mapping(result.get("chance")).items()},
-        _mapping(result.get("runtime")),
-        {
-            split: {
-                name: float(value)
-                for name, value in _mapping(found).items()
-                if _number(value) is not None
-            }
-            for split, found in _mapping(result.get("measures")).items()
-        },
-        {
-            moment: {layer: _mapping(values) for layer, values in _mapping(found).items()}
-            for moment, found in _mapping(result.get("signals")).items()
-        },
+        (read.test or Figures()).examples,
+        (read.validation or Figures()).examples,
+        read.diverged_at_step,
+        {split: _numbers(chance.model_dump()) for split, chance in read.chance.items()},
+        read.runtime,
+        {split: _numbers(measures) for split, measures in read.measures.items()},
+        read.signals,
     )
 
 
-def _metrics(result: Any) -> dict[str, Any]:
-    """The columns of METRICS from a result. Raises ValueError where it makes no sense."""
-    if not isinstance(result, dict):
-        raise ValueError("is not a table")
-    if result.get("status") not in STATUSES:
-        raise ValueError(f"status {result.get('status')!r} is not one of {', '.join(STATUSES)}")
-    metrics: dict[str, Any] = {name: _number(result.get(name)) for name in METRICS}
-    for split in ("validation", "test"):
-        for field in ("accuracy", "loss"):
-            metrics[f"{split}_{field}"] = _number(_mapping(result.get(split)).get(field))
-    for field in ("accuracy", "step"):
-        best = _mapping(result.get("best_validation"))
-        metrics[f"best_validation_{field}"] = _number(best.get(field))
-    metrics["params_digest"] = result.get("params_digest") or None
-    if result["status"] == "finished":
-        if metrics["test_accuracy"] is None and metrics["validation_accuracy"] is None:
-            raise ValueError("finished, but without an accuracy")
-        for name in ("test_accuracy", "validation_accuracy"):
-            if not 0 <= (metrics[name] or 0) <= 1:
-                raise ValueError(f"{name} {metrics[name]} is not a fraction 0..1")
-    return metrics
-
-
-def _chance(found: Any) -> dict[str, float]:
-    """Accuracy and loss of a constant prediction; older results have the accuracy alone."""
-    known = _mapping(found) or {"accuracy": found}
-    limits = {"accuracy": 1.0, "loss": math.inf}
-    numbers = {name: _number(known.get(name)) for name in limits}
+def _metrics(read: RunResult) -> dict[str, Any]:
+    """The columns of METRICS from a result."""
+    validation, test = read.validation or Figures(), read.test or Figures()
+    best = read.best_validation or Best()
     return {
-        name: float(number)
-        for name, number in numbers.items()
-        if number is not None and 0 <= number <= limits[name]
+        **dict.fromkeys(METRICS),
+        **{name: getattr(read, name) for name in METRICS if name in RunResult.model_fields},
+        "validation_accuracy": validation.accuracy,
+        "validation_loss": validation.loss,
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "best_validation_accuracy": best.accuracy,
+        "best_validation_step": best.step,
     }
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Those of the values that are numbers; a measure that was not finite is none."""
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _curve(path: Path) -> tuple[tuple[int, float, float], ...]:
     """(step, epoch, validation accuracy) by step; lines that cannot be read are passed over."""
-    try:
-        lines = path.read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return ()
     points = {}
+    try:
+        lines = files.read_lines(path)
+    except UserError:
+        return ()
     for line in lines:
         try:
-            entry = _mapping(json.loads(line))
-        except (ValueError, RecursionError):
+            point = _Validation.model_validate(line)
+        except ValidationError:
             continue
-        step, epoch, accuracy = (_number(entry.get(key)) for key in ("step", "epoch", "accuracy"))
-        if entry.get("split") == "validation" and None not in (step, epoch, accuracy):
-            points[int(step)] = (int(step), float(epoch), float(accuracy))
+        points[point.step] = (point.step, point.epoch, point.accuracy)
     return tuple(points[step] for step in sorted(points))
 
 
 def _config(path: Path) -> Mapping[str, Any]:
     try:
-        return _mapping(_read(path))
-    except (OSError, ValueError):
+        config = files.read_json(path)
+    except UserError:
         return {}
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _number(value: Any) -> Any:
-    """A finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return config if isinstance(config, dict) else {}

@@ -27,7 +27,6 @@ METRICS = (
     "params_digest",
     "error",
 )
-STATUSES = ("finished", "diverged", "failed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Run:
     chance: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     runtime: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     measures: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-    signals: Mapping[str, Mapping[str, Mapping[str, float]]] = dataclasses.field(
+    signals: Mapping[str, Mapping[str, Mapping[str, float | None]]] = dataclasses.field(
         default_factory=dict
     )
 
@@ -116,9 +115,9 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What a workdir holds: `about` is study.json as it is, `arms` the runs read from disk,
-    `claims` what is claimed, each with whether it was made after results were there, `split` the
-    one whose figures are looked at."""
+    """What a workdir holds: `about` is study.json as `cnnjax.ablation.record` reads it, `arms` the
+    runs read from disk, `claims` what is claimed, each with whether it was made after results were
+    there, `split` the one whose figures are looked at."""
 
     about: Mapping[str, Any]
     arms: tuple[Arm, ...]
@@ -129,41 +128,31 @@ class Study:
     @property
     def experiment(self) -> Mapping[str, Any]:
         """The experiment's texts: name, question, deck, published, expected, notes."""
-        texts = self.about.get("experiment")
-        return texts if isinstance(texts, dict) else {}
+        return dict(self.about["experiment"])
 
     @property
     def factors(self) -> tuple[str, ...]:
         """The dotted paths that the study varies."""
-        paths = self.about.get("factors")
-        return tuple(map(str, paths)) if isinstance(paths, list) else ()
+        return tuple(self.about["factors"])
 
     @property
     def late_seeds(self) -> list[int]:
         """The seeds that were added after results were there."""
-        parts = [part for part in self.about.get("extensions") or [] if isinstance(part, dict)]
-        early = {
-            seed
-            for part in parts
-            if not part.get("after_results")
-            for seed in part.get("seeds") or []
-        }
+        parts = self.about["extensions"]
+        early = {seed for part in parts if not part["after_results"] for seed in part["seeds"]}
         return sorted({run.seed for run in self.runs} - early) if parts else []
 
     @property
     def late_arms(self) -> set[str]:
         """The arms that were thought of after results were there: no file of the experiment had
         them before, with the same settings. None in older studies, which do not tell."""
-        parts = [part for part in self.about.get("extensions") or [] if isinstance(part, dict)]
-        if not all(isinstance(part.get("planned"), dict) for part in parts) or not parts:
+        parts = self.about["extensions"]
+        if not parts or any(part["planned"] is None for part in parts):
             return set()
         early = {
-            item
-            for part in parts
-            if not part.get("after_results")
-            for item in part["planned"].items()
+            item for part in parts if not part["after_results"] for item in part["planned"].items()
         }
-        defined = {arm.name: self.about["arms"][arm.name].get("defined") for arm in self.arms}
+        defined = {arm.name: self.about["arms"][arm.name]["defined"] for arm in self.arms}
         return {name for name, digest in defined.items() if (name, digest) not in early}
 
     @property
@@ -254,9 +243,9 @@ def mixtures(runs: Sequence[Run]) -> list[str]:
         count, verb = recorded.count(False), "was" if recorded.count(False) == 1 else "were"
         text = f"on which data {count} of the {len(recorded)} runs {verb} trained."
         found.append(f"It was not recorded {text}")
-    precisions = {lookup(run.config, "training.precision") for run in runs} - {None}
+    precisions = {plain(lookup(run.config, "training.precision")) for run in runs} - {""}
     if len(precisions) > 1:
-        found.append(f"Runs differ in precision: {', '.join(sorted(map(str, precisions)))}.")
+        found.append(f"Runs differ in precision: {', '.join(sorted(precisions))}.")
     return found
 
 

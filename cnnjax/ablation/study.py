@@ -16,14 +16,15 @@ import contextlib
 import dataclasses
 import datetime
 import itertools
+import os
 import platform
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import cache, files, machine
-from cnnjax.ablation import agreement, claims, provenance, tuning
+from cnnjax import cache, files, machine, result
+from cnnjax.ablation import agreement, claims, provenance, record, tuning
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import RunConfig
@@ -58,28 +59,26 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """The content of result.json, or None where there is none or it cannot be read."""
         try:
-            result = files.read_json(self.directory / "result.json")
+            return result.read(self.directory / "result.json").model_dump()
         except UserError:
             return None
-        return result if isinstance(result, dict) and "status" in result else None
 
     @property
     def ended(self) -> bool:
         """Whether there is nothing left to do: diverged, or finished with figures and predictions.
         A run that failed is retried; one whose predictions are lost is evaluated again, as long as
         it has the checkpoint."""
-        result = self.result() or {"status": None}
-        validation = result.get("validation")
-        figures = isinstance(validation, dict) and isinstance(validation.get("accuracy"), float)
-        if result["status"] != "finished" or not figures:
-            return bool(result["status"] == "diverged")
-        last = self.directory / "checkpoints" / str(result.get("steps"))
-        return self._has_predictions(result) or not last.is_dir()
+        found = self.result()
+        if found is None or found["status"] != "finished":
+            return found is not None and found["status"] == "diverged"
+        figures = (found["validation"] or {}).get("accuracy") is not None
+        checkpoint = self.directory / "checkpoints" / str(found["steps"])
+        return figures and (self._has_predictions(found) or not checkpoint.is_dir())
 
-    def _has_predictions(self, result: Mapping[str, Any]) -> bool:
+    def _has_predictions(self, found: Mapping[str, Any]) -> bool:
         """Whether the predictions are there for every split with figures, and were not cut off: the
         table of contents stands at the end of a file."""
-        splits = [split for split in ("validation", "test") if result.get(split)]
+        splits = [split for split in ("validation", "test") if found[split]]
         paths = [self.directory / f"predictions_{split}.npz" for split in splits]
         return all(path.is_file() and zipfile.is_zipfile(path) for path in paths)
 
@@ -90,17 +89,11 @@ def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[Run]:
 
 
 def read(workdir: Path) -> dict[str, Any]:
-    """The content of study.json. Raises UserError where `workdir` holds no study."""
+    """The content of study.json, validated. Raises UserError where `workdir` holds no study."""
     path = workdir / "study.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UserError(f"--workdir: {workdir} holds no study (no study.json in it).")
-    study = files.read_json(path)
-    kinds = {"experiment": dict, "arms": dict, "seeds": list}
-    if not isinstance(study, dict) or not all(
-        isinstance(study.get(key), kind) for key, kind in kinds.items()
-    ):
-        raise UserError(f"{path}: is not a study (experiment, arms or seeds are missing).")
-    return study
+    return record.read(path)
 
 
 def extend(
@@ -150,7 +143,7 @@ def extend(
         seen = any(workdir.glob("*/seed-*/result.json"))
         digests = _digests(experiment, {**planned, **configs})
         parts = study["extensions"]
-        told = seen or any(part.get("planned") == digests for part in parts)
+        told = seen or any(part["planned"] == digests for part in parts)
         kept = _kept_data(workdir, study)
         records = [*kept, *(record for record in data if record not in kept)]
         told = told and records == study.get("data", [])
@@ -177,7 +170,7 @@ def extend(
         study["command"] = study["command"] or command
         study["source"] = {"path": str(source.resolve()), "sha256": files.sha256(source)}
         now = datetime.datetime.now(datetime.UTC)
-        study["claims"] = study.get("claims", []) + [
+        study["claims"] = study["claims"] + [
             {**claims.write(claim), "added": now.isoformat(timespec="seconds"), "post_hoc": seen}
             for claim in stated
         ]
@@ -200,8 +193,8 @@ def extend(
 def _claimed(workdir: Path, study: Mapping[str, Any]) -> set[str]:
     """The keys of the claims of a study. Raises UserError where one of them makes no sense."""
     try:
-        return {claims.read(values).key for values in study.get("claims", [])}
-    except (ValueError, TypeError) as error:
+        return {claims.read(values).key for values in study["claims"]}
+    except ValueError as error:
         raise UserError(f"{workdir / 'study.json'}: claims: {error}.") from None
 
 
@@ -212,7 +205,7 @@ def look(workdir: Path, command: str) -> None:
         study = read(workdir)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         study["looks_at_test"] = [
-            *study.get("looks_at_test", []),
+            *study["looks_at_test"],
             {"date": now, "command": command},
         ]
         files.write_json(workdir / "study.json", study)

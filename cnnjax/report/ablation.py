@@ -82,7 +82,7 @@ def build(study: Study, found: Sequence[Finding], notice: str = "") -> Document:
     subtitle = (
         f"{words.count(len(study.arms), 'arm')}, {words.count(seeds, 'seed')}, "
         f"{finished} of {words.count(len(study.runs), 'run')} finished. "
-        f"Started {str(study.about.get('created') or 'at an unknown date')[:10]}."
+        f"Started {study.about['created'][:10] or 'at an unknown date'}."
     )
     sections = verdicts.sections(study, found)
     sections += [_summary(blocks), Section("Results", _reading(study))]

@@ -142,33 +142,30 @@ def _figure(arm: Arm, metric: str, form: str) -> str:
 def _reproduce(study: Study) -> Section:
     about = study.about
     seeds = sorted({run.seed for run in study.runs})
-    extensions = [part for part in about.get("extensions") or [] if isinstance(part, Mapping)]
-    commands = [str(part["command"]) for part in extensions if part.get("command")]
-    commands = list(dict.fromkeys(commands)) or [str(about.get("command") or "not recorded")]
+    extensions = about["extensions"]
+    commands = [part["command"] for part in extensions if part["command"]]
+    commands = list(dict.fromkeys(commands)) or [about["command"] or "not recorded"]
     pairs = [("Seeds", ", ".join(map(str, seeds)) or "none")]
-    changed = [str(change) for change in about.get("set") or []]
-    pairs += [("Changed by --set", "; ".join(changed))] if changed else []
+    pairs += [("Changed by --set", "; ".join(about["set"]))] if about["set"] else []
     pairs += [_extension(part) for part in extensions]
-    machine = about.get("machine")
-    if isinstance(machine, Mapping) and machine:
-        pairs.append(("Machine", _described(machine)))
+    if about["machine"]:
+        pairs.append(("Machine", _described(about["machine"])))
     return Section("To reproduce", (Code("\n".join(commands)), Definitions(tuple(pairs))))
 
 
 def _extension(part: Mapping[str, Any]) -> tuple[str, str]:
     """What one call of the sweep added, and with which versions."""
     lines = []
-    if part.get("arms"):
-        lines.append("arms: " + ", ".join(map(str, part["arms"])))
-    if part.get("seeds"):
+    if part["arms"]:
+        lines.append("arms: " + ", ".join(part["arms"]))
+    if part["seeds"]:
         lines.append("seeds: " + ", ".join(map(str, part["seeds"])))
-    if isinstance(part.get("versions"), Mapping) and part["versions"]:
+    if part["versions"]:
         lines.append("versions: " + _described(part["versions"], " ", ", "))
-    git = part.get("git")
-    if isinstance(git, Mapping):
+    if git := part["git"]:
         dirty = " with uncommitted changes" if git.get("dirty") else ""
         lines.append(f"git revision: {git.get('revision') or 'none'}{dirty}")
-    return str(part.get("date") or "Extension"), "\n".join(lines)
+    return part["date"] or "Extension", "\n".join(lines)
 
 
 def _described(values: Mapping[str, Any], link: str = ": ", between: str = "\n") -> str:

@@ -20,7 +20,7 @@ from cnnjax.report.document import Element, Figure, Paragraph, Section, Table
 def sections(study: Study) -> list[Section]:
     """How the arms were tuned; nothing where they were not."""
     about = study.about.get("tune")
-    if not isinstance(about, dict):
+    if about is None:
         return []
     tune = Tune(about["grid"], tuple(about["seeds"]))
     try:

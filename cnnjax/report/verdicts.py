@@ -70,8 +70,7 @@ def _count(findings: Sequence[Finding]) -> str:
 
 def _standing(study: Study) -> Paragraph:
     """Whether these are the verdicts or a preview of them."""
-    looks = study.about.get("looks_at_test")
-    number = len(looks) if isinstance(looks, list) else 0
+    number = len(study.about["looks_at_test"])
     seen = f" The test split has been looked at before ({number} so far)." if number else ""
     if study.split == "test":
         return Paragraph(
