@@ -186,8 +186,6 @@ def claim(place: str, stated: Any, arms: Mapping[str, Mapping[str, Any]]) -> Non
     factors = {path for values in arms.values() for path in values}
     names = {*arms, *(arm.partition(".")[2] for arm in arms if block_of(arm))}
     for side in stated.sides:
-        if not isinstance(side, str | Mapping) or not side:
-            raise UserError(f"{place}: {side!r} is neither an arm's name nor a dict of levels.")
         if isinstance(side, str) and side not in names:
             raise unknown(f"{place}: arm", side, sorted(names))
         for path, value in {} if isinstance(side, str) else side.items():

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from cnnjax.errors import UserError, unknown
+from cnnjax.errors import UserError, shown, unknown
 
 Side = str | Mapping[str, Any]
 Kind = Literal["better", "equivalent", "monotone", "interaction", "diverges", "chance_level"]
@@ -234,14 +234,17 @@ def read(values: Mapping[str, Any]) -> Claim:
     try:
         own = {name: value for name, value in values.items() if name in fields}
         own |= {name: str(own[name]) for name in _TEXTS if name in own}
-        sides, blocks = tuple(own.pop("sides")), tuple(own.pop("blocks", ()))
+        sides, blocks = _tuple(own.pop("sides")), _tuple(own.pop("blocks", ()))
         claim = Claim(sides=sides, blocks=blocks, **own)
-        nonsense = wrong(claim)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"a claim that makes no sense ({error})") from None
-    if nonsense:
-        raise ValueError(f"a claim that makes no sense ({values})")
+    if nonsense := wrong(claim):
+        raise ValueError(f"a claim that makes no sense ({nonsense})")
     return claim
+
+
+def _tuple(values: Any) -> Any:
+    return tuple(values) if isinstance(values, list) else values
 
 
 def wrong(claim: Claim) -> str:
@@ -253,6 +256,11 @@ def wrong(claim: Claim) -> str:
     if len(claim.sides) not in (numbers := _SIDES[claim.kind]):
         least = "at least " if len(numbers) > 1 else ""
         return f"needs {least}{numbers[0]} sides, not {len(claim.sides)}"
+    for side in claim.sides:
+        if not isinstance(side, str | Mapping) or not side:
+            return f"{shown(side)} is neither an arm's name nor a dict of levels"
+    if claim.kind == "interaction" and not _crossed(claim.sides):
+        return f"sides: {shown(claim.sides)} are not two levels of one factor by two of another"
     if not isinstance(claim.blocks, list | tuple) or not all(
         isinstance(b, str) for b in claim.blocks
     ):
@@ -284,6 +292,12 @@ def wrong(claim: Claim) -> str:
     if claim.kind == "equivalent" and (not claim.margin or not claim.reason):
         return "needs a margin above 0 and a reason for it"
     return ""
+
+
+def _crossed(sides: Sequence[Side]) -> bool:
+    """Whether four sides have the same paths, of which the first two are the factors."""
+    paths = [set(side) for side in sides if isinstance(side, Mapping)]
+    return len(paths) == 4 and len(paths[0]) > 1 and all(own == paths[0] for own in paths)
 
 
 def _same(a: Any, b: Any) -> bool:

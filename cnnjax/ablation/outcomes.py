@@ -1,12 +1,33 @@
 """Right or wrong, image by image: what runs kept of a split in predictions_<split>.npz."""
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from cnnjax import files
 from cnnjax.ablation.results import Arm, Run
+from cnnjax.errors import UserError
+
+_TORN = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise on a file that is torn or was never one of predictions."""
 
 
 class Outcomes:
@@ -45,8 +66,10 @@ class Outcomes:
 
 def _load(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with files.open_regular(path) as file, np.load(file, allow_pickle=False) as kept:
             ids, labels, logits = kept["ids"], kept["labels"], kept["logits"]
-        return ids, np.argmax(logits, axis=-1) == labels
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (UserError, OSError, EOFError, KeyError, *_TORN):
         return None
+    whole = ids.shape == labels.shape == logits.shape[:1] and logits.ndim == 2 and logits.size
+    numbers = all(values.dtype.kind in "biuf" for values in (ids, labels, logits))
+    return (ids, np.argmax(logits, axis=-1) == labels) if whole and numbers else None
