@@ -100,8 +100,9 @@ class StudyRecord(Record):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A study.json as plain values, each of the type that it has above. `tune` and `data` are absent
-    where the study is of a version that did not tell. Raises UserError naming the file and the field."""
+    """A study.json as plain values, each of the type that it has above. `tune` and `data` are
+    absent where the study is of a version that did not tell. Raises UserError naming the file and
+    the field."""
     study = from_file(StudyRecord, path)
     untold = {"tune", "data"} - study.model_fields_set
     return study.model_dump(exclude=untold)
