@@ -17,7 +17,7 @@ from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
-from launch import division, processes
+from launch import deaths, division, processes
 from launch import plan as planning
 from launch.progress import describe
 from launch.request import Request
@@ -27,7 +27,8 @@ FORWARD = 1 / 3  # of the operations of a training step
 
 
 def execute(request: Request, *, workers: int | None = 1, worker: int | None = None) -> int:
-    """Runs what is pending, and returns the exit code: 1 if a run failed, else 0.
+    """Runs what is pending, and returns the exit code: 1 if a run failed, 75 if a signal stopped
+    it, else 0.
 
     Args:
       request: what was asked for.
@@ -35,15 +36,20 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
       worker: in a process that this function started: its number.
     """
     request.check()
+    for name in ("logs", "study"):  # those of runs and figures are checked where they are written
+        files.no_links(request.workdir / name, below=request.folder)
     threads = machine.threads()
     if worker is not None:
         started, unsound = session(request)
         study.check_data(request.workdir, started.fingerprints)
-        mine = [run for run in request.pending if _threads(run, threads) == threads]
+        others = deaths.left_out()
+        mine = [run for run in request.pending if deaths.key(run) not in others]
+        mine = [run for run in mine if _threads(run, threads) == threads]
         if request.max_minutes is None:
             mine = _from(mine, worker, workers or 1)
         mine.sort(key=lambda run: run.arm not in unsound)  # what is wrong is said first
-        return work(started, request, mine, quiet=True, processes=workers or 1)
+        code = work(started, request, mine, quiet=True, processes=workers or 1)
+        return 0 if code == 1 else code  # a run that failed has said so; this process has not
     request.keep_question()
     if workers is None:
         workers = division.processes(request, _images(request, _load(request)), threads)
@@ -77,6 +83,8 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
             code = max(code, work(started, sound, runs, quiet=False))
         elif runs:
             code = max(code, processes.share(sound, runs, threads, min(workers, len(runs))))
+        if code == processes.STOPPED:
+            return code
     return max(code, _summary(request))
 
 

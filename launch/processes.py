@@ -1,122 +1,268 @@
 """Several processes that share the runs of a sweep, watched and started again by this one."""
 
+import contextlib
+import datetime
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
 
+from cnnjax import files
 from cnnjax.ablation import study
 from cnnjax.errors import UserError
+from launch import deaths
 from launch.progress import Pace, line, stamp
 from launch.request import Request
+from launch.work import fail
 
-RESTARTS = 2
+RESTARTS = 2  # of a process that dies before it is at a run
 PARENT = "CNNJAX_PARENT"
+STOPPED = os.EX_TEMPFAIL
+"""Exit code where a signal stopped what the same command goes on with."""
+
+LOG = 10_000
+"""Characters of a process's output that are kept with a run that ended it."""
+
+_STOP = (signal.SIGTERM, signal.SIGHUP)
+_SHOWN = ("note: ", "resumed: ")  # lines of a process that the person at the terminal is to see
+
+
+class Worker:
+    """A process that takes its share of the runs; what it writes is added to its log.
+
+    Args:
+      request: what was asked for.
+      number: which of the processes it is.
+      workers: how many there are.
+      threads: how many threads it computes with.
+      left_out: runs that it is not to take.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        number: int,
+        workers: int,
+        threads: int,
+        left_out: set[deaths.Key],
+    ):
+        self.number = number
+        self.log = request.workdir / "logs" / f"worker-{number}.log"
+        words = [*request.words, f"--workers={workers}", f"--worker={number}"]
+        if request.max_minutes is not None:
+            words.append(f"--max_minutes={request.max_minutes:g}")
+        self.runs: set[deaths.Key] = set()  # those that it was at when it ended
+        with files.open_log(self.log) as log:
+            self._status = tempfile.TemporaryFile()  # noqa: SIM115
+            status = self._status.fileno()
+            deaths.write(status, left_out)
+            now = datetime.datetime.now().isoformat(" ", "seconds")
+            log.write(f"--- process {number}, started {now}\n")
+            log.flush()
+            self._start = self._read = os.fstat(log.fileno()).st_size
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "launch.sweep", *words],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[status],
+                env={
+                    **os.environ,
+                    "PJRT_NPROC": str(threads),
+                    "OMP_NUM_THREADS": str(threads),
+                    "PYTHONUNBUFFERED": "1",
+                    PARENT: str(os.getpid()),
+                    deaths.STATUS: str(status),
+                },
+            )
+
+    def code(self) -> int | None:
+        """How it ended, None where it has not."""
+        code = self._process.poll()
+        if code is not None and not self._status.closed:
+            self.runs = deaths.read(self._status.fileno())
+            self._status.close()
+        return code
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.wait()
+        self._status.close()
+
+    def new_lines(self) -> list[str]:
+        """The whole lines that it has written since this was asked last."""
+        whole, newline, _ = self._output(self._read).rpartition(b"\n")
+        self._read += len(whole + newline)
+        return whole.decode(errors="replace").splitlines()
+
+    def output(self) -> str:
+        """All that it has written."""
+        return self._output(self._start).decode(errors="replace")
+
+    def reason(self) -> str:
+        """Why it ended, as far as it said so: the last of its errors, else its last line."""
+        lines = [text for text in self.output().splitlines() if text.strip()]
+        errors = [text for text in lines if text.startswith("error: ")]
+        return (errors or lines or ["it said nothing"])[-1].strip().removeprefix("error: ")[:500]
+
+    def _output(self, start: int) -> bytes:
+        with open(self.log, "rb") as log:
+            log.seek(start)
+            return log.read()
+
+
+class Tally:
+    """The runs that processes share, as the parent sees them, and what it shows of them."""
+
+    def __init__(self, request: Request, runs: Sequence[study.Run], workers: int, bar: Any):
+        self.waiting = {deaths.key(run): run for run in runs}
+        self._before = {key: stamp(run) for key, run in self.waiting.items()}
+        self._pace = Pace(len(runs), workers, request.max_minutes)
+        self._bar = bar
+        self._shown: set[str] = set()
+
+    @property
+    def ended(self) -> set[deaths.Key]:
+        """The runs that have a result since the sweep began."""
+        return self._before.keys() - self.waiting.keys()
+
+    def say(self, text: str) -> None:
+        """Writes a line above the progress bar."""
+        self._bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def show(self, worker: Worker) -> None:
+        """Shows what there is of new results and of a process's lines, each once."""
+        for text in worker.new_lines():
+            if text.startswith(_SHOWN) and text not in self._shown:
+                self._shown.add(text)
+                self.say(text)
+        for key, run in list(self.waiting.items()):
+            if stamp(run) == self._before[key] or (result := run.result()) is None:
+                continue
+            del self.waiting[key]
+            done, total = len(self.ended), len(self._before)
+            self._bar.update()
+            self.say(line(run, result, done, total, self._pace.left(done)))
+
+    def count(self, worker: Worker, how: str) -> bool:
+        """Counts the death of a process for the runs that it was at, which may make them failed;
+        returns whether it was at any."""
+        runs = [self.waiting[key] for key in sorted(worker.runs) if key in self.waiting]
+        for run in deaths.count(runs):
+            with files.lock(run.directory / ".lock", wait=False) as free:
+                if free:
+                    fail(
+                        run, f"process {how}", f"process {how}; it wrote:\n{worker.output()[-LOG:]}"
+                    )
+        return bool(runs)
 
 
 def share(request: Request, runs: Sequence[study.Run], threads: int, workers: int) -> int:
-    """Processes of `threads` threads each work on `runs`; shows progress; restarts the killed."""
-    logs = request.workdir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    print(f"{len(runs)} runs, {workers} processes of {threads} thread(s); logs in {logs}")
-    processes = {number: _start(request, number, workers, threads) for number in range(workers)}
-    restarts = dict.fromkeys(processes, 0)
-    waiting = {(run.arm, run.seed): run for run in runs}
-    before = {key: stamp(run) for key, run in waiting.items()}
-    pace = Pace(len(runs), workers, request.max_minutes)
-    code, noted = 0, False
-    try:
-        with tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar:
+    """Processes of `threads` threads each work on `runs`; shows progress; starts those that die
+    again, as long as there are runs to try.
+
+    Returns 1 where that had to end before its time, `STOPPED` where a signal stopped it, else 0.
+    Raises UserError for the mistake that a process ended with.
+    """
+    print(f"{len(runs)} runs, {workers} processes of {threads} thread(s); ", end="")
+    print(f"logs in {request.workdir / 'logs'}")
+    processes: dict[int, Worker] = {}
+    restarts = dict.fromkeys(range(workers), 0)
+    given_up, stopped = False, ""
+
+    def start(number: int) -> None:
+        processes[number] = Worker(request, number, workers, threads, tally.ended)
+
+    with (
+        tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar,
+        _signals() as received,
+    ):
+        tally = Tally(request, runs, workers, bar)
+        try:
+            for number in range(workers):
+                start(number)
+            passed_on = 0
             while processes:
                 time.sleep(0.2)
-                _show_finished(waiting, before, len(runs), pace, bar)
-                noted = noted or _show_note(_log(request, 0), bar)
-                for number, process in list(processes.items()):
-                    ended = process.poll()
+                if len(received) > passed_on:
+                    passed_on = len(received)
+                    stopped = f"by {received[0].name}"
+                    for worker in processes.values():
+                        worker.signal(signal.SIGTERM if passed_on == 1 else signal.SIGKILL)
+                for number, worker in list(processes.items()):
+                    ended = worker.code()
+                    tally.show(worker)
                     if ended is None:
                         continue
                     del processes[number]
-                    if ended in (0, 1):
-                        code = max(code, ended)
-                    elif ended == 2:
-                        raise UserError(_last_error(_log(request, number)))
-                    elif restarts[number] < RESTARTS:
-                        restarts[number] += 1
-                        print(f"process {number} ended with {ended}; starting it again")
-                        processes[number] = _start(request, number, workers, threads)
+                    if ended == 2:
+                        raise UserError(worker.reason())
+                    if ended == STOPPED or -ended in _STOP:
+                        stopped = stopped or f"with process {number}"
+                    if stopped or (ended == 0 and not tally.waiting.keys() & worker.runs):
+                        continue
+                    how = _how(ended)
+                    reason = f": {worker.reason()}" if ended > 0 else ""
+                    tally.say(f"process {number} {how}{reason}; all that it wrote: {worker.log}")
+                    restarts[number] += not tally.count(worker, how)
+                    tally.show(worker)
+                    if tally.waiting and restarts[number] <= RESTARTS:
+                        tally.say(f"process {number} is started again")
+                        start(number)
                     else:
-                        print(f"process {number} ended with {ended}; see {logs}")
-                        code = 1
-            _show_finished(waiting, before, len(runs), pace, bar)
-            noted = noted or _show_note(_log(request, 0), bar)
+                        given_up = True
+        finally:
+            for worker in processes.values():
+                worker.kill()
+    if received or (stopped and tally.waiting):
+        print(f"stopped {stopped}; the same command goes on from here", file=sys.stderr)
+        return STOPPED
+    if given_up and tally.waiting:
+        print(f"no process is left for {len(tally.waiting)} runs that have not ended")
+        return 1
+    return 0
+
+
+def _how(code: int) -> str:
+    """How a process ended, in words."""
+    if code == -signal.SIGKILL:
+        return f"ended with {code} (memory?)"
+    names = {-number.value: f" ({number.name})" for number in signal.Signals}
+    return f"ended with {code}{names.get(code, '')}"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[signal.Signals]]:
+    """Gives the signals to stop that arrive while the block runs; those that are ignored stay so,
+    as with nohup."""
+    received: list[signal.Signals] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+
+    before: Mapping[signal.Signals, Any] = {
+        number: signal.signal(number, receive)
+        for number in _STOP
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+    try:
+        yield received
     finally:
-        for process in processes.values():
-            process.kill()
-            process.wait()
-    return code
-
-
-def _show_finished(
-    waiting: dict[tuple[str, int], study.Run],
-    before: dict[tuple[str, int], int],
-    total: int,
-    pace: Pace,
-    bar: Any,
-) -> None:
-    for key, run in list(waiting.items()):
-        if stamp(run) == before[key]:
-            continue
-        result = run.result()
-        if result is None:
-            continue
-        del waiting[key]
-        done = total - len(waiting)
-        bar.update()
-        bar.write(line(run, result, done, total, pace.left(done)), file=sys.stdout)
-        sys.stdout.flush()
-
-
-def _show_note(log: Path, bar: Any) -> bool:
-    """Shows what a process noted of how it computes; returns whether it did."""
-    lines = log.read_text(errors="replace").splitlines()
-    note = next((text for text in lines if text.startswith("note: ")), None)
-    if note:
-        bar.write(note, file=sys.stdout)
-    return bool(note)
-
-
-def _start(request: Request, number: int, workers: int, threads: int) -> subprocess.Popen[bytes]:
-    share = [f"--workers={workers}", f"--worker={number}"]
-    if request.max_minutes is not None:
-        share.append(f"--max_minutes={request.max_minutes:g}")
-    with open(_log(request, number), "wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "launch.sweep", *request.words, *share],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env={
-                **os.environ,
-                "PJRT_NPROC": str(threads),
-                "OMP_NUM_THREADS": str(threads),
-                PARENT: str(os.getpid()),
-            },
-        )
-
-
-def _log(request: Request, number: int) -> Path:
-    return request.workdir / "logs" / f"worker-{number}.log"
-
-
-def _last_error(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    return errors[-1].removeprefix("error: ") if errors else f"a process stopped; see {log}"
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def die_with_parent() -> None:
@@ -124,7 +270,6 @@ def die_with_parent() -> None:
     already; the kernel's part on Linux only."""
     if sys.platform.startswith("linux"):
         import ctypes
-        import signal
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if str(os.getppid()) != os.environ.get(PARENT, str(os.getppid())):

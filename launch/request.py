@@ -49,6 +49,11 @@ class Request:
     replicates: int | None = None
 
     @property
+    def folder(self) -> Path:
+        """What --workdir names."""
+        return self.workdir.parent if self.tuning else self.workdir
+
+    @property
     def tunes(self) -> bool:
         """Whether the arms are tuned before they are compared."""
         return self.loaded.experiment.tune is not None
@@ -72,7 +77,7 @@ class Request:
             f"--experiment={self.experiment}",
             f"--arms={','.join(self.configs)}",
             f"--seeds={','.join(map(str, self.seeds))}",
-            f"--workdir={self.workdir.parent if self.tuning else self.workdir}",
+            f"--workdir={self.folder}",
             *(["--tuning"] if self.tuning else []),
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]

@@ -12,7 +12,8 @@ rounding. The report is on the validation split, with `--final` on the test spli
 `launch.report`. `--vary` asks a question of your own; the experiment file that it stands for is
 kept as DIR/experiment.py. `--plan` says what would be done and how long it would take; with
 `--commands` it prints a command for each group of runs that share a program, for any scheduler.
-Exits 1 if a run failed, 2 for a mistake in the flags or the configuration.
+Exits 1 if a run failed, 2 for a mistake in the flags or the configuration, 75 if SIGTERM or SIGHUP
+stopped it: the runs under way are saved, and the same command goes on from there.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         from launch.processes import die_with_parent
 
         die_with_parent()
-    from launch import local, report, request
+    from launch import local, request
 
     asked_for = flags.FLAGS
     if asked_for.experiment == "help":
@@ -52,13 +53,19 @@ def main(arguments: Sequence[str]) -> int:
     local.describe_data(asked)
     with _alone(asked.workdir):
         for stage in stages:
-            code = local.execute(stage, workers=asked_for.workers)
-            print(report.write(stage.workdir, final=False))
+            code = _run(stage, final=False)
             if code:
                 return code
-        asked = request.from_flags(asked_for.arms, arguments)
-        code = local.execute(asked, workers=asked_for.workers)
-        print(report.write(asked.workdir, final=asked_for.final))
+        return _run(request.from_flags(asked_for.arms, arguments), final=asked_for.final)
+
+
+def _run(asked: Any, *, final: bool) -> int:
+    """Runs what is asked for and writes its report, unless a signal stopped it."""
+    from launch import local, processes, report
+
+    code = local.execute(asked, workers=flags.FLAGS.workers)
+    if code != processes.STOPPED:
+        print(report.write(asked.workdir, final=final))
     return code
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from cnnjax import files
 from cnnjax.ablation.study import Run
 from cnnjax.errors import UserError, place
-from launch import replicates
+from launch import deaths, replicates
 from launch.progress import Pace, line, stamp
 from launch.replicates import Group
 from launch.request import Request
@@ -47,6 +47,7 @@ def work(
         for number, (run, result) in enumerate(results.items(), done - len(group.runs) + 1):
             failed += result["status"] == "failed"
             print(line(run, result, number, len(runs), 0 if quiet else left), flush=True)
+    deaths.at(())
     return 1 if failed else 0
 
 
@@ -58,6 +59,7 @@ def _locked(
     with contextlib.ExitStack() as locks:
         mine = []
         for run in group.runs:
+            files.no_links(run.directory, below=run.directory.parents[1])
             lock = locks.enter_context(files.lock(run.directory / ".lock", wait=False))
             if lock and not run.ended and stamp(run) == before[run]:
                 mine.append(run)
@@ -65,7 +67,8 @@ def _locked(
         fresh = [run for run in mine if replicates.begun_with(run) is None]
         if len(mine) > 1 or (fresh and len(group.lanes) > 1):
             try:
-                return _train(session, request, mine, group.lanes)
+                if not any(map(deaths.alone, mine)):
+                    return _train(session, request, mine, group.lanes)
             except _Fault as fault:
                 lines = str(fault.__cause__).strip().splitlines() or [""]
                 print(f"{mine[0].arm}: {lines[0][:200]}; its seeds go on one after another")
@@ -85,16 +88,22 @@ def _one(session: Any, request: Request, run: Run, lanes: Sequence[int]) -> Resu
         error = fault.__cause__
         assert error is not None
         text = "".join(traceback.format_exception(error))
-        files.write_bytes(run.directory / "error.txt", text.encode())
-        result = {
-            **_identity(run),
-            "status": "failed",
-            "error": told(error, request.loaded.path)[:2000],
-            "validation": None,
-            "test": None,
-        }
-        files.write_json(run.directory / "result.json", result)
-        return result
+        return fail(run, told(error, request.loaded.path), text)
+
+
+def fail(run: Run, error: str, details: str) -> Result:
+    """Writes and returns the result of a run that failed; `details` are kept beside it."""
+    files.write_bytes(run.directory / "error.txt", details.encode())
+    result = {
+        **_identity(run),
+        "status": "failed",
+        "error": error[:2000],
+        "validation": None,
+        "test": None,
+    }
+    files.write_json(run.directory / "result.json", result)
+    deaths.forget(run)
+    return result
 
 
 def told(error: BaseException, file: Path) -> str:
@@ -113,6 +122,7 @@ def _train(
     for what would go wrong with all."""
     from cnnjax.train import loop
 
+    deaths.at(runs)
     try:
         results = loop.replicates(
             session,

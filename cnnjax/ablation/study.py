@@ -7,6 +7,7 @@ DIR/<arm>/seed-<n>/config.json      the resolved configuration
                   /metrics.jsonl    training and validation figures by step
                   /checkpoints/     orbax
                   /result.json      once the run has ended
+                  /deaths.json      how often it has ended its process, where it has
                   /predictions_{validation,test}.npz
 DIR/report.html, .md, ...           the report on the validation split
 DIR/final/report.html, .md, ...     the report on the test split, once it was looked at

@@ -50,6 +50,8 @@ def write(workdir: str | Path, *, final: bool = False) -> Written:
     workdir = Path(workdir)
     study = reading.load(workdir, "test" if final else "validation")
     found = findings(study)
+    for name in ("figures", FINAL):
+        files.no_links(workdir / name, below=workdir)
     notice = "" if final else final_report.behind(study)
     page = render(study, found, workdir / FINAL if final else workdir, notice)
     if not final:

@@ -183,3 +183,18 @@ def test_prepare_says_what_a_folder_holds(pets):
         f"{pets}: needs no preparing",
         f"{pets}: 12 grey images 28x28 in 2 classes",
     ]
+
+
+@pytest.mark.parametrize("name", ["logs", "study"])
+def test_a_workdir_with_links_is_refused(tmp_path, name):
+    class Request:
+        workdir = folder = tmp_path / "w"
+
+        def check(self):
+            pass
+
+    (tmp_path / "home").mkdir()
+    Request.workdir.mkdir()
+    (Request.workdir / name).symlink_to(tmp_path / "home")
+    with pytest.raises(UserError, match=rf"w/{name}: is a link to {tmp_path}/home; nothing is"):
+        local.execute(Request())

@@ -3,13 +3,14 @@
 import json
 import re
 import shutil
+import tempfile
 
 import pytest
 
 from cnnjax.ablation import study
 from cnnjax.errors import UserError
 from common import program, small
-from launch import replicates, work
+from launch import deaths, replicates, work
 
 EXPERIMENT = """
 from cnnjax.ablation.experiment import Experiment
@@ -310,6 +311,51 @@ def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, ca
     assert asked[1].result()["error"] == "ValueError: a bad seed"
     assert "faulty" in (asked[1].directory / "error.txt").read_text()
     assert "a: a bad seed; its seeds go on one after another" in capsys.readouterr().out
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What loop.replicates is called with, which faults each time: the seeds, their lanes, and the
+    runs that the parent of this process believes it to be at; last, those when it has ended."""
+    from cnnjax.train import loop
+
+    calls = []
+    with tempfile.TemporaryFile() as status:
+        monkeypatch.setenv(deaths.STATUS, str(status.fileno()))
+
+        def faulty(session, config, jobs, *, lanes, **_):
+            calls.append(([job.seed for job in jobs], lanes, deaths.read(status.fileno())))
+            raise ValueError("a fault")
+
+        monkeypatch.setattr(loop, "replicates", faulty)
+        yield calls
+        assert deaths.read(status.fileno()) == set()
+
+
+def test_a_process_says_which_runs_it_is_at(session, tmp_path, told):
+    asked = runs(tmp_path, ["a"], seeds=2)
+    work.work(session, sweep(a=small()), asked, quiet=True)
+    assert told == [
+        ([0, 1], (0, 1), {("a", 0), ("a", 1)}),
+        ([0], (0,), {("a", 0)}),
+        ([1], (1,), {("a", 1)}),
+    ]
+
+
+def test_runs_that_a_process_died_with_go_one_by_one(session, tmp_path, told):
+    asked = runs(tmp_path, ["a"], seeds=2)
+    assert deaths.count(asked) == []
+    work.work(session, sweep(a=small()), asked, quiet=True)
+    assert [call[:2] for call in told] == [([0], (0,)), ([1], (1,))]
+
+
+def test_a_folder_that_leads_elsewhere_stops_the_sweep(session, tmp_path, told):
+    (tmp_path / "home/20").mkdir(parents=True)
+    (tmp_path / "w/a/seed-0").mkdir(parents=True)
+    (tmp_path / "w/a/seed-0/checkpoints").symlink_to(tmp_path / "home")
+    with pytest.raises(UserError, match="checkpoints: is a link to"):
+        work.work(session, sweep(a=small()), runs(tmp_path / "w", ["a"]), quiet=True)
+    assert not told
 
 
 def test_what_another_process_has_is_left_to_it(session, tmp_path):

@@ -1,0 +1,280 @@
+"""Processes that share runs: how they die, are stopped, and what is shown of them.
+
+They are small programs here, which take the runs as those of a sweep do and train nothing.
+"""
+
+import json
+import os
+import signal
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from cnnjax import files
+from cnnjax.ablation import study
+from cnnjax.errors import UserError
+from common import ROOT
+from launch import deaths, processes, work
+
+WORKER = """#!{python}
+import json, os, signal, sys, time
+from pathlib import Path
+sys.path[:0] = ["{root}"]
+from launch import deaths
+from cnnjax import files
+from cnnjax.ablation import study
+number = int(sys.argv[-1].removeprefix("--worker="))
+others = deaths.left_out()
+runs = [run for run in study.runs(Path("{workdir}"), {arms}, {seeds}) if not run.ended]
+runs = [run for run in runs if deaths.key(run) not in others]
+
+def end(run, status="finished"):
+    result = dict(status=status, arm=run.arm, seed=run.seed, seconds=1.0, error="it says",
+        train_images_per_second=1.0, validation=dict(accuracy=0.5))
+    files.write_json(run.directory / "result.json", result)
+
+def take():
+    for run in runs:
+        with files.lock(run.directory / ".lock", wait=False) as mine:
+            if mine and not run.ended:
+                deaths.at([run])
+                yield run
+    deaths.at(())
+
+"""
+
+
+@pytest.fixture
+def share(tmp_path, monkeypatch):
+    """Shares runs among processes that run some code; returns the exit code."""
+
+    class Request:
+        workdir, words, max_minutes = tmp_path / "w", ("--sets=x",), None
+
+    def start(code, arms=("a",), seeds=(0, 1, 2), workers=1):
+        script = tmp_path / "worker"
+        facts = {"workdir": Request.workdir, "arms": list(arms), "seeds": list(seeds)}
+        head = WORKER.format(python=sys.executable, root=ROOT, **facts)
+        script.write_text(head + textwrap.dedent(code))
+        script.chmod(0o755)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(script))
+            runs = [run for run in study.runs(Request.workdir, arms, seeds) if not run.ended]
+            return processes.share(Request, runs, 1, workers)
+
+    return start
+
+
+def results(folder, arm="a", seeds=3):
+    return [run.result() for run in study.runs(folder / "w", [arm], range(seeds))]
+
+
+def test_a_run_that_ends_its_process_twice_has_failed_and_the_others_go_on(share, tmp_path, capsys):
+    code = """
+    for run in take():
+        print("at", run.seed)
+        if run.seed == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        end(run)
+    """
+    assert share(code) == 0
+    first, second, third = results(tmp_path)
+    assert (first["status"], third["status"]) == ("finished", "finished")
+    assert second["status"] == "failed"
+    assert second["error"] == "process ended with -9 (memory?)"
+    folder = tmp_path / "w/a/seed-1"
+    assert (folder / "error.txt").read_text() == f"{second['error']}; it wrote:\nat 1\n"
+    assert not (folder / "deaths.json").exists(), "the next sweep counts anew"
+    told = capsys.readouterr().out
+    assert told.count("process 0 ended with -9 (memory?); all that it wrote: ") == 2
+    assert "a seed 1: FAILED: process ended with -9 (memory?)" in told
+    assert "[3/3] a seed 2" in told
+
+
+def test_deaths_are_counted_over_sweeps_but_not_those_of_the_machine(share, tmp_path):
+    """The first sweep ends with its process, the second at the first death."""
+    folder = tmp_path / "w/a/seed-0"
+    assert share("next(take()); os.kill(os.getpid(), signal.SIGTERM)") == processes.STOPPED
+    assert not (folder / "deaths.json").exists()
+    code = """
+    next(take())
+    if not runs[0].directory.joinpath("deaths.json").exists():
+        sys.exit(7)
+    sys.exit(2)
+    """
+    with pytest.raises(UserError):
+        share(code)
+    assert json.loads((folder / "deaths.json").read_text()) == {"deaths": 1}
+    assert share("for run in take(): sys.exit(7)", seeds=[0]) == 0
+    assert results(tmp_path)[0]["error"] == "process ended with 7"
+
+
+def test_a_failed_run_is_not_tried_again_by_a_process_that_is_started_again(share, tmp_path):
+    code = """
+    for run in take():
+        with open(run.directory / "tries", "a") as file:
+            file.write("x")
+        if run.seed == 2 and len(others) < 3:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        end(run, "failed" if run.seed == 0 else "finished")
+    """
+    assert share(code) == 0
+    tries = [(tmp_path / f"w/a/seed-{seed}/tries").read_text() for seed in range(3)]
+    assert tries == ["x", "x", "xx"]
+    assert results(tmp_path)[2]["error"] == "process ended with -11 (SIGSEGV)"
+
+
+def test_a_user_who_ends_the_process_in_a_run_is_told(share, tmp_path):
+    assert share("for run in take(): sys.exit(0)", seeds=[0]) == 0
+    assert results(tmp_path)[0]["error"] == "process ended with 0"
+
+
+def test_of_runs_that_were_together_none_is_blamed_and_they_go_on_alone(share, tmp_path):
+    code = """
+    if not any(map(deaths.alone, runs)):
+        deaths.at(runs)
+        os.kill(os.getpid(), signal.SIGKILL)
+    for run in take():
+        assert deaths.alone(run)
+        if run.seed == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        end(run)
+    """
+    assert share(code) == 0
+    assert [result["status"] for result in results(tmp_path)] == ["finished", "failed", "finished"]
+
+
+def test_a_process_that_dies_before_any_run_says_why_and_is_given_up(share, tmp_path, capsys):
+    code = """
+    raise RuntimeError("no such device")
+    """
+    assert share(code) == 1
+    told = capsys.readouterr().out
+    log = tmp_path / "w/logs/worker-0.log"
+    line = f"process 0 ended with 1: RuntimeError: no such device; all that it wrote: {log}\n"
+    assert told.count(line) == 1 + processes.RESTARTS
+    assert told.endswith("no process is left for 3 runs that have not ended\n")
+    assert log.read_text().count("--- process 0, started ") == 1 + processes.RESTARTS
+    assert log.read_text().count("Traceback") == 1 + processes.RESTARTS, "none is lost"
+
+
+def test_a_mistake_that_a_process_finds_is_the_sweeps(share):
+    with pytest.raises(UserError, match=r"^training\.steps: no\.$"):
+        share("print('error: training.steps: no.', file=sys.stderr); sys.exit(2)")
+
+
+def test_what_processes_note_and_resume_is_shown_once_each(share, capsys):
+    code = """
+    print("note: slow"); print("something"); print("resumed: a seed 0 at step 5 of 9")
+    for run in take():
+        end(run)
+    print(f"resumed: by {number}")
+    """
+    assert share(code, workers=2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if line.startswith(("note", "some", "resumed"))]
+    assert sorted(shown) == [
+        "note: slow", "resumed: a seed 0 at step 5 of 9", "resumed: by 0", "resumed: by 1",
+    ]  # fmt: skip
+
+
+def send(number, *files_):
+    """Sends this process a signal as soon as all these files are there."""
+
+    def wait():
+        while not all(file.exists() for file in files_):
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+STEPS = """
+def stop(*_):
+    (run.directory / "saved").touch()
+    sys.exit(75)
+taken = take()
+run = next(taken)
+signal.signal(signal.SIGTERM, stop)
+(run.directory / "going").touch()
+time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_passed_on_and_waited_for(share, tmp_path, capsys, number):
+    folders = [tmp_path / f"w/a/seed-{seed}" for seed in (0, 1)]
+    send(number, *(folder / "going" for folder in folders))
+    before = signal.getsignal(number)
+    assert share(STEPS, workers=2) == processes.STOPPED == 75
+    assert signal.getsignal(number) == before
+    assert all((folder / "saved").exists() for folder in folders)
+    assert not any((folder / "deaths.json").exists() for folder in folders)
+    told = capsys.readouterr()
+    assert told.err == f"stopped by {number.name}; the same command goes on from here\n"
+    assert "ended with" not in told.out
+
+
+def test_a_second_signal_kills(share, tmp_path):
+    code = """
+    taken = take()
+    run = next(taken)
+    signal.signal(signal.SIGTERM, lambda *_: (run.directory / "asked").touch())
+    (run.directory / "going").touch()
+    while True:
+        time.sleep(60)
+    """
+    folder = tmp_path / "w/a/seed-0"
+    send(signal.SIGTERM, folder / "going")
+    send(signal.SIGTERM, folder / "asked")
+    started = time.monotonic()
+    assert share(code) == processes.STOPPED
+    assert time.monotonic() - started < 30
+    assert not (folder / "deaths.json").exists()
+
+
+def test_where_the_scheduler_signals_only_the_processes_the_sweep_stops_too(
+    share, tmp_path, capsys
+):
+    code = """
+    for run in take():
+        if run.seed == 1:
+            sys.exit(75)
+        end(run)
+    """
+    assert share(code) == processes.STOPPED
+    assert results(tmp_path)[0]["status"] == "finished"
+    assert "stopped with process 0; the same command goes on" in capsys.readouterr().err
+
+
+def test_hangups_that_are_ignored_stay_so(share, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        send(signal.SIGHUP, tmp_path / "w/a/seed-0/result.json")
+        assert share("for run in take():\n    end(run)\n    time.sleep(0.3)") == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_log_that_is_a_link_is_left_alone(share, tmp_path):
+    (tmp_path / "mine").write_text("mine\n")
+    (tmp_path / "w/logs").mkdir(parents=True)
+    (tmp_path / "w/logs/worker-0.log").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match=r"worker-0\.log: cannot be written: it is a link"):
+        share("pass")
+    assert (tmp_path / "mine").read_text() == "mine\n"
+
+
+def test_deaths_that_cannot_be_read_are_none(tmp_path):
+    (run,) = study.runs(tmp_path, ["a"], [0])
+    assert not deaths.alone(run)
+    for content in (b"", b"[]", b'{"deaths": "many"}'):
+        files.write_bytes(run.directory / "deaths.json", content)
+        assert deaths.alone(run)
+        assert deaths.count([run]) == []
+    assert deaths.count([run]) == [run]
+    work.fail(run, "no", "no")
+    assert not deaths.alone(run)
