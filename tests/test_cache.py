@@ -132,7 +132,7 @@ def test_other_folders_follow_the_umask(shared_cache):
 
 def test_a_home_that_does_not_exist_is_one_line(monkeypatch):
     monkeypatch.setenv("CNNJAX_CACHE", "~no-such-user/x")
-    with pytest.raises(UserError, match=r"CNNJAX_CACHE: ~no-such-user/x: there is no home of ~no"):
+    with pytest.raises(UserError, match=r"CNNJAX_CACHE: ~no-such-user/x: no home folder is known"):
         cache.root()
 
     def home():

@@ -6,7 +6,7 @@ import os
 import pytest
 from PIL import Image
 
-from cnnjax import files
+from cnnjax import data, files
 from cnnjax.ablation import study
 from cnnjax.ablation.claims import better, diverges
 from cnnjax.ablation.experiment import Experiment
@@ -63,7 +63,8 @@ def test_evaluation_counts_in_the_time_as_a_third_of_training(tmp_path):
 
     evaluations = 1500 / 1212 / 0.5 + 1
     each = 1500 + (evaluations * 135 + 450) / 3
-    assert local._images(Request) == {"a": pytest.approx(2 * each)}
+    loaded = {"a": data.load(small().data)}
+    assert local._images(Request, loaded) == {"a": pytest.approx(2 * each)}
 
 
 def test_the_plan_says_what_so_many_runs_can_show(capsys):

@@ -32,7 +32,7 @@ runs = [run for run in study.runs(Path("{workdir}"), {arms}, {seeds}) if not run
 runs = [run for run in runs if deaths.key(run) not in others]
 
 def end(run, status="finished"):
-    result = dict(status=status, arm=run.arm, seed=run.seed, seconds=1.0, error="it says",
+    result = dict(status=status, arm=run.arm, seed=run.seed, seconds=1.0, error="it says", steps=1,
         train_images_per_second=1.0, validation=dict(accuracy=0.5))
     files.write_json(run.directory / "result.json", result)
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ class Request:
 
     def __init__(self, **configs):
         self.configs = configs
-        self.loaded = type("Loaded", (), {"levels": {}, "path": None})
+        self.loaded = type("Loaded", (), {"levels": {}, "path": Path("mine.py")})
 
 
 def runs(folder, arms, seeds=3):
