@@ -9,7 +9,6 @@ import collections
 import contextlib
 import os
 import stat
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from cnnjax import cache, files, paths
 from cnnjax.data import content, groups, pictures
+from cnnjax.data.spec import showable
 from cnnjax.errors import UserError
 
 PREFIX = paths.FOLDER
@@ -110,7 +110,7 @@ def read(name: str) -> Folder:
     if name == PREFIX:
         raise UserError("data.name: 'folder:' is not valid; write folder:PATH.")
     path = paths.typed("data.name", name.removeprefix(PREFIX))
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UserError(f"data.name: {str(path)!r} is not a folder.")
     ignored: collections.Counter[str] = collections.Counter()
     roots = _roots(path, ignored)
@@ -221,8 +221,8 @@ def _kind(name: str) -> str:
 
 
 def _check_name(path: Path) -> None:
-    """Raises UserError for names that a terminal, a page or a file of UTF-8 cannot show."""
-    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in path.name):
+    """Raises UserError for names that cannot be shown."""
+    if not showable(path.name):
         raise UserError(
             f"{str(path.parent)!r}: {path.name!r} has control characters in its name, or is not "
             "UTF-8; rename it."

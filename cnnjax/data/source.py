@@ -91,7 +91,7 @@ def folder_given(data_dir: str | None) -> Path | None:
     if data_dir is None:
         return None
     place = paths.typed("--data_dir", data_dir)
-    if not place.is_dir():
+    if not os.path.isdir(place):
         raise UserError(f"--data_dir: {data_dir!r} is not a folder.")
     return place
 

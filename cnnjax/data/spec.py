@@ -1,5 +1,6 @@
 """What a data set is: its shape and its splits."""
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,12 @@ import numpy as np
 
 from cnnjax.config import Augmentation
 from cnnjax.errors import UserError
+
+
+def showable(name: str) -> bool:
+    """Whether a terminal, a page and a file of UTF-8 show a name as it is: it has no control
+    characters, no line ends and no bytes of another encoding."""
+    return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
 
 
 @dataclass(frozen=True)

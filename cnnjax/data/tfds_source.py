@@ -1,16 +1,18 @@
 """Prepared TFDS directories, read without TensorFlow; preparing one where TensorFlow is there."""
 
 import importlib.util
-import json
 import re
 from pathlib import Path
+from typing import Any
 
-from cnnjax import cache
-from cnnjax.data import content
+from cnnjax import cache, files
+from cnnjax.data import content, tfds_files
 from cnnjax.data.records import Records, TfdsRecords
+from cnnjax.data.spec import showable
 from cnnjax.errors import UserError, nearest
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
+MOST_CLASSES = 1_000_000
 READABLE = ("array_record", "parquet")
 Described = tuple[str, tuple[str, ...], int, tuple[int, int] | None, dict[str, Records], str, str]
 
@@ -19,8 +21,16 @@ def version(name: str, root: Path, readable: bool = True) -> Path | None:
     """The newest prepared version of `name` (`set`, `set/config`, `set:1.2.3`) in `root`, or None.
 
     `root` may hold root/set/1.2.3 or be the version's own folder. Only what can be read without
-    TensorFlow counts, or with `readable` false only what cannot.
+    TensorFlow counts, or with `readable` false only what cannot. Raises UserError where a
+    dataset_info.json is damaged, or `root` cannot be read.
     """
+    try:
+        return _version(name, root, readable)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({files.reason(error)}).") from None
+
+
+def _version(name: str, root: Path, readable: bool) -> Path | None:
     path, _, wanted = name.partition(":")
     base = root / path
     if (root / "dataset_info.json").is_file() and _info(root).get("name") == path.split("/")[0]:
@@ -46,25 +56,30 @@ def read(name: str, directory: Path) -> Described:
     """
     import tensorflow_datasets as tfds
 
+    tfds_files.check(directory)
     try:
         builder = tfds.builder_from_directory(directory)
         features = builder.info.features
         image_key, label_key = builder.info.supervised_keys or ("image", "label")
         image, label = features[image_key], features[label_key]
+        present = set(builder.info.splits)
     except Exception as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{directory}: not a readable TFDS directory ({text}).") from error
+        raise UserError(
+            f"{directory}: not a readable TFDS directory ({files.reason(error)})."
+        ) from error
     if not isinstance(image, tfds.features.Image) or not isinstance(
         label, tfds.features.ClassLabel
     ):
         raise UserError(f"data.name: {name!r} is not an image-classification set.")
+    if len(image.shape) != 3:
+        raise UserError(f"{directory}: has images of shape {image.shape}; allowed: three sides.")
     height, width, channels = image.shape
     channels = 1 if channels == 1 else 3
-    names = tuple(label.names or (str(index) for index in range(label.num_classes)))
+    names = _class_names(directory, label)
     found = {
         split: TfdsRecords(directory, split, image_key, label_key, channels)
         for split in ("train", "validation", "test")
-        if split in builder.info.splits
+        if split in present
     }
     splits: dict[str, Records] = {
         split: records
@@ -73,14 +88,25 @@ def read(name: str, directory: Path) -> Described:
     }
     if "train" not in splits:
         raise UserError(f"data.name: {name!r} has no split 'train' in {directory}.")
-    files = sorted(directory.iterdir())
-    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    entries = sorted(directory.iterdir())
+    facts = [(entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries]
     key = cache.digest([str(directory.resolve()), facts])
     size = (height, width) if height and width else None
-    digest = content.of_files(key, {file.name: file for file in files if file.is_file()})
+    digest = content.of_files(key, {entry.name: entry for entry in entries if entry.is_file()})
     config = getattr(builder.builder_config, "name", "")
     version = f"{config}:{builder.version}" if config else str(builder.version)
     return key, names, channels, size, splits, digest, version
+
+
+def _class_names(directory: Path, label: Any) -> tuple[str, ...]:
+    count = label.num_classes or 0
+    if not 0 < count <= MOST_CLASSES:
+        raise UserError(f"{directory}: has {count} classes; allowed: 1 to {MOST_CLASSES:,}.")
+    names = tuple(label.names or map(str, range(count)))
+    for name in names:
+        if not showable(name):
+            raise UserError(f"{directory}: {name[:100]!r} is no name of a class.")
+    return names
 
 
 def download(name: str, data_dir: Path | None, home: Path) -> Path:
@@ -94,7 +120,7 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
     try:
         tfds.builder_cls(name.split(":")[0].split("/")[0])
     except (tfds.core.registered.DatasetNotFoundError, ValueError):  # no name of a set: cifar-10
-        near = nearest(name, tfds.list_builders())
+        near = nearest(name, tfds.list_builders(with_community_datasets=False))
         hint = f" Did you mean {near!r}?" if near else ""
         raise UserError(
             f"data.name: {name!r} is unknown to TensorFlow Datasets {tfds.__version__}.{hint} "
@@ -121,8 +147,5 @@ def _readable(directory: Path) -> bool:
 
 
 def _info(directory: Path) -> dict[str, str]:
-    try:
-        info = json.loads((directory / "dataset_info.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory}/dataset_info.json: cannot be read ({error}).") from error
+    info = files.read_json(directory / "dataset_info.json")
     return info if isinstance(info, dict) else {}

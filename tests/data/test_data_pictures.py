@@ -152,7 +152,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", denied)
-    assert "secret.png: cannot be read (Permission denied)" in refused(path)
+    assert "secret.png: cannot be read" in refused(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".tif", ".webp", ".ppm", ".bmp"])

@@ -249,7 +249,7 @@ def test_a_prepared_set_in_another_format_or_damaged(tmp_path, make_config):
     with pytest.raises(UserError, match="not a readable TFDS directory"):
         data.load(make_config(name="food101"), str(tmp_path))
     (place / "dataset_info.json").write_text("{")
-    with pytest.raises(UserError, match=r"dataset_info\.json: cannot be read"):
+    with pytest.raises(UserError, match=r"dataset_info\.json: is not whole JSON"):
         data.load(make_config(name="food101"), str(tmp_path))
 
 
