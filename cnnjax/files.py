@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -13,7 +14,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from cnnjax.errors import MachineError, UserError
 
@@ -118,7 +119,7 @@ def set_aside(path: Path) -> Path:
         raise MachineError(f"{path}: cannot be renamed: {error.strerror or error}.") from None
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Opens a regular file for reading. Nothing else is waited for: a pipe may never have a writer.
 
     Raises UserError naming the path where it is absent or is no regular file, and MachineError

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnjax import cache, paths
+from cnnjax import cache, files, paths
 from cnnjax.errors import UserError
 
 
@@ -134,5 +134,5 @@ def _download(name: str, file: str, url: str, sha: str) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
+    with files.open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

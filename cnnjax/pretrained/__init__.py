@@ -1,6 +1,5 @@
 """Published weights as variables of our networks."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from cnnjax import catalog, models
+from cnnjax import catalog, files, models
 from cnnjax.config import RunConfig, override, resolve
 from cnnjax.errors import UserError, unknown
 from cnnjax.pretrained import keras, layout, pytorch_cifar, reading, timm, torchvision
@@ -128,10 +127,7 @@ def _classes(there: Layout, head: layout.There, found: Mapping[str, reading.Stor
 def _beside(path: Path) -> Mapping[str, Any] | None:
     """What timm keeps beside weights, where it is there."""
     file = path.parent / "config.json"
-    try:
-        found = json.loads(file.read_text()) if file.is_file() else None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error}).") from None
+    found = files.read_json(file) if file.is_file() else None
     known = ("architecture", "pretrained_cfg", "mean")
     return found if isinstance(found, Mapping) and any(name in found for name in known) else None
 

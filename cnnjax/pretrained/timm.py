@@ -33,7 +33,8 @@ def preprocessing(where: str, beside: Mapping[str, Any]) -> dict[str, Any]:
         share = float(asked.get("crop_pct") or 0.875)
         mode = asked.get("crop_mode") or "center"
         interpolation = str(asked.get("interpolation") or "bilinear")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        shorter = math.floor(height / share)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f"{where}: is not as timm writes it ({type(error).__name__}: {error})."
         ) from None
@@ -47,7 +48,7 @@ def preprocessing(where: str, beside: Mapping[str, Any]) -> dict[str, Any]:
             f"{where}: input_size {channels}x{height}x{width} with "
             f"crop_mode {mode} is not known; allowed: squares of three channels, center or squash"
         )
-    fields = torchvision.imagenet(height, math.floor(height / share), mean, sd)
+    fields = torchvision.imagenet(height, shorter, mean, sd)
     if mode == "squash":
         fields["data.shorter_side"] = None
     return fields | {"data.interpolation": interpolation}
