@@ -1,6 +1,6 @@
 """What folders of images hold and how they are divided, in a few lines to read before training."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -126,26 +126,33 @@ def _counts(images: folder.Folder, per_class: dict[str, np.ndarray]) -> Iterator
         yield " ".join([f"{label:<{wide}}", *cells])
 
 
-def _copies(images: folder.Folder, kinds: np.ndarray) -> list[tuple[int, int]]:
-    """Of each content that files of several kinds have, the first two that differ in kind. `kinds`
-    is int [N]."""
+def _copies(images: folder.Folder, kind_of: np.ndarray, kinds: str, names: Sequence[str]) -> str:
+    """A phrase about files of the same content that differ in kind, "" if there are none.
+
+    Args:
+      images: the files.
+      kind_of: the kind of each file, int [N].
+      kinds: what the kinds are called.
+      names: of the files, for the phrase.
+    """
     if not images.whole:
-        return []
+        return ""
     contents = np.ascontiguousarray(images.contents["sha256"]).view("V32")[:, 0]
     _, first, content_of = np.unique(contents, return_index=True, return_inverse=True)
-    differ = np.flatnonzero(kinds[first][content_of] != kinds)
-    _, second = np.unique(content_of[differ], return_index=True)
-    pairs = differ[second]
-    return sorted((int(first[content_of[at]]), int(at)) for at in pairs)
+    differ = np.flatnonzero(kind_of[first][content_of] != kind_of)
+    if not len(differ):
+        return ""
+    several = np.unique(content_of[differ])
+    files = np.isin(content_of, several).sum()
+    return (
+        f"{len(several)} image{'s lie' if len(several) > 1 else ' lies'} in several {kinds} as "
+        f"{files} files, such as {names[first[content_of[differ[0]]]]} and {names[differ[0]]}"
+    )
 
 
 def _copies_in_classes(images: folder.Folder) -> Iterator[str]:
-    if pairs := _copies(images, images.labels):
-        first, second = (images.names[at] for at in pairs[0])
-        yield (
-            f"warning: {len(pairs)} image{'s lie' if len(pairs) > 1 else ' lies'} in several "
-            f"classes, such as {first}, the same file as {second}"
-        )
+    if copies := _copies(images, images.labels, "classes", images.names):
+        yield f"warning: {copies}"
 
 
 def _copies_in_splits(images: folder.Folder, parts: dict[str, np.ndarray]) -> Iterator[str]:
@@ -153,10 +160,6 @@ def _copies_in_splits(images: folder.Folder, parts: dict[str, np.ndarray]) -> It
     for number, name in enumerate(SPLITS):
         if name in parts:
             split_of[parts[name]] = number
-    if pairs := _copies(images, split_of):
-        first, second = (f"{images.names[at]} ({SPLITS[split_of[at]]})" for at in pairs[0])
-        yield (
-            f"warning: {len(pairs)} image{'s lie' if len(pairs) > 1 else ' lies'} in several "
-            f"splits, such as {first}, the same file as {second}; remove the copies or keep them "
-            "together with a groups.csv"
-        )
+    names = [f"{name} ({SPLITS[at]})" for name, at in zip(images.names, split_of, strict=True)]
+    if copies := _copies(images, split_of, "splits", names):
+        yield f"warning: {copies}; remove the copies or keep them together with a groups.csv"

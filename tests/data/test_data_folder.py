@@ -269,9 +269,9 @@ def test_copies_in_several_classes_or_splits_are_told(tmp_path):
     assert "ignored: 1 unused folder" in lines
     assert "splits: the folder's own" in lines
     assert [line for line in lines if "warning" in line] == [
-        "warning: 1 image lies in several classes, such as train/cat/1.png, the same file as "
+        "warning: 1 image lies in several classes as 2 files, such as train/cat/1.png and "
         "train/dog/9.png",
-        "warning: 1 image lies in several splits, such as test/cat/8.png (test), the same file as "
+        "warning: 1 image lies in several splits as 2 files, such as test/cat/8.png (test) and "
         "train/cat/2.png (train); remove the copies or keep them together with a groups.csv",
     ]
 
