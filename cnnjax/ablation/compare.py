@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from cnnjax.ablation import evidence, statistics
 from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.population import Population
-from cnnjax.ablation.proportions import Share
 from cnnjax.ablation.results import Arm, Study, lookup, plain
 from cnnjax.ablation.sides import Sides
 
@@ -26,7 +25,6 @@ class ArmResult:
         together with 95%. None for the baseline.
       finished: the same over the pairs of finished runs, where those are fewer.
       population: the difference for other images too, where outcomes were kept.
-      ahead: in how many seeds the arm is ahead.
       at_chance: how many finished runs are no better than guessing the most frequent class.
       improving: whether the validation accuracy was still rising at the end of training.
     """
@@ -37,7 +35,6 @@ class ArmResult:
     versus: statistics.Paired | None
     finished: statistics.Paired | None
     population: Population | None
-    ahead: Share | None
     at_chance: int
     improving: bool
 
@@ -92,9 +89,10 @@ def _result(
     at_chance = sum(
         run.status == "finished" and bool(evidence.at_chance(run, study.split)) for run in arm.runs
     )
-    sample, rising = statistics.describe(list(values.values())), improving(arm)
+    sample = statistics.describe(list(values.values()), statistics.OF_SHARES)
+    rising = improving(arm)
     if reference is None or arm.baseline:
-        return ArmResult(arm, values, sample, None, None, None, None, at_chance, rising)
+        return ArmResult(arm, values, sample, None, None, None, at_chance, rising)
     sides = Sides(
         (arm.label, reference.label), ([arm], [reference]), outcomes, study.split, "accuracy"
     )
@@ -106,7 +104,6 @@ def _result(
         found.paired,
         found.finished,
         found.population,
-        found.ahead,
         at_chance,
         rising,
     )

@@ -38,7 +38,8 @@ class Population:
 
 
 def population(differences: np.ndarray, confidence: float = 0.95) -> Population | None:
-    """The interval of the mean of `differences` [seeds, images]; None with fewer than 2 of either.
+    """The interval of the mean of `differences` [seeds, images], each from -1 to 1; None with fewer
+    than 2 of either.
 
     It is never narrower than the interval over seeds alone, or over images alone.
     """
@@ -67,8 +68,8 @@ def population(differences: np.ndarray, confidence: float = 0.95) -> Population 
     )
     return Population(
         mean,
-        mean - half,
-        mean + half,
+        max(mean - half, -1.0),
+        min(mean + half, 1.0),
         df,
         math.sqrt(max(0.0, square_seed - square_rest) / images),
         math.sqrt(max(0.0, square_image - square_rest) / seeds),

@@ -1,7 +1,6 @@
-"""Shares of runs and of examples: exact bounds, chance level, log-odds, wins. Pure functions."""
+"""Shares of runs and of examples: exact bounds, chance level, log-odds. Pure functions."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import scipy.stats
@@ -57,13 +56,3 @@ def log_odds(accuracy: float, examples: int) -> float:
     """
     right = accuracy * examples
     return math.log((right + 0.5) / (examples - right + 0.5))
-
-
-def superiority(differences: Sequence[float]) -> Share | None:
-    """How many of the paired differences are above zero, ties as half: an estimate of P(a beats b),
-    with exact bounds; None without any.
-
-    Source: Bouthillier et al. 2021, "Accounting for variance in machine learning benchmarks".
-    """
-    ahead = sum(1.0 if each > 0 else 0.5 if each == 0 else 0.0 for each in differences)
-    return share(ahead, len(differences)) if differences else None

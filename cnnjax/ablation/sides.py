@@ -9,7 +9,6 @@ from cnnjax import catalog
 from cnnjax.ablation import proportions, statistics
 from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.population import Population, population
-from cnnjax.ablation.proportions import Share
 from cnnjax.ablation.results import Arm, Run
 from cnnjax.ablation.statistics import Paired
 
@@ -23,14 +22,12 @@ class Comparison:
       paired: over all seeds, diverged runs at chance; None without a shared seed.
       finished: over the seeds in which all runs finished, where those are fewer.
       population: for other images too, where outcomes were kept.
-      ahead: in how many seeds the first is ahead.
     """
 
     names: tuple[str, str]
     paired: Paired | None
     finished: Paired | None = None
     population: Population | None = None
-    ahead: Share | None = None
 
     @property
     def differences(self) -> Sequence[float]:
@@ -66,13 +63,13 @@ class Sides:
         """One side against another; `family`: see `statistics.t_interval`."""
         a, b = self.scores(first), self.scores(second)
         a_done, b_done = (self.scores(side, finished_only=True) for side in (first, second))
-        paired = statistics.compare(a, b, family=family)
+        ends = statistics.OF_DIFFERENCES if self.fractions else statistics.EVERYWHERE
+        paired = statistics.compare(a, b, family, ends)
         return Comparison(
             (self.names[first], self.names[second]),
             paired,
-            fewer(statistics.compare(a_done, b_done, family=family), paired),
+            fewer(statistics.compare(a_done, b_done, family, ends), paired),
             self._population(first, second, sorted(a.keys() & b.keys())),
-            proportions.superiority(paired.differences) if paired else None,
         )
 
     @property
@@ -117,7 +114,9 @@ class Sides:
         y = [self.scores(side, finished_only=finished_only, log_odds=log_odds) for side in range(4)]
         seeds = set.intersection(*(set(own) for own in y))
         there = {seed: y[3][seed] - y[2][seed] for seed in seeds}
-        return statistics.compare(there, {seed: y[1][seed] - y[0][seed] for seed in seeds})
+        here = {seed: y[1][seed] - y[0][seed] for seed in seeds}
+        ends = (-2.0, 2.0) if self.fractions and not log_odds else statistics.EVERYWHERE
+        return statistics.compare(there, here, ends=ends)
 
     def _population(self, first: int, second: int, seeds: Sequence[int]) -> Population | None:
         if self.metric != "accuracy" or len(seeds) < 2:

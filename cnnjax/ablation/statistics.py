@@ -12,6 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
+Ends = tuple[float, float]
+"""The smallest and the largest value that a mean can have: an interval goes no further."""
+EVERYWHERE: Ends = (-math.inf, math.inf)
+OF_SHARES: Ends = (0.0, 1.0)
+OF_DIFFERENCES: Ends = (-1.0, 1.0)  # of two shares
+
 _EXACT_PAIRS = 20
 _RANDOM_FLIPS = 100_000
 
@@ -35,7 +41,7 @@ class Paired:
     """`n` paired differences: mean, t interval, two-sided permutation p, and Cohen's dz.
 
     `sd`, `low`, `high` are None where n < 2; `dz` also where the differences are all equal.
-    `differences` are in the order of the seeds.
+    `differences` are in the order of the seeds, and can lie between `ends`.
     """
 
     n: int
@@ -46,6 +52,11 @@ class Paired:
     p: float
     dz: float | None
     differences: tuple[float, ...] = ()
+    ends: Ends = EVERYWHERE
+
+    def interval(self, confidence: float) -> tuple[float, float] | None:
+        """The interval of the mean difference for itself; None where n < 2."""
+        return t_interval(self.mean, self.sd, self.n, confidence, ends=self.ends)
 
     @property
     def separate(self) -> bool:
@@ -67,9 +78,15 @@ def standard_deviation(values: Sequence[float]) -> float | None:
 
 
 def t_interval(
-    mean: float, sd: float | None, n: int, confidence: float = 0.95, family: int = 1
+    mean: float,
+    sd: float | None,
+    n: int,
+    confidence: float = 0.95,
+    family: int = 1,
+    ends: Ends = EVERYWHERE,
 ) -> tuple[float, float] | None:
-    """The interval mean ± t · sd / √n with n - 1 degrees of freedom; None where n < 2.
+    """The interval mean ± t · sd / √n with n - 1 degrees of freedom; None where n < 2. What lies
+    beyond `ends` is cut off.
 
     With `family` intervals of this kind, all of them hold together with at least `confidence`,
     whatever hangs together and however the variances differ (Bonferroni's inequality).
@@ -81,7 +98,7 @@ def t_interval(
         return None
     tail = (1 - confidence) / 2 / family
     half = float(scipy.stats.t.isf(tail, n - 1)) * sd / math.sqrt(n)
-    return mean - half, mean + half
+    return max(mean - half, ends[0]), min(mean + half, ends[1])
 
 
 def p_above(differences: Sequence[float], margin: float) -> float:
@@ -132,12 +149,13 @@ def holm(ps: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def describe(values: Sequence[float], confidence: float = 0.95) -> Sample | None:
-    """Mean, standard deviation and t interval of `values`; None where there are none."""
+def describe(values: Sequence[float], ends: Ends = EVERYWHERE) -> Sample | None:
+    """Mean, standard deviation and 95% t interval of `values`, which can lie between `ends`; None
+    where there are none."""
     if not len(values):
         return None
     mean, sd, n = float(np.mean(values)), standard_deviation(values), len(values)
-    low, high = t_interval(mean, sd, n, confidence) or (None, None)
+    low, high = t_interval(mean, sd, n, ends=ends) or (None, None)
     return Sample(n, mean, sd, low, high)
 
 
@@ -178,11 +196,11 @@ def cohens_dz(mean: float, sd: float | None) -> float | None:
 def compare(
     values: Mapping[int, float],
     baseline: Mapping[int, float],
-    confidence: float = 0.95,
     family: int = 1,
+    ends: Ends = EVERYWHERE,
 ) -> Paired | None:
-    """`values` against `baseline`, both by seed, over the seeds they share; None without any.
-    `family`: see `t_interval`."""
+    """`values` against `baseline`, both by seed, over the seeds they share; None without any. The
+    interval is one of 95%; `family`, and `ends` of the differences: see `t_interval`."""
     seeds = sorted(values.keys() & baseline.keys())
     if not seeds:
         return None
@@ -193,6 +211,6 @@ def compare(
     n, mean = len(differences), float(np.mean(differences))
     sd = standard_deviation(differences)
     sd = 0.0 if sd is not None and sd <= 1e-12 * scale else sd
-    low, high = t_interval(mean, sd, n, confidence, family) or (None, None)
+    low, high = t_interval(mean, sd, n, family=family, ends=ends) or (None, None)
     p, dz = sign_flip_p(differences), cohens_dz(mean, sd)
-    return Paired(n, mean, sd, low, high, p, dz, tuple(differences))
+    return Paired(n, mean, sd, low, high, p, dz, tuple(differences), ends)

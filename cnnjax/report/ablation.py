@@ -16,6 +16,7 @@ from cnnjax.ablation.verdicts import Finding, findings
 from cnnjax.report import (
     appendix,
     crossed,
+    guide,
     html,
     latex,
     markdown,
@@ -90,7 +91,9 @@ def build(study: Study, found: Sequence[Finding], notice: str = "") -> Document:
     sections += [_summary(blocks), Section("Results", _reading(study))]
     for index, block in enumerate(blocks):
         sections.append(_block(block, index, study, single=len(blocks) == 1))
-    sections += [*tuning.sections(study), *appendix.sections(study, blocks)]
+    sections += tuning.sections(study)
+    sections += [guide.section()] if found else []
+    sections += appendix.sections(study, blocks)
     title = str(experiment.get("question") or name)
     return Document(f"{OPENING}{name}", title, subtitle, tuple(sections), notice)
 
@@ -116,10 +119,11 @@ def _reading(study: Study) -> tuple[Element, ...]:
         "sd: standard deviation over seeds (n − 1). A diverged run scores chance (guessing the "
         "most frequent class); 'finished only' leaves the pairs out in which a run diverged. "
         "Intervals of differences: Student's t on the paired differences, wide enough that all of "
-        "a block's hold together with 95 % (Bonferroni); they are about these images, 'other "
-        "images' about the population of images and seeds (one difference at a time). Ahead: in "
-        "how many seeds. p: two-sided exact paired permutation test, not corrected (its smallest "
-        "value is 2^(1 − pairs), so fewer than 6 pairs cannot reach 5 %)."
+        "a block's hold together with 95 % (Bonferroni), and no further than 100 points; they are "
+        "about these images, 'other images' about the population of images and seeds (one "
+        "difference at a time; left out where it is the same). Ahead: in how many seeds. p: "
+        "two-sided exact paired permutation test, not corrected (its smallest value is "
+        "2^(1 − pairs), so fewer than 6 pairs cannot reach 5 %)."
     )
     return Paragraph(text), Paragraph(note, kind="note")
 
@@ -222,14 +226,14 @@ def _row(arm: ArmResult) -> dict[str, str]:
     row |= {
         "Difference (points)": words.points(versus.mean),
         "Interval": words.interval(versus.low, versus.high),
+        "Ahead": words.ahead(versus.differences, str(versus.n)),
         "p": words.p_value(versus.p),
     }
     if arm.finished is not None:
         row["Finished only"] = f"{words.points(arm.finished.mean)} ({arm.finished.n})"
-    if arm.population is not None:
-        row["Other images"] = words.interval(arm.population.low, arm.population.high)
-    if arm.ahead is not None:
-        row["Ahead"] = f"{arm.ahead.count:g} of {arm.ahead.n}"
+    other = arm.population and words.interval(arm.population.low, arm.population.high)
+    if other and other != row["Interval"]:
+        row["Other images"] = other
     return row
 
 

@@ -87,7 +87,9 @@ def plot(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str)
         ):
             shift = 0.3 * study - 0.15
             for row, pair in enumerate(pairs):
-                sample = statistics.describe(list(_shared(pair, metric)[study].values()))
+                sample = statistics.describe(
+                    list(_shared(pair, metric)[study].values()), statistics.OF_SHARES
+                )
                 if sample is None:
                     continue
                 label = canvas.label(name, 30, 1) if row == 0 else None
@@ -167,7 +169,9 @@ def _arms(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str
     rows = []
     for pair, scores in zip(pairs, shared, strict=True):
         means = [statistics.describe(list(own.values())) for own in scores]
-        paired = statistics.compare(scores[1], scores[0], family=max(1, len(compared)))
+        paired = statistics.compare(
+            scores[1], scores[0], max(1, len(compared)), statistics.OF_DIFFERENCES
+        )
         rows.append(
             (
                 _label(pair),

@@ -13,11 +13,13 @@ NOTICE = ("<!-- notice -->", "<!-- end of notice -->")
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph; `lead` opens it in bold. kind: plain, note (small) or warning."""
+    """A paragraph; `lead` opens it in bold, `link` closes it with the title of a section of the
+    page and leads there. kind: plain, note (small) or warning."""
 
     text: str
     lead: str = ""
     kind: str = "plain"
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Section:
     level: int = 2
 
 
+def anchor(title: str) -> str:
+    """By what a link finds a section: what GitHub makes of a heading in Markdown."""
+    return title.lower().replace(" ", "-")
+
+
 @dataclass(frozen=True)
 class Document:
     """A whole report; `notice` stands before all sections."""
@@ -79,6 +86,16 @@ class Document:
     subtitle: str
     sections: tuple[Section, ...]
     notice: str = ""
+
+    @property
+    def linked(self) -> frozenset[str]:
+        """The titles of the sections that links lead to."""
+        return frozenset(
+            element.link
+            for section in self.sections
+            for element in section.elements
+            if isinstance(element, Paragraph) and element.link
+        )
 
     @property
     def figures(self) -> tuple[Figure, ...]:

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from cnnjax.ablation.claims import POINTS, Claim
 from cnnjax.ablation.sides import Comparison
-from cnnjax.ablation.statistics import t_interval
 from cnnjax.ablation.verdicts import Finding
 from cnnjax.report import canvas
 from cnnjax.report.canvas import Drawing
@@ -37,9 +36,9 @@ def claims(findings: Sequence[Finding]) -> Drawing:
         for row, (finding, found) in enumerate(rows):
             assert found.paired is not None
             confidence = 0.90 if finding.claim.kind == "equivalent" else 0.95
-            mean, sd, n = found.paired.mean, found.paired.sd, found.paired.n
+            mean = found.paired.mean
             colour = canvas.ALARM if finding.verdict == "contradicted" else canvas.ACCENT
-            ends = t_interval(mean, sd, n, confidence)
+            ends = found.paired.interval(confidence)
             if ends:
                 axes.plot([100 * end for end in ends], [row, row], color=colour, linewidth=1.8)
             decided = finding.verdict in ("supported", "contradicted")

@@ -16,6 +16,7 @@ from cnnjax.report.document import (
     Paragraph,
     Section,
     Table,
+    anchor,
 )
 from cnnjax.report.sorting import SCRIPT
 from cnnjax.report.style import CSS
@@ -40,7 +41,9 @@ def write(document: Document) -> str:
     """The document as the text of a self-contained page."""
     title = escape(document.title)
     subtitle = f'<p class="subtitle">{escape(document.subtitle)}</p>' if document.subtitle else ""
-    sections = "\n".join(map(_section, document.sections))
+    sections = "\n".join(
+        _section(section, section.title in document.linked) for section in document.sections
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -74,9 +77,10 @@ def notice(text: str) -> str:
     return f"{NOTICE[0]}{said}{NOTICE[1]}"
 
 
-def _section(section: Section) -> str:
-    tag = f"h{section.level}"
-    parts = [f'<section class="level{section.level}">', f"<{tag}>{escape(section.title)}</{tag}>"]
+def _section(section: Section, linked: bool) -> str:
+    tag, title = f"h{section.level}", escape(section.title)
+    name = f' id="{escape(anchor(section.title))}"' if linked else ""
+    parts = [f'<section class="level{section.level}"{name}>', f"<{tag}>{title}</{tag}>"]
     halves: list[str] = []
     for element in section.elements:
         if isinstance(element, Figure) and element.half:
@@ -90,9 +94,10 @@ def _section(section: Section) -> str:
 
 def _element(element: Element) -> str:
     match element:
-        case Paragraph(text, lead, kind):
+        case Paragraph(text, lead, kind, link):
             opening = f"<strong>{escape(lead)}</strong> " if lead else ""
-            return f'<p class="{escape(kind)}">{opening}{escape(text)}</p>'
+            closing = f' <a href="#{escape(anchor(link))}">{escape(link)}</a>' if link else ""
+            return f'<p class="{escape(kind)}">{opening}{escape(text)}{closing}</p>'
         case Definitions(pairs):
             items = "".join(
                 f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in pairs

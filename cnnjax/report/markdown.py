@@ -12,6 +12,7 @@ from cnnjax.report.document import (
     Paragraph,
     Section,
     Table,
+    anchor,
 )
 
 
@@ -38,9 +39,10 @@ def _section(section: Section, figures: str) -> list[str]:
 
 def _element(element: Element, figures: str) -> str:
     match element:
-        case Paragraph(text, lead, kind):
+        case Paragraph(text, lead, kind, link):
             opening = f"**{_escape(lead)}** " if lead else ""
-            return ("> " if kind == "warning" else "") + opening + _escape(text)
+            closing = f" [{_escape(link)}](#{anchor(link)})" if link else ""
+            return ("> " if kind == "warning" else "") + opening + _escape(text) + closing
         case Definitions(pairs):
             return "\n".join(
                 f"- **{_escape(term)}**: {_escape('; '.join(filter(None, text.splitlines())))}"

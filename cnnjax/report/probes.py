@@ -66,7 +66,10 @@ def lines(arms: Sequence[Arm], split: str, series: str, steps: Sequence[int]) ->
             colour = [canvas.ACCENT, canvas.ALARM, canvas.MUTED, canvas.INK][index % 4]
             metrics = [f"{split}_accuracy"]
             metrics += [f"{split}_measures.{series}_{step}" for step in steps]
-            samples = [statistics.describe(list(arm.scores(m).values())) for m in metrics]
+            samples = [
+                statistics.describe(list(arm.scores(m).values()), statistics.OF_SHARES)
+                for m in metrics
+            ]
             points = [(x, s) for x, s in zip([0, *steps], samples, strict=True) if s]
             axes.plot(
                 [x for x, _ in points],
@@ -109,7 +112,8 @@ def signal(arms: Sequence[Arm], name: str, title: str) -> Drawing:
                 ("end", canvas.ACCENT, "-"),
             ):
                 heights = [_height(arm, moment, layer, name) for layer in own]
-                axes.plot(places, heights, style, color=colour, linewidth=1.3, marker=".", ms=2.5)
+                size = 2.5 if len(own) <= _MOST_NAMES else 1.0
+                axes.plot(places, heights, style, color=colour, linewidth=1.3, marker=".", ms=size)
             if name in _LOGARITHMIC:
                 canvas.logarithmic(axes, "y")
             axes.set_title(canvas.label(arm.label, 20), loc="left", color=canvas.INK)

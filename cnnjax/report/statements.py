@@ -4,7 +4,6 @@ from cnnjax.ablation import power
 from cnnjax.ablation.claims import POINTS, Claim
 from cnnjax.ablation.evidence import ALPHA
 from cnnjax.ablation.sides import Comparison
-from cnnjax.ablation.statistics import t_interval
 from cnnjax.ablation.verdicts import Finding, called
 from cnnjax.report import forest, words
 
@@ -133,14 +132,13 @@ def _compared(found: Comparison, statement: Claim) -> str:
         return f"{' and '.join(found.names)} are equal in each of {seeds}"
     side = "ahead of" if found.paired.mean > 0 else "behind"
     text = f"{found.names[0]} is {_difference(found, statement, False)} {side} {found.names[1]}"
-    if found.ahead is not None:
-        tie = f" ({words.count(ties, 'tie')} counted half)" if ties else ""
-        text += f", ahead in {found.ahead.count:g} of {seeds}{tie}"
+    text += f", ahead in {words.ahead(found.differences, seeds)}"
     if found.population is not None:
         ends = found.population.low, found.population.high
         low, high = ends if found.paired.mean > 0 else (-ends[1], -ends[0])
-        text += f"; for other images too: [{words.scaled(low)}, {words.scaled(high)}]"
-        text += " (95 %)" if statement.kind == "equivalent" else ""
+        other = f"[{words.scaled(low)}, {words.scaled(high)}]"
+        other += " (95 %)" if statement.kind == "equivalent" else ""
+        text += f"; for other images too: {other}" if f" {other} " not in text else ""
     if found.finished is not None:
         text += f"; {_finished(found, statement)}"
     return text
@@ -181,7 +179,7 @@ def interval(found: Comparison, statement: Claim) -> tuple[float, float] | None:
     if found.paired is None:
         return None
     confidence = 0.90 if statement.kind == "equivalent" else 0.95
-    return t_interval(found.paired.mean, found.paired.sd, found.paired.n, confidence)
+    return found.paired.interval(confidence)
 
 
 def amount(value: float, statement: Claim, signed: bool) -> str:

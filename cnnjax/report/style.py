@@ -34,6 +34,7 @@ p { margin: 0 0 0.9rem; max-width: 42rem; }
 .kicker { font-size: 0.8rem; letter-spacing: 0.07em; text-transform: uppercase;
   color: var(--accent); margin: 0; font-weight: 600; }
 .subtitle { color: var(--muted); font-size: 0.92rem; margin: 0; }
+a { color: var(--accent); }
 .note { color: var(--muted); font-size: 0.84rem; line-height: 1.5; }
 .warning { border-left: 3px solid var(--alarm); padding: 0.1rem 0 0.1rem 0.9rem; }
 .supported, .contradicted, .undecided, .open { max-width: 46rem; padding: 0.15rem 0 0.15rem 0.9rem;

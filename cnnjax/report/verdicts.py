@@ -7,7 +7,7 @@ from cnnjax.ablation.results import Study
 from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.statistics import sign_flip_p
 from cnnjax.ablation.verdicts import VERDICTS, Finding
-from cnnjax.report import forest, statements, words
+from cnnjax.report import forest, guide, statements, words
 from cnnjax.report.document import Element, Figure, Paragraph, Section, Table
 
 
@@ -15,7 +15,9 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
     """The verdicts, before anything else; nothing where nothing is claimed."""
     if not study.claims:
         return []
-    elements: list[Element] = [Paragraph(_count(findings)), _standing(study)] if findings else []
+    elements: list[Element] = []
+    if findings:
+        elements = [Paragraph(_count(findings), link=guide.TITLE), _standing(study)]
     put = {finding.claim.key for finding in findings}
     absent = [statement for statement, _ in study.claims if statement.key not in put]
     if absent:

@@ -53,6 +53,13 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def ahead(differences: Sequence[float], pairs: str) -> str:
+    """In how many of so many `pairs` the difference is above zero, and how often there is none."""
+    ties = sum(difference == 0 for difference in differences)
+    tie = f", {'one tie' if ties == 1 else f'{ties} ties'}" if ties else ""
+    return f"{sum(difference > 0 for difference in differences)} of {pairs}{tie}"
+
+
 def listing(names: Sequence[str], link: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {link} {names[-1]}"

@@ -1,0 +1,91 @@
+"""What a page says: ties, intervals, and how it is read."""
+
+import re
+
+import numpy as np
+import pytest
+import workdirs
+
+from cnnjax.ablation import reading, statistics, verdicts
+from cnnjax.report import ablation, statements, words
+
+CLAIMS = [
+    {"kind": "better", "sides": ["relu", "tanh"]},
+    {"kind": "better", "sides": ["relu", "tanh"], "metric": "loss"},
+]
+
+
+def scored(workdir, arm, accuracies, losses=None, split="test"):
+    for seed, accuracy in enumerate(accuracies):
+        loss = losses[seed] if losses else 1.0
+        figures = {"accuracy": accuracy, "loss": loss, "examples": 4}
+        workdirs.edit(workdir, arm, seed, **{split: figures})
+
+
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [
+        ([1, 1, 0], "2 of 3 seeds, one tie"),
+        ([1, 0, 0], "1 of 3 seeds, 2 ties"),
+        ([-1, 1, 1], "2 of 3 seeds"),
+    ],
+)
+def test_a_tie_is_no_half_seed(differences, said):
+    assert words.ahead(differences, "3 seeds") == said
+
+
+def test_intervals_of_accuracies_end_where_nothing_can_be(tmp_path):
+    """Those of losses do not."""
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 2, claims=CLAIMS)
+    scored(tmp_path, "relu", [1.0, 0.5], [9.0, 1.0])
+    scored(tmp_path, "tanh", [0.1, 0.4], [1.0, 2.0])
+    study = reading.load(tmp_path, "test")
+    accuracy, loss = verdicts.findings(study)
+    (said,) = statements.differences(accuracy)
+    assert said == "+50.00 points [−100.00, 100.00]"
+    (said,) = statements.differences(loss)
+    low, high = (float(end) for end in re.findall(r"[\d.]+(?=[,\]])", said.replace("−", "")))
+    assert min(low, high) > 30
+    sample = statistics.describe([1.0, 0.5], statistics.OF_SHARES)
+    assert (sample.low, sample.high) == (0.0, 1.0)
+    text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
+    assert "(1 of 2" not in text
+    assert r"\[−100.00, 100.00\]" in text
+
+
+def test_the_change_of_a_difference_can_be_twice_as_large():
+    far = statistics.compare({0: 2.0, 1: -0.5}, {0: 0.0, 1: 0.0}, ends=(-2.0, 2.0))
+    assert (far.low, far.high) == far.interval(0.95) == (-2.0, 2.0)
+    assert far.interval(0.1)[1] < 2
+
+
+def test_an_interval_of_other_images_that_is_the_same_is_left_out(tmp_path):
+    """Every image differs alike, so that images add no doubt."""
+    claims = [CLAIMS[0] | {"sides": ["relu", arm]} for arm in ("tanh", "elu")]
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8, "elu": 0.8}, 4, claims=claims)
+    images = np.arange(4)
+    right = {"relu": [4, 4, 4, 4], "tanh": [0, 0, 0, 4], "elu": [3, 2, 3, 1]}
+    for arm, counts in right.items():
+        scored(tmp_path, arm, [count / 4 for count in counts])
+        for seed, count in enumerate(counts):
+            hit = (images < count).astype(int)
+            np.savez(
+                tmp_path / arm / f"seed-{seed}" / "predictions_test.npz",
+                ids=images,
+                labels=np.zeros(4, int),
+                logits=np.stack([hit, 1 - hit], 1),
+            )
+    same, other = verdicts.findings(reading.load(tmp_path, "test"))
+    assert same.evidence.comparisons[0].population is not None
+    assert "for other images too" not in statements.figures(same)
+    assert "for other images too: [" in statements.figures(other)
+
+
+def test_verdicts_lead_to_how_they_are_read(tmp_path):
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=CLAIMS)
+    page = ablation.write(tmp_path).page
+    assert '<a href="#how-to-read-this">How to read this</a></p>' in page.read_text()
+    assert page.read_text().count('id="how-to-read-this"') == 1
+    text = page.with_suffix(".md").read_text()
+    assert "[How to read this](#how-to-read-this)" in text
+    assert "\n## How to read this\n" in text
