@@ -1,6 +1,11 @@
 """Streaming with Grain: decoding and resizing while the network trains, in the order of `Order`."""
 
+import functools
 import math
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -83,8 +88,29 @@ def batches(batch: TrainBatch | EvalBatch, start: int, stop: int, workers: int) 
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * THREADS)
     flow = grain.MapDataset.range(start, stop).map(batch).to_iter_dataset(options)
     if workers:
-        flow = flow.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        flow = flow.mp_prefetch(options, functools.partial(_serve, os.getpid()))
     return iter(flow)
+
+
+def _serve(parent: int, number: int, workers: int) -> None:
+    """In a worker process: it ends with the process that started it, however that ends, and not
+    before. A signal that asks all processes of a job to end, or Ctrl-C, is for that one, which may
+    need further batches to end well.
+
+    The kernel can do this too (PR_SET_PDEATHSIG), but takes the thread that started the process for
+    its parent, and Grain starts it from one that does not last.
+    """
+    del number, workers
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def crop_box(height: int, width: int, smallest: float, draws: np.ndarray) -> Box:

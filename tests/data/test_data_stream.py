@@ -1,3 +1,8 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import absl.flags
 import numpy as np
 import pytest
@@ -87,3 +92,46 @@ def test_a_stream_left_early_ends(make_config, picture_folder):
     assert next(flow)["labels"].dtype == np.int32
     del flow
     assert collect(run, 0, 1)[0].shape == (1, 4, 10, 12, 3)
+
+
+READER = """
+import multiprocessing, os, signal, sys, time
+import absl.flags
+from cnnjax import data
+from cnnjax.config import Data
+
+if __name__ == "__main__":
+    absl.flags.FLAGS.mark_as_parsed()
+    config = Data(name=sys.argv[1], pipeline="stream", stream_workers=2)
+    flow = data.build(config, seed=0, batch_size=4).train_batches(0, 1000)
+    next(flow), next(flow)  # one of each worker
+    workers = [child.pid for child in multiprocessing.active_children()]
+    for worker in workers:
+        os.kill(worker, signal.SIGTERM)
+    for _ in range(20):
+        next(flow)
+    print(*workers, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_workers_end_with_their_parent_and_not_before(picture_folder, tmp_path):
+    """A signal to all processes of a job leaves them to it; when it is killed they end too."""
+    (tmp_path / "reader.py").write_text(READER)
+    words = [sys.executable, tmp_path / "reader.py", picture_folder]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as reader:
+        workers = [int(number) for number in reader.stdout.readline().split()]
+        assert len(workers) == 2
+        assert all(alive(worker) for worker in workers)
+        reader.kill()
+    deadline = time.monotonic() + 10
+    while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(worker) for worker in workers)
+
+
+def alive(process):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
