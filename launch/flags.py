@@ -8,7 +8,8 @@ lines on stderr and exit code 2, without a traceback. The exit codes are:
 2    a mistake in the flags, the configuration or a file
 70   a fault of cnnjax itself: one line says what, and which file has the traceback;
      with --pdb_post_mortem it is shown, in a debugger
-130  interrupted with Ctrl-C
+75   stopped by SIGTERM or SIGHUP; the same command goes on from there
+130  interrupted with Ctrl-C; the same command goes on from there
 """
 
 import collections
@@ -28,9 +29,9 @@ from absl import app, flags, logging
 
 from cnnjax import cache, files, machine, paths
 from cnnjax.ablation.checks import MOST_SEEDS
-from cnnjax.errors import UserError, shown
+from cnnjax.errors import Stopped, UserError, shown
 from cnnjax.schema import MILLION
-from launch import terminal
+from launch import signals, terminal
 
 FLAGS = flags.FLAGS
 FAULT = 70  # EX_SOFTWARE of sysexits.h
@@ -132,6 +133,7 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             logging.set_verbosity(logging.FATAL)  # orbax logs every save, and what it raises too
         sys.unraisablehook = _unraisable
         try:
+            signals.raise_stopped()
             machine.keep_memory()
             cache.keep_compilations()
             if "threads" in FLAGS and FLAGS.threads is not None:
@@ -139,6 +141,9 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             return main(argv[1:]) or 0
         except UserError as error:
             return _complain(str(error))
+        except Stopped as stopped:
+            print(f"{stopped}; the same command goes on from here.", file=sys.stderr)
+            return signals.EXIT_CODE
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on from here.", file=sys.stderr)
             return 130

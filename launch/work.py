@@ -2,29 +2,33 @@
 
 import contextlib
 import errno
+import functools
 import math
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnjax import files
 from cnnjax.ablation.study import Run
-from cnnjax.errors import UserError, place
-from launch import deaths, replicates
+from cnnjax.errors import MachineError, Stopped, UserError, place
+from launch import deaths, replicates, signals
 from launch.progress import Pace, line, stamp
 from launch.replicates import Group
 from launch.request import Request
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_REFUSED = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
+Stop = Callable[[], str]
 Result = dict[str, Any]
 
 
 def work(
     session: Any, request: Request, runs: Sequence[Run], *, quiet: bool, processes: int = 1
 ) -> int:
-    """Takes runs to their end; returns 1 if one failed, else 0.
+    """Takes runs to their end; returns 1 if one failed, else 0. Raises Stopped when a signal asked
+    to stop, after what is under way is kept.
 
     Args:
       session: what the runs share.
@@ -36,23 +40,27 @@ def work(
     failed = done = 0
     started, pace = time.monotonic(), Pace(len(runs), 1, request.max_minutes)
     before = {run: stamp(run) for run in runs}
-    numbers = replicates.numbers(session, request, runs, processes=processes)
-    for group in replicates.groups(runs, numbers, in_turn=request.max_minutes is not None):
-        if time.monotonic() - started > 60 * (request.max_minutes or math.inf):
-            print(f"{request.max_minutes:g} minutes are over; the same command goes on from here.")
-            break
-        results = _locked(session, request, group, before)
-        done += len(group.runs)
-        left = pace.left(done) if done else 0.0
-        for number, (run, result) in enumerate(results.items(), done - len(group.runs) + 1):
-            failed += result["status"] == "failed"
-            print(line(run, result, number, len(runs), 0 if quiet else left), flush=True)
+    with signals.held() as stop:
+        numbers = replicates.numbers(session, request, runs, processes=processes)
+        for group in replicates.groups(runs, numbers, in_turn=request.max_minutes is not None):
+            if stop():
+                break
+            if time.monotonic() - started > 60 * (request.max_minutes or math.inf):
+                minutes = f"{request.max_minutes:g} minutes"
+                print(f"{minutes} are over; the same command goes on from here.")
+                break
+            results = _locked(session, request, group, before, stop)
+            done += len(group.runs)
+            left = pace.left(done) if done else 0.0
+            for number, (run, result) in enumerate(results.items(), done - len(group.runs) + 1):
+                failed += result["status"] == "failed"
+                print(line(run, result, number, len(runs), 0 if quiet else left), flush=True)
     deaths.at(())
     return 1 if failed else 0
 
 
 def _locked(
-    session: Any, request: Request, group: Group, before: Mapping[Run, int]
+    session: Any, request: Request, group: Group, before: Mapping[Run, int], stop: Stop
 ) -> dict[Run, Result]:
     """The results of the runs of a group, without those that another process has, or had since
     `before` was their result's time."""
@@ -68,22 +76,22 @@ def _locked(
         if len(mine) > 1 or (fresh and len(group.lanes) > 1):
             try:
                 if not any(map(deaths.alone, mine)):
-                    return _train(session, request, mine, group.lanes)
+                    return _train(session, request, mine, group.lanes, stop)
             except _Fault as fault:
                 lines = str(fault.__cause__).strip().splitlines() or [""]
                 print(f"{mine[0].arm}: {lines[0][:200]}; its seeds go on one after another")
             lanes = {run: replicates.begun_with(run) or (run.seed,) for run in mine}
-        return {run: _one(session, request, run, lanes[run]) for run in mine}
+        return {run: _one(session, request, run, lanes[run], stop) for run in mine}
 
 
 class _Fault(Exception):
     """Runs that were to be trained together could not be: which one is to blame is not known."""
 
 
-def _one(session: Any, request: Request, run: Run, lanes: Sequence[int]) -> Result:
+def _one(session: Any, request: Request, run: Run, lanes: Sequence[int], stop: Stop) -> Result:
     """One run to its end. A fault becomes its result."""
     try:
-        return _train(session, request, [run], lanes)[run]
+        return _train(session, request, [run], lanes, stop)[run]
     except _Fault as fault:
         error = fault.__cause__
         assert error is not None
@@ -116,10 +124,11 @@ def told(error: BaseException, file: Path) -> str:
 
 
 def _train(
-    session: Any, request: Request, runs: Sequence[Run], lanes: Sequence[int]
+    session: Any, request: Request, runs: Sequence[Run], lanes: Sequence[int], stop: Stop
 ) -> dict[Run, Result]:
-    """Trains runs of one arm. Raises _Fault from what went wrong with one of them, and UserError
-    for what would go wrong with all."""
+    """Trains runs of one arm. Raises _Fault from what went wrong with one of them, UserError for
+    what would go wrong with all, and Stopped; also from a fault after that was asked for, since
+    processes that read data may have been asked to stop as well."""
     from cnnjax.train import loop
 
     deaths.at(runs)
@@ -131,10 +140,14 @@ def _train(
             together=bool(lanes),
             lanes=lanes,
             probes=_probes(request.loaded.experiment.probes),
+            say=functools.partial(print, flush=True),
+            stop=stop,
         )
         return dict(zip(runs, results, strict=True))
     except Exception as error:
-        stop_without_room(error, runs[0].directory)
+        if stop():
+            raise Stopped(f"stopped by {stop()}") from error
+        stop_for_machine(error, runs[0].directory)
         raise _Fault from error
 
 
@@ -153,13 +166,21 @@ def _probes(names: Sequence[str]) -> Any:
     )
 
 
-def stop_without_room(error: BaseException, directory: Path) -> None:
-    """A full or unwritable disk is no result of a run: raises UserError for it."""
+def stop_for_machine(error: BaseException, directory: Path) -> None:
+    """What the machine refuses is no result of a run: raises MachineError for it."""
+    from cnnjax.train import damage
+
     full = "No space left on device"
     if full in str(error) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
         reason = full if full in str(error) else error
-        raise UserError(
+        raise MachineError(
             f"{directory}: cannot be written ({reason}); make room, then give the same command."
         ) from None
-    if isinstance(error, UserError) and "cannot be written" in str(error):
+    if isinstance(error, MachineError):
         raise error
+    for refused in damage.refusals(error):
+        if isinstance(refused, OSError) and refused.errno in _REFUSED:
+            raise MachineError(
+                f"{directory}: cannot be read or written just now ({refused.strerror}); the same "
+                "command goes on from here."
+            ) from None

@@ -36,24 +36,22 @@ def without_figures(directory: Path) -> list[Path]:
 def judged(checkpoint: Path, error: Exception) -> Damaged:
     """What it means that a checkpoint could not be read: that it is damaged, unless the machine
     refused to read it. Raises MachineError for that."""
-    refused = next(_refusals(error), None) or _refusal_to_read(checkpoint)
+    refused = next(refusals(error), None) or _refusal_to_read(checkpoint)
     if refused:
         raise not_now(checkpoint, refused)
     lines = str(error).strip().splitlines() or [""]
     return Damaged(f"{type(error).__name__}: {lines[0][:160]}")
 
 
-def _refusals(error: BaseException | None) -> Iterator[BaseException]:
+def refusals(error: BaseException | None) -> Iterator[BaseException]:
     """Among an error and its causes, those in which the machine refused something."""
+    refused = (OSError, MemoryError, jax.errors.JaxRuntimeError)
     while error is not None:
         code = re.search(r"\[os_error_code='(\d+)'\]", str(error))  # how tensorstore tells it
-        if code:
-            yield OSError(int(code[1]), os.strerror(int(code[1])))
-        if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
-            yield error
-        if isinstance(error, OSError) and not isinstance(error, files.ABSENT):
-            yield error
-        error = error.__cause__ or error.__context__
+        each = OSError(int(code[1]), os.strerror(int(code[1]))) if code else error
+        if isinstance(each, refused) and not isinstance(each, files.ABSENT):
+            yield each
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _refusal_to_read(checkpoint: Path) -> OSError | None:

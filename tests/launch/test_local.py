@@ -10,7 +10,7 @@ from cnnjax import data, files
 from cnnjax.ablation import study
 from cnnjax.ablation.claims import better, diverges
 from cnnjax.ablation.experiment import Experiment
-from cnnjax.errors import UserError
+from cnnjax.errors import MachineError, UserError
 from common import program, small
 from launch import local, plan, progress, request, work
 
@@ -26,13 +26,26 @@ TENSORSTORE = 'RESOURCE_EXHAUSTED: Error writing "params/0": No space left on de
 )
 def test_a_disk_that_takes_no_more_stops_the_sweep_in_one_line(tmp_path, error, reason):
     with pytest.raises(UserError, match=rf"cannot be written \(.*{reason}\); make room") as told:
-        work.stop_without_room(error, tmp_path)
+        work.stop_for_machine(error, tmp_path)
     assert "RESOURCE" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        ValueError("UNKNOWN: Error writing: Input/output error [os_error_code='5']"),
+        MachineError("Input/output error"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_result_of_a_run(tmp_path, error):
+    with pytest.raises(MachineError, match="Input/output error"):
+        work.stop_for_machine(error, tmp_path)
+
+
 def test_any_other_fault_is_the_runs_own(tmp_path):
-    work.stop_without_room(ValueError("broken"), tmp_path)
-    work.stop_without_room(OSError(errno.ENOENT, "No such file"), tmp_path)
+    work.stop_for_machine(ValueError("broken"), tmp_path)
+    work.stop_for_machine(OSError(errno.ENOENT, "No such file"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -214,7 +215,8 @@ def test_a_run_that_fails_is_reported_the_others_go_on_and_it_is_retried(mine, t
 def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
     mine, tmp_path, pipeline, model, threads
 ):
-    """With the native operations too, where they exist: convolution, pooling, batch norm."""
+    """With the native operations too, where they exist: convolution, pooling, batch norm. The last
+    time it is asked to end."""
     words = [
         "launch.train", f"--experiment={mine}", "--arm=relu", "--seeds=3",
         "--set=training.steps=250", "--set=checkpointing.every_steps=10",
@@ -226,19 +228,23 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
     parts = [sys.executable, "-m", *words, f"--workdir={tmp_path / 'parts'}"]
     checkpoints = tmp_path / "parts/relu/seed-3/checkpoints"
     killed = 0
-    for least in (1, 60, 130):
-        process = subprocess.Popen(parts, cwd=ROOT, stdout=subprocess.DEVNULL)
+    for least, how in ((1, signal.SIGKILL), (60, signal.SIGKILL), (130, signal.SIGTERM)):
+        process = subprocess.Popen(
+            parts, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         while process.poll() is None:
             steps = [int(path.name) for path in checkpoints.glob("[0-9]*") if path.name.isdigit()]
             if max(steps, default=0) >= least:
-                process.send_signal(signal.SIGKILL)
+                process.send_signal(how)
                 killed += 1
                 break
             time.sleep(0.002)
-        process.wait()
-    assert killed >= 2
+        _, told = process.communicate()
+    assert killed == 3
+    assert process.returncode == 75
+    stopped = re.search(r"stopped by SIGTERM at step (\d+) of 250; the same command goes on", told)
     done = program(*words, f"--workdir={tmp_path / 'parts'}")
-    assert "resumed: relu seed 3 at step" in done.stdout
+    assert f"resumed: relu seed 3 at step {stopped[1]} of 250" in done.stdout
     whole, again = (result(tmp_path / name, "relu", 3) for name in ("whole", "parts"))
     assert again["params_digest"] == whole["params_digest"]
     assert again["test"] == whole["test"]

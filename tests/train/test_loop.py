@@ -1,13 +1,14 @@
 import json
 import shutil
+import struct
 
 import jax
 import numpy as np
 import pytest
 import scipy.stats
 
-from cnnjax.errors import MachineError, UserError
-from cnnjax.train import evaluation, loop, state
+from cnnjax.errors import MachineError, Stopped, UserError
+from cnnjax.train import board, evaluation, folder, loop, state
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.probe import Probes
 from cnnjax.train.session import Session
@@ -99,6 +100,51 @@ def test_evaluation_is_exact_whatever_the_batch(finished, session, batch):
     assert found.figures()["loss"] == pytest.approx(result["test"]["loss"], rel=1e-5)
 
 
+def test_tensorboard_reads_what_is_written_for_it(finished):
+    directory, _ = finished
+    (file,) = (directory / "tensorboard").iterdir()
+    content, events = file.read_bytes(), []
+    while content:
+        size, crc = struct.unpack("<QI", content[:12])
+        assert crc == board.masked_crc32c(content[:8])
+        event, crc = content[12 : 12 + size], content[12 + size : 16 + size]
+        assert struct.unpack("<I", crc) == (board.masked_crc32c(event),)
+        events.append(board.Event.FromString(event))
+        content = content[16 + size :]
+    assert events[0].file_version == "brain.Event:2"
+    assert events[1].step == 1
+    written = [
+        (event.step, {v.tag: v.simple_value for v in event.summary.value}) for event in events
+    ]
+    for line in lines(directory):
+        tag = f"{line['split']}/accuracy"
+        (value,) = [
+            figures[tag] for step, figures in written if step == line["step"] if tag in figures
+        ]
+        assert value == pytest.approx(line["accuracy"])
+
+
+@pytest.mark.parametrize("refused", ["opening", "writing"])
+def test_a_full_disk_under_tensorboard_stops_nothing(
+    finished, session, tmp_path, monkeypatch, refused
+):
+    """Forty events and more, where ten filled the queue of a thread that had died."""
+
+    def full(*_):
+        if refused == "opening":
+            raise OSError(28, "No space left on device")
+        return open("/dev/full", "wb")
+
+    monkeypatch.setattr(board, "open", full, raising=False)
+    said = []
+    result = loop.run(session, small(training__log_every_steps=1), 1, tmp_path, say=said.append)
+    assert said == [
+        f"{tmp_path}/tensorboard: cannot be written (No space left on device); TensorBoard will "
+        "not see the rest of this run."
+    ]
+    assert result["params_digest"] == finished[1]["params_digest"]
+
+
 class Stop(Exception):
     pass
 
@@ -138,6 +184,38 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
     assert again["test"] == result["test"]
     assert again["best_validation"] == result["best_validation"]
     assert said == ([] if at < 13 else ["resumed: seed 1 at step 13 of 30"])
+
+
+def stopping_at(step):
+    """Asks for a stop from just before the next step on, and otherwise stops nothing."""
+    asked = iter(range(10**6))
+    return lambda: "SIGTERM" if next(asked) >= step else ""
+
+
+@pytest.mark.parametrize("at", [0, 3, 13, 18, 30])
+def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(finished, session, tmp_path, at):
+    """After any step: also the lines of metrics.jsonl, means over steps before and after it."""
+    directory, result = finished
+    config = small()
+    with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {at} of 30"):
+        loop.run(session, config, 1, tmp_path, stop=stopping_at(at))
+    assert max(folder.steps(tmp_path / "checkpoints"), default=0) == at
+    said = []
+    again = loop.run(session, config, 1, tmp_path, say=said.append)
+    assert said == ([f"resumed: seed 1 at step {at} of 30"] if at else [])
+    assert again["params_digest"] == result["params_digest"]
+    assert again["test"] == result["test"]
+    assert lines(tmp_path) == lines(directory)
+
+
+def test_where_no_step_was_taken_nothing_more_is_written(session, tmp_path, monkeypatch):
+    with pytest.raises(Stopped):
+        loop.run(session, small(), 1, tmp_path, stop=stopping_at(16))
+    saved = []
+    monkeypatch.setattr(Checkpoints, "save", lambda *_: saved.append(0))
+    with pytest.raises(Stopped, match="at step 16 of 30"):
+        loop.run(session, small(), 1, tmp_path, stop=lambda: "SIGHUP")
+    assert not saved
 
 
 def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):

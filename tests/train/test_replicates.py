@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cnnjax.errors import UserError
+from cnnjax.errors import Stopped, UserError
 from cnnjax.train import folder, loop, state
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.probe import Probes
@@ -110,6 +110,19 @@ def test_replicates_that_were_stopped_go_on_bit_for_bit(together, session, tmp_p
     said = []
     again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
     assert said == [f"resumed: a seed {seed} at step 5 of 8" for seed in range(3)]
+    same(again, results, tmp_path, known)
+
+
+def test_replicates_that_were_asked_to_stop_go_on_bit_for_bit(together, session, tmp_path):
+    known, results = together
+    asked = iter(range(9))
+    with pytest.raises(Stopped, match="stopped by SIGHUP at step 4 of 8"):
+        loop.replicates(
+            session, CONFIG, jobs(tmp_path), stop=lambda: "SIGHUP" if next(asked) >= 4 else ""
+        )
+    said = []
+    again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
+    assert said == [f"resumed: a seed {seed} at step 4 of 8" for seed in range(3)]
     same(again, results, tmp_path, known)
 
 

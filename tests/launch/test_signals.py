@@ -1,0 +1,142 @@
+"""What SIGTERM and SIGHUP do to a program, and to the runs of one."""
+
+import os
+import signal
+import subprocess
+import sys
+import types
+
+import pytest
+
+from cnnjax.ablation import study
+from cnnjax.errors import Stopped
+from cnnjax.train import loop
+from common import ROOT, small
+from launch import signals, work
+
+HELD = """
+import os, signal, sys, time
+from launch import signals
+with signals.held() as stop:
+    for name in sys.argv[1:]:
+        if name == "later":
+            signals.SAME_REQUEST = -1.0
+        else:
+            os.kill(os.getpid(), getattr(signal, name))
+            print(stop(), flush=True)
+"""
+
+
+def held(*names, **options):
+    done = subprocess.run(
+        [sys.executable, "-c", HELD, *names], cwd=ROOT, capture_output=True, text=True, **options
+    )
+    return done.returncode, done.stdout.split(), done.stderr
+
+
+@pytest.fixture
+def as_before():
+    """Handlers as they were, after the test."""
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_raises_stopped(as_before, name):
+    signals.raise_stopped()
+    with pytest.raises(Stopped, match=f"stopped by {name}"):
+        os.kill(os.getpid(), getattr(signal, name))
+    os.kill(os.getpid(), getattr(signal, name))  # the same request again
+
+
+def test_while_it_is_held_the_block_goes_on_and_stopped_comes_at_its_end(as_before):
+    signals.raise_stopped()
+    handler = signal.getsignal(signal.SIGTERM)
+    told = []
+
+    def block():
+        with signals.held() as stop:
+            told.append(stop())
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+            told.append(stop())
+
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        block()
+    assert told == ["", "SIGTERM"]
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_request_that_comes_twice_is_one_and_a_later_one_ends_at_once():
+    code, told, _ = held("SIGTERM", "SIGHUP", "SIGTERM")
+    assert (code, told) == (1, ["SIGTERM"] * 3)  # Stopped, which nothing here catches
+    code, told, error = held("SIGTERM", "later", "SIGHUP", "SIGTERM")
+    assert (code, told, error) == (-signal.SIGHUP, ["SIGTERM"], "")
+
+
+def test_what_is_ignored_stays_ignored():
+    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    code, told, error = held("SIGHUP", **ignore)
+    assert (code, told, error) == (0, [], "")
+
+
+def request(replicates):
+    """As much of a request as is needed."""
+    experiment = types.SimpleNamespace(probes=())
+    return types.SimpleNamespace(
+        configs={"a": small(training__steps=8)},
+        loaded=types.SimpleNamespace(experiment=experiment),
+        max_minutes=None,
+        replicates=replicates,
+        seeds=range(3),
+    )
+
+
+def test_between_runs_no_further_one_is_begun(session, tmp_path, monkeypatch, as_before):
+    real = loop.replicates
+
+    def asked_to_stop(*positional, **named):
+        results = real(*positional, **named)
+        signal.raise_signal(signal.SIGTERM)
+        return results
+
+    monkeypatch.setattr(loop, "replicates", asked_to_stop)
+    runs = study.runs(tmp_path, ["a"], range(3))
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        work.work(session, request(1), runs, quiet=True)
+    assert [run.ended for run in runs] == [True, False, False]
+
+
+def test_replicates_stop_where_they_are_and_go_on(session, tmp_path, monkeypatch, capsys):
+    real, calls = loop.Clock.tick, []
+
+    def tick(self):
+        calls.append(0)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGHUP)
+        real(self)
+
+    monkeypatch.setattr(loop.Clock, "tick", tick)
+    runs = study.runs(tmp_path, ["a"], range(3))
+    with pytest.raises(Stopped, match=r"stopped by SIGHUP at step [345] of 8"):
+        work.work(session, request(3), runs, quiet=True)
+    assert not any(run.ended for run in runs)
+    assert work.work(session, request(3), runs, quiet=True) == 0
+    told = capsys.readouterr().out
+    assert all(f"resumed: a seed {seed} at step" in told for seed in range(3))
+
+
+def test_a_fault_after_the_request_is_no_result(session, tmp_path, monkeypatch):
+    """As of processes that read the data and were told to end as well."""
+
+    def fault(*_, **__):
+        signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("Worker process was terminated unexpectedly")
+
+    monkeypatch.setattr(loop, "replicates", fault)
+    runs = study.runs(tmp_path, ["a"], [0])
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        work.work(session, request(3), runs, quiet=True)
+    assert runs[0].result() is None
