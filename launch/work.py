@@ -145,9 +145,9 @@ def _train(
         )
         return dict(zip(runs, results, strict=True))
     except Exception as error:
+        stop_for_machine(error, runs[0].directory)
         if stop():
             raise Stopped(f"stopped by {stop()}") from error
-        stop_for_machine(error, runs[0].directory)
         raise _Fault from error
 
 

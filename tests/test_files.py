@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cnnjax import files
-from cnnjax.errors import UserError, nearest, unknown
+from cnnjax.errors import MachineError, UserError, nearest, unknown
 from common import ROOT
 
 
@@ -182,3 +182,23 @@ def test_nearest_names():
     assert nearest("zzz", ["relu", "tanh"]) is None
     text = str(unknown("model.activation", "rellu", ["relu", "tanh"]))
     assert text == "model.activation: unknown 'rellu'. Did you mean 'relu'? Known: relu, tanh."
+
+
+def test_what_is_set_aside_takes_no_names_place(tmp_path):
+    for ending in ("", "-2", "-3"):
+        (tmp_path / "7").mkdir()
+        assert files.set_aside(tmp_path / "7") == tmp_path / f"7.unreadable{ending}"
+    with pytest.raises(MachineError, match="7: cannot be renamed: No such file"):
+        files.set_aside(tmp_path / "7")
+
+
+def test_what_cannot_be_read_just_now_is_another_thing_than_what_is_no_json(tmp_path):
+    """A read of /proc/self/mem from its beginning is an error of the disk."""
+    (tmp_path / "torn.json").write_text("[1")
+    (tmp_path / "refused.json").symlink_to("/proc/self/mem")
+    for name in ("torn", "absent"):
+        with pytest.raises(UserError) as told:
+            files.read_json(tmp_path / f"{name}.json")
+        assert not isinstance(told.value, MachineError)
+    with pytest.raises(MachineError, match="cannot be read just now: Input/output error"):
+        files.read_json(tmp_path / "refused.json")
