@@ -148,8 +148,14 @@ def describe_data(request: Request) -> None:
     print("".join(f"{line}\n" for line in data.describe(configs)), end="")
 
 
-def plan(request: Request, *, commands: bool) -> None:
-    """Prints what would be done; nothing is, but a question of the command line is kept."""
+def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
+    """Prints what would be done; nothing is, but a question of the command line is kept.
+
+    Args:
+      request: what is asked for.
+      commands: whether commands are printed that do it.
+      jobs: about how many of them; None for one for each program.
+    """
     request.check()
     request.keep_question()
     if request.text is not None:
@@ -159,11 +165,12 @@ def plan(request: Request, *, commands: bool) -> None:
         said = f"arm {arm!r} cannot be built, and its runs will fail: {text}"
         print(said, file=sys.stderr if commands else sys.stdout)
     sound = request.without(broken)
+    images = {} if commands and not jobs else _images(sound, _load(sound))
     if commands:
-        print("".join(f"{line}\n" for line in planning.commands(sound, started)), end="")
+        lines = planning.commands(sound, started, jobs, images)
+        print("".join(f"{line}\n" for line in lines), end="")
     else:
         describe_data(sound)
-        images = _images(sound, _load(sound))
         planning.show(sound, started, images, machine.threads())
 
 

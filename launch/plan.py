@@ -1,6 +1,7 @@
 """What a sweep would do, before it does it: runs, time, disk, and what its seeds can show."""
 
 import collections
+import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,17 +40,99 @@ def show(request: Request, session: Any, images: Mapping[str, float], threads: i
     _show_power(request)
 
 
-def commands(request: Request, session: Any) -> list[str]:
-    """A command for each group of pending runs, fit for a shell or a scheduler. They may run at the
-    same time, on machines that share the workdir."""
+def commands(
+    request: Request, session: Any, jobs: int | None, images: Mapping[str, float]
+) -> list[str]:
+    """Commands for the pending runs, fit for a shell or a scheduler. They may run at the same time,
+    on machines that share the workdir.
+
+    Args:
+      request: what is asked for.
+      session: one in which every configuration can start.
+      jobs: about how many commands, of about equal cost; None for one for each program.
+      images: of each arm that is not done, how many images it has to train on.
+    """
+    parts = groups(request, session)
+    if jobs is not None:
+        parts = divided(parts, _costs(request, session, images), jobs)
     found = []
     shared = request.words_without("--arms", "--seeds")
-    for runs in groups(request, session):
+    for runs in parts:
         arms = ",".join(dict.fromkeys(run.arm for run in runs))
         seeds = ",".join(map(str, dict.fromkeys(run.seed for run in runs)))
         words = ["python", "-m", "launch.train", f"--arm={arms}", f"--seeds={seeds}", *shared]
         found.append(shlex.join(words))
     return found
+
+
+def divided(
+    groups: Sequence[Sequence[Run]], costs: Mapping[str, float], jobs: int
+) -> list[list[Run]]:
+    """Groups of runs divided into about `jobs` parts of about equal cost, each some arms with some
+    seeds. A group that costs more than a part is split by seeds, then by arms; those that cost less
+    are put together.
+
+    Args:
+      groups: runs that share a program.
+      costs: what a run of each arm costs.
+      jobs: about how many parts.
+    """
+    cost = [sum(costs[run.arm] for run in runs) for runs in groups]
+    share = sum(cost) / jobs
+    parts, small = [], []
+    for runs, each in zip(groups, cost, strict=True):
+        count = round(each / share)
+        if count > 1:
+            parts += _split(runs, count)
+        else:
+            small.append((each, runs))
+    together: list[list[Run]] = [[] for _ in range(max(1, jobs - len(parts)))]
+    sums = [0.0] * len(together)
+    for each, runs in sorted(small, key=lambda pair: -pair[0]):
+        place = sums.index(min(sums))
+        together[place] += runs
+        sums[place] += each
+    return [*parts, *filter(None, together)]
+
+
+def _split(runs: Sequence[Run], count: int) -> list[list[Run]]:
+    """Runs of a group in about `count` parts: by seeds, and by arms where there are too few."""
+    seeds = _chunks(list(dict.fromkeys(run.seed for run in runs)), count)
+    arms = _chunks(list(dict.fromkeys(run.arm for run in runs)), round(count / len(seeds)))
+    parts = [
+        [run for run in runs if run.seed in some and run.arm in these]
+        for some in seeds
+        for these in arms
+    ]
+    return [part for part in parts if part]
+
+
+def _chunks(values: list[Any], count: int) -> list[list[Any]]:
+    """Values in so many parts of about equal length, but none that is empty."""
+    count = max(1, min(count, len(values)))
+    ends = [round(len(values) * place / count) for place in range(count + 1)]
+    return [values[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _costs(request: Request, session: Any, images: Mapping[str, float]) -> dict[str, float]:
+    """What a run of each arm costs: its images, times the multiply-adds of its network."""
+    from cnnjax import models
+    from cnnjax.analysis import layers
+
+    runs = collections.Counter(run.arm for run in request.pending)
+    each: dict[str, int] = {}
+    costs = {}
+    for arm in runs:
+        config = request.configs[arm]
+        key = session.steps_key(config)
+        if key not in each:
+            spec = session.load(config.data).spec
+            shape, classes = spec.image_shape, spec.classes
+            levels = request.loaded.levels
+            module = models.build(config.model, image_shape=shape, classes=classes, levels=levels)
+            each[key] = layers.totals(layers.layers(module, shape))["multiply_adds"]
+        costs[arm] = images[arm] / runs[arm] * max(1, each[key])
+    return costs
 
 
 def groups(request: Request, session: Any) -> list[list[Run]]:

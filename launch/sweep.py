@@ -2,7 +2,7 @@
 
 python -m launch.sweep --experiment=NAME [--arms=a,b] [--seeds=0-7] --workdir=DIR
     [--workers=N] [--threads=N] [--replicates=N] [--set path=value ...] [--init_from=DIR]
-    [--data_dir=DIR] [--plan [--commands]] [--examples=N] [--max_minutes=N] [--final]
+    [--data_dir=DIR] [--plan [--commands [--jobs=N]]] [--examples=N] [--max_minutes=N] [--final]
 python -m launch.sweep --vary=path=level,level ... [--on=path=level,level ...] [--base=NAME] ...
 
 Runs that have ended in the workdir are skipped, unfinished ones are resumed, failed ones retried.
@@ -11,7 +11,8 @@ an arm are trained together, by default as many as are fastest; the results are 
 rounding. The report is on the validation split, with `--final` on the test split too (DIR/final):
 `launch.report`. `--vary` asks a question of your own; the experiment file that it stands for is
 kept as DIR/experiment.py. `--plan` says what would be done and how long it would take; with
-`--commands` it prints a command for each group of runs that share a program, for any scheduler.
+`--commands` it prints a command for each group of runs that share a program, for any scheduler, or
+with `--jobs` about so many of about equal cost.
 Exits 1 if a run failed, 2 for a mistake in the flags or the configuration, 75 if SIGTERM or SIGHUP
 stopped it: the runs under way are saved, and the same command goes on from there.
 """
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if asked_for.commands and not asked_for.plan:
         raise UserError("--commands: goes with --plan.")
+    if asked_for.jobs and not asked_for.commands:
+        raise UserError("--jobs: goes with --plan --commands.")
     if asked_for.worker is not None:
         asked = request.from_flags(asked_for.arms, arguments)
         return local.execute(asked, workers=asked_for.workers, worker=asked_for.worker)
@@ -82,7 +85,7 @@ def _plan(stages: Sequence[Any], asked: Any) -> None:
         return
     open_ = [stage for stage in stages if stage.pending]
     for stage in open_ or [asked]:
-        local.plan(stage, commands=True)
+        local.plan(stage, commands=True, jobs=flags.FLAGS.jobs)
     if open_:
         text = "these tune the arms; when they have ended, ask again for those of the comparison"
         print(text, file=sys.stderr)

@@ -61,6 +61,7 @@ def test_what_is_no_question(base, vary, on, message):
         ([f"--on={NETS}"], "--vary: is missing"),
         (["--vary=model.activation=relu,tanh", "--experiment=mnist"], "leave one of them out"),
         (["--experiment=mnist", "--commands"], "--commands: goes with --plan"),
+        (["--experiment=mnist", "--plan", "--jobs=2"], "--jobs: goes with --plan --commands"),
     ],
 )
 def test_mistakes_leave_nothing_behind(tmp_path, words, message):
@@ -98,8 +99,9 @@ def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
     assert "groups that share a program: 2" in plan
     assert "permutation test: 0.5" in plan
     assert not (tmp_path / "study.json").exists()
-    commands = program("launch.sweep", *words, "--plan", "--commands").stdout.splitlines()
-    assert len(commands) == 2
+    more = ("--plan", "--commands", "--jobs=4")
+    commands = program("launch.sweep", *words, *more).stdout.splitlines()
+    assert len(commands) == 4
     for command in commands:
         python, _, name, *rest = command.replace("'", "").split()
         assert python == "python"
