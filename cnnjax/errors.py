@@ -40,6 +40,15 @@ def place(error: BaseException, folder: Path) -> str:
     return found
 
 
+def in_a_line(error: BaseException, file: Path) -> str:
+    """An error in one line, with the line of a user's file, or of one beside it, that it came
+    from."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    return f"{place(error, file.parent)}{type(error).__name__}: {text}"
+
+
 LONGEST = 200
 """How much of a value a message shows."""
 

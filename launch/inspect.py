@@ -2,22 +2,26 @@
 
 python -m launch.inspect --model=NAME [--input=H,W,C] [--classes=N] [--set path=value ...]
     [--format=table|json|html] [--output=FILE]
+python -m launch.inspect --experiment=NAME --arm=NAME [--data_dir=DIR] [...]
 
 For each layer its output, parameters, multiply-adds (with and without those on the zeros of
 borders), activation memory and receptive field; then the totals, and what fully connected layers
 in the place of its convolutions would learn. The page (html) begins with a picture of the network.
-`--model=help` lists the networks. Without --input and --classes: those it was published for.
+`--model=help` lists the networks. Without --input and --classes: those it was published for, or
+those of the arm's data.
 """
 
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import experiments
 from cnnjax import catalog, files
-from cnnjax.config import RunConfig, override, resolve
-from cnnjax.errors import UserError, unknown
+from cnnjax.config import Levels, RunConfig, override, resolve
+from cnnjax.errors import UserError, in_a_line, unknown
 from launch import flags
 
 FORMATS = ("table", "json", "html")
@@ -26,28 +30,27 @@ FORMATS = ("table", "json", "html")
 def main(arguments: Sequence[str]) -> int:
     """Prints or writes; returns the exit code."""
     asked = flags.FLAGS
-    name = flags.need("model")
-    if name == "help":
+    if asked.model == "help":
         print("\n".join(catalog.MODELS))
         return 0
     if asked.format not in FORMATS:
         raise unknown("--format", asked.format, FORMATS)
+    subject = _arm(arguments) if asked.experiment else _published(arguments)
+    name, config, levels = subject.name, subject.config, subject.levels
     if asked.format == "html" and not asked.output:
         raise UserError(f"--output: is missing; a page is written to a file: --output={name}.html")
-    changes = {"model.name": name, **flags.changes(arguments)}
-    if other := next((path for path in changes if not path.startswith("model.")), None):
-        raise UserError(f"--set {other}: is not of the network; allowed: model.* fields.")
-    if "model.name" in flags.changes(arguments):
-        raise UserError("--set model.name: --model names the network.")
-    config = resolve(override(RunConfig(), changes))
-    shape = _shape(asked.input) if asked.input else catalog.IMAGES[name]
-    classes = asked.classes or catalog.CLASSES[name]
+    shape, classes = subject.sizes()
     from cnnjax import models
     from cnnjax.analysis import layers
     from cnnjax.report import architecture, html
 
-    module = models.build(config.model, image_shape=shape, classes=classes)
-    found = layers.layers(module, shape)
+    try:
+        module = models.build(config.model, image_shape=shape, classes=classes, levels=levels)
+        found = layers.layers(module, shape)
+    except Exception as error:
+        if not levels:
+            raise
+        raise UserError(f"{name}: {in_a_line(error, subject.path)}") from error
     total = layers.totals(found)
     if asked.format == "json":
         values = {
@@ -67,6 +70,50 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print(text)
     return 0
+
+
+class Subject(NamedTuple):
+    """A network that is looked at, with the user's own levels and their file; `sizes` gives the
+    shape of its images and its classes."""
+
+    name: str
+    config: RunConfig
+    levels: Levels
+    path: Path
+    sizes: Callable[[], tuple[tuple[int, int, int], int]]
+
+
+def _published(arguments: Sequence[str]) -> Subject:
+    """The network that --model names, as it was published but for --set."""
+    asked, name, given = flags.FLAGS, flags.need("model"), flags.changes(arguments)
+    if "model.name" in given:
+        raise UserError("--set model.name: --model names the network.")
+    if other := next((path for path in given if not path.startswith("model.")), None):
+        raise UserError(f"--set {other}: is not of the network; allowed: model.* fields.")
+    config = resolve(override(RunConfig(), {"model.name": name, **given}))
+    shape = _shape(asked.input) if asked.input else catalog.IMAGES[name]
+    classes = asked.classes or catalog.CLASSES[name]
+    return Subject(name, config, {}, Path(), lambda: (shape, classes))
+
+
+def _arm(arguments: Sequence[str]) -> Subject:
+    """The network of an arm, for its data where --input and --classes do not say of what size."""
+    asked, arm = flags.FLAGS, flags.need("arm")
+    if asked.model:
+        raise UserError("--model: the arm of --experiment names the network; leave one out.")
+    loaded = experiments.load(asked.experiment)
+    config = loaded.experiment.config(arm, flags.changes(arguments), loaded.levels)
+    shape = _shape(asked.input) if asked.input else None
+
+    def sizes() -> tuple[tuple[int, int, int], int]:
+        if shape and asked.classes:
+            return shape, asked.classes
+        from cnnjax import data
+
+        spec = data.load(config.data, asked.data_dir).spec
+        return shape or spec.image_shape, asked.classes or spec.classes
+
+    return Subject(arm, config, loaded.levels, loaded.path, sizes)
 
 
 def _shape(text: str) -> tuple[int, int, int]:

@@ -15,13 +15,13 @@ from typing import Any
 
 from cnnjax import files, machine
 from cnnjax.ablation import study
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, in_a_line
 from cnnjax.fingerprint import Fingerprint
 from launch import deaths, division, processes
 from launch import plan as planning
 from launch.progress import describe
 from launch.request import Request
-from launch.work import told, work
+from launch.work import work
 
 FORWARD = 1 / 3  # of the operations of a training step
 
@@ -186,7 +186,7 @@ def session(request: Request) -> tuple[Any, Mapping[str, str]]:
         except UserError:
             raise
         except Exception as error:
-            broken[arm] = told(error, request.loaded.path)
+            broken[arm] = in_a_line(error, request.loaded.path)
     if made.note:
         print(made.note)
     return made, broken

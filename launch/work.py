@@ -12,7 +12,7 @@ from typing import Any
 
 from cnnjax import files
 from cnnjax.ablation.study import Run
-from cnnjax.errors import MachineError, Stopped, UserError, place
+from cnnjax.errors import MachineError, Stopped, in_a_line
 from launch import deaths, replicates, signals
 from launch.progress import Pace, line, stamp
 from launch.replicates import Group
@@ -96,7 +96,7 @@ def _one(session: Any, request: Request, run: Run, lanes: Sequence[int], stop: S
         error = fault.__cause__
         assert error is not None
         text = "".join(traceback.format_exception(error))
-        return fail(run, told(error, request.loaded.path), text)
+        return fail(run, in_a_line(error, request.loaded.path), text)
 
 
 def fail(run: Run, error: str, details: str) -> Result:
@@ -112,15 +112,6 @@ def fail(run: Run, error: str, details: str) -> Result:
     files.write_json(run.directory / "result.json", result)
     deaths.forget(run)
     return result
-
-
-def told(error: BaseException, file: Path) -> str:
-    """A fault in one line, with the line of the experiment's file that it came from, or of one
-    beside it."""
-    text = " ".join(str(error).split())
-    if isinstance(error, UserError):
-        return text
-    return f"{place(error, file.parent)}{type(error).__name__}: {text}"
 
 
 def _train(

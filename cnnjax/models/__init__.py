@@ -12,7 +12,7 @@ from jax import Array
 from cnnjax import catalog
 from cnnjax.config import Levels, Model
 from cnnjax.errors import UserError, unknown
-from cnnjax.models import alexnet, googlenet, inception, lenet, mlp, resnet, stack, taps, vgg
+from cnnjax.models import alexnet, googlenet, inception, lenet, mlp, own, resnet, stack, taps, vgg
 from cnnjax.nn import ingredients
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.operations import PLAIN, Operations
@@ -79,7 +79,7 @@ def build(
       image_shape: (height, width, channels) of the images.
       classes: number of classes.
       levels: the user's own {"activation": {...}, "initializer": {...}, "model": {...}}, looked up
-        after the built-in ones; a model is a function (ingredients, classes, image_shape).
+        after the built-in ones; for what a model may be, see `own.build`.
       dtype: of the computation; parameters and statistics are in `param_dtype`.
       axis_name: the pmap axis over which batch norm takes its statistics (`global`).
       operations: the forms of the operations that have several.
@@ -87,10 +87,9 @@ def build(
     Raises:
       UserError: an unknown name, or an image that is too small for the network.
     """
-    own = (levels or {}).get("model", {})
-    constructor = MODELS.get(config.name) or own.get(config.name)
-    if constructor is None:
-        raise unknown("model.name", config.name, [*MODELS, *own])
+    mine = (levels or {}).get("model", {})
+    if config.name not in MODELS and config.name not in mine:
+        raise unknown("model.name", config.name, [*MODELS, *mine])
     if classes < 1:
         raise UserError(f"classes: {classes} is not valid; allowed: 1 or more")
     made = ingredients.build(
@@ -101,7 +100,9 @@ def build(
         axis_name=axis_name,
         operations=operations,
     )
-    return constructor(made, classes, image_shape)
+    if config.name in MODELS:
+        return MODELS[config.name](made, classes, image_shape)
+    return own.build(mine[config.name], made, classes, image_shape)
 
 
 def describe(

@@ -1,0 +1,123 @@
+"""Networks of the user's own: what is taken, and the examples of the documentation."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import experiments
+from cnnjax import models
+from cnnjax.analysis import layers
+from cnnjax.config import RunConfig, override
+from cnnjax.models import own
+from cnnjax.train import loop
+from cnnjax.train.session import Session
+from common import ROOT, program
+
+IMAGES = jnp.ones((2, 8, 8, 1))
+EXAMPLES = re.findall(
+    r"```python\n# (\w+)\.py\n(.*?)```", (ROOT / "docs/own_models.md").read_text(), re.DOTALL
+)
+
+
+class Net(nn.Module):
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, x, deterministic=True):
+        x = nn.Conv(4, (3, 3), name="conv")(x)
+        x = nn.BatchNorm(use_running_average=deterministic, name="norm")(x)
+        x = nn.Dropout(0.5, deterministic=deterministic)(x.reshape(x.shape[0], -1))
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+class Bare(nn.Module):
+    def setup(self):
+        self.head = nn.Dense(10)
+
+    def __call__(self, x):
+        return self.head(x.reshape(x.shape[0], -1))
+
+
+def build(level):
+    levels = {"model": {"mine": level}}
+    config = override(RunConfig(), {"model.name": "mine"}, levels)
+    return models.build(config.model, image_shape=(8, 8, 1), classes=10, levels=levels)
+
+
+@pytest.mark.parametrize(
+    "level",
+    [
+        Net,
+        Net(10),
+        lambda: Net(),
+        lambda num_classes: Net(num_classes),
+        lambda classes, image_shape: Net(classes),
+        lambda make, classes, shape: Net(classes),
+    ],
+)
+def test_a_plain_module_is_taken_in_any_form(level):
+    module = build(level)
+    variables = module.init(jax.random.key(0), IMAGES, train=False)
+    plain = Net().init(jax.random.key(0), IMAGES)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, plain)
+    logits = module.apply(variables, IMAGES, train=False, keep_prob=0.3)
+    np.testing.assert_array_equal(logits, Net().apply(variables, IMAGES))
+    rngs = {"dropout": jax.random.key(1)}
+    trained, updates = module.apply(
+        variables, IMAGES, train=True, keep_prob=1.0, rngs=rngs, mutable=["batch_stats"]
+    )
+    assert not np.array_equal(trained, logits)
+    assert list(updates["batch_stats"]) == ["norm"]
+
+
+def test_its_layers_are_endpoints_and_are_inspected_by_their_names():
+    module = build(Net)
+    assert models.describe(module, (8, 8, 1)) == {
+        "conv": (8, 8, 4), "norm": (8, 8, 4), "Dropout_0": (256,), "head": (10,),
+    }  # fmt: skip
+    found = {layer.name: layer for layer in layers.layers(module, (8, 8, 1))}
+    assert list(found) == ["conv", "norm", "head"]
+    assert (found["conv"].parameters, found["head"].multiply_adds) == (40, 2560)
+
+
+def test_a_module_without_any_mode_and_one_that_is_complete():
+    assert models.describe(build(Bare), (8, 8, 1)) == {"head": (10,)}
+    network = models.MODELS["mlp"]
+    assert not isinstance(build(network), own.Adapted)
+
+
+def test_what_is_no_module_is_told():
+    with pytest.raises(TypeError, match=r"model level: 5 is no flax\.linen module"):
+        build(lambda: 5)
+
+
+@pytest.mark.parametrize(("name", "text"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
+def test_the_examples_of_the_documentation_are_trained(name, text, tmp_path):
+    path = tmp_path / f"{name}.py"
+    path.write_text(text)
+    loaded = experiments.load(str(path))
+    session = Session(levels=loaded.levels)
+    arm = list(loaded.experiment.arms)[-1]
+    config = loaded.experiment.config(arm, {"training.steps": 40}, loaded.levels)
+    session.check(config)
+    result = loop.run(session, config, 0, tmp_path / "run")
+    assert result["status"] == "finished"
+    assert result["validation"]["accuracy"] > 0.3
+
+
+def test_there_are_two_examples_and_an_arm_is_drawn(tmp_path):
+    assert [name for name, _ in EXAMPLES] == ["plain", "composed"]
+    path = tmp_path / "plain.py"
+    path.write_text(EXAMPLES[0][1])
+    done = program("launch.inspect", f"--experiment={path}", "--arm=norm")
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:6]] == [
+        "conv1", "norm1", "conv2", "norm2", "head",
+    ]  # fmt: skip
+    path.write_text(EXAMPLES[0][1].replace("channels, (3", "'4', (3"))
+    done = program("launch.inspect", f"--experiment={path}", "--arm=norm", check=2)
+    assert done.stderr.startswith("error: norm: plain.py, line 14: ")
+    assert len(done.stderr.splitlines()) == 1
