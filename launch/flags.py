@@ -14,6 +14,7 @@ lines on stderr and exit code 2, without a traceback. The exit codes are:
 
 import collections
 import contextlib
+import errno
 import json
 import os
 import re
@@ -35,6 +36,8 @@ from launch import signals, terminal
 
 FLAGS = flags.FLAGS
 FAULT = 70  # EX_SOFTWARE of sysexits.h
+_OF_PATHS = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES}
+"""What the system says of a path that is of no use: the user's mistake, wherever it is met."""
 
 _STRINGS = {
     "experiment": "Name of an experiment, path of a file of your own, or 'help' for a list.",
@@ -150,6 +153,10 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         except BrokenPipeError:  # nobody reads on, as after `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        except OSError as error:
+            if error.errno in _OF_PATHS and error.filename is not None:
+                return _complain(f"{shown(str(error.filename))}: {error.strerror}.")
+            return _internal(error)
         except Exception as error:
             if FLAGS.pdb_post_mortem:
                 raise

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cnnjax import files
-from cnnjax.errors import MachineError, UserError, nearest, unknown
+from cnnjax.errors import MachineError, UserError, nearest, shown, unknown
 from common import ROOT
 
 
@@ -200,5 +200,48 @@ def test_what_cannot_be_read_just_now_is_another_thing_than_what_is_no_json(tmp_
         with pytest.raises(UserError) as told:
             files.read_json(tmp_path / f"{name}.json")
         assert not isinstance(told.value, MachineError)
-    with pytest.raises(MachineError, match="cannot be read just now: Input/output error"):
+    with pytest.raises(MachineError, match=r"cannot be read just now \(Input/output error\)"):
         files.read_json(tmp_path / "refused.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1e999", "too large"),
+        ("1" * 5000, "too large"),
+        ("[" * 200 + "]" * 200, "nested"),
+        ("[" * 100_000, "nested"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, "nested"),
+        ('["\\ud800"]', "half a character"),
+        ("[NaN]", "NaN is no JSON"),
+        ("[-Infinity]", "Infinity is no JSON"),
+        ("{", "is not whole JSON"),
+        ("\udcff", "not text in UTF-8"),
+    ],
+)
+def test_json_that_nobody_could_use_is_named(tmp_path, text, reason):
+    path = tmp_path / "study.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=rf"study\.json: .*{reason}") as caught:
+        files.read_json(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("pipe", "link", "dangling", "."):
+        with pytest.raises(UserError, match=r"cannot be read|is a link to a file"):
+            files.read_json(tmp_path / name)
+    with pytest.raises(UserError, match="not a regular file"):
+        files.read_lines(tmp_path / "pipe")
+    monkeypatch.setattr(files, "LARGEST_JSON", 1 << 20)
+    (tmp_path / "large").write_text('"' + "x" * (1 << 20) + '"')
+    with pytest.raises(UserError, match="larger than 1 MiB"):
+        files.read_json(tmp_path / "large")
+
+
+def test_a_long_value_is_cut_in_messages():
+    assert len(str(unknown("--arm", "x" * 10**6, ["relu"]))) < 300
+    assert shown(10**5000) == "a number of thousands of digits"

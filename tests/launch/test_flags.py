@@ -1,6 +1,8 @@
-"""Flags: what is said of those that are wrong."""
+"""How a program starts and ends, and what is said of wrong flags."""
 
+import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -26,12 +28,6 @@ def test_seeds(text, message):
     with pytest.raises(UserError) as told:
         flags.seeds(text)
     assert message in str(told.value)
-
-
-def test_values_of_any_kind_are_taken_as_typed():
-    assert flags.value("[1, null]") == [1, None]
-    assert flags.value("[" * 100_000) == "[" * 100_000
-    assert flags.value("9" * 5000) == "9" * 5000
 
 
 def test_a_flag_of_another_program_names_it(monkeypatch):
@@ -61,3 +57,55 @@ def test_the_table_of_programs_is_that_of_the_readme():
     for name, programs in rows[:-1]:
         takers = [one for one, own in flags.PROGRAMS.items() if name in own.split()]
         assert programs.split(", ") == [one for one in takers if one != "rehearsal"], name
+
+
+PROGRAM = """
+from launch import flags
+
+def main(arguments):
+    {body}
+
+flags.define("train")
+flags.start(main)
+"""
+
+
+def start(body, *words, cwd=ROOT):
+    code = PROGRAM.format(body=body)
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=cwd, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_a_fault_is_one_line_with_a_code_of_its_own_and_its_traceback_in_a_file(tmp_path):
+    done = start("None + 1", f"--workdir={tmp_path}")
+    assert done.returncode == 70
+    assert "Traceback" not in done.stderr
+    found = re.fullmatch(
+        r"error: internal: TypeError: .*; the whole traceback is in (\S+)\n", done.stderr
+    )
+    assert found
+    (kept,) = (tmp_path / "logs").iterdir()
+    assert found[1] == str(kept)
+    assert kept.read_text().startswith("Traceback (most recent call last)")
+    done = start("None + 1", "--workdir=nowhere", cwd=tmp_path)
+    assert done.returncode == 70
+    assert "tracebacks" in done.stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_name_that_is_too_long_for_the_file_system_is_a_mistake(tmp_path):
+    done = start("from pathlib import Path; Path('x' * 300).is_dir()", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "File name too long" in done.stderr
+
+
+def test_a_value_is_json_or_text():
+    assert [flags.value(text) for text in ("1", "[8, 8]", "relu", "NaN", "[1,")] == [
+        1, [8, 8], "relu", "NaN", "[1,",
+    ]  # fmt: skip
+    for text in ("1e999", "1" * 5000, "[" * 100_000, '"\\ud800"'):
+        with pytest.raises(UserError, match="is not valid: ") as caught:
+            flags.value(text)
+        assert len(str(caught.value)) < 400

@@ -1,0 +1,654 @@
+"""Inputs that nobody should give, and what the programs answer.
+
+python -m tests.malformed [--all] [--kind=NAME ...] [--jobs=N] [--keep=DIR]
+
+From every field of the configuration and from every file that is read, inputs are made that are
+torn, of another type, too large, too deep or of somewhere else, and the programs are run on them,
+each in a forked process that has imported everything already. Every answer must be one of the
+documented exit codes other than that of a fault, without a traceback, within ten seconds of
+computing, and with nothing written outside the workdir. Of most reports the plots are made but not
+drawn, which would take most of the time. Without --all a seeded sample is tried. Exits 1 if one
+failed.
+"""
+
+import argparse
+import collections
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import random
+import runpy
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import numpy as np  # noqa: E402
+import workdirs  # noqa: E402
+
+from cnnjax.report import canvas  # noqa: E402
+
+ALLOWED = {0, 1, 2, 75}
+SECONDS = 10.0
+WAIT = 120.0  # after so many seconds by the clock a program hangs
+DRAWN = 8  # of so many reports one is drawn
+SAMPLE = {"set": 130, "study": 60, "result": 40, "flags": 40, "experiment": 40}
+REST = 12
+"""How many of each kind are in the sample."""
+
+DEEP = 2000
+VALUES = (
+    "null", "true", "0", "-1", "1", "3", "2.5", "-0.5", "1e-9", "1e9", "1e308", "-1e308", "1e999",
+    "NaN", "-Infinity", "9" * 18, "9" * 19, "1" * 400, "1" * 5000, "1e-400", '""', '"x"',
+    '"relu"', f'"{"x" * 300}"', f'"{"y" * 100_000}"', '"\\u0000"', '"a\\nb"', '"\\ud800"',
+    '"\\u001b[31m"', '"é<b>"', '"../../x"', '"/etc/passwd"', '"~nobody-at-all/x"', "[]", "[1]",
+    '["a"]', "[null]", "[[[1]]]", "[1e308, -1e308]", "{}", '{"a": 1}', '{"a": {"b": []}}',
+    "[" * 80 + "]" * 80, "[" * DEEP + "]" * DEEP, "[" * 100_000, '{"a":' * DEEP + "1" + "}" * DEEP,
+)  # fmt: skip
+"""JSON texts; a few are none."""
+WORDS = (
+    *VALUES,
+    "",
+    "[1,",
+    "{",
+    "=",
+    "None",
+    "1,2",
+    "relu",
+    "1_000",
+    "0x10",
+    "é",
+    "\udcff",
+    "default",
+)
+TEXTS = (
+    "", "x", "help", "x" * 300, "y" * 100_000, "../../x", "/dev/null", "/dev/zero", "/etc/passwd",
+    "~nobody-at-all/x", "a\nb", "\x1b[31m", "é", "\udcff", "0", "-1", "1,,2", "5-2", "0-99999999",
+    "1" * 5000, "a,b", ",", ".", "..", "/", " ", "w", "w/study.json", "w/relu/seed-0", "pipe",
+    "loop", "dangling",
+)  # fmt: skip
+"""Values of flags; the last are things that lie in the folder where the programs run."""
+LITERALS = (
+    "None", "True", "0", "-1", "2.5", "float('nan')", "float('inf')", "10**5000", "-(10**400)",
+    "''", "'x'", "'x' * 300", "'a/b'", "'../x'", "'\\ud800'", "'a\\nb'", "b'x'", "[]", "[1]",
+    "['a']", "[None]", "()", "{}", "{'a': 1}", "{1: 2}", "{'relu': {}}", "{'relu': {'x.y': 1}}",
+    "{'relu': {'model.activation': 10**5000}}", "{'relu': {'model.activation': [[1]]}}",
+    "{'relu': {}, 'Relu': {'training.epochs': 2}}", "{'../x': {}}", "{'x' * 300: {}}", "object()",
+    "lambda: 1", "__import__('numpy').float64('nan')", "__import__('numpy').arange(3)",
+    "range(10**9)",
+)  # fmt: skip
+
+Make = Callable[[Path], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A program with its words, what is done to the files before, and how it is called."""
+
+    kind: str
+    what: str
+    words: Sequence[str]
+    make: Make = lambda folder: None
+
+
+@dataclasses.dataclass
+class Answer:
+    """How a program answered."""
+
+    case: Case
+    code: int
+    seconds: float
+    text: str
+    strays: list[str]
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with it."""
+        found = []
+        if "Traceback (most recent call last)" in self.text or "internal: " in self.text:
+            found.append("fault")
+        elif self.code not in ALLOWED:
+            found.append(f"code {self.code}")
+        if self.seconds > SECONDS:
+            found.append("slow")
+        return found + (["strays"] if self.strays else [])
+
+
+# What the inputs are made from.
+
+
+def base(folder: Path) -> None:
+    """A study, another to compare it with, and things that lie about; no training is needed."""
+    from cnnjax.ablation import claims
+    from cnnjax.config import RunConfig, override, resolve
+
+    def whole(values: dict[str, Any]) -> dict[str, Any]:
+        return resolve(override(RunConfig(), values)).model_dump(mode="json")
+
+    stated = [
+        claims.write(claims.better("relu", "tanh", by=1, source="x")) | {"post_hoc": False},
+        claims.write(claims.diverges("tanh")) | {"post_hoc": True},
+    ]
+    random = np.random.default_rng(5)
+    for name in ("w", "v"):
+        study = workdirs.make(folder / name, {"relu": 0.9, "tanh": 0.8}, 2, claims=stated)
+        about = json.loads((study / "study.json").read_text())
+        for arm, own in about["arms"].items():
+            own |= {"config": whole(own["overrides"]), "levels": own["overrides"], "defined": "aa"}
+            for seed in range(2):
+                run = study / arm / f"seed-{seed}"
+                (run / "config.json").write_text(json.dumps(own["config"]))
+                (run / "checkpoints").mkdir()
+                numbers = {"conv1": {"gradient": 0.1, "sd": 1.0}, "head": {"gradient": 0.2}}
+                measures = {s: {"shift_1": 0.5, "shift_2": 0.4, "shift_3": 0.3} for s in SPLITS}
+                workdirs.edit(
+                    study, arm, seed, signals={"start": numbers, "end": numbers},
+                    measures=measures, runtime={"threads": 1, "backend": "cpu"}, error="",
+                )  # fmt: skip
+                for split in SPLITS:
+                    np.savez_compressed(
+                        run / f"predictions_{split}.npz", ids=np.arange(20),
+                        labels=random.integers(0, 3, 20), logits=random.normal(0, 1, (20, 3)),
+                    )  # fmt: skip
+        about["extensions"][0] |= {"planned": {"relu": "aa", "tanh": "aa"}, "after_results": False}
+        about |= {"looks_at_test": [{"date": "x", "command": "y"}], "source": {"path": "x.py"}}
+        (study / "study.json").write_text(json.dumps(about))
+    os.mkfifo(folder / "pipe")
+    (folder / "loop").symlink_to("loop")
+    (folder / "dangling").symlink_to("nowhere")
+    (folder / "empty").mkdir()
+    _images(folder / "images")
+    _weights(folder)
+
+
+SPLITS = ("validation", "test")
+
+
+def _images(folder: Path) -> None:
+    from PIL import Image
+
+    random = np.random.default_rng(6)
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = random.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    Image.fromarray(pixels).save(folder / "cat" / "0.jpg")
+    Image.fromarray(pixels).save(folder / "cat" / "0.bmp")
+
+
+def _weights(folder: Path) -> None:
+    with contextlib.suppress(ImportError):
+        import h5py
+        import safetensors.numpy
+
+        arrays = {f"conv{n}.weight": np.ones((2, 2), np.float32) for n in range(3)}
+        safetensors.numpy.save_file(arrays, folder / "weights.safetensors")
+        with h5py.File(folder / "weights.weights.h5", "w") as file:
+            for name, array in arrays.items():
+                file[f"layers/{name}/vars/0"] = array
+
+
+# The inputs, by kind.
+
+
+def of_set() -> Iterator[Case]:
+    """Every field of the configuration with every word."""
+    from cnnjax.config import RunConfig, flat
+
+    for path in [*flat(RunConfig()), "model", "model.x", "x" * 300, "model..name", "é", "\udcff"]:
+        for word in WORDS:
+            words = ("request", "--experiment=quickstart", "--workdir=w2", f"--set={path}={word}")
+            yield Case("set", f"--set={path}={_short(word)}", words)
+
+
+def of_flags() -> Iterator[Case]:
+    """Every flag that takes text with every text."""
+    takes = {
+        "report": ("workdir", "output"),
+        "publish": ("output",),
+        "evaluate": ("workdir", "init_from", "arm", "seeds", "step", "split", "data_dir", "output"),
+        "request": (
+            *("workdir", "experiment", "arms", "seeds", "data_dir", "init_from", "base", "vary"),
+            *("on", "set", "examples", "max_minutes", "threads", "replicates"),
+        ),
+        "inspect": ("model", "input", "classes", "format", "output"),
+        "convert": ("source", "model", "file", "output"),
+        "prepare": ("data", "data_dir"),
+    }
+    usual = {
+        "report": {"workdir": "w"},
+        "publish": {"output": "empty"},
+        "evaluate": {"workdir": "w", "data_dir": "nowhere"},
+        "request": {"workdir": "w2", "experiment": "quickstart"},
+        "inspect": {"model": "mlp"},
+        "convert": {"source": "pytorch_cifar", "model": "vgg16_bn", "file": "weights.safetensors"}
+        | {"output": "w/new"},
+        "prepare": {"data": "digits"},
+    }
+    for program, names in takes.items():
+        for name in names:
+            for text in TEXTS:
+                given = {**usual[program], name: text}
+                if name == "init_from" and program == "evaluate":
+                    del given["workdir"]
+                if name in ("vary", "on", "base"):
+                    del given["experiment"]
+                if name in ("on", "base"):
+                    given["vary"] = "model.activation=relu,tanh"
+                flags = tuple(f"--{flag}={value}" for flag, value in given.items())
+                more = ("w",) if program == "publish" else ()
+                what = f"launch.{program} --{name}={_short(text)}"
+                yield Case("flags", what, (program, *flags, *more))
+
+
+def of_json(
+    kind: str, path: str, words: Sequence[str], deepest: int, values: Sequence[str] = VALUES
+) -> Iterator[Case]:
+    """Every field of a JSON file removed and replaced, the file torn, and not one at all."""
+    with tempfile.TemporaryDirectory() as folder:
+        base(Path(folder))
+        good = json.loads((Path(folder) / path).read_text())
+    for place in _places(good, deepest):
+        named = ".".join(map(str, place))
+        yield Case(kind, f"{path}: {named} removed", words, _writes(path, _without(good, place)))
+        for value in values:
+            text = _replaced(good, place, value)
+            yield Case(kind, f"{path}: {named} = {_short(value)}", words, _writes(path, text))
+    for value in values:
+        yield Case(kind, f"{path}: {_short(value)}", words, _writes(path, value.encode()))
+    yield from of_bytes(kind, path, words, json.dumps(good).encode(), flips=20)
+
+
+def of_bytes(
+    kind: str, path: str, words: Sequence[str], content: bytes | None = None, flips: int = 60
+) -> Iterator[Case]:
+    """A file cut at several places, with bytes changed, or something else in its place."""
+    if content is None:
+        with tempfile.TemporaryDirectory() as folder:
+            base(Path(folder))
+            content = (Path(folder) / path).read_bytes()
+    seeded = random.Random(path)
+    for part in range(8):
+        cut = content[: len(content) * part // 8]
+        yield Case(kind, f"{path}: cut at {len(cut)}", words, _writes(path, cut))
+    for _ in range(flips):
+        where, mask = seeded.randrange(len(content)), seeded.randrange(1, 256)
+        changed = bytearray(content)
+        changed[where] ^= mask
+        what = f"{path}: byte {where} xor {mask}"
+        yield Case(kind, what, words, _writes(path, bytes(changed)))
+    junk = (b"\xff\xfe\x00", b"\x00" * 4096, seeded.randbytes(5000), "é".encode("latin-1"))
+    for number, other in enumerate(junk):
+        yield Case(kind, f"{path}: junk {number}", words, _writes(path, other))
+    for what, make in _STRANGE.items():
+        yield Case(kind, f"{path}: is {what}", words, _made(path, make))
+
+
+def of_lines() -> Iterator[Case]:
+    """metrics.jsonl: lines with other values."""
+    path, words = "w/relu/seed-0/metrics.jsonl", ("report", "--workdir=w")
+    good = {"step": 23, "epoch": 1, "split": "validation", "loss": 1.0, "accuracy": 0.5}
+    for name in good:
+        for value in VALUES:
+            text = _replaced(good, (name,), value) + b'\n{"step": 46, "epoch": 2}\n'
+            yield Case("lines", f"{path}: {name} = {_short(value)}", words, _writes(path, text))
+    yield from of_bytes("lines", path, words)
+
+
+def of_predictions() -> Iterator[Case]:
+    """predictions_validation.npz with other arrays, cut and changed."""
+    path, words = "w/relu/seed-0/predictions_validation.npz", ("report", "--workdir=w")
+    good = {"ids": np.arange(20), "labels": np.arange(20) % 3, "logits": np.ones((20, 3))}
+    others = (
+        np.array(3), np.arange(0), np.ones((20, 3, 2)), np.array(["a"] * 20), np.full(20, np.nan),
+        np.ones((20, 0)), np.array([{}] * 20, object), np.ones(20, complex), np.arange(19),
+        np.zeros(20, "M8[s]"), np.zeros(20, [("a", int)]), np.full((20, 3), 1e308),
+    )  # fmt: skip
+    for name in good:
+        for number, other in enumerate(others):
+
+            def make(folder: Path, name: str = name, other: np.ndarray = other) -> None:
+                np.savez(folder / path, **{**good, name: other})  # type: ignore[arg-type]
+
+            yield Case("predictions", f"{path}: {name} is array {number}", words, make)
+
+        def lacks(folder: Path, name: str = name) -> None:
+            np.savez(folder / path, **{key: own for key, own in good.items() if key != name})  # type: ignore[arg-type]
+
+        yield Case("predictions", f"{path}: {name} removed", words, lacks)
+    yield from of_bytes("predictions", path, words)
+
+
+def of_experiments() -> Iterator[Case]:
+    """Experiment files: each field of an experiment with each literal, and torn ones."""
+    words = ("request", "--experiment=mine.py", "--workdir=w2")
+    good = {
+        "name": "'mine'", "question": "'?'", "arms": "{'relu': {}, 'tanh': {'training.epochs': 2}}",
+        "base": "{}", "seeds": "(0, 1)", "claims": "[]", "probes": "()", "tune": "None",
+        "deck": "''", "published": "''", "expected": "''", "notes": "''",
+    }  # fmt: skip
+    claims = ("better({0}, 'tanh')", "better('relu', 'tanh', by={0})", "monotone({0})")
+    claims += ("better('relu', 'tanh', source={0})", "diverges('relu', share={0})")
+    claims += ("equivalent('relu', 'tanh', within=1, reason={0})", "interaction({0}, {0})")
+    claims += ("better('relu', 'tanh', blocks={0})", "better('relu', 'tanh', metric={0})")
+
+    def text(fields: dict[str, str]) -> bytes:
+        given = "".join(f"    {name}={value},\n" for name, value in fields.items())
+        head = "from cnnjax.ablation.experiment import Experiment, Tune\n"
+        head += "from cnnjax.ablation.claims import *\n"
+        return f"{head}EXPERIMENT = Experiment(\n{given})\n".encode(errors="surrogatepass")
+
+    for literal in LITERALS:
+        tries = dict.fromkeys(good, literal)
+        tries |= {f"arms {number}": form for number, form in enumerate(())}
+        for name, value in tries.items():
+            what = f"experiment file: {name} = {literal}"
+            yield Case("experiment", what, words, _writes("mine.py", text(good | {name: value})))
+        forms = [f"[{claim.format(literal)}]" for claim in claims]
+        for form in forms:
+            made = _writes("mine.py", text(good | {"claims": form}))
+            yield Case("experiment", f"experiment file: claims = {form}", words, made)
+        tune = f"Tune({literal})", f"Tune({{'optimizer.learning_rate': (0.1, 0.2)}}, {literal})"
+        for form in (*tune, f"Tune({{'optimizer.learning_rate': {literal}}})"):
+            made = _writes("mine.py", text(good | {"tune": form}))
+            yield Case("experiment", f"experiment file: tune = {form}", words, made)
+    yield from of_bytes("experiment", "mine.py", words, text(good), flips=60)
+
+
+def of_images() -> Iterator[Case]:
+    """A folder of images, one of which is not what its name says."""
+    for name in ("cat/0.png", "cat/0.jpg", "cat/0.bmp"):
+        yield from of_bytes("images", f"images/{name}", ("data", "folder:images"), flips=40)
+    for text in ("folder:", "folder:pipe", "folder:loop", "folder:empty", "folder:" + "x" * 300):
+        yield Case("images", f"data.name={_short(text)}", ("data", text))
+
+
+def of_weights() -> Iterator[Case]:
+    """Files of weights, cut and changed."""
+    named = {
+        "weights.safetensors": ("--source=pytorch_cifar", "--model=vgg16_bn"),
+        "weights.weights.h5": ("--source=keras", "--model=help"),
+    }
+    for path, flags in named.items():
+        words = ("convert", *flags, f"--file={path}", "--output=w/new")
+        with contextlib.suppress(FileNotFoundError):  # the packages are optional
+            yield from of_bytes("weights", path, words)
+
+
+def of_prepared() -> Iterator[Case]:
+    """Prepared TFDS folders with torn descriptions."""
+    info = {"name": "mnist", "version": "3.0.1", "fileFormat": "array_record", "splits": []}
+    info |= {"supervisedKeys": {"tuple": {"items": [{"featureKey": "image"}]}}}
+    for place in [(), *_places(info, 4)]:
+        for value in VALUES:
+            text = _replaced(info, place, value) if place else value.encode()
+            what = f"dataset_info.json: {'.'.join(map(str, place))} = {_short(value)}"
+            path = "tfds/mnist/3.0.1/dataset_info.json"
+            yield Case("prepared", what, ("data", "mnist", "tfds"), _writes(path, text))
+
+
+def kinds() -> dict[str, Callable[[], Iterator[Case]]]:
+    """The inputs of each kind."""
+    report, run = ("report", "--workdir=w"), "w/relu/seed-0"
+    evaluate = ("evaluate", f"--workdir={run}", "--data_dir=nowhere")
+    return {
+        "set": of_set,
+        "flags": of_flags,
+        "study": lambda: of_json("study", "w/study.json", report, 4),
+        "result": lambda: of_json("result", f"{run}/result.json", report, 3),
+        "lines": of_lines,
+        "predictions": of_predictions,
+        "config": lambda: of_json("config", f"{run}/config.json", evaluate, 3, VALUES[::4]),
+        "compare": lambda: of_json(
+            "compare", "v/study.json", ("report", "--compare", "w", "v"), 2, VALUES[::3]
+        ),
+        "publish": lambda: of_json(
+            "publish", "w/study.json", ("publish", "--output=w-published", "w"), 2, VALUES[::3]
+        ),
+        "experiment": of_experiments,
+        "images": of_images,
+        "weights": of_weights,
+        "prepared": of_prepared,
+    }
+
+
+_STRANGE: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a dangling link": lambda path: path.symlink_to("nowhere"),
+    "a link to /dev/zero": lambda path: path.symlink_to("/dev/zero"),
+    "not to be read": lambda path: (path.write_text("{}"), path.chmod(0)),
+    "not there": lambda path: None,
+}
+
+
+def _writes(path: str, content: bytes) -> Make:
+    def make(folder: Path) -> None:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+    return make
+
+
+def _made(path: str, how: Callable[[Path], object]) -> Make:
+    def make(folder: Path) -> None:
+        (folder / path).unlink(missing_ok=True)
+        how(folder / path)
+
+    return make
+
+
+def _places(tree: Any, deepest: int, so_far: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if so_far:
+        yield so_far
+    if len(so_far) < deepest and (not so_far or so_far[-1] not in ("config", "overrides")):
+        items = (
+            tree.items()
+            if isinstance(tree, dict)
+            else enumerate(tree[:1] if isinstance(tree, list) else [])
+        )
+        for key, child in items:
+            yield from _places(child, deepest, (*so_far, key))
+
+
+def _at(tree: Any, place: tuple[Any, ...]) -> tuple[Any, Any]:
+    tree = whole = copy.deepcopy(tree)
+    for key in place[:-1]:
+        tree = tree[key]
+    return whole, tree
+
+
+def _without(tree: Any, place: tuple[Any, ...]) -> bytes:
+    whole, parent = _at(tree, place)
+    del parent[place[-1]]
+    return json.dumps(whole).encode()
+
+
+def _replaced(tree: Any, place: tuple[Any, ...], text: str) -> bytes:
+    whole, parent = _at(tree, place)
+    parent[place[-1]] = "@here@"
+    return json.dumps(whole).replace('"@here@"', text).encode()
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) < 60 else f"{text[:20]!r}... ({len(text)} characters)"
+
+
+# How they are tried.
+
+
+def answers(cases: Sequence[Case], jobs: int, keep: Path | None) -> Iterator[Answer]:
+    """The answers to all cases, `jobs` at a time, in the order in which they come."""
+    sandbox = Path(tempfile.mkdtemp(prefix="malformed-"))
+    (sandbox / "base").mkdir()
+    base(sandbox / "base")
+    running: dict[int, tuple[Case, Path, float]] = {}
+    left = list(enumerate(cases))[::-1]
+    try:
+        while left or running:
+            while left and len(running) < jobs:
+                number, case = left.pop()
+                place = sandbox / f"case-{number}"
+                shutil.copytree(
+                    sandbox / "base", place / "here", symlinks=True, copy_function=_copy
+                )
+                case.make(place / "here")
+                (place / "before").write_text("\n".join(sorted(_outside(place))))
+                running[_start(case, place)] = case, place, time.monotonic()
+            time.sleep(0.003)
+            for pid, (case, place, began) in list(running.items()):
+                ended, status, used = os.wait4(pid, os.WNOHANG)
+                if not ended and time.monotonic() - began > WAIT:
+                    os.kill(pid, signal.SIGKILL)
+                    ended, status, used = os.wait4(pid, 0)
+                if not ended:
+                    continue
+                seconds = used.ru_utime + used.ru_stime
+                del running[pid]
+                before = set((place / "before").read_text().splitlines())
+                text = (place / "said").read_text(errors="replace")
+                code = os.waitstatus_to_exitcode(status)
+                answer = Answer(case, code, seconds, text, sorted(_outside(place) - before))
+                yield answer
+                if keep and answer.faults:
+                    shutil.copytree(place, keep / place.name, symlinks=True, copy_function=_copy)
+                shutil.rmtree(place, ignore_errors=True)
+    finally:
+        shutil.rmtree(sandbox, ignore_errors=True)
+
+
+def _copy(source: str, target: str) -> None:
+    if Path(source).is_file():
+        shutil.copyfile(source, target)
+    else:
+        os.mkfifo(target)
+
+
+def _outside(place: Path) -> set[str]:
+    """What lies beside the workdirs, but for what the programs were asked to write."""
+    asked = ("w", "w2", "empty", "w-published", "cache", "tmp", "said", "before")
+    found = set()
+    for folder, inner, files in os.walk(place):
+        inner[:] = [name for name in inner if name not in asked]
+        found |= {os.path.relpath(os.path.join(folder, name), place) for name in (*inner, *files)}
+    return found - set(asked)
+
+
+def _start(case: Case, place: Path) -> int:
+    (place / "cache").mkdir()
+    (place / "tmp").mkdir()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 99
+    try:
+        said = os.open(place / "said", os.O_WRONLY | os.O_CREAT)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        os.chdir(place / "here")
+        os.environ |= {"CNNJAX_CACHE": str(place / "cache"), "TMPDIR": str(place / "tmp")}
+        os.environ["TFDS_DATA_DIR"] = str(place / "here" / "nowhere")
+        tempfile.tempdir = None
+        if zlib.crc32(case.what.encode(errors="replace")) % DRAWN:
+            canvas.draw = lambda figure: canvas.Drawing(_BLANK)
+        program, *words = case.words
+        sys.argv = [str(ROOT / "launch" / f"{program}.py"), *words]
+        _OWN.get(program, lambda: runpy.run_module(f"launch.{program}", run_name="__main__"))()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+_BLANK = '<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt" viewBox="0 0 1 1"/>'
+
+
+def _request() -> None:
+    """What launch.sweep does before it needs jax."""
+    from launch import flags, request
+
+    flags.define("experiment", "arms", "seeds", "workdir", "threads", "set", "init_from")
+    flags.define("data_dir", "base", "vary", "on", "examples", "max_minutes", "replicates")
+    flags.start(lambda words: request.from_flags(flags.FLAGS.arms, words, stage="plan").check())
+
+
+def _data() -> None:
+    """What a program does to load a data set."""
+    from cnnjax import data
+    from cnnjax.config import Data
+    from launch import flags
+
+    flags.start(lambda words: _nothing(data.load(Data(name=words[0]), *words[1:] or (None,))))
+
+
+def _nothing(value: object) -> None:
+    return None
+
+
+_OWN: dict[str, Callable[[], object]] = {"request": _request, "data": _data}
+
+
+def _import_all() -> None:
+    """What the programs import, once for all of them."""
+    import warnings
+
+    warnings.filterwarnings("ignore", message=".*fork.*")
+    import launch.request  # noqa: F401
+
+
+def main() -> int:
+    """Tries them and prints a table; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.malformed")
+    parser.add_argument("--all", action="store_true", help="all inputs, not a sample")
+    parser.add_argument("--kind", action="append", choices=sorted(kinds()), help="only these")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--keep", type=Path, help="where the folders of those that failed go")
+    asked = parser.parse_args()
+    cases = []
+    for kind, make in kinds().items():
+        if asked.kind and kind not in asked.kind:
+            continue
+        every = list(make())
+        number = len(every) if asked.all else min(SAMPLE.get(kind, REST), len(every))
+        cases += random.Random(kind).sample(every, number)
+    _import_all()
+    tried, failed = collections.Counter[str](), collections.Counter[tuple[str, str]]()
+    for answer in answers(cases, asked.jobs, asked.keep):
+        tried[answer.case.kind] += 1
+        for fault in answer.faults:
+            failed[answer.case.kind, fault.split()[0]] += 1
+        if answer.faults:
+            last = (answer.text.strip().splitlines() or [""])[-1][:300]
+            words = " ".join(_short(word) for word in answer.case.words)
+            print(f"{', '.join(answer.faults)}: {answer.case.what}\n    {words}\n    {last}")
+            print(f"    {answer.seconds:.1f} s; {answer.strays[:5]}", flush=True)
+    faults = ("fault", "code", "slow", "strays")
+    print(f"{'kind':12}{'tried':>8}" + "".join(f"{fault:>8}" for fault in faults))
+    for kind, count in tried.items():
+        print(f"{kind:12}{count:8}" + "".join(f"{failed[kind, fault]:8}" for fault in faults))
+    print(f"{'together':12}{tried.total():8}{failed.total():8} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
