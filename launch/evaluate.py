@@ -171,10 +171,12 @@ def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> RunC
 def _hint(directory: Path) -> str:
     """Where the user's own levels may come from. Code is run only from a file that is named on
     the command line, never because a study names it."""
+    from cnnjax.ablation import record
+
     for folder in (directory, *directory.parents[:2]):
         if (folder / "study.json").is_file():
-            source = files.read_json(folder / "study.json").get("source", {}).get("path")
-            return f"\nIf it is a level of your own, add --experiment={source}"
+            source = record.read(folder / "study.json")["source"].get("path")
+            return f"\nIf it is a level of your own, add --experiment={source}" if source else ""
     return ""
 
 

@@ -4,7 +4,7 @@ python -m tests.malformed [--all] [--kind=NAME ...] [--jobs=N] [--keep=DIR]
 
 From every field of the configuration and from every file that is read, inputs are made that are
 torn, of another type, too large, too deep or of somewhere else, and the programs are run on them,
-each in a forked process that has imported everything already. Every answer must be one of the
+in forked processes that have imported everything already. Every answer must be one of the
 documented exit codes other than that of a fault, without a traceback, within ten seconds of
 computing, and with nothing written outside the workdir. Of most reports the plots are made but not
 drawn, which would take most of the time. Without --all a seeded sample is tried. Exits 1 if one
@@ -16,6 +16,7 @@ import collections
 import contextlib
 import copy
 import dataclasses
+import gc
 import json
 import os
 import random
@@ -42,7 +43,8 @@ from cnnjax.report import canvas  # noqa: E402
 
 ALLOWED = {0, 1, 2, 75}
 SECONDS = 10.0
-WAIT = 120.0  # after so many seconds by the clock a program hangs
+WAIT = 300.0  # after so many seconds by the clock a process hangs
+BATCH = 20  # inputs that one process is given
 DRAWN = 8  # of so many reports one is drawn
 SAMPLE = {"set": 130, "study": 60, "result": 40, "flags": 40, "experiment": 40}
 REST = 12
@@ -492,43 +494,53 @@ def _short(text: str) -> str:
 
 
 def answers(cases: Sequence[Case], jobs: int, keep: Path | None) -> Iterator[Answer]:
-    """The answers to all cases, `jobs` at a time, in the order in which they come."""
+    """The answers to all cases, from `jobs` processes at a time that take some each."""
     sandbox = Path(tempfile.mkdtemp(prefix="malformed-"))
-    (sandbox / "base").mkdir()
     base(sandbox / "base")
-    running: dict[int, tuple[Case, Path, float]] = {}
-    left = list(enumerate(cases))[::-1]
+    running: dict[int, tuple[list[tuple[Case, Path]], float]] = {}
+    left, number = list(cases)[::-1], 0
+    gc.freeze()
     try:
         while left or running:
             while left and len(running) < jobs:
-                number, case = left.pop()
-                place = sandbox / f"case-{number}"
-                shutil.copytree(
-                    sandbox / "base", place / "here", symlinks=True, copy_function=_copy
-                )
-                case.make(place / "here")
-                (place / "before").write_text("\n".join(sorted(_outside(place))))
-                running[_start(case, place)] = case, place, time.monotonic()
+                some = []
+                while left and len(some) < BATCH:
+                    case, place = left.pop(), sandbox / f"case-{(number := number + 1)}"
+                    shutil.copytree(sandbox / "base", place / "here", True, copy_function=_copy)
+                    case.make(place / "here")
+                    (place / "before").write_text("\n".join(sorted(_outside(place))))
+                    some.append((case, place))
+                running[_start(some)] = some, time.monotonic()
             time.sleep(0.003)
-            for pid, (case, place, began) in list(running.items()):
-                ended, status, used = os.wait4(pid, os.WNOHANG)
+            for pid, (some, began) in list(running.items()):
+                ended, status = os.waitpid(pid, os.WNOHANG)
                 if not ended and time.monotonic() - began > WAIT:
                     os.kill(pid, signal.SIGKILL)
-                    ended, status, used = os.wait4(pid, 0)
+                    ended, status = os.waitpid(pid, 0)
                 if not ended:
                     continue
-                seconds = used.ru_utime + used.ru_stime
                 del running[pid]
-                before = set((place / "before").read_text().splitlines())
-                text = (place / "said").read_text(errors="replace")
-                code = os.waitstatus_to_exitcode(status)
-                answer = Answer(case, code, seconds, text, sorted(_outside(place) - before))
-                yield answer
-                if keep and answer.faults:
-                    shutil.copytree(place, keep / place.name, symlinks=True, copy_function=_copy)
-                shutil.rmtree(place, ignore_errors=True)
+                taken = [place for _, place in some if (place / "said").exists()]
+                for case, place in some:
+                    if place not in taken:  # an earlier one ended the process
+                        left.append(case)
+                    else:
+                        answer = _answer(case, place, os.waitstatus_to_exitcode(status))
+                        yield answer
+                        if keep and answer.faults:
+                            shutil.copytree(place, keep / place.name, True, copy_function=_copy)
+                    shutil.rmtree(place, ignore_errors=True)
     finally:
         shutil.rmtree(sandbox, ignore_errors=True)
+
+
+def _answer(case: Case, place: Path, status: int) -> Answer:
+    text = (place / "said").read_text(errors="replace")
+    code, seconds = status, WAIT
+    if (place / "ended").exists():
+        code, seconds = json.loads((place / "ended").read_text())
+    before = set((place / "before").read_text().splitlines())
+    return Answer(case, code, seconds, text, sorted(_outside(place) - before))
 
 
 def _copy(source: str, target: str) -> None:
@@ -540,7 +552,7 @@ def _copy(source: str, target: str) -> None:
 
 def _outside(place: Path) -> set[str]:
     """What lies beside the workdirs, but for what the programs were asked to write."""
-    asked = ("w", "w2", "empty", "w-published", "cache", "tmp", "said", "before")
+    asked = ("w", "w2", "empty", "w-published", "cache", "tmp", "said", "before", "ended")
     found = set()
     for folder, inner, files in os.walk(place):
         inner[:] = [name for name in inner if name not in asked]
@@ -548,38 +560,58 @@ def _outside(place: Path) -> set[str]:
     return found - set(asked)
 
 
-def _start(case: Case, place: Path) -> int:
-    (place / "cache").mkdir()
-    (place / "tmp").mkdir()
+def _start(some: Sequence[tuple[Case, Path]]) -> int:
+    """A process that answers some cases, one after another."""
     pid = os.fork()
     if pid:
         return pid
+    try:
+        from absl import flags
+
+        usual, drawn = set(flags.FLAGS), canvas.draw
+        for case, place in some:
+            draws = zlib.crc32(case.what.encode(errors="replace")) % DRAWN == 0
+            canvas.draw = drawn if draws else lambda figure: canvas.Drawing(_BLANK)
+            began = time.process_time()
+            code = _try(case, place)
+            (place / "ended").write_text(json.dumps([code, time.process_time() - began]))
+            flags.FLAGS.remove_flag_values(set(flags.FLAGS) - usual)
+            flags.FLAGS.unparse_flags()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(99)
+
+
+def _try(case: Case, place: Path) -> int:
+    """Runs one program as its user would, and returns the exit code."""
+    for name in ("cache", "tmp"):
+        (place / name).mkdir()
+    os.chdir(place / "here")
+    os.environ |= {"CNNJAX_CACHE": str(place / "cache"), "TMPDIR": str(place / "tmp")}
+    os.environ["TFDS_DATA_DIR"] = str(place / "here" / "nowhere")
+    tempfile.tempdir = None
+    for number, name, how in ((0, os.devnull, os.O_RDONLY), (1, place / "said", _NEW)):
+        handle = os.open(name, how)
+        os.dup2(handle, number)
+        os.close(handle)
+    os.dup2(1, 2)
+    program, *words = case.words
+    sys.argv = [str(ROOT / "launch" / f"{program}.py"), *words]
     code = 99
     try:
-        said = os.open(place / "said", os.O_WRONLY | os.O_CREAT)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        os.chdir(place / "here")
-        os.environ |= {"CNNJAX_CACHE": str(place / "cache"), "TMPDIR": str(place / "tmp")}
-        os.environ["TFDS_DATA_DIR"] = str(place / "here" / "nowhere")
-        tempfile.tempdir = None
-        if zlib.crc32(case.what.encode(errors="replace")) % DRAWN:
-            canvas.draw = lambda figure: canvas.Drawing(_BLANK)
-        program, *words = case.words
-        sys.argv = [str(ROOT / "launch" / f"{program}.py"), *words]
         _OWN.get(program, lambda: runpy.run_module(f"launch.{program}", run_name="__main__"))()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         traceback.print_exc()
-    finally:
-        with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code
 
 
+_NEW = os.O_WRONLY | os.O_CREAT
 _BLANK = '<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt" viewBox="0 0 1 1"/>'
 
 

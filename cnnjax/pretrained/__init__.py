@@ -1,5 +1,6 @@
 """Published weights as variables of our networks."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ def _classes(there: Layout, head: layout.There, found: Mapping[str, reading.Stor
 def _beside(path: Path) -> Mapping[str, Any] | None:
     """What timm keeps beside weights, where it is there."""
     file = path.parent / "config.json"
-    found = files.read_json(file) if file.is_file() else None
+    found = files.read_json(file) if os.path.lexists(file) else None
     known = ("architecture", "pretrained_cfg", "mean")
     return found if isinstance(found, Mapping) and any(name in found for name in known) else None
 
