@@ -103,6 +103,7 @@ class Case:
     what: str
     words: Sequence[str]
     make: Make = lambda folder: None
+    anywhere: bool = False  # whether it says itself where to write
 
 
 @dataclasses.dataclass
@@ -125,7 +126,7 @@ class Answer:
             found.append(f"code {self.code}")
         if self.seconds > SECONDS:
             found.append("slow")
-        return found + (["strays"] if self.strays else [])
+        return found + (["strays"] if self.strays and not self.case.anywhere else [])
 
 
 # What the inputs are made from.
@@ -253,7 +254,7 @@ def of_flags() -> Iterator[Case]:
                 flags = tuple(f"--{flag}={value}" for flag, value in given.items())
                 more = ("w",) if program == "publish" else ()
                 what = f"launch.{program} --{name}={_short(text)}"
-                yield Case("flags", what, (program, *flags, *more))
+                yield Case("flags", what, (program, *flags, *more), anywhere=name == "output")
 
 
 def of_json(
@@ -355,7 +356,6 @@ def of_experiments() -> Iterator[Case]:
 
     for literal in LITERALS:
         tries = dict.fromkeys(good, literal)
-        tries |= {f"arms {number}": form for number, form in enumerate(())}
         for name, value in tries.items():
             what = f"experiment file: {name} = {literal}"
             yield Case("experiment", what, words, _writes("mine.py", text(good | {name: value})))

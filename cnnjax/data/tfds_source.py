@@ -9,7 +9,7 @@ from cnnjax import cache, files
 from cnnjax.data import content, tfds_files
 from cnnjax.data.records import Records, TfdsRecords
 from cnnjax.data.spec import showable
-from cnnjax.errors import UserError, nearest
+from cnnjax.errors import UserError, nearest, shown
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 MOST_CLASSES = 1_000_000
@@ -119,11 +119,11 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
 
     try:
         tfds.builder_cls(name.split(":")[0].split("/")[0])
-    except (tfds.core.registered.DatasetNotFoundError, ValueError):  # no name of a set: cifar-10
+    except ValueError:  # an unknown name, or what cannot be one
         near = nearest(name, tfds.list_builders(with_community_datasets=False))
         hint = f" Did you mean {near!r}?" if near else ""
         raise UserError(
-            f"data.name: {name!r} is unknown to TensorFlow Datasets {tfds.__version__}.{hint} "
+            f"data.name: {shown(name)} is unknown to TensorFlow Datasets {tfds.__version__}.{hint} "
             "All names: tensorflow.org/datasets/catalog."
         ) from None
     if importlib.util.find_spec("tensorflow") is None:

@@ -223,6 +223,8 @@ def test_an_unprepared_set_and_an_unknown_one(tmp_path, make_config):
         data.load(make_config(name="food101"), str(tmp_path))
     with pytest.raises(UserError, match=r"Did you mean 'mnist'"):
         data.load(make_config(name="mnsit"))
+    with pytest.raises(UserError, match=r"Did you mean 'cifar10'"):  # no name has a hyphen
+        data.load(make_config(name="cifar-10"))
     with pytest.raises(UserError, match="'no_such_set' is unknown to TensorFlow Datasets"):
         source.prepare("no_such_set")
 
