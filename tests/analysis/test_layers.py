@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from peers.networks import sees
 
-from cnnjax import models
+from cnnjax import catalog, models
 from cnnjax.analysis import fields, layers
-from cnnjax.config import Dropout, Model, Norm
+from cnnjax.config import Dropout, Model, Norm, resolve_model
 from cnnjax.models import taps
-from common import program
+from common import ROOT, program
 
 KEY = jax.random.key(0)
+TABLE = ROOT / "docs" / "networks.md"
 
 
 def build(name, size, classes=10, channels=3, **values):
@@ -48,6 +50,21 @@ def test_published_figures(name, size, multiply_adds, seen):
         layer = next(layer for layer in found if layer.name == seen[0])
         assert layer.receptive_field["size"] == (seen[1], seen[1])
         assert layer.receptive_field["stride"] == (seen[2], seen[2])
+
+
+@pytest.mark.parametrize(
+    "name", ["mlp", "lenet5", "lenet5_modern", "stack", "alexnet", "vgg_small", "vgg16", "resnet8"]
+)
+def test_the_table_of_networks_says_what_units_see(name):
+    (line,) = (line for line in TABLE.read_text().splitlines() if line.startswith(f"| `{name}` |"))
+    shape = catalog.IMAGES[name]
+    model = resolve_model(Model(name=name))
+    module = models.build(model, image_shape=shape, classes=catalog.CLASSES[name])
+    found = layers.layers(module, shape)
+    cells = [cell.strip() for cell in line.split("|")][2:7]
+    assert cells[0] == "x".join(map(str, shape))
+    assert cells[1] == f"{layers.totals(found)['parameters']:,}"
+    assert cells[3:] == [f"{side:,}" for side in sees(found, shape)]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """The table of networks in docs/networks.md: python -m tests.peers.networks [NAME ...]
 
-For each network at its published size: parameters, multiply-adds, what a unit before the head sees,
-how long its train step compiles, and for each source of weights the largest difference between the
-logits there and here, as a share of the largest logit: random weights and statistics, saved there,
-converted, two random images. What is not installed is left out (torchvision, timm, keras).
+For each network at its published size: parameters, multiply-adds, what a unit of the last maps and
+one of the head sees, how long its train step compiles, and for each source of weights the largest
+difference between the logits there and here, as a share of the largest logit: random weights and
+statistics, saved there, converted, two random images. What is not installed is left out
+(torchvision, timm, keras).
 """
 
 import importlib.util
@@ -133,14 +134,21 @@ def apart(source, name, shape):
     return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
 
 
+def sees(found, shape):
+    """The sides of the receptive fields of the last maps (of the image, where there are none) and
+    of the head."""
+    maps = [layer for layer in found if len(layer.output_shape) > 1]
+    (head,) = (layer for layer in found if layer.name == "head")
+    sides = [max(layer.receptive_field["size"]) for layer in maps]
+    return max(sides, default=shape[0]), max(head.receptive_field["size"])
+
+
 def row(name):
     shape, classes = catalog.IMAGES[name], catalog.CLASSES[name]
     model = config.resolve_model(config.Model(name=name))
     plain = models.build(model, image_shape=shape, classes=classes)
     found = layers.layers(plain, shape)
     total = layers.totals(found)
-    maps = [layer for layer in found if len(layer.output_shape) > 1]
-    sees = max((max(layer.receptive_field["size"]) for layer in maps), default=shape[0])
     fast = operations.choose(jax.default_backend(), "native")
     module = models.build(model, image_shape=shape, classes=classes, operations=fast)
     cells = [
@@ -148,7 +156,7 @@ def row(name):
         "x".join(map(str, shape)),
         f"{total['parameters']:,}",
         f"{total['multiply_adds'] / 1e9:.3g}",
-        f"{sees:,}",
+        *(f"{side:,}" for side in sees(found, shape)),
         f"{seconds_to_initialize(module, shape):.0f}",
         f"{seconds_to_compile(module, shape):.0f}",
     ]
@@ -160,7 +168,17 @@ def row(name):
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_compilation_cache", False)
-    heads = ["network", "image", "parameters", "GMACs", "sees", "init [s]", "step [s]", *PEERS]
+    heads = [
+        "network",
+        "image",
+        "parameters",
+        "GMACs",
+        "maps see",
+        "head sees",
+        "init [s]",
+        "step [s]",
+        *PEERS,
+    ]
     print("| " + " | ".join(heads) + " |")
     print("| --- | --- |" + " ---: |" * (len(heads) - 2))
     for name in sys.argv[1:] or catalog.MODELS:
