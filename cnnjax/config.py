@@ -92,13 +92,11 @@ def located(values: Mapping[str, Any]) -> dict[str, Any]:
     """The plain values of a configuration that was stored, with the paths in it made absolute as
     those of a new one are. Raises UserError."""
     found = dict(values)
-    for group, field, absolute in (
-        ("data", "name", paths.data_name),
-        ("transfer", "init_from", paths.weights),
-    ):
+    for path in paths.FIELDS:
+        group, _, field = path.partition(".")
         own = found.get(group)
-        if isinstance(own, Mapping) and isinstance(own.get(field), str):
-            found[group] = {**own, field: absolute(own[field])}
+        if isinstance(own, Mapping) and field in own:
+            found[group] = {**own, field: paths.field(path, own[field])}
     return found
 
 

@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from cnnjax.errors import UserError, shown
 
@@ -43,6 +44,11 @@ def absolute(where: str, text: str) -> str:
     return os.path.abspath(typed(where, text))
 
 
+def field(path: str, value: Any) -> Any:
+    """The value of a field (`data.name`), a path in it being absolute. Raises UserError."""
+    return FIELDS[path](value) if path in FIELDS and isinstance(value, str) else value
+
+
 def weights(text: str) -> str:
     """The folder of `transfer.init_from`, made absolute. Raises UserError."""
     return absolute("transfer.init_from", text)
@@ -55,3 +61,7 @@ def data_name(text: str) -> str:
     if not text.startswith(FOLDER):
         typed("data.name", text)
     return text
+
+
+FIELDS = {"data.name": data_name, "transfer.init_from": weights}
+"""The fields that hold a path."""

@@ -186,7 +186,7 @@ def from_flags(
     Raises UserError.
     """
     workdir = flags.path("workdir")
-    name, loaded, text = _asked(workdir)
+    name, loaded, text, changes = _asked(workdir, _changes(arguments))
     of_tuning = _given("tuning")
     if of_tuning:
         loaded = dataclasses.replace(loaded, experiment=tuning.experiment(loaded.experiment))
@@ -222,11 +222,6 @@ def from_flags(
     data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not paths.typed("--data_dir", data_dir).is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
-    changes = flags.changes(arguments)
-    if _given("init_from"):
-        changes["transfer.init_from"] = paths.weights(flags.FLAGS.init_from)
-    if _given("examples"):
-        changes["training.max_examples"] = flags.FLAGS.examples
     return Request(
         name,
         loaded,
@@ -251,18 +246,35 @@ def _given(flag: str) -> bool:
     return flag in flags.FLAGS and bool(flags.FLAGS[flag].value)
 
 
-def _asked(workdir: Path) -> tuple[str, experiments.Loaded, str | None]:
-    """The experiment: its name or path, itself, and its file where that is yet to be written."""
+def _changes(arguments: Sequence[str]) -> dict[str, Any]:
+    """What the flags change in the base."""
+    changes = flags.changes(arguments)
+    if _given("init_from"):
+        changes["transfer.init_from"] = paths.weights(flags.FLAGS.init_from)
+    if _given("examples"):
+        changes["training.max_examples"] = flags.FLAGS.examples
+    return changes
+
+
+def _asked(
+    workdir: Path, changes: Mapping[str, Any]
+) -> tuple[str, experiments.Loaded, str | None, Mapping[str, Any]]:
+    """The experiment: its name or path, itself, and its file where that is yet to be written; and
+    what is to be changed in it. The file has that too, and all seeds of the study so far."""
     if not any(_given(flag) for flag in ("vary", "on", "base")):
         name = flags.need("experiment")
-        return name, experiments.load(name), None
+        return name, experiments.load(name), None, changes
     if flags.FLAGS.experiment:
         raise UserError("--experiment: --vary asks a question of its own; leave one of them out.")
     if not _given("vary"):
         raise UserError("--vary: is missing; --base and --on go with it. See --help.")
-    experiment, text = question.ask(flags.FLAGS.base, flags.FLAGS.vary, flags.FLAGS.on)
-    path = workdir / "experiment.py"
-    return str(path), experiments.Loaded(experiment, {}, path), text
+    asked, path = flags.FLAGS, workdir / "experiment.py"
+    seeds = None if asked.seeds is None else flags.seeds(asked.seeds)
+    made = question.ask(asked.base, asked.vary, asked.on, changes=changes, seeds=seeds)
+    before = study.read(workdir)["seeds"] if (workdir / "study.json").is_file() else []
+    text = made.text(sorted({*made.experiment.seeds, *before}))
+    loaded = experiments.Loaded(made.experiment, {}, path)
+    return str(path), loaded, text, {} if made.fixed else changes
 
 
 def list_experiments() -> str:

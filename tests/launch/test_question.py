@@ -1,6 +1,8 @@
 """A question on the command line: what it stands for, what is refused, and the plan."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,23 +16,51 @@ PLACE = "model.norm.placement=before,after"
 NETS = "model.name=vgg_small,resnet20"
 
 
+def ask(base, vary, on, seeds=None, **changes):
+    dotted = {path.replace("__", "."): value for path, value in changes.items()}
+    return question.ask(base, vary, on, changes=dotted, seeds=seeds)
+
+
+def defined(text):
+    """The experiment that a file defines."""
+    names: dict = {}
+    exec(text, names)
+    made = names["EXPERIMENT"]
+    assert isinstance(made, Experiment)
+    return made
+
+
 def test_what_is_asked_is_an_experiment_and_the_file_defines_the_same():
-    experiment, text = question.ask("quickstart", [PLACE, RATE], [NETS])
+    asked = ask("quickstart", [PLACE, RATE], [NETS], [5, 3], model__hidden=[8], training__epochs=2)
+    experiment = asked.experiment
     assert list(experiment.arms)[:3] == [
         "vgg_small.before_0p01", "vgg_small.before_0p1", "vgg_small.after_0p01",
     ]  # fmt: skip
     assert len(experiment.arms) == 8
     assert experiment.base["data.name"] == "digits"
     assert not {"model.name", "optimizer.learning_rate"} & set(experiment.base)
-    names: dict = {}
-    exec(text, names)
-    made = names["EXPERIMENT"]
-    assert isinstance(made, Experiment)
-    assert made == experiment
+    assert (experiment.base["model.hidden"], experiment.seeds) == ([8], (5, 3))
+    assert defined(asked.text([5, 3])) == experiment
+    assert defined(asked.text([3, 5, 9])) == dataclasses.replace(experiment, seeds=(3, 5, 9))
+
+
+def test_with_weights_to_start_from_what_is_set_stays_over_what_they_bring():
+    asked = ask(None, [RATE], [], transfer__init_from="w", model__norm__kind="layer")
+    assert asked.experiment.arms["0p1"]["model.norm.kind"] == "layer"
+    assert asked.experiment.base["transfer.init_from"] == str(Path("w").absolute())
+    assert defined(asked.text(asked.experiment.seeds)) == asked.experiment
+    assert asked.experiment.factors == ["optimizer.learning_rate"]
+
+
+def test_folders_of_images_are_absolute_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ask(None, ["data.name=folder:a,folder:b,digits"], [])
+    levels = [arm["data.name"] for arm in asked.experiment.arms.values()]
+    assert levels == [f"folder:{tmp_path}/a", f"folder:{tmp_path}/b", "digits"]
 
 
 def test_levels_may_be_lists_numbers_and_null():
-    experiment, _ = question.ask(None, ["model.hidden=[8,8],[16],null"], [])
+    experiment = ask(None, ["model.hidden=[8,8],[16],null"], []).experiment
     assert [arm["model.hidden"] for arm in experiment.arms.values()] == [[8, 8], [16], None]
     assert list(experiment.arms) == ["8-8", "16", "null"]
 
@@ -49,7 +79,7 @@ def test_levels_may_be_lists_numbers_and_null():
 )
 def test_what_is_no_question(base, vary, on, message):
     with pytest.raises(UserError) as caught:
-        question.ask(base, vary, on)
+        ask(base, vary, on)
     assert message in str(caught.value)
 
 
@@ -60,6 +90,8 @@ def test_what_is_no_question(base, vary, on, message):
         (["--vary=model.activation=relu,tanhh"], "did you mean tanh"),
         ([f"--on={NETS}"], "--vary: is missing"),
         (["--vary=model.activation=relu,tanh", "--experiment=mnist"], "leave one of them out"),
+        (["--vary=model.activation=relu,tanh", "--set=model.activation=elu"], "varied by --vary"),
+        (["--vary=model.activation=relu,tanh", "--set=model.dropot=1"], "error: model.dropot: unk"),
         (["--experiment=mnist", "--commands"], "--commands: goes with --plan"),
         (["--experiment=mnist", "--plan", "--jobs=2"], "--jobs: goes with --plan --commands"),
     ],
@@ -92,6 +124,7 @@ def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
         "--vary=model.activation=relu,tanh", "--base=quickstart", "--seeds=0,1",
         f"--workdir={tmp_path}", "--examples=640", "training.batch_size=64",
     ]  # fmt: skip
+    again = [word for word in words if not word.startswith("--seeds")]
     planned = program("launch.sweep", *words, "--plan")
     assert f"the question is kept as {tmp_path / 'experiment.py'}" in planned.stderr
     plan = planned.stdout
@@ -99,9 +132,9 @@ def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
     assert "groups that share a program: 2" in plan
     assert "permutation test: 0.5" in plan
     assert not (tmp_path / "study.json").exists()
-    more = ("--plan", "--commands", "--jobs=4")
+    more = ("--plan", "--commands", "--jobs=2")
     commands = program("launch.sweep", *words, *more).stdout.splitlines()
-    assert len(commands) == 4
+    assert len(commands) == 2
     for command in commands:
         python, _, name, *rest = command.replace("'", "").split()
         assert python == "python"
@@ -113,3 +146,12 @@ def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
     assert "What does model.activation (relu, tanh) do?" in (tmp_path / "report.md").read_text()
     kept = json.loads((tmp_path / "study.json").read_text())
     assert kept["source"]["path"] == str(tmp_path / "experiment.py")
+    file = (tmp_path / "experiment.py").read_text()
+    assert "'training.max_examples': 640," in file
+    assert "'training.batch_size': 64," in file
+    assert "seeds=(0, 1)," in file
+    words = [f"--experiment={tmp_path / 'experiment.py'}", f"--workdir={tmp_path}"]
+    planned = program("launch.sweep", *words, "--plan").stdout
+    assert "2 arms x 2 seeds = 4 runs, 0 of them to be done" in planned
+    program("launch.sweep", *again, "--seeds=2", "--plan")
+    assert "seeds=(0, 1, 2)," in (tmp_path / "experiment.py").read_text()
