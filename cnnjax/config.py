@@ -35,8 +35,10 @@ __all__ = [
     "RunConfig",
     "Schedule",
     "Training",
+    "changes",
     "create",
     "flat",
+    "flat_json",
     "located",
     "override",
     "resolve",
@@ -98,6 +100,29 @@ def located(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(own, Mapping) and field in own:
             found[group] = {**own, field: paths.field(path, own[field])}
     return found
+
+
+def changes(stored: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """In what a stored configuration differs from `config`, a phrase for each field. One that the
+    version that stored it did not have counts as left alone. Raises UserError."""
+    default, after = (flat_json(each.model_dump(mode="json")) for each in (RunConfig(), config))
+    before = {**default, **flat_json(located(stored))}
+    return [
+        f"{path} {before.get(path)!r} -> {after.get(path)!r}"
+        for path in dict.fromkeys([*before, *after])
+        if before.get(path) != after.get(path)
+    ]
+
+
+def flat_json(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a configuration as plain values, as {dotted path: value}."""
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            fields |= flat_json(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
 
 
 def resolve_model(model: Model) -> Model:

@@ -74,7 +74,7 @@ def _evaluate(
     keep: bool,
     several: bool,
 ) -> list[dict[str, Any]]:
-    from cnnjax.train import evaluation, state
+    from cnnjax.train import evaluation, folder, state
     from cnnjax.train.checkpoint import Checkpoints
     from cnnjax.train.session import Session
 
@@ -87,6 +87,8 @@ def _evaluate(
             raise unknown(f"--split: {config.data.name}", split, dataset.splits)
         program = session.program(config)
         try:
+            if config.data.name == _config(directory, {}, levels).data.name:
+                folder.same_data(directory, dataset.loaded.fingerprint)
             with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
                 step = checkpoints.find(which)
                 fresh = program.initialize(state.keys(seed)["params"])

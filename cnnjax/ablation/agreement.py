@@ -6,11 +6,9 @@ from typing import Any
 
 from cnnjax import files, fingerprint
 from cnnjax.ablation.experiment import Experiment
-from cnnjax.config import RunConfig, located
+from cnnjax.config import RunConfig, changes
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
-
-ANOTHER = "Pick another folder or undo the change."
 
 
 def same_question(workdir: Path, study: Mapping[str, Any], experiment: Experiment) -> None:
@@ -74,28 +72,15 @@ def same_data(workdir: Path, known: Iterable[Any], current: Iterable[Fingerprint
         )
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The fields of a configuration in JSON as {dotted path: value}."""
-    fields: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            fields |= flat(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = value
-    return fields
-
-
 def _same(
-    where: str, before: Mapping[str, Any], config: RunConfig, ignored: Iterable[str] = ()
+    where: str, before: Mapping[str, Any], config: RunConfig, tuned: Iterable[str] = ()
 ) -> None:
-    old, new = flat(located(before)), flat(config.model_dump(mode="json"))
-    changes = [
-        f"{path} {old.get(path)!r} -> {new.get(path)!r}"
-        for path in dict.fromkeys([*old, *new])
-        if old.get(path) != new.get(path) and path not in ignored
-    ]
-    if changes:
-        raise UserError(f"{where} with another configuration: {'; '.join(changes)}. {ANOTHER}")
+    phrases = [each for each in changes(before, config) if each.partition(" ")[0] not in tuned]
+    if phrases:
+        raise UserError(
+            f"{where} with another configuration: {'; '.join(phrases)}. Pick another folder or "
+            "undo the change."
+        )
 
 
 def _in_words(tune: Any) -> str:

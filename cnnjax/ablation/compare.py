@@ -57,11 +57,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Block:
-    """The arms of one architecture and data set, baseline first; `grid` where two factors cross."""
+    """The arms of one architecture and data set, baseline first; `grid` where two factors cross;
+    `without_predictions` are the finished runs whose predictions cannot be read."""
 
     name: str
     arms: tuple[ArmResult, ...]
     grid: Grid | None
+    without_predictions: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> ArmResult | None:
@@ -79,7 +81,9 @@ def _block(name: str, arms: tuple[Arm, ...], study: Study, outcomes: Outcomes) -
     reference = arms[0] if arms[0].baseline else None
     family = max(1, len(arms) - 1)
     results = [_result(arm, reference, study, outcomes, family) for arm in arms]
-    return Block(name, tuple(results), _grid(results, study.factors))
+    finished = [run for arm in arms for run in arm.runs if run.status == "finished"]
+    lost = tuple(run.place for run in finished if outcomes.of(run) is None)
+    return Block(name, tuple(results), _grid(results, study.factors), lost)
 
 
 def _result(

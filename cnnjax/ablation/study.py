@@ -28,7 +28,7 @@ from cnnjax import cache, files, machine, result
 from cnnjax.ablation import agreement, claims, provenance, record, tuning
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.experiment import Experiment
-from cnnjax.config import RunConfig
+from cnnjax.config import RunConfig, flat_json
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
 
@@ -299,7 +299,7 @@ def _digests(experiment: Experiment, configs: Mapping[str, RunConfig]) -> dict[s
     """{arm: a digest of its settings}, but for those that tuning chooses."""
     chosen = experiment.tune.grid if experiment.tune else ()
     plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
-    settings = {arm: agreement.flat(values) for arm, values in plain.items()}
+    settings = {arm: flat_json(values) for arm, values in plain.items()}
     return {
         arm: cache.digest({path: value for path, value in own.items() if path not in chosen})
         for arm, own in settings.items()

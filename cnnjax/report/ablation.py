@@ -24,6 +24,7 @@ from cnnjax.report import (
     probes,
     tuning,
     verdicts,
+    warnings,
     words,
 )
 from cnnjax.report import final as final_report
@@ -134,45 +135,11 @@ def _title(block: Block) -> str:
 
 def _block(block: Block, index: int, study: Study, single: bool) -> Section:
     title = "All arms" if single else _title(block)
-    elements: list[Element] = [_table(block, words.metric(study))]
-    equal = [arm.arm.label for arm in block.arms if arm.versus and arm.versus.sd == 0]
-    for names in _same_weights(block):
-        text = (
-            f"{words.listing(names)} ended with the same weights in every seed: what they differ "
-            "in has no effect on this network."
-        )
-        elements.append(Paragraph(text, "The same network.", "warning"))
-    runs = [run for arm in block.arms for run in arm.arm.runs]
-    mixed = [text for text in (results.different_data(runs), *results.mixtures(runs)) if text]
-    if mixed:
-        elements.append(Paragraph(" ".join(mixed), "Not the same for all runs.", "warning"))
-    rising = [arm.arm.label for arm in block.arms if arm.improving]
-    if rising:
-        text = (
-            f"{words.listing(rising)}: validation accuracy still rose by half a point or more in "
-            "the last quarter of training; a longer training may change the order."
-        )
-        elements.append(Paragraph(text, "Not at the end of the road.", "warning"))
-    if equal:
-        text = (
-            f"All differences are equal for {words.listing(equal)}: an interval without width "
-            "says that no seed tells otherwise, not that there is no doubt."
-        )
-        elements.append(Paragraph(text, kind="note"))
+    elements: list[Element] = [_table(block, words.metric(study)), *warnings.of(block)]
     prefix = f"block-{index + 1}"
     elements += _figures(block, prefix, words.metric(study))
     elements += probes.elements([arm.arm for arm in block.arms], study.split, prefix)
     return Section(title, tuple(elements), level=3)
-
-
-def _same_weights(block: Block) -> list[list[str]]:
-    """Arms that are one: in every seed the same final weights."""
-    groups: dict[tuple[object, ...], list[str]] = {}
-    for result in block.arms:
-        digests = tuple((run.seed, run.metrics["params_digest"]) for run in result.arm.runs)
-        if digests and all(digest for _, digest in digests):
-            groups.setdefault(digests, []).append(result.arm.label)
-    return [names for names in groups.values() if len(names) > 1]
 
 
 _COLUMNS = (

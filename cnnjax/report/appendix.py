@@ -148,9 +148,19 @@ def _reproduce(study: Study) -> Section:
     pairs = [("Seeds", ", ".join(map(str, seeds)) or "none")]
     pairs += [("Changed by --set", "; ".join(about["set"]))] if about["set"] else []
     pairs += [_extension(part) for part in extensions]
+    pairs += [(f"Data: {name}", text) for name, text in _data(about.get("data", []))]
     if about["machine"]:
         pairs.append(("Machine", _described(about["machine"])))
     return Section("To reproduce", (Code("\n".join(commands)), Definitions(tuple(pairs))))
+
+
+def _data(fingerprints: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The name of each data set, and what it was when it was read."""
+    told = []
+    for data in fingerprints:
+        fields = {name: value for name, value in data.items() if name != "name" and value}
+        told.append((plain(data.get("name")), _described(fields)))
+    return told
 
 
 def _extension(part: Mapping[str, Any]) -> tuple[str, str]:

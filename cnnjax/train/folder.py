@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import files, fingerprint
-from cnnjax.config import RunConfig, located
+from cnnjax.config import RunConfig, changes
 from cnnjax.errors import MachineError, UserError
+from cnnjax.fingerprint import Fingerprint
 
 _DECIDE = {"backend", "device_kind", "devices", "threads", "convolution", "replicates"}
 Say = Callable[[str], None]
@@ -29,39 +30,45 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
     number of threads, kind of convolution or way to train replicates (which change the order of
     sums); MachineError where that cannot be read just now.
     """
-    wanted = {"config.json": config.model_dump(mode="json"), "runtime.json": runtime}
-    for name in wanted:
+    for name in ("config.json", "runtime.json"):
         if _has_checkpoint(directory) and not _whole(name, _known(directory / name)):
             kept = files.set_aside(directory / "checkpoints").name
             say(
                 f"{directory / name}: is not whole; this run starts anew, its checkpoints so far "
                 f"are kept as {kept}."
             )
-    for name, values in wanted.items():
-        path = directory / name
-        known = located(_known(path)) if name == "config.json" else _known(path)
-        settled = name == "config.json" or _has_checkpoint(directory)
-        if not settled or not known:
-            files.write_json(path, values)
-            continue
-        if name == "runtime.json":
-            _same_data(directory, known.get("data"), values["data"])
-            values = {**values, "data": known.get("data")}
-        changed = [key for key in values if known.get(key) != values[key]]
-        if changed:
-            raise UserError(
-                f"{path}: {changed[0]} is {known.get(changed[0])!r} there and "
-                f"{values[changed[0]]!r} now; pick another --workdir."
-            )
+    _settle_config(directory / "config.json", config)
+    path = directory / "runtime.json"
+    known = _known(path)
+    if not known or not _has_checkpoint(directory):
+        files.write_json(path, runtime)
+        return
+    same_data(directory, runtime["data"])
+    others = (key for key in runtime if key != "data" and known.get(key) != runtime[key])
+    if key := next(others, None):
+        raise UserError(
+            f"{path}: {key} is {known.get(key)!r} there and {runtime[key]!r} now; pick another "
+            "--workdir."
+        )
 
 
-def _same_data(directory: Path, before: Any, after: Mapping[str, Any]) -> None:
+def _settle_config(path: Path, config: RunConfig) -> None:
+    known = _known(path)
+    if not known:
+        files.write_json(path, config.model_dump(mode="json"))
+    elif phrases := changes(known, config):
+        raise UserError(
+            f"{path}: is another configuration: {'; '.join(phrases)}; pick another --workdir."
+        )
+
+
+def same_data(directory: Path, current: Fingerprint) -> None:
     """Raises UserError where a run was begun on other data: what it trained on could be among what
     it is evaluated on now. Runs of older versions do not tell."""
-    if phrases := fingerprint.differences(before, after):
+    if phrases := fingerprint.differences(_known(directory / "runtime.json").get("data"), current):
         raise UserError(
-            f"{directory}: this run was begun on other data ({'; '.join(phrases)}); put them back, "
-            "or pick another --workdir."
+            f"{directory}: this run was begun on other data ({'; '.join(phrases)}). Put them back; "
+            "a run on others needs another --workdir."
         )
 
 
