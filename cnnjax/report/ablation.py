@@ -61,7 +61,7 @@ def write(workdir: str | Path, *, final: bool = False) -> Written:
     return Written(page, (*verdicts.lines(study, found), *([notice] if notice else [])))
 
 
-def render(study: Study, found: Sequence[Finding], folder: Path, notice: str = "") -> Path:
+def render(study: Study, found: Sequence[Finding], folder: Path, notice: str | None = None) -> Path:
     """Writes the report of a study to a folder; returns the path of report.html."""
     document = build(study, found, notice)
     for figure in document.figures:
@@ -76,7 +76,7 @@ def render(study: Study, found: Sequence[Finding], folder: Path, notice: str = "
     return folder / "report.html"
 
 
-def build(study: Study, found: Sequence[Finding], notice: str = "") -> Document:
+def build(study: Study, found: Sequence[Finding], notice: str | None = None) -> Document:
     """The report of a study as a document: verdicts first, then what they rest on."""
     blocks = compare.blocks(study)
     experiment = study.experiment

@@ -79,13 +79,14 @@ def anchor(title: str) -> str:
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report; `notice` stands before all sections."""
+    """A whole report. `notice` stands before all sections, between marks by which it is found again
+    (`NOTICE`), even "", but for None."""
 
     kicker: str
     title: str
     subtitle: str
     sections: tuple[Section, ...]
-    notice: str = ""
+    notice: str | None = None
 
     @property
     def linked(self) -> frozenset[str]:

@@ -41,9 +41,9 @@ def write(document: Document) -> str:
     """The document as the text of a self-contained page."""
     title = escape(document.title)
     subtitle = f'<p class="subtitle">{escape(document.subtitle)}</p>' if document.subtitle else ""
-    sections = "\n".join(
-        _section(section, section.title in document.linked) for section in document.sections
-    )
+    parts = [] if document.notice is None else [notice(document.notice)]
+    parts += [_section(part, part.title in document.linked) for part in document.sections]
+    sections = "\n".join(parts)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -62,7 +62,6 @@ def write(document: Document) -> str:
 <h1>{title}</h1>
 {subtitle}
 </header>
-{notice(document.notice)}
 {sections}
 </main>
 <script>{SCRIPT}</script>

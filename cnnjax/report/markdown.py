@@ -20,7 +20,7 @@ def write(document: Document, figures: str = "figures") -> str:
     """The document as Markdown text; figures are linked as `figures/NAME.svg`."""
     parts = [f"*{_escape(document.kicker)}*", f"# {_escape(document.title)}"]
     parts += [_escape(document.subtitle)] if document.subtitle else []
-    parts.append(notice(document.notice))
+    parts += [] if document.notice is None else [notice(document.notice)]
     for section in document.sections:
         parts += _section(section, figures)
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -65,6 +65,14 @@ def test_levels_may_be_lists_numbers_and_null():
     assert list(experiment.arms) == ["8-8", "16", "null"]
 
 
+def test_arms_of_folders_are_called_by_their_last_parts():
+    """Where these are enough: names of arms are published, paths of the machine are not."""
+    experiment, _ = question.ask(None, ["data.name=folder:/home/me/cats,folder:/home/me/dogs"], [])
+    assert list(experiment.arms) == ["cats", "dogs"]
+    experiment, _ = question.ask(None, ["data.name=folder:/a/cats,folder:/b/cats"], [])
+    assert list(experiment.arms) == ["folder-a-cats", "folder-b-cats"]
+
+
 @pytest.mark.parametrize(
     ("base", "vary", "on", "message"),
     [

@@ -6,6 +6,7 @@ import pytest
 import workdirs
 
 from cnnjax.report import comparison
+from cnnjax.report.document import NOTICE
 from common import program
 
 CLAIMS = [{"kind": "better", "sides": ["relu", "tanh"]}]
@@ -36,6 +37,7 @@ def test_verdicts_arms_and_set_up_stand_beside_each_other(two, tmp_path):
     assert "old." in text
     assert "page_figures/arms.svg" in text
     html = page.read_text()
+    assert NOTICE[0] not in html + text
     assert "<b>second" not in html
     assert "&lt;b&gt;second" in html
 
