@@ -15,6 +15,8 @@ CLAIMS = [
 
 def test_reports_and_an_index(tmp_path):
     study = workdirs.make(tmp_path / "secret", {"relu": 0.9, "tanh": 0.8}, 6, claims=CLAIMS)
+    layers = {"conv1": {"sd": 1.0}}
+    workdirs.edit(study, "relu", 0, signals={"start": layers, "end": layers})
     path = study / "study.json"
     about = json.loads(path.read_text())
     command = f"python -m launch.sweep --experiment={tmp_path}/e.py --workdir={study}"
@@ -35,6 +37,7 @@ def test_reports_and_an_index(tmp_path):
     for file in output.rglob("*.*"):
         assert str(tmp_path) not in file.read_text()
     assert (output / "activations" / "figures" / "claims.svg").is_file()
+    assert "relu,,0,end,conv1,1,1.0" in (output / "activations" / "signals.csv").read_text()
     assert len(json.loads(path.read_text())["looks_at_test"]) == 1
 
 
