@@ -8,6 +8,7 @@ that are not called as an image is.
 import collections
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -260,12 +261,12 @@ def _check_filled(
 def counted(ignored: Mapping[str, int], most: int = 6) -> str:
     """Counts of kinds as words: `12 .txt, 1 .DS_Store`, the most frequent first."""
     ordered = sorted(ignored.items(), key=lambda item: -item[1])
-    words = [
-        f"{count} {kind}{'s' if count > 1 and kind.endswith(('file', 'folder')) else ''}"
-        for kind, count in ordered[:most]
-    ]
-    if rest := sum(count for _, count in ordered[most:]):
-        words.append(f"{rest} of other kinds")
+    words = []
+    for kind, count in ordered[:most]:
+        first, ending, rest = re.split(r"( file\b| folder\b|$)", kind, maxsplit=1)
+        words.append(f"{count} {first}{ending}{'s' if ending and count > 1 else ''}{rest}")
+    if others := sum(count for _, count in ordered[most:]):
+        words.append(f"{others} of other kinds")
     return ", ".join(words)
 
 

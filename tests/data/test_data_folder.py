@@ -241,6 +241,13 @@ def test_a_folder_is_described(pets):
     ]
 
 
+def test_kinds_of_files_are_counted():
+    kinds = {".txt": 3, "other file outside the class folders": 2}
+    more = {f".{number}": 1 for number in range(9)}
+    assert folder.counted(kinds) == "3 .txt, 2 other files outside the class folders"
+    assert folder.counted(kinds | more).endswith("1 .2, 1 .3, 5 of other kinds")
+
+
 def test_the_description_counts_what_training_gets(pets, make_config):
     name, _ = pets
     for fields in ({}, {"split_seed": 3}, {"validation_fraction": 0.4}):
