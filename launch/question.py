@@ -125,10 +125,10 @@ def _factors(flag: str, words: Sequence[str]) -> Factors:
             raise UserError(f"{flag} {word}: write path=level,level with at least {least}.")
         if path in found:
             raise UserError(f"{flag} {path}: is given twice.")
-        levels = {part: paths.field(path, value(part)) for part in parts}
-        named = {_name(part.rpartition("/")[2]): level for part, level in levels.items()}
+        given = {part: paths.field(path, value(part)) for part in parts}
+        named = {_name(part.rpartition("/")[2]): level for part, level in given.items()}
         if len(named) < len(parts):  # of paths the last part, where that is enough
-            named = {_name(part): level for part, level in levels.items()}
+            named = {_name(part): level for part, level in given.items()}
         if len(named) < len(parts):
             raise UserError(f"{flag} {word}: a level is given twice.")
         found[path] = named
