@@ -121,6 +121,9 @@ _ALLOWED = {
     "string_type": "text",
     "string_too_short": "text that is not empty",
     "model_type": "a group of fields",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "too_short": "one that is not empty",
 }
 """What is allowed, by what pydantic calls the error; its own sentences are for programmers."""
 
@@ -135,6 +138,8 @@ def explain(error: ValidationError, known: Iterable[str]) -> str:
         path = _cut(".".join(parts))
         if item["type"] == "inconsistent":
             lines.append(item["msg"])
+        elif item["type"] == "missing":
+            lines.append(f"{path}: is missing")
         elif item["type"] == "extra_forbidden":
             lines.append(str(unknown_path(path, known)))
         else:
