@@ -27,8 +27,7 @@ FORWARD = 1 / 3  # of the operations of a training step
 
 
 def execute(request: Request, *, workers: int | None = 1, worker: int | None = None) -> int:
-    """Runs what is pending, and returns the exit code: 1 if a run failed, 75 if a signal stopped
-    it, else 0.
+    """Runs what is pending, and returns the exit code: 1 if a run failed, else 0.
 
     Args:
       request: what was asked for.
@@ -48,8 +47,8 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         if request.max_minutes is None:
             mine = _from(mine, worker, workers or 1)
         mine.sort(key=lambda run: run.arm not in unsound)  # what is wrong is said first
-        code = work(started, request, mine, quiet=True, processes=workers or 1)
-        return 0 if code == 1 else code  # a run that failed has said so; this process has not
+        work(started, request, mine, quiet=True, processes=workers or 1)
+        return 0  # a run that failed has said so; this process has not
     request.keep_question()
     if workers is None:
         workers = division.processes(request, _images(request, _load(request)), threads)
@@ -83,8 +82,6 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
             code = max(code, work(started, sound, runs, quiet=False))
         elif runs:
             code = max(code, processes.share(sound, runs, threads, min(workers, len(runs))))
-        if code == processes.STOPPED:
-            return code
     return max(code, _summary(request))
 
 

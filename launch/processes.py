@@ -1,6 +1,5 @@
 """Several processes that share the runs of a sweep, watched and started again by this one."""
 
-import contextlib
 import datetime
 import os
 import signal
@@ -8,29 +7,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from cnnjax import files
 from cnnjax.ablation import study
-from cnnjax.errors import UserError
-from launch import deaths
+from cnnjax.errors import Stopped, UserError
+from launch import deaths, signals
 from launch.progress import Pace, line, stamp
 from launch.request import Request
 from launch.work import fail
 
 RESTARTS = 2  # of a process that dies before it is at a run
 PARENT = "CNNJAX_PARENT"
-STOPPED = os.EX_TEMPFAIL
-"""Exit code where a signal stopped what the same command goes on with."""
-
 LOG = 10_000
 """Characters of a process's output that are kept with a run that ended it."""
 
-_STOP = (signal.SIGTERM, signal.SIGHUP)
+_STOPPED = (signals.EXIT_CODE, -signal.SIGTERM, -signal.SIGHUP)
 _SHOWN = ("note: ", "resumed: ")  # lines of a process that the person at the terminal is to see
 
 
@@ -174,8 +169,9 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
     """Processes of `threads` threads each work on `runs`; shows progress; starts those that die
     again, as long as there are runs to try.
 
-    Returns 1 where that had to end before its time, `STOPPED` where a signal stopped it, else 0.
-    Raises UserError for the mistake that a process ended with.
+    Returns 1 where that had to end before its time, else 0. Raises UserError for the mistake that a
+    process ended with, and Stopped when a signal asked to stop, after all processes have: it is
+    passed on to them. Where the scheduler asked a process alone, the others go on first.
     """
     print(f"{len(runs)} runs, {workers} processes of {threads} thread(s); ", end="")
     print(f"logs in {request.workdir / 'logs'}")
@@ -188,20 +184,18 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
 
     with (
         tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar,
-        _signals() as received,
+        signals.held() as stop,
     ):
         tally = Tally(request, runs, workers, bar)
         try:
             for number in range(workers):
                 start(number)
-            passed_on = 0
             while processes:
                 time.sleep(0.2)
-                if len(received) > passed_on:
-                    passed_on = len(received)
-                    stopped = f"by {received[0].name}"
+                if stop() and not stopped:
+                    stopped = stop()
                     for worker in processes.values():
-                        worker.signal(signal.SIGTERM if passed_on == 1 else signal.SIGKILL)
+                        worker.signal(signal.SIGTERM)
                 for number, worker in list(processes.items()):
                     ended = worker.code()
                     tally.show(worker)
@@ -210,8 +204,8 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
                     del processes[number]
                     if ended == 2:
                         raise UserError(worker.reason())
-                    if ended == STOPPED or -ended in _STOP:
-                        stopped = stopped or f"with process {number}"
+                    if ended in _STOPPED:
+                        stopped = stopped or f"process {number}"
                     if stopped or (ended == 0 and not tally.waiting.keys() & worker.runs):
                         continue
                     how = _how(ended)
@@ -227,9 +221,8 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
         finally:
             for worker in processes.values():
                 worker.kill()
-    if received or (stopped and tally.waiting):
-        print(f"stopped {stopped}; the same command goes on from here", file=sys.stderr)
-        return STOPPED
+    if stopped and tally.waiting:
+        raise Stopped(f"{stopped} was stopped")
     if given_up and tally.waiting:
         print(f"no process is left for {len(tally.waiting)} runs that have not ended")
         return 1
@@ -242,27 +235,6 @@ def _how(code: int) -> str:
         return f"ended with {code} (memory?)"
     names = {-number.value: f" ({number.name})" for number in signal.Signals}
     return f"ended with {code}{names.get(code, '')}"
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[signal.Signals]]:
-    """Gives the signals to stop that arrive while the block runs; those that are ignored stay so,
-    as with nohup."""
-    received: list[signal.Signals] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        received.append(signal.Signals(number))
-
-    before: Mapping[signal.Signals, Any] = {
-        number: signal.signal(number, receive)
-        for number in _STOP
-        if signal.getsignal(number) != signal.SIG_IGN
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def die_with_parent() -> None:

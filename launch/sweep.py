@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         from launch.processes import die_with_parent
 
         die_with_parent()
-    from launch import local, request
+    from launch import local, report, request
 
     asked_for = flags.FLAGS
     if asked_for.experiment == "help":
@@ -56,19 +56,13 @@ def main(arguments: Sequence[str]) -> int:
     local.describe_data(asked)
     with _alone(asked.workdir):
         for stage in stages:
-            code = _run(stage, final=False)
+            code = local.execute(stage, workers=asked_for.workers)
+            print(report.write(stage.workdir, final=False))
             if code:
                 return code
-        return _run(request.from_flags(asked_for.arms, arguments), final=asked_for.final)
-
-
-def _run(asked: Any, *, final: bool) -> int:
-    """Runs what is asked for and writes its report, unless a signal stopped it."""
-    from launch import local, processes, report
-
-    code = local.execute(asked, workers=flags.FLAGS.workers)
-    if code != processes.STOPPED:
-        print(report.write(asked.workdir, final=final))
+        asked = request.from_flags(asked_for.arms, arguments)
+        code = local.execute(asked, workers=asked_for.workers)
+        print(report.write(asked.workdir, final=asked_for.final))
     return code
 
 
