@@ -105,6 +105,5 @@ def steps(checkpoints: Path) -> list[int]:
     except files.ABSENT:
         return []
     except OSError as error:
-        raise MachineError(
-            f"{checkpoints}: cannot be read just now: {error.strerror or error}."
-        ) from None
+        reason = error.strerror or error
+        raise MachineError(f"{checkpoints}: cannot be read just now ({reason}).") from None
