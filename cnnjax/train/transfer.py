@@ -101,7 +101,9 @@ def _opened(
         try:
             yield checkpoints, fresh
         except UserError as error:
-            raise UserError(f"{error}{_hint(str(error), reset, fresh['params'])}") from None
+            if hint := _hint(str(error), reset, fresh["params"]):
+                raise UserError(f"{error}{hint}") from None
+            raise
 
 
 def _hint(text: str, reset: Sequence[str], params: Mapping[str, Any]) -> str:

@@ -277,3 +277,17 @@ def test_transfer_takes_weights_and_leaves_what_is_reset(tmp_path):
         transfer.start_from(tmp_path, head, reset=["fd"])
     with pytest.raises(UserError, match="holds no weights"):
         transfer.start_from(tmp_path / "elsewhere", head)
+
+
+def test_weights_that_cannot_be_read_just_now_are_no_mistake(tmp_path, monkeypatch):
+    """A run that starts from them has not failed then."""
+    save(tmp_path / "checkpoints", [0.1])
+    fresh = {"params": make().params}
+
+    def refuse(*_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Checkpoints, "_stored", refuse)
+    for read in (transfer.start_from, transfer.check):
+        with pytest.raises(MachineError, match="Stale file handle"):
+            read(tmp_path, fresh)
