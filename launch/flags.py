@@ -136,7 +136,7 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             logging.set_verbosity(logging.FATAL)  # orbax logs every save, and what it raises too
         sys.unraisablehook = _unraisable
         try:
-            signals.raise_stopped()
+            signals.exit_at_once()
             machine.keep_memory()
             cache.keep_compilations()
             if "threads" in FLAGS and FLAGS.threads is not None:
@@ -145,7 +145,7 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         except UserError as error:
             return _complain(str(error))
         except Stopped as stopped:
-            print(f"{stopped}; the same command goes on from here.", file=sys.stderr)
+            print(signals.line(stopped), file=sys.stderr)
             return signals.EXIT_CODE
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on from here.", file=sys.stderr)

@@ -1,6 +1,5 @@
 """What SIGTERM and SIGHUP do to a program, and to the runs of one."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,8 +14,13 @@ from common import ROOT, small
 from launch import signals, work
 
 HELD = """
-import os, signal, sys, time
+import gc, os, signal, sys, time
 from launch import signals
+if sys.argv[1] == "at once":
+    signals.exit_at_once()
+    gc.callbacks.append(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    gc.collect()
+    print("went on")
 if sys.argv[1] == "nohup":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     del sys.argv[1]
@@ -36,25 +40,14 @@ def held(*names):
     return done.returncode, done.stdout.split(), done.stderr
 
 
-@pytest.fixture
-def as_before():
-    """Handlers as they were, after the test."""
-    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for name, handler in before.items():
-        signal.signal(name, handler)
+def test_a_signal_ends_a_program_at_once_and_with_a_line():
+    """Where an exception would be dropped, too."""
+    code, told, error = held("at once")
+    assert (code, told) == (75, [])
+    assert error == "stopped by SIGTERM; the same command goes on from here.\n"
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_signal_raises_stopped(as_before, name):
-    signals.raise_stopped()
-    with pytest.raises(Stopped, match=f"stopped by {name}"):
-        os.kill(os.getpid(), getattr(signal, name))
-    os.kill(os.getpid(), getattr(signal, name))  # the same request again
-
-
-def test_while_it_is_held_the_block_goes_on_and_stopped_comes_at_its_end(as_before):
-    signals.raise_stopped()
+def test_while_it_is_held_the_block_goes_on_and_stopped_comes_at_its_end():
     handler = signal.getsignal(signal.SIGTERM)
     told = []
 
@@ -95,7 +88,7 @@ def request(replicates):
     )
 
 
-def test_between_runs_no_further_one_is_begun(session, tmp_path, monkeypatch, as_before):
+def test_between_runs_no_further_one_is_begun(session, tmp_path, monkeypatch):
     real = loop.replicates
 
     def asked_to_stop(*positional, **named):
