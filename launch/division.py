@@ -136,7 +136,12 @@ def remembered(what: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, An
 def _measure(request: Request, arm: str, number: int, threads: int, place: str) -> dict[str, Any]:
     """The speed of so many processes together, and whether they compute on the CPU; `place` is said
     to whom waits."""
-    words = ["launch.rehearsal", *request.words, f"--arms={arm}"]
+    weights = [
+        other
+        for other, config in request.configs.items()
+        if other != arm and config.transfer.init_from
+    ]  # are looked at before anything is timed
+    words = ["launch.rehearsal", *request.words, f"--arms={','.join([arm, *weights])}"]
     environment = {"PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
     said = f"timing steps of arm {arm!r} ({place}) in {_named(number, number * threads)} ..."
     print(said, flush=True)

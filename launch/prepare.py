@@ -8,6 +8,7 @@ are used instead of a download.
 
 from collections.abc import Sequence
 
+from cnnjax import paths
 from launch import flags
 
 
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     from cnnjax import data
     from cnnjax.config import Data
 
-    name = flags.need("data")
+    name = paths.data_name(flags.need("data"))
     place = data.prepare(name, flags.FLAGS.data_dir)
     print(f"prepared: {place}" if place else f"{name}: needs no preparing")
     print("".join(f"{line}\n" for line in data.describe([Data(name=name)])), end="")

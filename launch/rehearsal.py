@@ -1,5 +1,6 @@
 """A few training steps of one arm, to be timed: python -m launch.rehearsal --arms=NAME [...]
 
+The first of the arms is timed; the others have to be able to start.
 Takes the flags of `launch.sweep`, writes nothing, and answers as `launch.timing` says. The steps
 are those of a run: same data, same compiled program.
 """
@@ -16,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # notes, and whatever a user's file prints
         asked = request.from_flags(flags.FLAGS.arms, arguments, stage="plan")
         session, _ = local.session(asked)
-        config = next(iter(asked.configs.values()))
+        config = asked.configs[flags.FLAGS.arms.partition(",")[0]]
         step = replicates.steps(session, config, asked.seeds[:1], together=False)
     timing.serve(step, {"backend": session.runtime["backend"]})
     return 0

@@ -291,3 +291,26 @@ def test_a_failed_or_unreadable_result_leaves_the_run_pending(tmp_path):
         ended[name] = run.ended
     assert [name for name, value in ended.items() if value] == ["finished", "diverged"]
     assert len(ended) == 6
+
+
+def test_a_study_whose_folder_was_kept_as_typed_goes_on_from_the_same_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changes = {"data.name": "folder:images"}
+    found = extend(tmp_path / "w", changes=changes)
+    assert found["arms"]["a"]["config"]["data"]["name"] == f"folder:{tmp_path}/images"
+    begin(tmp_path / "w", "a")
+    path = tmp_path / "w" / "study.json"
+    path.write_text(path.read_text().replace(f"folder:{tmp_path}/images", "folder:images"))
+    found = extend(tmp_path / "w", seeds=(0, 1, 2), changes=changes)
+    assert found["seeds"] == [0, 1, 2]
+    (tmp_path / "other").mkdir()
+    path.write_text(path.read_text().replace(f"folder:{tmp_path}/images", "folder:images"))
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(UserError, match=r"data.name 'folder:.*other/images' -> 'folder:"):
+        extend(tmp_path / "w", changes={"data.name": f"folder:{tmp_path}/images"})
+
+
+@pytest.mark.parametrize("seeds", [range(10**8), range(10_001)])
+def test_more_seeds_than_anybody_runs_are_refused_at_once(seeds):
+    with pytest.raises(UserError, match=r"seeds: are .*; allowed: at most 10,000"):
+        dataclasses.replace(EXPERIMENT, seeds=seeds)

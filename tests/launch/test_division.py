@@ -136,3 +136,25 @@ def test_a_sweep_measures_real_steps_and_says_what_it_chose(tmp_path):
     assert done.stdout.count("note: convolutions are XLA's") == 1
     (kept,) = (tmp_path / "cache" / "speeds").iterdir()
     assert '"backend": "cpu"' in kept.read_text()
+
+
+def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch):
+    class Stopped:
+        def __init__(self, name, words, environment):
+            asked.append(words[-1])
+
+        @property
+        def about(self):
+            raise UserError("weights do not fit")
+
+        def stop(self):
+            pass
+
+    asked: list = []
+    monkeypatch.setattr(division, "Timed", Stopped)
+    started = small(transfer__init_from="/weights")
+    request = Run({"a": small(), "b": started, "c": small(), "d": started}, pending=4)
+    request.words = ["--arms=a,b,c,d"]
+    with pytest.raises(UserError, match="weights do not fit"):
+        division._measure(request, "b", 1, 2, "1 of 2")
+    assert asked == ["--arms=b,d"]

@@ -275,6 +275,9 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
         (("launch.sweep", "--experiment=quickstart", "--set=model.dropout.keep_prob=0"), "above 0"),
         (("launch.sweep", "--experiment=quickstart", "--set=model.name=x"), "allowed: mlp, lenet5"),
         (("launch.sweep", "--experiment=quickstart", "--set=model.activation=elu"), "varied by"),
+        (("launch.sweep", "--experiment=quickstart", "--seeds=5-2"), "5-2 is reversed; write 2-5."),
+        (("launch.train", "--experiment=quickstart", "--workers=2"), "launch.sweep takes it."),
+        (("launch.train", "--experiment=quickstart", "--threads=1e20"), "a whole number, 1 to 4,"),
         (("launch.sweep", "--experiment=nowhere.py"), "no file nowhere.py"),
         (("launch.sweep", "--experiment=quickstart", "--data_dir=nowhere"), "no folder nowhere"),
         (("launch.evaluate",), "holds no study"),
@@ -301,6 +304,7 @@ def test_mistakes_are_answered_in_a_line_with_code_2(tmp_path, words, message):
         ("data.name=digitz", "digitz"),
         ("data.name=folder:/nowhere", "/nowhere"),
         ("model.name=inception_v3", "the smallest size that works is 75"),
+        ("data.augmentation.shift_pixels=32", "32 is beyond the images, which are 32 x 32; allow"),
     ],
 )
 def test_what_the_data_does_not_allow_is_said_before_anything_is_written(
