@@ -36,6 +36,8 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
         path = paths.typed(flag, name).resolve()
         if not path.is_file():
             raise UserError(f"{flag}: no file {name}.")
+        if path.suffix != ".py":
+            raise UserError(f"{flag}: {name} is no Python file (.py).")
         if str(path.parent) not in sys.path:  # at the end: it may import what lies beside it
             sys.path.append(str(path.parent))
     elif name in names():

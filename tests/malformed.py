@@ -1,14 +1,14 @@
 """Inputs that nobody should give, and what the programs answer.
 
-python -m tests.malformed [--all] [--kind=NAME ...] [--jobs=N] [--keep=DIR]
+python -m tests.malformed [--all | --each=N] [--kind=NAME ...] [--jobs=N] [--keep=DIR]
 
 From every field of the configuration and from every file that is read, inputs are made that are
 torn, of another type, too large, too deep or of somewhere else, and the programs are run on them,
 in forked processes that have imported everything already. Every answer must be one of the
 documented exit codes other than that of a fault, without a traceback, within ten seconds of
 computing, and with nothing written outside the workdir. Of most reports the plots are made but not
-drawn, which would take most of the time. Without --all a seeded sample is tried. Exits 1 if one
-failed.
+drawn, which would take most of the time. Without --all a seeded sample is tried, of N inputs of
+each kind with --each=N. Exits 1 if one failed.
 """
 
 import argparse
@@ -619,8 +619,7 @@ def _request() -> None:
     """What launch.sweep does before it needs jax."""
     from launch import flags, request
 
-    flags.define("experiment", "arms", "seeds", "workdir", "threads", "set", "init_from")
-    flags.define("data_dir", "base", "vary", "on", "examples", "max_minutes", "replicates")
+    flags.define("sweep")
     flags.start(lambda words: request.from_flags(flags.FLAGS.arms, words, stage="plan").check())
 
 
@@ -642,16 +641,24 @@ _OWN: dict[str, Callable[[], object]] = {"request": _request, "data": _data}
 
 def _import_all() -> None:
     """What the programs import, once for all of them."""
+    import importlib
     import warnings
 
     warnings.filterwarnings("ignore", message=".*fork.*")
-    import launch.request  # noqa: F401
+    for name in ("cnnjax.data", "cnnjax.pretrained", "cnnjax.train.session", "launch.request"):
+        importlib.import_module(name)
+    for name in ("ablation", "comparison", "index"):
+        importlib.import_module(f"cnnjax.report.{name}")
+    for name in ("safetensors", "h5py", "tensorflow_datasets"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def main() -> int:
     """Tries them and prints a table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.malformed")
     parser.add_argument("--all", action="store_true", help="all inputs, not a sample")
+    parser.add_argument("--each", type=int, help="how many of each kind")
     parser.add_argument("--kind", action="append", choices=sorted(kinds()), help="only these")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, help="where the folders of those that failed go")
@@ -661,7 +668,8 @@ def main() -> int:
         if asked.kind and kind not in asked.kind:
             continue
         every = list(make())
-        number = len(every) if asked.all else min(SAMPLE.get(kind, REST), len(every))
+        number = asked.each or SAMPLE.get(kind, REST)
+        number = len(every) if asked.all else min(number, len(every))
         cases += random.Random(kind).sample(every, number)
     _import_all()
     tried, failed = collections.Counter[str](), collections.Counter[tuple[str, str]]()
