@@ -46,8 +46,8 @@ SECONDS = 10.0
 WAIT = 300.0  # after so many seconds by the clock a process hangs
 BATCH = 20  # inputs that one process is given
 DRAWN = 8  # of so many reports one is drawn
-SAMPLE = {"set": 130, "study": 60, "result": 40, "flags": 40, "experiment": 40}
-REST = 12
+SAMPLE = {"set": 130, "study": 40, "result": 24, "flags": 40, "experiment": 40}
+REST = 8
 """How many of each kind are in the sample."""
 
 DEEP = 2000
@@ -324,11 +324,13 @@ def of_predictions() -> Iterator[Case]:
         for number, other in enumerate(others):
 
             def make(folder: Path, name: str = name, other: np.ndarray = other) -> None:
+                (folder / path).unlink()
                 np.savez(folder / path, **{**good, name: other})  # type: ignore[arg-type]
 
             yield Case("predictions", f"{path}: {name} is array {number}", words, make)
 
         def lacks(folder: Path, name: str = name) -> None:
+            (folder / path).unlink()
             np.savez(folder / path, **{key: own for key, own in good.items() if key != name})  # type: ignore[arg-type]
 
         yield Case("predictions", f"{path}: {name} removed", words, lacks)
@@ -441,6 +443,7 @@ _STRANGE: dict[str, Callable[[Path], object]] = {
 def _writes(path: str, content: bytes) -> Make:
     def make(folder: Path) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).unlink(missing_ok=True)  # it is shared with the other cases
         (folder / path).write_bytes(content)
 
     return make
@@ -506,7 +509,7 @@ def answers(cases: Sequence[Case], jobs: int, keep: Path | None) -> Iterator[Ans
                 some = []
                 while left and len(some) < BATCH:
                     case, place = left.pop(), sandbox / f"case-{(number := number + 1)}"
-                    shutil.copytree(sandbox / "base", place / "here", True, copy_function=_copy)
+                    shutil.copytree(sandbox / "base", place / "here", True, copy_function=os.link)
                     case.make(place / "here")
                     (place / "before").write_text("\n".join(sorted(_outside(place))))
                     some.append((case, place))
@@ -528,7 +531,7 @@ def answers(cases: Sequence[Case], jobs: int, keep: Path | None) -> Iterator[Ans
                         answer = _answer(case, place, os.waitstatus_to_exitcode(status))
                         yield answer
                         if keep and answer.faults:
-                            shutil.copytree(place, keep / place.name, True, copy_function=_copy)
+                            shutil.move(place, keep / place.name)
                     shutil.rmtree(place, ignore_errors=True)
     finally:
         shutil.rmtree(sandbox, ignore_errors=True)
@@ -541,13 +544,6 @@ def _answer(case: Case, place: Path, status: int) -> Answer:
         code, seconds = json.loads((place / "ended").read_text())
     before = set((place / "before").read_text().splitlines())
     return Answer(case, code, seconds, text, sorted(_outside(place) - before))
-
-
-def _copy(source: str, target: str) -> None:
-    if Path(source).is_file():
-        shutil.copyfile(source, target)
-    else:
-        os.mkfifo(target)
 
 
 def _outside(place: Path) -> set[str]:
