@@ -659,6 +659,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, help="where the folders of those that failed go")
     asked = parser.parse_args()
+    if asked.keep:
+        asked.keep.mkdir(parents=True, exist_ok=True)
     cases = []
     for kind, make in kinds().items():
         if asked.kind and kind not in asked.kind:

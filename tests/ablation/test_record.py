@@ -52,13 +52,13 @@ def test_a_study_that_does_not_fit_is_refused_naming_the_field(workdir, fields, 
 
 
 def test_what_other_versions_wrote_stays(workdir):
-    change(workdir, data={"relu": {"images": 3}})
+    change(workdir, later={"relu": {"images": 3}})
     about = study.read(workdir)
-    assert about["data"] == {"relu": {"images": 3}}
+    assert about["later"] == {"relu": {"images": 3}}
     assert "tune" not in about  # older studies do not tell
     assert about["extensions"][0]["planned"] is None
     study.look(workdir, "x")
-    assert study.read(workdir)["data"] == {"relu": {"images": 3}}
+    assert study.read(workdir)["later"] == {"relu": {"images": 3}}
 
 
 @pytest.mark.parametrize(
