@@ -23,6 +23,7 @@ import random
 import runpy
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -46,9 +47,9 @@ SECONDS = 10.0
 WAIT = 300.0  # after so many seconds by the clock a process hangs
 BATCH = 20  # inputs that one process is given
 DRAWN = 8  # of so many reports one is drawn
-SAMPLE = {"set": 130, "study": 40, "result": 24, "flags": 40, "experiment": 40}
+SAMPLE = {"set": 130, "study": 40, "result": 24, "flags": 40, "experiment": 40, "runs": 0}
 REST = 8
-"""How many of each kind are in the sample."""
+"""How many of each kind are in the sample; of runs, which have to be trained, there are none."""
 
 DEEP = 2000
 VALUES = (
@@ -404,6 +405,65 @@ def of_prepared() -> Iterator[Case]:
             yield Case("prepared", what, ("data", "mnist", "tfds"), _writes(path, text))
 
 
+TRAINED = """
+from cnnjax.ablation.experiment import Experiment
+EXPERIMENT = Experiment(
+    name="trained",
+    question="?",
+    base={"model.name": "mlp", "model.hidden": (8,), "training.batch_size": 50,
+          "training.steps": 6, "checkpointing.every_steps": 2},
+    arms={"a": {}},
+    seeds=(0,),
+    probes=("gradients",),
+)
+"""
+TRAIN = ("train", "--experiment=trained.py", "--arm=a", "--seeds=0", "--workdir=t", "--threads=1")
+
+
+def trained(folder: Path) -> None:
+    """A run that was stopped after its last checkpoint."""
+    (folder / "trained.py").write_text(TRAINED)
+    words = [sys.executable, "-m", f"launch.{TRAIN[0]}", *TRAIN[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(words, cwd=folder, env=environment, check=True, capture_output=True)
+    (folder / "t/a/seed-0/result.json").unlink()
+
+
+def of_runs() -> Iterator[Case]:
+    """The files that a run goes on from: replaced, cut, and something else in their place."""
+    run = "t/a/seed-0"
+    for name in ("config.json", "runtime.json", "signals.json", "metrics.jsonl"):
+        for value in VALUES:
+            made = _writes(f"{run}/{name}", value.encode())
+            yield Case("runs", f"{run}/{name}: {_short(value)}", TRAIN, made)
+        for what, make in _STRANGE.items():
+            yield Case("runs", f"{run}/{name}: is {what}", TRAIN, _made(f"{run}/{name}", make))
+    for fields in ({"threads": "x"}, {"lanes": 3}, {"lanes": [[]]}, {"replicates": 2}):
+        for value in VALUES[:12]:
+
+            def change(folder: Path, fields: Any = fields, value: str = value) -> None:
+                path = folder / run / "runtime.json"
+                name, other = next(iter(fields.items()))
+                kept = json.loads(path.read_text()) | {name: other, "devices": "@here@"}
+                path.unlink()
+                path.write_text(json.dumps(kept).replace('"@here@"', value))
+
+            yield Case("runs", f"{run}/runtime.json: {fields}, {_short(value)}", TRAIN, change)
+    for number in range(40):
+
+        def spoil(folder: Path, number: int = number) -> None:
+            """Cuts or changes a file of a checkpoint."""
+            found = sorted(p for p in (folder / run / "checkpoints").rglob("*") if p.is_file())
+            path = found[number % len(found)]
+            content = path.read_bytes()
+            path.unlink()
+            changed = bytes([content[0] ^ 255]) + content[1:] if content else b"x"
+            junk = (content[: len(content) // 2], changed, b"null")[number % 3]
+            path.write_bytes(junk)
+
+        yield Case("runs", f"{run}/checkpoints: file {number} spoilt", TRAIN, spoil)
+
+
 def kinds() -> dict[str, Callable[[], Iterator[Case]]]:
     """The inputs of each kind."""
     report, run = ("report", "--workdir=w"), "w/relu/seed-0"
@@ -426,6 +486,7 @@ def kinds() -> dict[str, Callable[[], Iterator[Case]]]:
         "images": of_images,
         "weights": of_weights,
         "prepared": of_prepared,
+        "runs": of_runs,
     }
 
 
@@ -500,6 +561,8 @@ def answers(cases: Sequence[Case], jobs: int, keep: Path | None) -> Iterator[Ans
     """The answers to all cases, from `jobs` processes at a time that take some each."""
     sandbox = Path(tempfile.mkdtemp(prefix="malformed-"))
     base(sandbox / "base")
+    if any(case.kind == "runs" for case in cases):
+        trained(sandbox / "base")
     running: dict[int, tuple[list[tuple[Case, Path]], float]] = {}
     left, number = list(cases)[::-1], 0
     gc.freeze()
@@ -548,7 +611,7 @@ def _answer(case: Case, place: Path, status: int) -> Answer:
 
 def _outside(place: Path) -> set[str]:
     """What lies beside the workdirs, but for what the programs were asked to write."""
-    asked = ("w", "w2", "empty", "w-published", "cache", "tmp", "said", "before", "ended")
+    asked = ("w", "w2", "t", "empty", "w-published", "cache", "tmp", "said", "before", "ended")
     found = set()
     for folder, inner, files in os.walk(place):
         inner[:] = [name for name in inner if name not in asked]
@@ -666,7 +729,7 @@ def main() -> int:
         if asked.kind and kind not in asked.kind:
             continue
         every = list(make())
-        number = asked.each or SAMPLE.get(kind, REST)
+        number = SAMPLE.get(kind, REST) if asked.each is None else asked.each
         number = len(every) if asked.all else min(number, len(every))
         cases += random.Random(kind).sample(every, number)
     _import_all()

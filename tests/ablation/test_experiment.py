@@ -133,6 +133,12 @@ def test_every_experiment_says_what_it_asks_and_every_arm_is_valid(name):
     assert len({config.model_dump_json() for config in configs}) == len(configs)
 
 
+def test_what_is_no_python_file_is_no_experiment(tmp_path):
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is no Python file \(\.py\)"):
+        experiments.load(str(tmp_path / "study.json"))
+
+
 def test_an_unknown_experiment_lists_the_known():
     with pytest.raises(UserError, match="Did you mean 'quickstart'") as error:
         experiments.load("quikstart")
