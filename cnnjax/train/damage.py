@@ -1,6 +1,5 @@
 """Why a checkpoint cannot be read: it is damaged, or the machine refuses to read it just now."""
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ def without_figures(directory: Path) -> list[Path]:
     for step in folder.steps(directory):
         path = directory / str(step) / "metrics" / "metrics"
         try:
-            json.loads(path.read_bytes())
+            files.parse_json(path.read_bytes())
         except files.ABSENT:
             continue
         except OSError as error:
