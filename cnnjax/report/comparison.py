@@ -3,16 +3,16 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-from cnnjax import files
+from cnnjax import files, fingerprint
 from cnnjax.ablation import reading, statistics
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.results import Arm, Study, plain
 from cnnjax.ablation.verdicts import Finding, findings
+from cnnjax.config import flat_json
 from cnnjax.report import canvas, html, markdown, statements, words
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
@@ -232,7 +232,7 @@ def _numbers(seeds: Iterable[int]) -> str:
 def _setup(studies: tuple[Study, Study], pairs: Sequence[Pair], names: tuple[str, str]) -> Section:
     rows: dict[tuple[str, str, str], list[str]] = {}
     for pair in pairs:
-        before, after = _flat(pair[0].config), _flat(pair[1].config)
+        before, after = flat_json(pair[0].config), flat_json(pair[1].config)
         for path in dict.fromkeys([*before, *after]):
             values = plain(before.get(path)), plain(after.get(path))
             if values[0] != values[1]:
@@ -252,6 +252,8 @@ def _setup(studies: tuple[Study, Study], pairs: Sequence[Pair], names: tuple[str
         elements.append(Table("Fields that differ.", head, table, labels=4))
     elif pairs:
         elements.append(Paragraph("The arms in common have the same configuration in both."))
+    if changed := fingerprint.changed(*(study.about.get("data", []) for study in studies)):
+        elements.append(Paragraph(f"{changed}.", "The data are not the same.", "warning"))
     for place, (study, name) in enumerate(zip(studies, names, strict=True)):
         paired = {pair[place].name for pair in pairs}
         alone = [arm.name for arm in study.arms if arm.name not in paired]
@@ -262,11 +264,3 @@ def _setup(studies: tuple[Study, Study], pairs: Sequence[Pair], names: tuple[str
 
 def _which(arms: Sequence[str], pairs: Sequence[Pair]) -> str:
     return "all" if len(arms) == len(pairs) else ", ".join(arms)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        own = isinstance(value, Mapping)
-        found |= _flat(value, f"{prefix}{name}.") if own else {prefix + name: value}
-    return found

@@ -42,6 +42,15 @@ def test_verdicts_arms_and_set_up_stand_beside_each_other(two, tmp_path):
     assert "&lt;b&gt;second" in html
 
 
+def test_other_data_of_the_same_name_are_told(two, tmp_path):
+    for folder, classes in zip(two, ("a, b", "a, b, c"), strict=True):
+        path = folder / "study.json"
+        data = [{"name": "folder:/x", "class_names": classes}]
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data}))
+    text = comparison.write(*two, tmp_path / "page.html").with_suffix(".md").read_text()
+    assert "folder:/x: class_names 'a, b' -&gt; 'a, b, c'." in text
+
+
 def test_an_arm_is_compared_seed_by_seed(two, tmp_path):
     for seed in range(5):
         for folder, value in zip(two, (0.80, 0.82), strict=True):
