@@ -33,9 +33,10 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
     Raises UserError for an unknown name, a missing file, or a file that does not define one.
     """
     if name.endswith(".py") or "/" in name:
-        path = paths.typed(flag, name).resolve()
+        path = paths.typed(flag, name)
         if not path.is_file():
             raise UserError(f"{flag}: no file {name}.")
+        path = path.resolve()
         if path.suffix != ".py":
             raise UserError(f"{flag}: {name} is no Python file (.py).")
         if str(path.parent) not in sys.path:  # at the end: it may import what lies beside it

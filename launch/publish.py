@@ -8,6 +8,7 @@ machine do not: --workdir is published as runs/NAME, --data_dir as DIR, of --exp
 name, and of other paths, wherever they stand, the last part in DIR (`cnnjax.ablation.anonymous`).
 """
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def _check(output: Path, names: Sequence[str], workdirs: Sequence[Path]) -> None
     from cnnjax.ablation import checks
     from cnnjax.report import ablation, index
 
-    if output.exists() and not output.is_dir():
+    if os.path.lexists(output) and not output.is_dir():
         raise UserError(f"--output: {output} is not a folder.")
     if not _ours(output / "README.md", index.OPENING):
         raise UserError(f"--output: {output / 'README.md'} is in the way: it is no index.")

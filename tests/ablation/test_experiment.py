@@ -137,6 +137,9 @@ def test_what_is_no_python_file_is_no_experiment(tmp_path):
     (tmp_path / "study.json").write_text("{}")
     with pytest.raises(UserError, match=r"is no Python file \(\.py\)"):
         experiments.load(str(tmp_path / "study.json"))
+    (tmp_path / "loop.py").symlink_to("loop.py")
+    with pytest.raises(UserError, match="no file"):
+        experiments.load(str(tmp_path / "loop.py"))
 
 
 def test_an_unknown_experiment_lists_the_known():
