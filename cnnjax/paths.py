@@ -18,8 +18,8 @@ def typed(where: str, text: str) -> Path:
       where: the flag or field that it is from, for errors.
       text: as typed.
 
-    Raises UserError for a home folder that is not known, control characters, and names that are too
-    long for a file system.
+    Raises UserError for a home folder that is not known, control characters, names that are too
+    long for a file system, and links that lead to themselves.
     """
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
         raise UserError(f"{where}: {shown(text)} has a character that cannot be in a path here.")
@@ -35,6 +35,10 @@ def typed(where: str, text: str) -> Path:
             )
     if len(os.fsencode(path)) > 16 * MOST_BYTES:
         raise UserError(f"{where}: {text[:40]}... is too long for a path.")
+    try:
+        path.resolve()
+    except RuntimeError:
+        raise UserError(f"{where}: {text}: is a link that leads to itself.") from None
     return path
 
 

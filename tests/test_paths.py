@@ -27,6 +27,12 @@ def test_what_no_file_system_holds_is_told_in_a_line(text, message):
     assert "\n" not in str(told.value)
 
 
+def test_a_link_that_leads_to_itself_is_told(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop: is a link that leads to itself"):
+        paths.typed("--compare", str(tmp_path / "loop"))
+
+
 def test_other_paths_are_taken_as_they_are(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of/me")
     assert str(paths.typed("--workdir", "~/ä b")) == "/home/of/me/ä b"
