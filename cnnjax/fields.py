@@ -39,7 +39,9 @@ class Record(BaseModel):
     """A table in a file that cnnjax wrote: frozen, no value is taken for one of another type, and
     keys of other versions are kept."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="allow", strict=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 R = TypeVar("R", bound=Record)
