@@ -52,6 +52,13 @@ def free_memory() -> float:
     return 1024 * float(available) if available else math.inf
 
 
+def boot() -> str:
+    """What this start of the machine is told apart by, as Linux says; elsewhere ""."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
 def processor() -> str:
     """The name of the processor."""
     return _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()

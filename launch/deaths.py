@@ -2,15 +2,18 @@
 
 A process of a sweep and its parent share an open file: in it the parent says which runs to leave
 out, and the process which runs it is at. The parent, when it sees the process die, counts that in
-deaths.json in the folder of the run, for the next sweep too. A machine that goes down takes the
-parent along, and is not counted.
+deaths.json in the folder of the run, for the next sweep too. A process without a parent says it in
+attempt.json in the folder of the run, which is left there where it dies; the next one counts that,
+unless the run got to another checkpoint. A machine that goes down is not counted.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
-from cnnjax import files
+from cnnjax import files, machine
 from cnnjax.ablation.study import Run
 from cnnjax.errors import UserError
 
@@ -45,10 +48,43 @@ def left_out() -> set[Key]:
     return read(int(os.environ[STATUS])) if STATUS in os.environ else set()
 
 
-def at(runs: Sequence[Run]) -> None:
-    """In a process of a sweep: tells the parent which runs it is at from now on."""
-    if STATUS in os.environ:
-        write(int(os.environ[STATUS]), {key(run) for run in runs})
+@contextlib.contextmanager
+def at(runs: Sequence[Run]) -> Iterator[None]:
+    """While the block runs, this process is at these runs; it stays so where code of the user's
+    own exits in it. Raises UserError for a folder of a run that is a link."""
+    status = os.environ.get(STATUS)
+    if status:
+        write(int(status), {key(run) for run in runs})
+    for run in () if status else runs:
+        files.no_links(run.directory, below=run.directory.parents[1])
+        where = {"boot": machine.boot(), "step": _step(run), "together": len(runs) > 1}
+        files.write_json(_attempt(run), where)
+    exits = False
+    try:
+        yield
+    except (SystemExit, GeneratorExit):
+        exits = True
+        raise
+    finally:
+        if status and not exits:
+            write(int(status), ())
+        for run in () if status or exits else runs:
+            _attempt(run).unlink(missing_ok=True)
+
+
+def count_left(runs: Sequence[Run]) -> list[Run]:
+    """Counts, of runs that no process is at, the deaths of those that were, where these left word
+    of it; returns the runs that have ended their process too often."""
+    too_often = []
+    for run in runs:
+        try:
+            left = dict(files.read_json(_attempt(run)))
+        except (UserError, TypeError, ValueError):
+            continue
+        _attempt(run).unlink(missing_ok=True)
+        if left.get("boot") == machine.boot() != "" and left.get("step") == _step(run):
+            too_often += _add(run, 0 if left.get("together") else 1)
+    return too_often
 
 
 def count(runs: Sequence[Run]) -> list[Run]:
@@ -57,10 +93,14 @@ def count(runs: Sequence[Run]) -> list[Run]:
 
     Returns those that have ended their process too often."""
     died = 1 if len(runs) == 1 else 0
-    counts = {run: (_deaths(run) or 0) + died for run in runs}
-    for run, deaths in counts.items():
-        files.write_json(run.directory / "deaths.json", {"deaths": deaths})
-    return [run for run, deaths in counts.items() if deaths >= MOST]
+    return [run for each in runs for run in _add(each, died)]
+
+
+def _add(run: Run, died: int) -> list[Run]:
+    """Counts so many deaths more; gives the run where that is too many."""
+    deaths = (_deaths(run) or 0) + died
+    files.write_json(run.directory / "deaths.json", {"deaths": deaths})
+    return [run] if deaths >= MOST else []
 
 
 def alone(run: Run) -> bool:
@@ -82,3 +122,14 @@ def _deaths(run: Run) -> int | None:
         return int(files.read_json(path)["deaths"])
     except (UserError, KeyError, TypeError, ValueError):
         return 0
+
+
+def _attempt(run: Run) -> Path:
+    return run.directory / "attempt.json"
+
+
+def _step(run: Run) -> int:
+    """The step of a run's last checkpoint."""
+    from cnnjax.train import folder
+
+    return max(folder.steps(run.directory / "checkpoints"), default=0)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from cnnjax import cache
 from cnnjax.ablation.study import Run
 from cnnjax.config import RunConfig
-from launch import division
+from launch import deaths, division
 from launch.request import Request
 
 MOST = 16  # together on one device
@@ -57,7 +57,12 @@ def numbers(
         alike[cache.digest(division.what_decides(request, arm))].append(arm)
     found: dict[str, int] = {}
     for key, arms in alike.items():
-        found |= dict.fromkeys(arms, _measured(session, request, arms, seeds, key))
+        these = [run for run in runs if run.arm == arms[0]]
+        if any(map(deaths.alone, these)):
+            found |= dict.fromkeys(arms, 1)
+            continue
+        with deaths.at(these):
+            found |= dict.fromkeys(arms, _measured(session, request, arms, seeds, key))
     return found
 
 

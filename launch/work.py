@@ -55,7 +55,6 @@ def work(
             for number, (run, result) in enumerate(results.items(), done - len(group.runs) + 1):
                 failed += result["status"] == "failed"
                 print(line(run, result, number, len(runs), 0 if quiet else left), flush=True)
-    deaths.at(())
     return 1 if failed else 0
 
 
@@ -71,17 +70,23 @@ def _locked(
             lock = locks.enter_context(files.lock(run.directory / ".lock", wait=False))
             if lock and not run.ended and stamp(run) == before[run]:
                 mine.append(run)
+        silent = "process ended without a word (memory?)"
+        results = {
+            run: fail(run, silent, f"{silent}, {deaths.MOST} times at the same step\n")
+            for run in deaths.count_left(mine)
+        }
+        mine = [run for run in mine if run not in results]
         lanes = dict.fromkeys(mine, group.lanes)
         fresh = [run for run in mine if replicates.begun_with(run) is None]
         if len(mine) > 1 or (fresh and len(group.lanes) > 1):
             try:
                 if not any(map(deaths.alone, mine)):
-                    return _train(session, request, mine, group.lanes, stop)
+                    return results | _train(session, request, mine, group.lanes, stop)
             except _Fault as fault:
                 lines = str(fault.__cause__).strip().splitlines() or [""]
                 print(f"{mine[0].arm}: {lines[0][:200]}; its seeds go on one after another")
             lanes = {run: replicates.begun_with(run) or (run.seed,) for run in mine}
-        return {run: _one(session, request, run, lanes[run], stop) for run in mine}
+        return results | {run: _one(session, request, run, lanes[run], stop) for run in mine}
 
 
 class _Fault(Exception):
@@ -122,18 +127,18 @@ def _train(
     processes that read data may have been asked to stop as well."""
     from cnnjax.train import loop
 
-    deaths.at(runs)
     try:
-        results = loop.replicates(
-            session,
-            request.configs[runs[0].arm],
-            [loop.Job(run.seed, run.directory, _identity(run)) for run in runs],
-            together=bool(lanes),
-            lanes=lanes,
-            probes=_probes(request.loaded.experiment.probes),
-            say=functools.partial(print, flush=True),
-            stop=stop,
-        )
+        with deaths.at(runs):
+            results = loop.replicates(
+                session,
+                request.configs[runs[0].arm],
+                [loop.Job(run.seed, run.directory, _identity(run)) for run in runs],
+                together=bool(lanes),
+                lanes=lanes,
+                probes=_probes(request.loaded.experiment.probes),
+                say=functools.partial(print, flush=True),
+                stop=stop,
+            )
         return dict(zip(runs, results, strict=True))
     except Exception as error:
         stop_for_machine(error, runs[0].directory)

@@ -40,9 +40,10 @@ def take():
     for run in runs:
         with files.lock(run.directory / ".lock", wait=False) as mine:
             if mine and not run.ended:
-                deaths.at([run])
+                at = deaths.at([run])
+                at.__enter__()
                 yield run
-    deaths.at(())
+                at.__exit__(None, None, None)
 
 """
 
@@ -136,8 +137,8 @@ def test_a_user_who_ends_the_process_in_a_run_is_told(share, tmp_path):
 def test_of_runs_that_were_together_none_is_blamed_and_they_go_on_alone(share, tmp_path):
     code = """
     if not any(map(deaths.alone, runs)):
-        deaths.at(runs)
-        os.kill(os.getpid(), signal.SIGKILL)
+        with deaths.at(runs):
+            os.kill(os.getpid(), signal.SIGKILL)
     for run in take():
         assert deaths.alone(run)
         if run.seed == 1:
@@ -246,6 +247,44 @@ def test_a_log_that_is_a_link_is_left_alone(share, tmp_path):
     with pytest.raises(UserError, match=r"worker-0\.log: cannot be written: it is a link"):
         share("pass")
     assert (tmp_path / "mine").read_text() == "mine\n"
+
+
+def dies(*runs):
+    """What a process without a parent leaves that dies at these runs."""
+    if not (pid := os.fork()):
+        with deaths.at(runs):
+            os._exit(1)
+    os.waitpid(pid, 0)
+
+
+def test_a_process_without_a_parent_leaves_word_of_its_death(tmp_path):
+    first, second = study.runs(tmp_path, ["a"], [0, 1])
+    with deaths.at([first, second]):
+        pass
+    assert deaths.count_left([first, second]) == []
+    assert not deaths.alone(first)  # the block was left in order
+    dies(first, second)
+    assert deaths.count_left([first, second]) == []
+    assert deaths.alone(first)
+    assert deaths.alone(second)
+    dies(first)
+    assert deaths.count_left([first, second]) == []
+    assert deaths.count_left([first, second]) == []  # counted once
+    dies(first)
+    assert deaths.count_left([first, second]) == [first]
+
+
+def test_a_death_after_another_checkpoint_or_with_the_machine_is_not_counted(tmp_path, monkeypatch):
+    (run,) = study.runs(tmp_path, ["a"], [0])
+    for step in range(1, 4):
+        dies(run)
+        (run.directory / "checkpoints" / str(step)).mkdir(parents=True)
+        assert deaths.count_left([run]) == []
+    for boot in "abc":
+        monkeypatch.setattr(deaths.machine, "boot", lambda boot=boot: boot)
+        assert deaths.count_left([run]) == []
+        dies(run)
+    assert not deaths.alone(run)
 
 
 def test_deaths_that_cannot_be_read_are_none(tmp_path):
