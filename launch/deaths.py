@@ -72,19 +72,21 @@ def at(runs: Sequence[Run]) -> Iterator[None]:
             _attempt(run).unlink(missing_ok=True)
 
 
-def count_left(runs: Sequence[Run]) -> list[Run]:
-    """Counts, of runs that no process is at, the deaths of those that were, where these left word
-    of it; returns the runs that have ended their process too often."""
-    too_often = []
-    for run in runs:
-        try:
-            left = dict(files.read_json(_attempt(run)))
-        except (UserError, TypeError, ValueError):
-            continue
-        _attempt(run).unlink(missing_ok=True)
-        if left.get("boot") == machine.boot() != "" and left.get("step") == _step(run):
-            too_often += _add(run, 0 if left.get("together") else 1)
-    return too_often
+def count_left(run: Run) -> None:
+    """Counts the death of a process that was at a run, where it left word of that. To be called by
+    who holds the lock of the run."""
+    try:
+        left = dict(files.read_json(_attempt(run)))
+    except (UserError, TypeError, ValueError):
+        return
+    _attempt(run).unlink(missing_ok=True)
+    if left.get("boot") == machine.boot() != "" and left.get("step") == _step(run):
+        _add(run, 0 if left.get("together") else 1)
+
+
+def too_often(run: Run) -> bool:
+    """Whether a run has ended its process so often that it counts as failed."""
+    return (_deaths(run) or 0) >= MOST
 
 
 def count(runs: Sequence[Run]) -> list[Run]:
@@ -92,15 +94,14 @@ def count(runs: Sequence[Run]) -> list[Run]:
     nobody knows which one is to blame: they go on one after another, see `alone`.
 
     Returns those that have ended their process too often."""
-    died = 1 if len(runs) == 1 else 0
-    return [run for each in runs for run in _add(each, died)]
+    for run in runs:
+        _add(run, 1 if len(runs) == 1 else 0)
+    return list(filter(too_often, runs))
 
 
-def _add(run: Run, died: int) -> list[Run]:
-    """Counts so many deaths more; gives the run where that is too many."""
+def _add(run: Run, died: int) -> None:
     deaths = (_deaths(run) or 0) + died
     files.write_json(run.directory / "deaths.json", {"deaths": deaths})
-    return [run] if deaths >= MOST else []
 
 
 def alone(run: Run) -> bool:

@@ -7,6 +7,7 @@ training is left for it to pay; what was measured is kept in the cache folder.
 """
 
 import collections
+import contextlib
 import itertools
 import math
 import statistics
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cnnjax import cache
+from cnnjax import cache, files
 from cnnjax.ablation.study import Run
 from cnnjax.config import RunConfig
 from launch import deaths, division
@@ -57,13 +58,21 @@ def numbers(
         alike[cache.digest(division.what_decides(request, arm))].append(arm)
     found: dict[str, int] = {}
     for key, arms in alike.items():
-        these = [run for run in runs if run.arm == arms[0]]
-        if any(map(deaths.alone, these)):
-            found |= dict.fromkeys(arms, 1)
-            continue
-        with deaths.at(these):
-            found |= dict.fromkeys(arms, _measured(session, request, arms, seeds, key))
+        with contextlib.ExitStack() as locks:
+            these = [run for run in runs if run.arm == arms[0] and locks.enter_context(_lock(run))]
+            for run in these:
+                deaths.count_left(run)
+            number = 1
+            if not any(map(deaths.alone, these)):
+                with deaths.at(these):
+                    number = _measured(session, request, arms, seeds, key)
+            found |= dict.fromkeys(arms, number)
     return found
+
+
+def _lock(run: Run) -> contextlib.AbstractContextManager[bool]:
+    files.no_links(run.directory, below=run.directory.parents[1])
+    return files.lock(run.directory / ".lock", wait=False)
 
 
 def groups(runs: Sequence[Run], number: Mapping[str, int], *, in_turn: bool) -> list[Group]:

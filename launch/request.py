@@ -66,9 +66,12 @@ class Request:
     @property
     def pending(self) -> list[study.Run]:
         """The runs that have not ended: arm by arm, which compiles least, or seed by seed where
-        the time is short, so that what there is can be compared."""
+        the time is short, so that what there is can be compared. Those that failed before come
+        last, since one may end its process again."""
         pending = [run for run in self.runs if not run.ended]
-        return pending if self.max_minutes is None else sorted(pending, key=lambda run: run.seed)
+        if self.max_minutes is not None:
+            pending.sort(key=lambda run: run.seed)
+        return sorted(pending, key=lambda run: (run.result() or {}).get("status") == "failed")
 
     @property
     def words(self) -> list[str]:

@@ -70,10 +70,12 @@ def _locked(
             lock = locks.enter_context(files.lock(run.directory / ".lock", wait=False))
             if lock and not run.ended and stamp(run) == before[run]:
                 mine.append(run)
+        for run in mine:
+            deaths.count_left(run)
         silent = "process ended without a word (memory?)"
         results = {
             run: fail(run, silent, f"{silent}, {deaths.MOST} times at the same step\n")
-            for run in deaths.count_left(mine)
+            for run in filter(deaths.too_often, mine)
         }
         mine = [run for run in mine if run not in results]
         lanes = dict.fromkeys(mine, group.lanes)

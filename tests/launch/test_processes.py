@@ -261,17 +261,20 @@ def test_a_process_without_a_parent_leaves_word_of_its_death(tmp_path):
     first, second = study.runs(tmp_path, ["a"], [0, 1])
     with deaths.at([first, second]):
         pass
-    assert deaths.count_left([first, second]) == []
+    deaths.count_left(first)
     assert not deaths.alone(first)  # the block was left in order
     dies(first, second)
-    assert deaths.count_left([first, second]) == []
-    assert deaths.alone(first)
-    assert deaths.alone(second)
+    for run in (first, second):
+        deaths.count_left(run)
+        assert deaths.alone(run)
+        assert not deaths.too_often(run)
     dies(first)
-    assert deaths.count_left([first, second]) == []
-    assert deaths.count_left([first, second]) == []  # counted once
+    for _ in range(3):  # it is counted once
+        deaths.count_left(first)
+    assert not deaths.too_often(first)
     dies(first)
-    assert deaths.count_left([first, second]) == [first]
+    deaths.count_left(first)
+    assert deaths.too_often(first)
 
 
 def test_a_death_after_another_checkpoint_or_with_the_machine_is_not_counted(tmp_path, monkeypatch):
@@ -279,10 +282,10 @@ def test_a_death_after_another_checkpoint_or_with_the_machine_is_not_counted(tmp
     for step in range(1, 4):
         dies(run)
         (run.directory / "checkpoints" / str(step)).mkdir(parents=True)
-        assert deaths.count_left([run]) == []
+        deaths.count_left(run)
     for boot in "abc":
         monkeypatch.setattr(deaths.machine, "boot", lambda boot=boot: boot)
-        assert deaths.count_left([run]) == []
+        deaths.count_left(run)
         dies(run)
     assert not deaths.alone(run)
 
