@@ -37,6 +37,9 @@ def main(arguments: Sequence[str]) -> int:
         step = int(step)
     if bool(asked.workdir) == bool(asked.init_from):
         raise UserError("--workdir, --init_from: give one of the two. See --help.")
+    output = flags.path("output") if asked.output else None
+    if output and output.is_dir():
+        raise UserError(f"--output: {output} is a folder; name a file.")
     study = flags.path("workdir" if asked.workdir else "init_from")
     directories = _runs(study) if asked.workdir else [study]
     levels = experiments.load(asked.experiment).levels if asked.experiment else {}
@@ -58,9 +61,8 @@ def main(arguments: Sequence[str]) -> int:
         )
     if asked.split == "test" and not any(path.startswith("data.") for path in changes):
         _count_looks(started)
-    if asked.output:
-        content = _together(results) if several else results[0]
-        files.write_json(flags.path("output"), content)
+    if output:
+        files.write_json(output, _together(results) if several else results[0])
     return 1 if len(results) < len(directories) else 0
 
 

@@ -154,9 +154,10 @@ def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
       jobs: about how many of them; None for one for each program.
     """
     request.check()
-    request.keep_question()
-    if request.text is not None:
-        print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
+    if commands or not (request.workdir / "study.json").exists():
+        request.keep_question()
+        if request.text is not None:
+            print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
     started, broken = session(request)
     for arm, text in broken.items():
         said = f"arm {arm!r} cannot be built, and its runs will fail: {text}"

@@ -192,7 +192,7 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
                 start(number)
             while processes:
                 time.sleep(0.2)
-                if stop() and not stopped:
+                if stop() and stopped != stop():
                     stopped = stop()
                     for worker in processes.values():
                         worker.signal(signal.SIGTERM)
@@ -204,8 +204,9 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
                     del processes[number]
                     if ended == 2:
                         raise UserError(worker.reason())
-                    if ended in _STOPPED:
-                        stopped = stopped or f"process {number}"
+                    if ended in _STOPPED and not stopped:
+                        stopped = f"process {number}"
+                        tally.say(f"{stopped} was stopped; the others finish their runs")
                     if stopped or (ended == 0 and not tally.waiting.keys() & worker.runs):
                         continue
                     how = _how(ended)

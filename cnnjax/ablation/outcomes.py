@@ -34,16 +34,20 @@ class Outcomes:
     """The outcomes of the runs of one workdir on one split; each file is read once."""
 
     def __init__(self, workdir: Path, split: str):
-        self._place = workdir, f"predictions_{split}.npz"
+        self._place, self._split = (workdir, f"predictions_{split}.npz"), split
         self._read: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}
 
     def of(self, run: Run) -> tuple[np.ndarray, np.ndarray] | None:
-        """(ids, right) of a finished run, `right` bool [images]; None where they were not kept."""
+        """(ids, right) of a finished run, `right` bool [images]; None where they were not kept, or
+        are not those of its result."""
         if run.place not in self._read:
             workdir, name = self._place
-            self._read[run.place] = (
-                _load(workdir / run.place / name) if run.status == "finished" else None
-            )
+            kept = _load(workdir / run.place / name) if run.status == "finished" else None
+            accuracy = run.metrics[f"{self._split}_accuracy"]
+            if kept and accuracy is not None:
+                _, right = kept
+                kept = kept if abs(right.mean() - accuracy) < 0.5 / len(right) else None
+            self._read[run.place] = kept
         return self._read[run.place]
 
     def scores(self, arms: Iterable[Arm], seeds: Iterable[int]) -> tuple[np.ndarray, bytes] | None:

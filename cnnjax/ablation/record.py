@@ -91,6 +91,7 @@ class StudyRecord(Record):
     data: list[dict[str, Any]] = Field(default_factory=list)
     claims: list[dict[str, Any]] = Field(default_factory=list)
     looks_at_test: list[dict[str, Any]] = Field(default_factory=list)
+    adopted: str = ""
     command: str = ""
     set: list[str] = Field(default_factory=list)
     created: str = ""

@@ -133,6 +133,8 @@ def extend(
         adopted = check(workdir, experiment, configs, planned)
         check_data(workdir, data)
         study = _fresh(experiment) if new else read(workdir)
+        if adopted:
+            study |= _lost(workdir)
         configs = {**{arm: planned[arm] for arm in adopted}, **configs}
         arms = study["arms"]
         plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
@@ -146,7 +148,9 @@ def extend(
         parts = study["extensions"]
         told = seen or any(part["planned"] == digests for part in parts)
         kept = _kept_data(workdir, study)
-        records = [*kept, *(record for record in data if record not in kept)]
+        records = list(kept)
+        for record in data:
+            records += [] if record in records else [record]
         told = told and records == study.get("data", [])
         if not new and not missing and not more and not stated and told:
             return 0
@@ -248,13 +252,9 @@ def check(
 def check_data(workdir: Path, data: Iterable[Fingerprint]) -> None:
     """Raises UserError where data that are to be trained on are not those that the runs of
     `workdir`, or of the study that its arms are tuned by, were begun on."""
-    known = [
-        kept
-        for folder in (workdir, workdir / tuning.FOLDER)
-        if (folder / "study.json").is_file()
-        for kept in _kept_data(folder, read(folder))
-    ]
-    agreement.same_data(workdir, known, data)
+    for folder in (workdir, workdir / tuning.FOLDER):
+        study = read(folder) if (folder / "study.json").is_file() else {}
+        agreement.same_data(workdir, _kept_data(folder, study), data)
 
 
 def _kept_data(workdir: Path, study: Mapping[str, Any]) -> list[Any]:
@@ -293,6 +293,14 @@ def _fresh(experiment: Experiment) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
+
+
+def _lost(workdir: Path) -> dict[str, Any]:
+    """What is known of a study whose study.json was lost: that there was a look at the test split,
+    if there is a final report."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    look = {"date": "before that", "command": "not known"}
+    return {"adopted": now, "looks_at_test": [look] if (workdir / FINAL).is_dir() else []}
 
 
 def _digests(experiment: Experiment, configs: Mapping[str, RunConfig]) -> dict[str, str]:

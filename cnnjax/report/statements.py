@@ -132,6 +132,9 @@ def _compared(found: Comparison, statement: Claim) -> str:
         return f"{' and '.join(found.names)} are equal in each of {seeds}"
     side = "ahead of" if found.paired.mean > 0 else "behind"
     text = f"{found.names[0]} is {_difference(found, statement, False)} {side} {found.names[1]}"
+    if not found.paired.mean:
+        names = " and ".join(found.names)
+        text = f"{names} are equal on average, {_difference(found, statement, False)} apart"
     text += f", ahead in {words.ahead(found.differences, seeds)}"
     if found.population is not None:
         ends = found.population.low, found.population.high

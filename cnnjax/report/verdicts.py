@@ -54,8 +54,14 @@ def lines(study: Study, findings: Sequence[Finding]) -> list[str]:
     if not findings:
         return []
     preview = "" if study.split == "test" else " (a preview, on the validation split)"
-    said = [f"  {_lead(finding)} {statements.figures(finding)}" for finding in findings]
+    said = [f"  {_lead(finding)} {_why(finding)}" for finding in findings]
     return [f"verdicts{preview}:", *said]
+
+
+def _why(finding: Finding) -> str:
+    """What a verdict rests on; of one that is open, why it is."""
+    first = finding.notes[:1] if finding.verdict == "open" else ()
+    return " ".join([*first, statements.figures(finding)])
 
 
 def _lead(finding: Finding) -> str:
@@ -72,8 +78,11 @@ def _count(findings: Sequence[Finding]) -> str:
 
 def _standing(study: Study) -> Paragraph:
     """Whether these are the verdicts or a preview of them."""
-    number = len(study.about["looks_at_test"])
-    seen = f" The test split has been looked at before ({number} so far)." if number else ""
+    looks = len(study.about["looks_at_test"])
+    lost = study.about["adopted"][:10]
+    number = f"{looks} at least, since study.json was lost and made again on {lost}"
+    number = number if lost else str(looks)
+    seen = f" The test split has been looked at before ({number} so far)." if looks else ""
     if study.split == "test":
         return Paragraph(
             "Measured on the test split with the weights of the last step. Looks at the test split "

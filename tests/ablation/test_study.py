@@ -9,6 +9,7 @@ from cnnjax.ablation import reading, study
 from cnnjax.ablation.claims import better
 from cnnjax.ablation.experiment import Experiment, Tune
 from cnnjax.errors import UserError
+from cnnjax.report import ablation
 
 EXPERIMENT = Experiment(
     name="e", question="?", arms={"a": {}, "b": {"model.activation": "tanh"}}, seeds=(0, 1)
@@ -223,6 +224,24 @@ def test_a_lost_study_is_made_again_from_its_runs(tmp_path):
     assert found["seeds"] == [0, 3, 7]
     assert found["claims"][0]["post_hoc"]
     assert reading.load(tmp_path).late_seeds == [0, 3, 7]
+
+
+def test_of_a_lost_study_the_data_and_the_looks_are_not_forgotten(tmp_path):
+    extend(tmp_path, data=[CATS])
+    run(tmp_path, "a", 0, data=CATS)
+    (tmp_path / "final").mkdir()
+    (tmp_path / "study.json").unlink()
+    with pytest.raises(UserError, match=CHANGES):
+        extend(tmp_path, data=[EMUS])
+    assert not (tmp_path / "study.json").exists()
+    claiming = dataclasses.replace(EXPERIMENT, claims=(better("a", "b"),))
+    found = extend(tmp_path, data=[CATS, CATS], experiment=claiming)
+    assert found["data"] == [CATS]
+    assert len(found["looks_at_test"]) == 1
+    assert found["adopted"]
+    study.look(tmp_path, "a look")
+    text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
+    assert "so far: 2 at least, since study.json was lost and made again on" in text
 
 
 @pytest.mark.parametrize(

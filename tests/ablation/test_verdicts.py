@@ -248,6 +248,8 @@ def test_other_images_widen_the_interval(tmp_path):
         logits = np.where(right[:, None], [[1.0, 0.0]], [[0.0, 1.0]])
         path = tmp_path / run.place / "predictions_test.npz"
         np.savez(path, ids=np.arange(400), labels=np.zeros(400, int), logits=logits)
+        result = {"accuracy": float(right.mean()), "loss": 1.0, "examples": 400}
+        workdirs.edit(tmp_path, run.arm, run.seed, test=result)
     (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
     population = finding.evidence.comparisons[0].population
     assert population.mean == pytest.approx(differs.mean(), abs=0.01)
@@ -269,9 +271,11 @@ def test_other_images_widen_the_interval(tmp_path):
     ends = [words.scaled(end) for end in (population.low, population.high)]
     for said in (finding, behind):  # behind by as much as the other is ahead
         assert f"; for other images too: [{', '.join(ends)}]" in statements.figures(said)
-    (tmp_path / "relu/seed-3/predictions_test.npz").write_bytes(b"torn")
-    (torn,) = verdicts.findings(reading.load(tmp_path, "test"))
-    assert torn.evidence.comparisons[0].population is None
-    assert torn.notes == ("On other images nothing is known: no predictions of relu/seed-3.",)
+    kept = tmp_path / "relu/seed-3/predictions_test.npz"
+    for content in (b"torn", (tmp_path / "tanh/seed-3/predictions_test.npz").read_bytes()):
+        kept.write_bytes(content)  # damaged, or those of another run
+        (lost,) = verdicts.findings(reading.load(tmp_path, "test"))
+        assert lost.evidence.comparisons[0].population is None
+        assert lost.notes == ("On other images nothing is known: no predictions of relu/seed-3.",)
     half = (population.high - population.low) / 2
     assert half == pytest.approx(1.96 * np.sqrt(0.1 * 0.9 / 400), rel=0.15)

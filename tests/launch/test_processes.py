@@ -231,6 +231,21 @@ def test_where_the_scheduler_signals_only_the_processes_the_sweep_stops_too(shar
     assert results(tmp_path)[0]["status"] == "finished"
 
 
+def test_a_signal_is_passed_on_though_a_process_was_stopped_before(share, tmp_path, capsys):
+    code = f"""
+    {"if number == 0: sys.exit(75)"}
+    {STEPS.replace(chr(10), chr(10) + "    ")}
+    """
+    folders = [tmp_path / f"w/a/seed-{seed}" for seed in (0, 1, 2)]
+    send(signal.SIGTERM, tmp_path / "stopped")
+    said = threading.Timer(1.5, (tmp_path / "stopped").touch)
+    said.start()
+    with pytest.raises(Stopped, match=r"^stopped by SIGTERM$"):
+        share(code, workers=2)
+    assert any((folder / "saved").exists() for folder in folders)
+    assert "process 0 was stopped; the others finish their runs" in capsys.readouterr().out
+
+
 def test_hangups_that_are_ignored_stay_so(share, tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
