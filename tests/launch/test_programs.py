@@ -284,6 +284,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
         (("launch.report",), "holds no study"),
         (("launch.evaluate", "--split=tset"), "Did you mean 'test'"),
         (("launch.evaluate", "--step=first"), "write a step, best or last"),
+        (("launch.evaluate", "--output=/"), "--output: / is a folder; name a file"),
         (("launch.evaluate", "--step=²"), "write a step, best or last"),
     ],
     ids=lambda value: "" if isinstance(value, tuple) else value,

@@ -162,4 +162,6 @@ def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
     planned = program("launch.sweep", *words, "--plan").stdout
     assert "2 arms x 2 seeds = 4 runs, 0 of them to be done" in planned
     program("launch.sweep", *again, "--seeds=2", "--plan")
+    assert (tmp_path / "experiment.py").read_text() == file, "a plan changes no study's question"
+    program("launch.sweep", *again, "--seeds=2", "--plan", "--commands")
     assert "seeds=(0, 1, 2)," in (tmp_path / "experiment.py").read_text()
