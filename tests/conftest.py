@@ -1,6 +1,7 @@
 """Before all tests: the CPU as backend, caches inside the checkout. One session for all runs."""
 
 import os
+import signal
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +16,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("CNNJAX_CACHE", str(CACHE / "data"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PJRT_NPROC", "1")
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, which programs respect
 
 import pytest
 

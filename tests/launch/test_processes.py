@@ -202,7 +202,7 @@ taken = take()
 run = next(taken)
 signal.signal(signal.SIGTERM, stop)
 (run.directory / "going").touch()
-time.sleep(20)
+time.sleep(100)
 """
 
 

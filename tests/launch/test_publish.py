@@ -32,7 +32,7 @@ def test_reports_and_an_index(tmp_path):
     assert "[activations/report.md](activations/report.md)" in index
     assert "| relu beats tanh | – | supported |" in index
     report = (output / "activations" / "report.md").read_text()
-    shown = "--experiment=e.py --workdir=runs/activations --data_dir=DIR --init_from=DIR/weights"
+    shown = "--experiment=e.py --workdir=runs/activations --data_dir=DIR --init_from=DIR2/weights"
     assert shown in report
     for file in output.rglob("*.*"):
         assert str(tmp_path) not in file.read_text()

@@ -67,9 +67,9 @@ def test_levels_may_be_lists_numbers_and_null():
 
 def test_arms_of_folders_are_called_by_their_last_parts():
     """Where these are enough: names of arms are published, paths of the machine are not."""
-    experiment, _ = question.ask(None, ["data.name=folder:/home/me/cats,folder:/home/me/dogs"], [])
+    experiment = ask(None, ["data.name=folder:/home/me/cats,folder:/home/me/dogs"], []).experiment
     assert list(experiment.arms) == ["cats", "dogs"]
-    experiment, _ = question.ask(None, ["data.name=folder:/a/cats,folder:/b/cats"], [])
+    experiment = ask(None, ["data.name=folder:/a/cats,folder:/b/cats"], []).experiment
     assert list(experiment.arms) == ["folder-a-cats", "folder-b-cats"]
 
 
