@@ -1,8 +1,8 @@
 """Before all tests: the CPU as backend, caches inside the checkout. One session for all runs."""
 
 import os
-import signal
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 

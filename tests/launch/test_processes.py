@@ -265,11 +265,9 @@ def test_a_log_that_is_a_link_is_left_alone(share, tmp_path):
 
 
 def dies(*runs):
-    """What a process without a parent leaves that dies at these runs."""
-    if not (pid := os.fork()):
-        with deaths.at(runs):
-            os._exit(1)
-    os.waitpid(pid, 0)
+    """Leaves what a process without a parent leaves that dies at these runs."""
+    with pytest.raises(SystemExit), deaths.at(runs):
+        sys.exit()
 
 
 def test_a_process_without_a_parent_leaves_word_of_its_death(tmp_path):
