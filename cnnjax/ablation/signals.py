@@ -34,8 +34,8 @@ def network(arm: Arm, name: str) -> list[str]:
 
 
 def to_csv(study: Study) -> str:
-    """Every number of every layer of every run as CSV text, a row for each moment and layer;
-    `position` counts the layers of the run's network from 1."""
+    """Every number of every layer of every run as CSV text, to six digits, a row for each moment
+    and layer; `position` counts the layers of the run's network from 1."""
     rows: list[dict[str, Any]] = []
     for run in study.runs:
         order = layers(run)
@@ -43,7 +43,7 @@ def to_csv(study: Study) -> str:
             numbers = run.signals.get(moment, {})
             rows += [
                 {
-                    **numbers[layer],
+                    **{name: _short(value) for name, value in numbers[layer].items()},
                     "arm": run.arm,
                     "block": run.block,
                     "seed": run.seed,
@@ -56,3 +56,7 @@ def to_csv(study: Study) -> str:
             ]
     about = ("arm", "block", "seed", "moment", "layer", "position")
     return csv_text(dict.fromkeys([*about, *(name for row in rows for name in row)]), rows)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
