@@ -32,11 +32,7 @@ class _Validation(Record):
 def load(workdir: str | Path, split: str = "validation") -> Study:
     """Read a workdir. Raises UserError where its study.json is missing or unusable."""
     workdir = Path(workdir)
-    path = workdir / "study.json"
-    if not os.path.lexists(path):
-        raise UserError(
-            f"workdir: {workdir} holds no study.json; give the folder that a sweep wrote."
-        )
+    path = record.path(workdir)
     about = record.read(path)
     expected = _expected(about)
     read = tuple(_arm(workdir, name, arm, expected) for name, arm in about["arms"].items())

@@ -4,6 +4,7 @@ Studies that older versions wrote have fewer fields; those of newer ones are kep
 """
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from cnnjax.ablation.checks import SEEDS
+from cnnjax.errors import UserError
 from cnnjax.fields import Record, from_file
 
 MOST_POINTS = 10_000
@@ -98,6 +100,16 @@ class StudyRecord(Record):
     source: dict[str, str] = Field(default_factory=dict)
     extensions: list[Extension] = Field(default_factory=list)
     machine: dict[str, Any] = Field(default_factory=dict)
+
+
+def path(workdir: Path) -> Path:
+    """The study.json of a workdir. Raises UserError where it holds none."""
+    file = workdir / "study.json"
+    if not os.path.lexists(file):
+        runs_there = any(workdir.glob("*/seed-*/config.json"))
+        again = "; the command that made its runs makes it again" if runs_there else ""
+        raise UserError(f"--workdir: {workdir} holds no study (no study.json in it){again}.")
+    return file
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import datetime
 import itertools
-import os
 import platform
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -91,10 +90,7 @@ def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[Run]:
 
 def read(workdir: Path) -> dict[str, Any]:
     """The content of study.json, validated. Raises UserError where `workdir` holds no study."""
-    path = workdir / "study.json"
-    if not os.path.lexists(path):
-        raise UserError(f"--workdir: {workdir} holds no study (no study.json in it).")
-    return record.read(path)
+    return record.read(record.path(workdir))
 
 
 def extend(

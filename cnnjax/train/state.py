@@ -116,9 +116,11 @@ def check_logits(
             variables, images, train=train, keep_prob=keep_prob, rngs=rngs, mutable=mutable
         )[0]
 
-    given = jnp.shape(jax.eval_shape(run, variables, jax.eval_shape(lambda: jax.random.key(0))))
-    if given != (2, classes):
-        raise ValueError(f"the network gives {given} for two images; logits are {(2, classes)}")
+    given = jax.eval_shape(run, variables, jax.eval_shape(lambda: jax.random.key(0)))
+    alone = isinstance(given, jax.ShapeDtypeStruct)
+    if not alone or given.shape != (2, classes) or not jnp.issubdtype(given.dtype, jnp.floating):
+        text = f"{given.dtype}{list(given.shape)}" if alone else f"a {type(given).__name__}"
+        raise ValueError(f"the network gives {text} for two images; logits are float{[2, classes]}")
 
 
 def flat(tree: Any) -> dict[str, Any]:

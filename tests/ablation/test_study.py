@@ -231,6 +231,8 @@ def test_of_a_lost_study_the_data_and_the_looks_are_not_forgotten(tmp_path):
     run(tmp_path, "a", 0, data=CATS)
     (tmp_path / "final").mkdir()
     (tmp_path / "study.json").unlink()
+    with pytest.raises(UserError, match="the command that made its runs makes it again"):
+        reading.load(tmp_path)
     with pytest.raises(UserError, match=CHANGES):
         extend(tmp_path, data=[EMUS])
     assert not (tmp_path / "study.json").exists()

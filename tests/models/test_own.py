@@ -13,7 +13,7 @@ from cnnjax import models
 from cnnjax.analysis import layers
 from cnnjax.config import RunConfig, override
 from cnnjax.models import own
-from cnnjax.train import loop
+from cnnjax.train import loop, state
 from cnnjax.train.session import Session
 from common import ROOT, program
 
@@ -93,6 +93,26 @@ def test_a_module_without_any_mode_and_one_that_is_complete():
 def test_what_is_no_module_is_told():
     with pytest.raises(TypeError, match=r"model level: 5 is no flax\.linen module"):
         build(lambda: 5)
+
+
+@pytest.mark.parametrize(
+    ("give", "told"),
+    [
+        (lambda x: x[:, :3], r"float32\[2, 3\]"),
+        (lambda x: (x, x), "a tuple"),
+        (lambda x: x.astype(int), r"int32\[2, 10\]"),
+    ],
+)
+def test_what_are_no_logits_is_told(give, told):
+    class Odd(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return give(nn.Dense(10)(x.reshape(len(x), -1)))
+
+    module = own.Adapted(Odd())
+    shapes = jax.eval_shape(lambda: state.initial_variables(module, (4, 4, 1), jax.random.key(0)))
+    with pytest.raises(ValueError, match=rf"gives {told} for two images; logits are float\[2, 10"):
+        state.check_logits(module, shapes, (4, 4, 1), 10, train=True)
 
 
 @pytest.mark.parametrize(("name", "text"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
