@@ -19,6 +19,7 @@ Kind = Literal["better", "equivalent", "monotone", "interaction", "diverges", "c
 Direction = Literal["positive", "negative", "either"]
 Metric = str
 
+MOST_LEVELS = 1000  # of a claim
 POINTS = "points"
 METRICS = {"accuracy": POINTS, "loss": "nats"}
 """Metrics of every run and their units. `measures.NAME` is one that a probe of the experiment
@@ -129,6 +130,8 @@ def monotone(levels: Sequence[Side], *, by: float = 0.0, **about: Any) -> Claim:
     """Each level beats the one before it by more than `by`."""
     if isinstance(levels, str) or not isinstance(levels, Sequence):
         raise UserError(f"monotone: {levels!r} is not a list of levels.")
+    if len(levels) > MOST_LEVELS:
+        raise UserError(f"monotone: {len(levels):,} levels; allowed: at most {MOST_LEVELS:,}.")
     return _made("monotone", tuple(levels), margin=by, **about)
 
 

@@ -70,6 +70,7 @@ def test_an_interaction_is_about_four_sides():
         (lambda: Claim("beter", ("relu_none", "tanh_none")), "'beter' is no kind of claim"),
         (lambda: Claim("better", ("relu_none",)), "needs 2 sides, not 1"),
         (lambda: monotone(5), "5 is not a list of levels"),
+        (lambda: monotone(range(10**9)), "1,000,000,000 levels; allowed: at most 1,000"),
         (lambda: interaction("a", "b"), "'a' is not one path with two levels"),
         (lambda: better("relu_none", "tanh_none", metric=5), "metric: 5 is not text"),
         (lambda: better("relu_none", "tanh_none", blocks=5), "blocks: 5 is not a list of names"),
