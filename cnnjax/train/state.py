@@ -106,7 +106,8 @@ def check_logits(
       classes: number of classes.
       train: whether this is a pass of training or of a test.
 
-    Raises ValueError where the network gives no logits [B, classes], and whatever it raises.
+    Raises ValueError where the network has no parameters or gives no logits [B, classes], and
+    whatever it raises.
     """
 
     def run(variables: Any, key: jax.Array) -> Any:
@@ -116,6 +117,8 @@ def check_logits(
             variables, images, train=train, keep_prob=keep_prob, rngs=rngs, mutable=mutable
         )[0]
 
+    if not variables.get("params"):
+        raise ValueError("the network has no parameters, so there is nothing to train")
     given = jax.eval_shape(run, variables, jax.eval_shape(lambda: jax.random.key(0)))
     alone = isinstance(given, jax.ShapeDtypeStruct)
     if not alone or given.shape != (2, classes) or not jnp.issubdtype(given.dtype, jnp.floating):

@@ -115,6 +115,11 @@ def test_what_are_no_logits_is_told(give, told):
         state.check_logits(module, shapes, (4, 4, 1), 10, train=True)
 
 
+def test_a_network_without_parameters_is_told():
+    with pytest.raises(ValueError, match="has no parameters"):
+        state.check_logits(own.Adapted(nn.Sequential([])), {}, (4, 4, 1), 10, train=True)
+
+
 @pytest.mark.parametrize(("name", "text"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
 def test_the_examples_of_the_documentation_are_trained(name, text, tmp_path):
     path = tmp_path / f"{name}.py"
