@@ -252,8 +252,11 @@ def seeds(text: str) -> list[int]:
 
 
 def _unraisable(event: Any) -> None:
-    """Passes over the reads of a damaged checkpoint that end after the one that failed."""
-    if "Event loop is closed" not in str(event.exc_value):
+    """Passes over the reads of a damaged checkpoint, by orbax, that end after the one that failed
+    and was told."""
+    code = getattr(event.object, "cr_code", None)
+    of_orbax = code is not None and "/orbax/" in code.co_filename.replace(os.sep, "/")
+    if not of_orbax and "Event loop is closed" not in str(event.exc_value):
         sys.__unraisablehook__(event)
 
 

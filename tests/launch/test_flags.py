@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 from absl import flags as absl
@@ -109,3 +110,13 @@ def test_a_value_is_json_or_text():
         with pytest.raises(UserError, match="is not valid: ") as caught:
             flags.value(text)
         assert len(str(caught.value)) < 400
+
+
+def test_reads_of_orbax_that_nobody_waits_for_print_no_traceback(monkeypatch):
+    passed_on = []
+    monkeypatch.setattr(sys, "__unraisablehook__", passed_on.append)
+    for file in ("/x/site-packages/orbax/checkpoint/serialization.py", "/x/mine.py"):
+        code = types.SimpleNamespace(co_filename=file)
+        coroutine = types.SimpleNamespace(cr_code=code)
+        flags._unraisable(types.SimpleNamespace(object=coroutine, exc_value=ValueError("no")))
+    assert [event.object.cr_code.co_filename for event in passed_on] == ["/x/mine.py"]
