@@ -12,6 +12,7 @@ IMAGES = {  # network: the shape of its images
     "resnet20": (32, 32, 3),
     "inception_small": (32, 32, 3),
     "resnet18": (64, 64, 3),
+    "resnet50": (224, 224, 3),
 }
 
 

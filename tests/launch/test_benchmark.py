@@ -33,7 +33,7 @@ def test_it_times_and_writes_and_draws(tmp_path):
     [
         ("--contenders=torhc", "--contenders: unknown 'torhc'. Did you mean 'torch'?"),
         ("--precision=float16", "--precision: unknown 'float16'. Did you mean 'bfloat16'?"),
-        ("--networks=resnet", "--networks: unknown 'resnet'. Did you mean 'resnet20'?"),
+        ("--networks=resnet2", "--networks: unknown 'resnet2'. Did you mean 'resnet20'?"),
         ("--rounds=0", "rounds"),
         ("--contenders=flax,flax", "--contenders: 'flax' is given twice."),
     ],

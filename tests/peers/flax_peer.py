@@ -136,6 +136,36 @@ class Resnet18(nn.Module):
         return nn.Dense(10, dtype=self.dtype, name="head")(x.mean((1, 2)))
 
 
+class Bottleneck(nn.Module):
+    features: int
+    strides: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.relu(Conv(self.features, 1, dtype=self.dtype, name="conv1")(x))
+        around = ((1, 1), (1, 1))
+        y = Conv(self.features, 3, self.strides, around, dtype=self.dtype, name="conv2")(y)
+        y = Conv(4 * self.features, 1, dtype=self.dtype, name="conv3")(nn.relu(y))
+        if x.shape[-1] != 4 * self.features:
+            x = Conv(4 * self.features, 1, self.strides, dtype=self.dtype, name="shortcut")(x)
+        return nn.relu(y + x)
+
+
+class Resnet50(nn.Module):
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        stem = Conv(64, 7, 2, ((3, 3), (3, 3)), dtype=self.dtype, name="conv1")
+        x = nn.max_pool(nn.relu(stem(x)), (3, 3), (2, 2), ((1, 1), (1, 1)))
+        for stage, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), 1):
+            for block in range(1, blocks + 1):
+                strides, name = 2 if stage > 1 and block == 1 else 1, f"stage{stage}_block{block}"
+                x = Bottleneck(width, strides, self.dtype, name=name)(x)
+        return nn.Dense(10, dtype=self.dtype, name="head")(x.mean((1, 2)))
+
+
 class Mixed(nn.Module):
     features: int
     dtype: jnp.dtype
@@ -173,6 +203,7 @@ NETWORKS = {
     "resnet20": Resnet,
     "inception_small": Inception,
     "resnet18": Resnet18,
+    "resnet50": Resnet50,
 }
 
 

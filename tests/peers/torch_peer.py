@@ -124,6 +124,35 @@ class Resnet18(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Bottleneck(nn.Module):
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        self.conv1 = Conv(inputs, width, 1, padding=0)
+        self.conv2, self.conv3 = Conv(width, width, stride=stride), Conv(width, 4 * width, 1, 1, 0)
+        whole = inputs == 4 * width
+        self.shortcut = nn.Identity() if whole else Conv(inputs, 4 * width, 1, stride, 0)
+
+    def forward(self, x):
+        y = self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        return F.relu(y + self.shortcut(x))
+
+
+class Resnet50(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = Conv(3, 64, 7, 2, 3)
+        inputs, self.names = 64, []
+        for stage, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), 1):
+            for block in range(1, blocks + 1):
+                stride = 2 if stage > 1 and block == 1 else 1
+                self.names.append(f"stage{stage}_block{block}")
+                self.add_module(self.names[-1], Bottleneck(inputs, width, stride))
+                inputs = 4 * width
+        self.head = nn.Linear(2048, 10)
+
+    forward = Resnet18.forward
+
+
 class Mixed(nn.Module):
     def __init__(self, inputs, n):
         super().__init__()
@@ -172,6 +201,7 @@ NETWORKS = {
     "resnet20": Resnet,
     "inception_small": Inception,
     "resnet18": Resnet18,
+    "resnet50": Resnet50,
 }
 
 
