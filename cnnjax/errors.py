@@ -172,6 +172,14 @@ def _as_list(value: Any) -> str:
     """What was meant where a list is wanted."""
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
     try:
-        return _cut(json.dumps([float(part) for part in parts]))
+        return _cut(json.dumps([_number(part) for part in parts]))
     except (TypeError, ValueError, OverflowError):
         return _cut(json.dumps(parts)) if isinstance(value, str) else f"[{shown(value)}]"
+
+
+def _number(value: Any) -> float:
+    """The number that is meant, whole where it is written so."""
+    try:
+        return value if isinstance(value, int | float) else int(value)
+    except ValueError:
+        return float(value)

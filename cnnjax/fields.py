@@ -19,6 +19,16 @@ from cnnjax import files
 from cnnjax.errors import UserError, explain
 
 
+class _Truth:
+    """true or false where neither is allowed. Python has them for 1 and 0: this is no number."""
+
+    def __init__(self, value: bool):
+        self._value = value
+
+    def __repr__(self) -> str:
+        return str(self._value).lower()
+
+
 class Room(BaseModel):
     """A group of fields: frozen, and unknown keys are refused."""
 
@@ -30,9 +40,11 @@ class Room(BaseModel):
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         allowed = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and allowed is not bool and bool not in get_args(allowed):
-            raise PydanticCustomError("truth", "allowed: anything but true and false")
-        return value
+        if allowed is bool or bool in get_args(allowed):
+            return value
+        if isinstance(value, list | tuple):
+            return [_Truth(each) if isinstance(each, bool) else each for each in value]
+        return _Truth(value) if isinstance(value, bool) else value
 
 
 class Record(BaseModel):

@@ -143,11 +143,12 @@ def _measure(request: Request, arm: str, number: int, threads: int, place: str) 
     ]  # are looked at before anything is timed
     words = ["launch.rehearsal", *request.words, f"--arms={','.join([arm, *weights])}"]
     environment = {"PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
-    said = f"timing steps of arm {arm!r} ({place}) in {_named(number, number * threads)} ..."
-    print(said, flush=True)
+    named = _named(number, number * threads)
+    print(f"arm {arm!r} ({place}): starting {named} ...", flush=True)
     timed = [Timed(f"arm {arm!r}", words, environment=environment) for _ in range(number)]
     try:
         backends = [one.about["backend"] for one in timed]
+        print(f"arm {arm!r} ({place}): timing steps ...", flush=True)
         steps = timed[0].steps_in(SECONDS)
         for one in timed:
             one.ask(steps)

@@ -11,6 +11,7 @@ written to --output, of several runs with the means of each arm. Looks at the te
 in study.json. Exits 1 if a run was left out, because it has no checkpoint that can be used.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import experiments
 from cnnjax import files
 from cnnjax.config import Levels, RunConfig, create, override
-from cnnjax.errors import UserError, unknown
+from cnnjax.errors import UserError, shown, unknown
 from launch import flags
 
 SPLITS = ("test", "validation", "train")
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str]) -> int:
         raise unknown("--split", asked.split, SPLITS)
     step: Any = asked.step
     if step not in ("best", "last"):
-        if not step.isdecimal():
-            raise UserError(f"--step: {step!r} is not valid; write a step, best or last.")
+        if not re.fullmatch(r"[0-9]{1,18}", step):
+            raise UserError(f"--step: {shown(step)} is not valid; write a step, best or last.")
         step = int(step)
     if bool(asked.workdir) == bool(asked.init_from):
         raise UserError("--workdir, --init_from: give one of the two. See --help.")
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     for directory in directories:
         if directory not in started:
             print(f"left out: {directory}: holds no checkpoints.")
+        elif asked.workdir:
+            files.no_links(directory, below=study)
     found = [(directory, _config(directory, changes, levels)) for directory in started]
 
     results = _evaluate(

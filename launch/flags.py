@@ -277,7 +277,8 @@ def _keep(text: str) -> Path | None:
     among the temporary files; None where none can be written."""
     name = f"traceback-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
     workdir = FLAGS.workdir if "workdir" in FLAGS else None
-    places = [Path(workdir, "logs")] if workdir and os.path.isdir(workdir) else []
+    logs = Path(workdir or "", "logs")
+    places = [logs] if workdir and logs.parent.is_dir() and not logs.is_symlink() else []
     with contextlib.suppress(UserError):  # there may be no home
         places.append(cache.root() / "tracebacks")
     for folder in (*places, Path(tempfile.gettempdir())):

@@ -74,14 +74,17 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     if done:
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")
     failing = [run for run in request.pending if run.arm in broken]
-    code = work(started, request, failing, quiet=False) if failing else 0
-    sound = request.without(broken)
+    total = len(request.pending)
+    code = work(started, request, failing, quiet=False, total=total) if failing else 0
+    sound, count = request.without(broken), {"ended": len(failing), "total": total}
     for threads, runs in groups.items():
         runs = [run for run in runs if run.arm not in broken]
         if alone:
-            code = max(code, work(started, sound, runs, quiet=False))
+            code = max(code, work(started, sound, runs, quiet=False, **count))
         elif runs:
-            code = max(code, processes.share(sound, runs, threads, min(workers, len(runs))))
+            number = min(workers, len(runs))
+            code = max(code, processes.share(sound, runs, threads, number, **count))
+        count["ended"] += len(runs)
     return max(code, _summary(request))
 
 

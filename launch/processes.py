@@ -121,7 +121,15 @@ class Worker:
 class Tally:
     """The runs that processes share, as the parent sees them, and what it shows of them."""
 
-    def __init__(self, request: Request, runs: Sequence[study.Run], workers: int, bar: Any):
+    def __init__(
+        self,
+        request: Request,
+        runs: Sequence[study.Run],
+        workers: int,
+        bar: Any,
+        counted: tuple[int, int],
+    ):
+        self._counted, self._total = counted
         self.waiting = {deaths.key(run): run for run in runs}
         self._before = {key: stamp(run) for key, run in self.waiting.items()}
         self._pace = Pace(len(runs), workers, request.max_minutes)
@@ -148,9 +156,10 @@ class Tally:
             if stamp(run) == self._before[key] or (result := run.result()) is None:
                 continue
             del self.waiting[key]
-            done, total = len(self.ended), len(self._before)
+            done = len(self.ended)
             self._bar.update()
-            self.say(line(run, result, done, total, self._pace.left(done)))
+            number = self._counted + done
+            self.say(line(run, result, number, self._total, self._pace.left(done)))
 
     def count(self, worker: Worker, how: str) -> bool:
         """Counts the death of a process for the runs that it was at, which may make them failed;
@@ -165,9 +174,17 @@ class Tally:
         return bool(runs)
 
 
-def share(request: Request, runs: Sequence[study.Run], threads: int, workers: int) -> int:
+def share(
+    request: Request,
+    runs: Sequence[study.Run],
+    threads: int,
+    workers: int,
+    *,
+    ended: int = 0,
+    total: int | None = None,
+) -> int:
     """Processes of `threads` threads each work on `runs`; shows progress; starts those that die
-    again, as long as there are runs to try.
+    again, as long as there are runs to try. `ended` runs of `total` have been counted before.
 
     Returns 1 where that had to end before its time, else 0. Raises UserError for the mistake that a
     process ended with, and Stopped when a signal asked to stop, after all processes have: it is
@@ -186,7 +203,7 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
         tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar,
         signals.held() as stop,
     ):
-        tally = Tally(request, runs, workers, bar)
+        tally = Tally(request, runs, workers, bar, (ended, total or len(runs)))
         try:
             for number in range(workers):
                 start(number)
@@ -197,20 +214,20 @@ def share(request: Request, runs: Sequence[study.Run], threads: int, workers: in
                     for worker in processes.values():
                         worker.signal(signal.SIGTERM)
                 for number, worker in list(processes.items()):
-                    ended = worker.code()
+                    code = worker.code()
                     tally.show(worker)
-                    if ended is None:
+                    if code is None:
                         continue
                     del processes[number]
-                    if ended == 2:
+                    if code == 2:
                         raise UserError(worker.reason())
-                    if ended in _STOPPED and not stopped:
+                    if code in _STOPPED and not stopped:
                         stopped = f"process {number}"
                         tally.say(f"{stopped} was stopped; the others finish their runs")
-                    if stopped or (ended == 0 and not tally.waiting.keys() & worker.runs):
+                    if stopped or (code == 0 and not tally.waiting.keys() & worker.runs):
                         continue
-                    how = _how(ended)
-                    reason = f": {worker.reason()}" if ended > 0 else ""
+                    how = _how(code)
+                    reason = f": {worker.reason()}" if code > 0 else ""
                     tally.say(f"process {number} {how}{reason}; all that it wrote: {worker.log}")
                     restarts[number] += not tally.count(worker, how)
                     tally.show(worker)

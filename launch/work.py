@@ -25,7 +25,14 @@ Result = dict[str, Any]
 
 
 def work(
-    session: Any, request: Request, runs: Sequence[Run], *, quiet: bool, processes: int = 1
+    session: Any,
+    request: Request,
+    runs: Sequence[Run],
+    *,
+    quiet: bool,
+    processes: int = 1,
+    ended: int = 0,
+    total: int | None = None,
 ) -> int:
     """Takes runs to their end; returns 1 if one failed, else 0. Raises Stopped when a signal asked
     to stop, after what is under way is kept.
@@ -36,8 +43,11 @@ def work(
       runs: the runs; those that another process has, or had, are left out.
       quiet: whether the time left is not said.
       processes: how many processes share the runs.
+      ended: how many runs have been counted before.
+      total: how many there are to count, these by default.
     """
     failed = done = 0
+    total = total or len(runs)
     started, pace = time.monotonic(), Pace(len(runs), 1, request.max_minutes)
     before = {run: stamp(run) for run in runs}
     with signals.held() as stop:
@@ -50,11 +60,12 @@ def work(
                 print(f"{minutes} are over; the same command goes on from here.")
                 break
             results = _locked(session, request, group, before, stop)
+            first = ended + done + 1
             done += len(group.runs)
             left = pace.left(done) if done else 0.0
-            for number, (run, result) in enumerate(results.items(), done - len(group.runs) + 1):
+            for number, (run, result) in enumerate(results.items(), first):
                 failed += result["status"] == "failed"
-                print(line(run, result, number, len(runs), 0 if quiet else left), flush=True)
+                print(line(run, result, number, total, 0 if quiet else left), flush=True)
     return 1 if failed else 0
 
 

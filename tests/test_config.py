@@ -37,10 +37,9 @@ def test_json_round_trip():
         ({"norm.kind": "batch"}, "norm: unknown; did you mean model.norm?"),
         ({"model.norm.kind.x": 1}, "model.norm.kind: is a field; no fields are below it."),
         ({"data.image_size": 100_000}, "allowed: a whole number, at most 4,096"),
-        (
-            {"training.epochs": True},
-            "training.epochs: True is not valid; allowed: anything but true",
-        ),
+        ({"training.epochs": True}, "training.epochs: true is not valid; allowed: a number"),
+        ({"model.name": "mlp", "model.hidden": 5}, "write a list: model.hidden=[5]"),
+        ({"model.name": "mlp", "model.hidden": [True]}, "model.hidden.0: true is not valid"),
         ({"schedule.warmup_epochs": 50}, "is more than training.epochs (10)"),
         (
             {"schedule.name": "step", "schedule.boundaries_epochs": [3, 1]},
@@ -50,7 +49,7 @@ def test_json_round_trip():
         ({"model.dropout": 1}, "set one of model.dropout.keep_prob"),
         ({"model.dropout.keep_prob": 0}, "model.dropout.keep_prob: 0 is not valid; allowed: a num"),
         ({"model.dropout.keep_prob": 1.5}, "1.5 is not valid"),
-        ({"model.dropout.keep_prob": True}, "True is not valid"),
+        ({"model.dropout.keep_prob": True}, "true is not valid"),
         ({"model.activation": "rellu"}, "'rellu' is not valid; allowed: default, sigmoid"),
         ({"model.activation": "rellu"}, "did you mean relu?"),
         ({"model.name": "resnet200"}, "did you mean resnet20?"),

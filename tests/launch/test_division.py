@@ -131,14 +131,15 @@ def test_a_sweep_measures_real_steps_and_says_what_it_chose(tmp_path):
         "launch.sweep", f"--experiment={file}", f"--workdir={tmp_path / 'study'}",
         threads=2, CNNJAX_CACHE=str(tmp_path / "cache"), CXX="no-such-compiler",
     )  # fmt: skip
-    assert "timing steps of arm 'only' (1 of 1) in 1 process of 2 threads" in done.stdout
+    assert "arm 'only' (1 of 1): starting 1 process of 2 threads" in done.stdout
+    assert "arm 'only' (1 of 1): timing steps" in done.stdout
     assert "2 runs, 2 processes of 1 thread(s)" in done.stdout
     assert done.stdout.count("note: convolutions are XLA's") == 1
     (kept,) = (tmp_path / "cache" / "speeds").iterdir()
     assert '"backend": "cpu"' in kept.read_text()
 
 
-def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch):
+def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch, capsys):
     class Stopped:
         def __init__(self, name, words, environment):
             asked.append(words[-1])
@@ -158,3 +159,4 @@ def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch)
     with pytest.raises(UserError, match="weights do not fit"):
         division._measure(request, "b", 1, 2, "1 of 2")
     assert asked == ["--arms=b,d"]
+    assert "timing" not in capsys.readouterr().out

@@ -94,6 +94,10 @@ def test_a_fault_is_one_line_with_a_code_of_its_own_and_its_traceback_in_a_file(
     assert done.returncode == 70
     assert "tracebacks" in done.stderr
     assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/logs").symlink_to(tmp_path / "logs")
+    assert "tracebacks" in start("None + 1", "--workdir=w", cwd=tmp_path).stderr
+    assert len(list((tmp_path / "logs").iterdir())) == 1  # nothing is written through a link
 
 
 def test_a_name_that_is_too_long_for_the_file_system_is_a_mistake(tmp_path):

@@ -168,6 +168,18 @@ def test_evaluate_one_run_at_its_best_step_and_weights_without_a_run(study, tmp_
     assert json.loads(output.read_text())["examples"] == 10
 
 
+def test_evaluate_writes_through_no_link(study, tmp_path):
+    workdir, _ = study
+    linked = tmp_path / "linked"
+    shutil.copytree(workdir, linked)
+    (linked / "relu/seed-0").rename(tmp_path / "elsewhere")
+    (linked / "relu/seed-0").symlink_to(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "elsewhere").iterdir())
+    words = ("launch.evaluate", f"--workdir={linked}", "--arm=relu", "--split=train")
+    assert "relu/seed-0: is a link to" in program(*words, check=2).stderr
+    assert sorted((tmp_path / "elsewhere").iterdir()) == before
+
+
 def test_a_study_never_makes_evaluate_run_a_file(study, mine):
     workdir, _ = study
     done = program("launch.evaluate", f"--workdir={workdir}", "--arm=mine", check=2)
@@ -194,7 +206,9 @@ def test_a_torn_result_is_made_again_with_the_same_bits(study, mine, tmp_path):
 def test_a_run_that_fails_is_reported_the_others_go_on_and_it_is_retried(mine, tmp_path):
     words = ("launch.sweep", f"--experiment={mine}", f"--workdir={tmp_path}", "--seeds=0")
     done = program(*words, "--arms=relu,broken", check=1)
-    assert "broken seed 0: FAILED: mine.py, line 9: ValueError: broken on pur" in done.stdout
+    told = "[1/2] broken seed 0: FAILED: mine.py, line 9: ValueError: broken on pur"
+    assert told in done.stdout
+    assert "[2/2] relu seed 0: validation" in done.stdout
     assert "1 of 2 runs have ended (0 diverged), 1 failed" in done.stdout
     assert result(tmp_path, "broken", 0)["status"] == "failed"
     assert "Traceback" in (tmp_path / "broken/seed-0/error.txt").read_text()
