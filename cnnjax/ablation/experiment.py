@@ -163,7 +163,11 @@ def _of_weights(directory: Path, own: Overrides, levels: Levels) -> dict[str, An
     path = directory / "config.json"
     if not path.is_file():
         raise UserError(f"transfer.init_from: {directory} holds no weights (no config.json in it).")
-    made_with = create(files.read_json(path), levels)
+    try:
+        made_with = create(files.read_json(path), levels)
+    except UserError as error:
+        hint = "If it is a level of your own, it has to be in the LEVELS of this experiment's file."
+        raise UserError(f"transfer.init_from: {path}: {error}\n{hint}") from None
     if own.get("model.name", made_with.model.name) != made_with.model.name:
         raise UserError(
             f"transfer.init_from: {directory} holds weights of {made_with.model.name}, "

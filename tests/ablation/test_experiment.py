@@ -66,6 +66,7 @@ def test_a_decimal_number_is_no_block():
         ({"probes": "activity"}, "probes: 'activity' is not a list of names"),
         ({"probes": ["activty"]}, "mean 'activity'"),
         ({"claims": "a beats b"}, "claims: 'a beats b' is not a list of claims"),
+        ({"claims": range(10**9)}, "claims: are 1,000,000,000; allowed: at most 10,000"),
         ({"tune": "optimizer.learning_rate"}, r"tune: .* is not valid; write Tune"),
         ({"tune": Tune([0.1, 0.2])}, r"tune: .* is not valid; write Tune"),
     ],

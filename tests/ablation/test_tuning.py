@@ -87,6 +87,7 @@ def test_without_all_its_runs_nothing_is_chosen(tmp_path):
     [
         ({"tune": Tune({})}, "needs a field with at least two values"),
         ({"tune": Tune({"optimizer.learning_rate": (0.1,)})}, "at least two values"),
+        ({"tune": Tune({"optimizer.learning_rate": range(10**9)})}, "are 1,000,000,000; allowed"),
         ({"seeds": (0, 1000)}, "seed 1000 is one of the comparison"),
     ],
 )
