@@ -31,9 +31,12 @@ DEEPEST = 100
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `path` so that a reader sees the old content or the new, never a part.
 
-    Raises MachineError where the folder cannot be written or the disk is full.
+    Raises UserError where `path` is a device, a pipe or a folder, which a file would replace, and
+    MachineError where the folder cannot be written or the disk is full.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot be written: it is no regular file; name another.")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
         try:

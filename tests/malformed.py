@@ -76,6 +76,9 @@ WORDS = (
     "\udcff",
     "default",
 )
+LINKS = {"/dev/null": "null", "/dev/zero": "zero", "/etc/passwd": "passwd", "/": ".."}
+"""What is given in the place of a path of the machine where a program is to write there."""
+
 TEXTS = (
     "", "x", "help", "x" * 300, "y" * 100_000, "../../x", "/dev/null", "/dev/zero", "/etc/passwd",
     "~nobody-at-all/x", "a\nb", "\x1b[31m", "é", "\udcff", "0", "-1", "1,,2", "5-2", "0-99999999",
@@ -172,6 +175,9 @@ def base(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     (folder / "loop").symlink_to("loop")
     (folder / "dangling").symlink_to("nowhere")
+    for path, name in LINKS.items():
+        if name != "..":
+            (folder / name).symlink_to(path)
     (folder / "empty").mkdir()
     _images(folder / "images")
     _weights(folder)
@@ -245,6 +251,8 @@ def of_flags() -> Iterator[Case]:
     for program, names in takes.items():
         for name in names:
             for text in TEXTS:
+                if name == "output":
+                    text = LINKS.get(text, text)
                 given = {**usual[program], name: text}
                 if name == "init_from" and program == "evaluate":
                     del given["workdir"]

@@ -242,6 +242,17 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path, monkeypatch):
         files.read_json(tmp_path / "large")
 
 
+def test_a_device_a_pipe_and_a_folder_are_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to(os.devnull)
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "null", "folder"):
+        with pytest.raises(UserError, match=rf"{name}: cannot be written: it is no regular file"):
+            files.write_bytes(tmp_path / name, b"x")
+    assert (tmp_path / "null").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "null", "pipe"]
+
+
 def test_a_long_value_is_cut_in_messages():
     assert len(str(unknown("--arm", "x" * 10**6, ["relu"]))) < 300
     assert shown(10**5000) == "a number of thousands of digits"
