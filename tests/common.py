@@ -1,9 +1,13 @@
 """What tests share: the root of the checkout, a small run, and starting programs."""
 
+import functools
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
 
 from cnnjax.config import RunConfig, override, resolve
 
@@ -25,6 +29,26 @@ def small(**changes: object) -> RunConfig:
     """The small run, with changes given as `model__name="mlp"`."""
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     return resolve(override(RunConfig(), {**SMALL, **dotted}))
+
+
+def variables(module, image_shape):
+    """Variables of a network as `he_normal` draws them, but by numpy: to compile initialisers takes
+    longer than most that is done with them."""
+    import jax
+
+    from cnnjax.train import state
+
+    fresh = functools.partial(state.initial_variables, module, image_shape)
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        if path[-1].key == "kernel":
+            sd = math.sqrt(2 / math.prod(leaf.shape[:-1]))
+            return rng.normal(0, sd, leaf.shape).astype(leaf.dtype)
+        return np.full(leaf.shape, path[-1].key in ("scale", "var"), leaf.dtype)
+
+    shapes = jax.eval_shape(fresh, jax.eval_shape(lambda: jax.random.key(0)))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def program(*words: str, threads: int = 1, check: int | None = 0, **extra: str):

@@ -16,6 +16,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("CNNJAX_CACHE", str(CACHE / "data"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PJRT_NPROC", "1")
+# Most of what is compiled here runs once or a few times: machine code that is made in a hurry.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, which programs respect
 
