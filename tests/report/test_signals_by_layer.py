@@ -14,7 +14,7 @@ DEPTHS = {"shallow": 3, "deep": 6}
 
 
 def layers(depth):
-    return [*(f"conv{place}/conv" for place in range(1, depth)), "head"]
+    return ["stem/conv", *(f"conv{place}/conv" for place in range(2, depth)), "head"]
 
 
 def measured(names, number="gradient"):
@@ -57,21 +57,21 @@ def test_layers_that_are_the_same_are_named_on_the_axis(study, drawn):
         workdirs.edit(study, "shallow", seed, signals={"start": own, "end": own})
     figure = drawn(study)
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
-    assert labels == ["conv1", "conv2", "conv3", "conv4", "conv5", "head"]
+    assert labels == ["stem", "conv2", "conv3", "conv4", "conv5", "head"]
     assert list(figure.axes[1].lines[1].get_xdata()) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_layer_that_two_probes_name_keeps_its_place(tmp_path):
     """`head` is the last endpoint of the first probe, and the last kernel of the second."""
     workdirs.make(tmp_path, {"relu": 0.9}, 1)
-    own = measured(["conv1", "conv2", "head"], "sd")
+    own = measured(["stem", "conv2", "head"], "sd")
     for layer, numbers in measured(layers(3)).items():
         own.setdefault(layer, {}).update(numbers)
     workdirs.edit(tmp_path, "relu", 0, signals={"start": own, "end": own})
     (run,) = reading.load(tmp_path).runs
-    assert signals.layers(run, "gradient") == ["conv1/conv", "conv2/conv", "head"]
-    assert signals.layers(run, "sd") == ["conv1", "conv2", "head"]
-    assert signals.layers(run) == ["conv1", "conv1/conv", "conv2", "conv2/conv", "head"]
+    assert signals.layers(run, "gradient") == ["stem/conv", "conv2/conv", "head"]
+    assert signals.layers(run, "sd") == ["stem", "conv2", "head"]
+    assert signals.layers(run) == ["stem", "stem/conv", "conv2", "conv2/conv", "head"]
 
 
 def test_the_numbers_are_in_a_table_beside_the_results(study):

@@ -107,6 +107,19 @@ def test_a_library_that_others_could_have_written_is_built_again(shared_cache, l
         assert loaded.pop() == "ours"
 
 
+def test_a_library_that_others_can_write_again_is_not_loaded(shared_cache, loaded, monkeypatch):
+    build = library._build
+
+    def open_to_all(folder, **about):
+        build(folder, **about)
+        (folder / "library.so").chmod(0o666)
+
+    monkeypatch.setattr(library, "_build", open_to_all)
+    with pytest.raises(library.Missing, match=r"library\.so can be written by others"):
+        library._load.__wrapped__()
+    assert not loaded
+
+
 def test_without_a_folder_that_is_the_users_alone_nothing_is_loaded(shared_cache, loaded):
     common, own = shared_cache
     common.chmod(0o777)
