@@ -101,7 +101,7 @@ def count(runs: Sequence[Run]) -> list[Run]:
 
 def _add(run: Run, died: int) -> None:
     deaths = (_deaths(run) or 0) + died
-    files.write_json(run.directory / "deaths.json", {"deaths": deaths})
+    files.write_json(record(run), {"deaths": deaths})
 
 
 def alone(run: Run) -> bool:
@@ -111,18 +111,23 @@ def alone(run: Run) -> bool:
 
 def forget(run: Run) -> None:
     """Counts the deaths of a run anew."""
-    (run.directory / "deaths.json").unlink(missing_ok=True)
+    record(run).unlink(missing_ok=True)
 
 
 def _deaths(run: Run) -> int | None:
     """How often a run has ended its process; None where no process ever died with it."""
-    path = run.directory / "deaths.json"
+    path = record(run)
     if not path.exists():
         return None
     try:
         return int(files.read_json(path)["deaths"])
     except (UserError, KeyError, TypeError, ValueError):
         return 0
+
+
+def record(run: Run) -> Path:
+    """Where the deaths of a run are counted."""
+    return run.directory / "deaths.json"
 
 
 def _attempt(run: Run) -> Path:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import experiments
 from cnnjax import catalog, files
 from cnnjax.config import Levels, RunConfig, override, resolve
-from cnnjax.errors import UserError, in_a_line, unknown
+from cnnjax.errors import UserError, in_a_line, shown, unknown
 from launch import flags
 
 FORMATS = ("table", "json", "html")
@@ -118,7 +118,10 @@ def _arm(arguments: Sequence[str]) -> Subject:
 
 def _shape(text: str) -> tuple[int, int, int]:
     if not re.fullmatch(r"[1-9]\d{0,4},[1-9]\d{0,4},[1-9]\d{0,2}", text):
-        raise UserError(f"--input: {text!r} is not valid; write height,width,channels: 224,224,3.")
+        raise UserError(
+            f"--input: {shown(text)} is not valid; write height,width,channels, none above "
+            "99999,99999,999: 224,224,3."
+        )
     height, width, channels = map(int, text.split(","))
     return height, width, channels
 

@@ -83,11 +83,7 @@ def _locked(
                 mine.append(run)
         for run in mine:
             deaths.count_left(run)
-        silent = "process ended without a word (memory?)"
-        results = {
-            run: fail(run, silent, f"{silent}, {deaths.MOST} times at the same step\n")
-            for run in filter(deaths.too_often, mine)
-        }
+        results = {run: _given_up(run) for run in filter(deaths.too_often, mine)}
         mine = [run for run in mine if run not in results]
         lanes = dict.fromkeys(mine, group.lanes)
         fresh = [run for run in mine if replicates.begun_with(run) is None]
@@ -117,8 +113,17 @@ def _one(session: Any, request: Request, run: Run, lanes: Sequence[int], stop: S
         return fail(run, in_a_line(error, request.loaded.path), text)
 
 
-def fail(run: Run, error: str, details: str) -> Result:
-    """Writes and returns the result of a run that failed; `details` are kept beside it."""
+def _given_up(run: Run) -> Result:
+    """The result of a run that has ended its process too often. It is not tried again by the next
+    command, which would end with it before others were done or a report was written."""
+    silent = "process ended without a word (memory?)"
+    again = f"remove {deaths.record(run)} to try it again"
+    return fail(run, f"{silent}; {again}", f"{silent}, {deaths.MOST} times\n", forget=False)
+
+
+def fail(run: Run, error: str, details: str, *, forget: bool = True) -> Result:
+    """Writes and returns the result of a run that failed; `details` are kept beside it. Unless
+    `forget` is false, a next command tries it as if no process had ended with it."""
     files.write_bytes(run.directory / "error.txt", details.encode())
     result = {
         **_identity(run),
@@ -128,7 +133,8 @@ def fail(run: Run, error: str, details: str) -> Result:
         "test": None,
     }
     files.write_json(run.directory / "result.json", result)
-    deaths.forget(run)
+    if forget:
+        deaths.forget(run)
     return result
 
 

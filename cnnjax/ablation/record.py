@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from cnnjax.ablation.checks import SEEDS
-from cnnjax.errors import UserError
+from cnnjax.errors import MachineError, UserError
 from cnnjax.fields import Record, from_file
 
 MOST_POINTS = 10_000
@@ -108,7 +108,7 @@ def path(workdir: Path) -> Path:
     if not os.path.lexists(file):
         runs_there = any(workdir.glob("*/seed-*/config.json"))
         again = "; the command that made its runs makes it again" if runs_there else ""
-        raise UserError(f"--workdir: {workdir} holds no study (no study.json in it){again}.")
+        raise UserError(f"{workdir}: holds no study (no study.json in it){again}.")
     return file
 
 
@@ -116,6 +116,12 @@ def read(path: Path) -> dict[str, Any]:
     """A study.json as plain values, each of the type that it has above. `tune` and `data` are
     absent where the study is of a version that did not tell. Raises UserError naming the file and
     the field."""
-    study = from_file(StudyRecord, path)
+    try:
+        study = from_file(StudyRecord, path)
+    except MachineError:
+        raise
+    except UserError as error:
+        again = "Without the file, the command that made the runs beside it makes it again."
+        raise UserError(f"{error}\n{again}") from None
     untold = {"tune", "data"} - study.model_fields_set
     return study.model_dump(exclude=untold)

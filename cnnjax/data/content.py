@@ -1,6 +1,7 @@
 """What the files of a data set hold, as one digest."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,11 +15,18 @@ MOST_BYTES = 8 * 2**30
 take minutes."""
 
 
+def facts(status: os.stat_result) -> tuple[int, ...]:
+    """What tells that a file is the one that was read before: size, the time of its content and of
+    its last change of any kind, and its number on the disk. Programs that unpack or copy set the
+    first time as they like; moving and replacing a file changes one of the others."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 def of_files(key: str, paths: Mapping[str, Path]) -> str:
     """`of_digests` of files, which are read once; the result is kept in the cache folder.
 
     Args:
-      key: stands for the names, sizes and times of the files; another key, and they are read again.
+      key: stands for the `facts` of the files; another key, and they are read again.
       paths: {name: path}. The names count, the paths do not: a data set may be moved.
 
     Raises UserError where a file cannot be read.

@@ -62,7 +62,7 @@ def _converted(images: folder.Folder) -> Iterator[str]:
     sixteen = np.isin(contents["mode"], pictures.SIXTEEN_BITS).sum()
     for number, text in (
         (contents["alpha"].sum(), "transparency, which is dropped"),
-        (sixteen, "16 bits, of which the upper 8 are kept"),
+        (sixteen, "more than 8 bits: the upper 8 of 16 are kept"),
         (contents["frames"].sum(), "several frames or pages, of which the first is kept"),
     ):
         if number:

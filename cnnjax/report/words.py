@@ -110,7 +110,7 @@ def _extremes(compared: list[tuple[ArmResult, Paired]]) -> list[str]:
     if worst[1].mean < 0 and worst[0] is not best[0]:
         text.append("Largest loss: " + _distance(*worst))
     elif worst[1].mean < 0:
-        text.append("The nearest is " + _distance(*best))
+        text.append("The nearest: " + _distance(*best))
     separate = sum(versus.separate for _, versus in compared)
     if len(compared) > 1:
         text.append(f"The interval excludes zero for {separate} of {len(compared)} arms compared.")

@@ -237,7 +237,7 @@ class Checkpoints:
                 self._stored(step),
             )
             items: dict[str, Any] = {"state": ocp.args.StandardRestore(wanted)}
-            if (path / "notes").is_dir():
+            if _has_notes(path):
                 items["notes"] = ocp.args.JsonRestore()
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
             tree, notes = restored["state"], dict(restored.get("notes") or {})
@@ -255,6 +255,16 @@ class Checkpoints:
         if tree is None:
             raise ValueError("no metadata")
         return tree.tree if hasattr(tree, "tree") else tree
+
+
+def _has_notes(path: Path) -> bool:
+    """Whether a checkpoint was saved with notes, and the checksum in them: older ones were not.
+    Raises ValueError where they have gone."""
+    described = files.parse_json((path / "_CHECKPOINT_METADATA").read_bytes())
+    there = (path / "notes").is_dir()
+    if not there and "notes" in (described.get("item_handlers") or {}):
+        raise ValueError("its notes, with the checksum, are missing")
+    return there
 
 
 def _tree(state: TrainState) -> dict[str, Any]:

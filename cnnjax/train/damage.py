@@ -39,7 +39,8 @@ def judged(checkpoint: Path, error: Exception) -> Damaged:
     if refused:
         raise not_now(checkpoint, refused)
     lines = str(error).strip().splitlines() or [""]
-    return Damaged(f"{type(error).__name__}: {lines[0][:160]}")
+    told = lines[0].partition(" See full TensorStore details")[0]
+    return Damaged(f"{type(error).__name__}: {told[:160]}")
 
 
 def refusals(error: BaseException | None) -> Iterator[BaseException]:

@@ -128,7 +128,11 @@ class Session:
         first = {field: getattr(config.model, field) for field in _AT_THE_START}
         key = json.dumps([steps_key, first], sort_keys=True)
         if key not in self._programs:
-            self._programs[key] = self._build(config, chosen, self._compiled.get(steps_key))
+            try:
+                self._programs[key] = self._build(config, chosen, self._compiled.get(steps_key))
+            except SystemExit as error:  # of code of the user's own: the other arms go on
+                told = RuntimeError(f"the network ended the program (SystemExit: {error})")
+                raise told.with_traceback(error.__traceback__) from None
             self._compiled[steps_key] = self._programs[key].compiled
         return self._programs[key]
 

@@ -231,7 +231,7 @@ def test_a_folder_is_described(pets):
         "ignored: 2 .txt, 1 .png outside the class folders, 1 .DS_Store, 1 hidden folder",
         "all become grey, as the first one is (cat/0.png); 1 of 22 are in colour",
         "1 of 22 have transparency, which is dropped",
-        "1 of 22 have 16 bits, of which the upper 8 are kept",
+        "1 of 22 have more than 8 bits: the upper 8 of 16 are kept",
         "splits: 20% of the images for test and 10% of the rest for validation, a fixed draw for "
         "all arms and seeds",
         "train validation test",

@@ -350,6 +350,23 @@ def test_runs_that_a_process_died_with_go_one_by_one(session, tmp_path, told):
     assert [call[:2] for call in told] == [([0], (0,)), ([1], (1,))]
 
 
+def test_a_run_that_was_given_up_ends_no_further_command(session, tmp_path, told):
+    """Without another process that sees it die, a sweep would never come to its report."""
+    (run,) = runs(tmp_path, ["a"], seeds=1)
+    deaths.count([run])
+    deaths.count([run])
+    for _ in range(2):
+        assert work.work(session, sweep(a=small()), [run], quiet=True) == 1
+        error = run.result()["error"]
+        assert error == (
+            f"process ended without a word (memory?); remove {deaths.record(run)} to try it again"
+        )
+    assert not told
+    deaths.record(run).unlink()
+    work.work(session, sweep(a=small()), [run], quiet=True)
+    assert len(told) == 1
+
+
 def test_a_folder_that_leads_elsewhere_stops_the_sweep(session, tmp_path, told):
     (tmp_path / "home/20").mkdir(parents=True)
     (tmp_path / "w/a/seed-0").mkdir(parents=True)

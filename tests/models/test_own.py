@@ -1,6 +1,7 @@
 """Networks of the user's own: what is taken, and the examples of the documentation."""
 
 import re
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,8 @@ import pytest
 import experiments
 from cnnjax import models
 from cnnjax.analysis import layers
-from cnnjax.config import RunConfig, override
+from cnnjax.config import RunConfig, create, override, resolve
+from cnnjax.errors import place
 from cnnjax.models import own
 from cnnjax.train import loop, state
 from cnnjax.train.session import Session
@@ -146,3 +148,15 @@ def test_there_are_two_examples_and_an_arm_is_drawn(tmp_path):
     done = program("launch.inspect", f"--experiment={path}", "--arm=norm", check=2)
     assert done.stderr.startswith("error: norm: plain.py, line 14: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_network_that_ends_the_program_is_a_fault_of_its_own_runs():
+    def leaves(make, classes, image_shape):
+        raise SystemExit(0)
+
+    levels = {"model": {"leaves": leaves}}
+    values = {"model": {"name": "leaves"}, "data": {"name": "digits"}}
+    config = resolve(create(values, levels), levels)
+    with pytest.raises(RuntimeError, match=r"ended the program \(SystemExit: 0\)") as caught:
+        Session(levels=levels).program(config)
+    assert place(caught.value, Path(__file__).parent).startswith("test_own.py, line ")

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import resource
 import shutil
@@ -170,10 +171,24 @@ def test_notes_come_back_and_are_part_of_the_checksum(tmp_path):
 def test_a_checkpoint_of_before_there_were_checksums_is_read(tmp_path):
     save(tmp_path, [0.5])
     shutil.rmtree(tmp_path / "1" / "notes")
+    described = tmp_path / "1" / "_CHECKPOINT_METADATA"
+    about = json.loads(described.read_text())
+    del about["item_handlers"]["notes"]
+    described.write_text(json.dumps(about))
     with Checkpoints(tmp_path) as checkpoints:
         found, notes = checkpoints.restore_latest(make(), print)
         assert float(checkpoints.weights(1)["params"]["fc"]["kernel"][0, 0]) == 1.0
     assert (int(found.step), notes) == (1, {})
+
+
+def test_a_checkpoint_whose_checksum_has_gone_is_damaged(tmp_path):
+    save(tmp_path, [0.6, 0.5])
+    shutil.rmtree(tmp_path / "2" / "notes")
+    told = []
+    with Checkpoints(tmp_path) as checkpoints:
+        found, _ = checkpoints.restore_latest(make(), told.append)
+    assert int(found.step) == 1
+    assert "its notes, with the checksum, are missing" in told[0]
 
 
 @pytest.fixture
