@@ -121,7 +121,7 @@ def read(path: Path) -> dict[str, Any]:
     except MachineError:
         raise
     except UserError as error:
-        again = "Without the file, the command that made the runs beside it makes it again."
-        raise UserError(f"{error}\n{again}") from None
+        again = "without the file, the command that made the runs beside it makes it again"
+        raise UserError(f"{str(error).rstrip('.')}; {again}.") from None
     untold = {"tune", "data"} - study.model_fields_set
     return study.model_dump(exclude=untold)

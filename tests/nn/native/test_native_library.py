@@ -70,11 +70,10 @@ def test_a_damaged_library_is_made_again(tmp_path):
     first = run(USE, CNNJAX_CACHE=str(tmp_path))
     (file,) = tmp_path.glob("native/*/library.so")
     whole = file.read_bytes()
-    for damaged in (b"\x7fELF damaged", whole[: len(whole) // 2]):
-        file.unlink()
-        file.write_bytes(damaged)
-        assert run(USE, CNNJAX_CACHE=str(tmp_path)) == first
-        assert file.stat().st_size == len(whole)
+    file.unlink()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert run(USE, CNNJAX_CACHE=str(tmp_path)) == first
+    assert file.stat().st_size == len(whole)
 
 
 @pytest.fixture
