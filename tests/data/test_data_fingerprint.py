@@ -144,3 +144,7 @@ def test_fingerprints_of_other_sets_and_what_is_none_are_not_compared():
     assert fingerprint.changed([{"name": "mnist"}, digits], [{**digits, "content": "b"}]) == (
         "digits: content 'a' -> 'b'"
     )
+    older = {**digits, "version": "3.0.0"}
+    assert fingerprint.differences(older, {**older, "version": "3.0.2"}) == [
+        "version '3.0.0' -> '3.0.2'"
+    ]

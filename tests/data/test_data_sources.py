@@ -151,6 +151,8 @@ def test_mnist_format_from_a_manual_folder(tmp_path, own_cache, make_config, mon
     loaded = data.load(make_config(name="fashion_mnist"), str(tmp_path / "D"))
     assert listing(tmp_path / "D") == before
     assert loaded.spec.class_names[9] == "Ankle boot"
+    assert loaded.fingerprint["version"] == "3.0.2"
+    assert loaded.fingerprint["content"].startswith("sha256:")
     assert loaded.spec.examples == {"train": 27, "validation": 3, "test": 10}
     train = loaded.splits["train"]
     np.testing.assert_array_equal(train.images[..., 0], images[train.ids])

@@ -114,6 +114,15 @@ def test_features_that_no_data_set_has(tmp_path, prepared, changes, text):
     assert text in refused(tmp_path)
 
 
+def test_a_set_without_one_label_for_each_image_is_refused(tmp_path, prepared):
+    value = features()
+    label = "tensorflow_datasets.core.features.scalar.Scalar"
+    value["featuresDict"]["features"]["label"] = {"pythonClassName": label, "tensor": {
+        "shape": {}, "dtype": "int64", "encoding": "none"}}  # fmt: skip
+    prepared(features=value)
+    assert "data.name: 'food101' is not an image-classification set" in refused(tmp_path)
+
+
 def test_names_of_classes_that_cannot_be_shown(tmp_path, prepared):
     place = prepared()
     (place / "label.labels.txt").write_text("a\nb\x1b[31m\nc\n")
