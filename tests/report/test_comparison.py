@@ -94,6 +94,14 @@ def test_sweeps_without_a_seed_in_common_have_no_difference(tmp_path):
     assert "arms.svg" not in text
 
 
+def test_intervals_of_differences_end_at_a_hundred_points(tmp_path):
+    first = workdirs.make(tmp_path / "first", {"relu": 0.9}, 2)
+    second = workdirs.make(tmp_path / "second", {"relu": 0.9}, 2)
+    score(first, "relu", {0: 0.1, 1: 0.9})
+    score(second, "relu", {0: 0.9, 1: 0.2})
+    assert r"| +5.00 | \[−100.00, 100.00\] | 2 |" in page_text(first, second, tmp_path)
+
+
 def test_a_claim_that_was_not_put_to_the_test_does_not_differ(tmp_path):
     claims = [*CLAIMS, {"kind": "better", "sides": ["relu", "old"]}]
     first = workdirs.make(tmp_path / "a", {"relu": 0.9, "tanh": 0.85}, 5, claims=claims)

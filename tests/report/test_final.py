@@ -83,6 +83,16 @@ def test_with_final_both_are_written_and_one_look_is_counted(tmp_path):
     assert len(json.loads((tmp_path / "study.json").read_text())["looks_at_test"]) == 1
 
 
+@pytest.mark.parametrize("name", ["figures", "final"])
+def test_a_report_is_written_through_no_link(tmp_path, name):
+    workdirs.make(tmp_path / "w", ARMS, 2)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "w" / name).symlink_to(tmp_path / "home")
+    with pytest.raises(UserError, match=rf"w/{name}: is a link to {tmp_path}/home; nothing is"):
+        report.write(tmp_path / "w", final=True)
+    assert not list((tmp_path / "home").iterdir())
+
+
 def test_a_folder_without_a_study_is_told(tmp_path):
     with pytest.raises(UserError, match="holds no study"):
         report.write(tmp_path, final=True)

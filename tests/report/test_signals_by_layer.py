@@ -74,6 +74,17 @@ def test_a_layer_that_two_probes_name_keeps_its_place(tmp_path):
     assert signals.layers(run) == ["stem", "stem/conv", "conv2", "conv2/conv", "head"]
 
 
+def test_positions_in_the_table_are_those_of_the_network(tmp_path):
+    """And not those of the names."""
+    workdirs.make(tmp_path, {"relu": 0.9}, 1)
+    own = measured(["stem", "block2", "block10", "classifier"])
+    workdirs.edit(tmp_path, "relu", 0, signals={"end": own})
+    rows = csv.DictReader(io.StringIO(signals.to_csv(reading.load(tmp_path))))
+    assert [(row["position"], row["layer"]) for row in rows] == [
+        ("1", "stem"), ("2", "block2"), ("3", "block10"), ("4", "classifier"),
+    ]  # fmt: skip
+
+
 def test_the_numbers_are_in_a_table_beside_the_results(study):
     text = ablation.write(study).page.with_suffix(".md").read_text()
     assert "The numbers are in signals.csv." in text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import workdirs
 
-from cnnjax.ablation import reading, statistics, verdicts
+from cnnjax.ablation import claims, compare, reading, statistics, verdicts
 from cnnjax.report import ablation, statements, words
 
 CLAIMS = [
@@ -48,6 +48,8 @@ def test_intervals_of_accuracies_end_where_nothing_can_be(tmp_path):
     assert min(low, high) > 30
     sample = statistics.describe([1.0, 0.5], statistics.OF_SHARES)
     assert (sample.low, sample.high) == (0.0, 1.0)
+    (block,) = compare.blocks(study)
+    assert [(arm.sample.low, arm.sample.high) for arm in block.arms] == [(0.0, 1.0)] * 2
     text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
     assert "(1 of 2" not in text
     assert r"\[−100.00, 100.00\]" in text
@@ -59,22 +61,61 @@ def test_the_change_of_a_difference_can_be_twice_as_large():
     assert far.interval(0.1)[1] < 2
 
 
-def test_an_interval_of_other_images_that_is_the_same_is_left_out(tmp_path):
-    """Every image differs alike, so that images add no doubt."""
-    claims = [CLAIMS[0] | {"sides": ["relu", arm]} for arm in ("tanh", "elu")]
-    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8, "elu": 0.8}, 4, claims=claims)
+def predicted(workdir, right):
+    """Runs that are right about the first of 4 images, so many for each seed of an arm."""
     images = np.arange(4)
-    right = {"relu": [4, 4, 4, 4], "tanh": [0, 0, 0, 4], "elu": [3, 2, 3, 1]}
     for arm, counts in right.items():
-        scored(tmp_path, arm, [count / 4 for count in counts])
+        scored(workdir, arm, [count / 4 for count in counts])
         for seed, count in enumerate(counts):
             hit = (images < count).astype(int)
             np.savez(
-                tmp_path / arm / f"seed-{seed}" / "predictions_test.npz",
+                workdir / arm / f"seed-{seed}" / "predictions_test.npz",
                 ids=images,
                 labels=np.zeros(4, int),
                 logits=np.stack([hit, 1 - hit], 1),
             )
+
+
+def test_the_change_of_a_gain_ends_at_twice_a_difference(tmp_path):
+    arms = ("relu_none", "relu_batch", "tanh_none", "tanh_batch")
+    paths = ("model.activation", "model.norm.kind")
+    overrides = {arm: dict(zip(paths, arm.split("_"), strict=True)) for arm in arms}
+    gain = {paths[1]: ("none", "batch")}, {paths[0]: ("relu", "tanh")}
+    workdirs.make(
+        tmp_path, dict.fromkeys(arms, 0.5), 2, overrides=overrides, factors=paths,
+        claims=[claims.write(claims.interaction(*gain))],
+    )  # fmt: skip
+    for arm, values in zip(arms, ([1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]), strict=True):
+        scored(tmp_path, arm, values)
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    assert finding.evidence.comparisons[0].paired.interval(0.95) == (-2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("tanh", "said"), [([0, 0, 0, 4], False), ([3, 2, 3, 1], True)], ids=["equal", "wider"]
+)
+def test_the_table_of_arms_leaves_it_out_too(tmp_path, tanh, said):
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 4)
+    predicted(tmp_path, {"relu": [4, 4, 4, 4], "tanh": tanh})
+    text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
+    assert ("| Other images |" in text) is said
+
+
+def test_lost_predictions_are_told_on_the_page(tmp_path):
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 4)
+    predicted(tmp_path, {"relu": [4, 4, 4, 4], "tanh": [3, 2, 3, 1]})
+    (tmp_path / "tanh/seed-2/predictions_test.npz").unlink()
+    text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
+    assert "Predictions are lost." in text
+    assert "Those of tanh/seed-2 are missing or damaged" in text
+
+
+def test_an_interval_of_other_images_that_is_the_same_is_left_out(tmp_path):
+    """Every image differs alike, so that images add no doubt."""
+    stated = [CLAIMS[0] | {"sides": ["relu", arm]} for arm in ("tanh", "elu")]
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8, "elu": 0.8}, 4, claims=stated)
+    right = {"relu": [4, 4, 4, 4], "tanh": [0, 0, 0, 4], "elu": [3, 2, 3, 1]}
+    predicted(tmp_path, right)
     same, other = verdicts.findings(reading.load(tmp_path, "test"))
     assert same.evidence.comparisons[0].population is not None
     assert "for other images too" not in statements.figures(same)
