@@ -63,6 +63,18 @@ def test_commands_stay_commands(study):
     ]  # fmt: skip
 
 
+def test_paths_that_were_typed_as_relative_are_none_of_the_page_either(study):
+    path = study / "study.json"
+    about = json.loads(path.read_text())
+    words = ["--flagfile=../ann/flags", "--init_from=../ann/r20", "--vary=data.name=folder:ann/x,y"]
+    about["extensions"][0]["command"] = shlex.join(words)
+    about["arms"]["yours"]["config"]["transfer"] = {"init_from": "../ann/r20"}
+    path.write_text(json.dumps(about))
+    shown = anonymous.study(reading.load(study)).about
+    assert "ann" not in shown["extensions"][0]["command"]
+    assert "ann" not in json.dumps(shown["arms"]["yours"]["config"])
+
+
 def test_two_folders_stay_two_and_claims_keep_their_arms(study):
     given, shown = reading.load(study), anonymous.study(reading.load(study))
     assert [arm.overrides["data.name"] for arm in shown.arms] == [
