@@ -100,6 +100,14 @@ def test_a_fault_is_one_line_with_a_code_of_its_own_and_its_traceback_in_a_file(
     assert len(list((tmp_path / "logs").iterdir())) == 1  # nothing is written through a link
 
 
+def test_a_program_that_was_stopped_has_a_code_of_its_own_and_says_how_to_go_on():
+    done = start("raise flags.Stopped('stopped by SIGTERM at step 3 of 9')")
+    assert done.returncode == 75
+    assert done.stderr == (
+        "stopped by SIGTERM at step 3 of 9; the same command goes on from here.\n"
+    )
+
+
 def test_a_name_that_is_too_long_for_the_file_system_is_a_mistake(tmp_path):
     done = start("from pathlib import Path; Path('x' * 300).is_dir()", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -5,7 +5,9 @@ They are small programs here, which take the runs as those of a sweep do and tra
 
 import json
 import os
+import select
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -141,12 +143,15 @@ def test_of_runs_that_were_together_none_is_blamed_and_they_go_on_alone(share, t
             os.kill(os.getpid(), signal.SIGKILL)
     for run in take():
         assert deaths.alone(run)
+        with open(run.directory / "tries", "a") as file:
+            file.write("x")
         if run.seed == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         end(run)
     """
     assert share(code) == 0
     assert [result["status"] for result in results(tmp_path)] == ["finished", "failed", "finished"]
+    assert (tmp_path / "w/a/seed-1/tries").read_text() == "xx", "that of the three does not count"
 
 
 def test_a_process_that_dies_before_any_run_says_why_and_is_given_up(share, tmp_path, capsys):
@@ -253,6 +258,28 @@ def test_hangups_that_are_ignored_stay_so(share, tmp_path):
         assert share("for run in take():\n    end(run)\n    time.sleep(0.3)") == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's part is Linux's")
+def test_a_process_ends_with_its_parent():
+    """Though it waits for nothing: the kernel ends it."""
+    child = (
+        "import time; from launch import processes; "
+        "processes.die_with_parent(); print(1, end='', flush=True); time.sleep(20)"
+    )
+    parent = (
+        "import subprocess, sys; "
+        f"subprocess.run([sys.executable, '-c', {child!r}], close_fds=False)"
+    )
+    reading, writing = os.pipe()  # a reader sees its end when the last of the two has ended
+    started = subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, stdout=writing)
+    os.close(writing)
+    assert os.read(reading, 1) == b"1"
+    started.kill()
+    started.wait()
+    ended, _, _ = select.select([reading], [], [], 10)
+    os.close(reading)
+    assert ended
 
 
 def test_a_log_that_is_a_link_is_left_alone(share, tmp_path):

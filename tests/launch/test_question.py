@@ -140,9 +140,9 @@ def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
     assert "groups that share a program: 2" in plan
     assert "permutation test: 0.5" in plan
     assert not (tmp_path / "study.json").exists()
-    more = ("--plan", "--commands", "--jobs=2")
+    more = ("--plan", "--commands", "--jobs=4")
     commands = program("launch.sweep", *words, *more).stdout.splitlines()
-    assert len(commands) == 2
+    assert len(commands) == 4, "of two programs"
     for command in commands:
         python, _, name, *rest = command.replace("'", "").split()
         assert python == "python"

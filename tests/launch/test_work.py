@@ -376,6 +376,18 @@ def test_a_folder_that_leads_elsewhere_stops_the_sweep(session, tmp_path, told):
     assert not told
 
 
+def test_not_even_a_lock_is_written_through_a_link(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "w/a").mkdir(parents=True)
+    (tmp_path / "w/a/seed-0").symlink_to(tmp_path / "home")
+    asked, request = runs(tmp_path / "w", ["a"]), Request(a=small())
+    with pytest.raises(UserError, match="seed-0: is a link to"):
+        replicates.numbers(None, request, asked, processes=1)
+    with pytest.raises(UserError, match="seed-0: is a link to"), deaths.at(asked):
+        pass
+    assert not list((tmp_path / "home").iterdir())
+
+
 def test_what_another_process_has_is_left_to_it(session, tmp_path):
     from cnnjax import files
 
