@@ -114,6 +114,13 @@ def test_a_name_that_is_too_long_for_the_file_system_is_a_mistake(tmp_path):
     assert "File name too long" in done.stderr
 
 
+def test_a_folder_that_no_line_can_name_is_a_mistake():
+    """A command of --commands would go on in the next line."""
+    done = start("print(flags.path('workdir'))", "--workdir=a\nb")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert r"--workdir: 'a\nb' has a character that cannot be in a path here" in done.stderr
+
+
 def test_a_value_is_json_or_text():
     assert [flags.value(text) for text in ("1", "[8, 8]", "relu", "NaN", "[1,")] == [
         1, [8, 8], "relu", "NaN", "[1,",
