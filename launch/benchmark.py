@@ -51,7 +51,7 @@ CONTENDERS = {
     "torch": Kind("torch", ("tests.peers.torch_peer", "TASK")),
     "torch compiled": Kind("torch", ("tests.peers.torch_peer", "TASK", "compile")),
 }
-LARGE = 224  # pixels: networks for so large images are timed on a CPU only when they are named
+LARGE = 224  # pixels: networks for images this large are timed on a CPU only when named
 REFERENCE = "torch"
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 1.5  # of one contender's part of a round, about

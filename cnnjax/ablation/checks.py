@@ -103,15 +103,15 @@ def claims(place: str, stated: Any) -> tuple[Claim, ...]:
     """A list of claims, each made once."""
     if isinstance(stated, Claim | str) or not isinstance(stated, Sequence):
         raise UserError(f"{place}: claims: {stated!r} is not a list of claims.")
-    few(f"{place}: claims", stated)
+    not_too_many(f"{place}: claims", stated)
     keys = [claim.key for claim in stated if isinstance(claim, Claim)]
     if len(set(keys)) < len(keys):
         raise UserError(f"{place}: claims: a claim is made twice.")
     return tuple(stated)
 
 
-def few(place: str, values: Sequence[Any]) -> None:
-    """Claims, or values of a field, that can be gone through."""
+def not_too_many(place: str, values: Sequence[Any]) -> None:
+    """Claims, or values of a field, of which there are at most `MOST`."""
     if len(values) > MOST:
         raise UserError(f"{place}: are {len(values):,}; allowed: at most {MOST:,}")
 
@@ -132,7 +132,7 @@ def tune(
             raise UserError(f"{place}: {path}: {values!r} is not a list of values.")
         if not isinstance(path, str):
             raise UserError(f"{place}: {path!r} is not a dotted path.")
-        few(f"{place}: {path}", values)
+        not_too_many(f"{place}: {path}", values)
         if len(set(map(repr, values))) < max(2, len(values)):
             raise UserError(f"{place}: {path}: needs at least two values, each once.")
         if any(isinstance(value, list | tuple | dict) for value in values):

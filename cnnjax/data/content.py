@@ -15,10 +15,9 @@ MOST_BYTES = 8 * 2**30
 take minutes."""
 
 
-def facts(status: os.stat_result) -> tuple[int, ...]:
-    """What tells that a file is the one that was read before: size, the time of its content and of
-    its last change of any kind, and its number on the disk. Programs that unpack or copy set the
-    first time as they like; moving and replacing a file changes one of the others."""
+def version(status: os.stat_result) -> tuple[int, ...]:
+    """Identifies the version of a file: its size, mtime, ctime and inode. Programs that unpack or
+    copy set the mtime as they like; moving or replacing a file changes its ctime or its inode."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
@@ -26,7 +25,7 @@ def of_files(key: str, paths: Mapping[str, Path]) -> str:
     """`of_digests` of files, which are read once; the result is kept in the cache folder.
 
     Args:
-      key: stands for the `facts` of the files; another key, and they are read again.
+      key: stands for the `version` of each file; another key, and they are read again.
       paths: {name: path}. The names count, the paths do not: a data set may be moved.
 
     Raises UserError where a file cannot be read.

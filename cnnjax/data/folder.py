@@ -98,7 +98,7 @@ def read(name: str) -> Folder:
 
     PATH holds one sub-folder per class, or `train`, `validation` and `test` folders of such ones.
     Each image is opened once; what it holds is kept in the cache folder as long as the images stay
-    the same files, see `cnnjax.data.content.facts`.
+    the same files, see `cnnjax.data.content.version`.
 
     `groups.csv` beside those folders, with the columns `file` (relative to PATH) and `group`, names
     images that belong together, such as those of one patient: no group is ever divided between
@@ -121,8 +121,8 @@ def read(name: str) -> Folder:
     every_file = [file for images in listed.values() for file, _ in images]
     states = [_state(file) for file in every_file]
     names = tuple(str(file.relative_to(path)) for file in every_file)
-    facts = [(file, *content.facts(state)) for file, state in zip(names, states, strict=True)]
-    key = cache.digest([str(path.resolve()), facts])
+    versions = [(file, *content.version(state)) for file, state in zip(names, states, strict=True)]
+    key = cache.digest([str(path.resolve()), versions])
     sizes = np.array([state.st_size for state in states], np.int64)
     splits, start = {}, 0
     for split, images in listed.items():

@@ -89,8 +89,8 @@ def read(name: str, directory: Path) -> Described:
     if "train" not in splits:
         raise UserError(f"data.name: {name!r} has no split 'train' in {directory}.")
     entries = sorted(directory.iterdir())
-    facts = [(entry.name, *content.facts(entry.stat())) for entry in entries]
-    key = cache.digest([str(directory.resolve()), facts])
+    versions = [(entry.name, *content.version(entry.stat())) for entry in entries]
+    key = cache.digest([str(directory.resolve()), versions])
     size = (height, width) if height and width else None
     digest = content.of_files(key, {entry.name: entry for entry in entries if entry.is_file()})
     config = getattr(builder.builder_config, "name", "")

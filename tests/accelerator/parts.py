@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from launch import contenders
+
 PART, OUTPUT, DATA_DIR = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 TINY = "tiny" in sys.argv[4:]
 WORK = Path(os.environ.get("TMPDIR", "/tmp")) / "cnnjax-accelerator"
@@ -101,12 +103,8 @@ def machine() -> None:
 
 
 FAMILIES = {
+    **{name: shape for name, shape in contenders.IMAGES.items() if max(shape) < 224},
     "lenet5": (32, 32, 1),
-    "lenet5_modern": (28, 28, 1),
-    "vgg_small": (32, 32, 3),
-    "inception_small": (32, 32, 3),
-    "resnet20": (32, 32, 3),
-    "resnet18": (64, 64, 3),
     "alexnet": (227, 227, 3),
 }
 
@@ -190,7 +188,7 @@ def right() -> None:
 
         make = optim.optimizer(config.optimizer)
         ends = {}
-        if name in ("googlenet", "alexnet"):
+        if name == "alexnet":
             continue
         for where in (cpu, device):
             module = build(where, jnp.float64)
