@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
         asked = request.from_flags(flags.FLAGS.arms, arguments, stage="plan")
         session, _ = local.session(asked)
         config = asked.configs[flags.FLAGS.arms.partition(",")[0]]
-        step = replicates.steps(session, config, asked.seeds[:1], together=False)
+        step = replicates.calls(session, config, asked.seeds[:1])
     timing.serve(step, {"backend": session.runtime["backend"]})
     return 0
 

@@ -1,9 +1,10 @@
-"""How many replicates of an arm are trained together: as asked for, or as measured.
+"""How runs take their steps: how many runs together, and how many steps in a call of the program.
 
-Mapped over several replicates, a step of a small network fills an accelerator that one alone leaves
-idle. On a CPU the mapped convolutions are slower than the same step taken for one seed after
-another. So both are timed, before the first run, with the steps of the run itself, where enough
-training is left for it to pay; what was measured is kept in the cache folder.
+Mapped over several runs, a step of a small network fills an accelerator that one alone leaves idle;
+and several steps in a call leave it less to wait for the host. On a CPU both are slower than the
+same steps taken one after another, but for the smallest networks. So the ways are timed, before the
+first run, with the steps of the run itself, where enough training is left for it to pay; what was
+measured is kept in the cache folder.
 """
 
 import collections
@@ -12,7 +13,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cnnjax import cache, files
@@ -21,27 +22,44 @@ from cnnjax.config import RunConfig
 from launch import deaths, division
 from launch.request import Request
 
-MOST = 16  # together on one device
+MOST = 32  # together on one device
+LONGEST = 32  # steps in a call, unless more are asked for
 WORTH = 1.05  # how many times faster they have to be
 LEAST = {"cpu": 900.0}  # seconds of training that are left before measuring could pay
 ON_ACCELERATORS = 30.0
-WARM, STEPS = 3, 10  # steps before timing, and timed
+WARM, ROUNDS, TIMED = 3, 5, 3  # calls before timing; rounds that are timed, and calls in each
+
+Lane = tuple[str, int]
+"""The arm and the seed of a run that is, or was, trained together with others."""
+
+
+class Way(NamedTuple):
+    """How many runs take their steps together, and how many steps they take in a call."""
+
+    replicates: int = 1
+    steps_per_call: int = 1
 
 
 class Group(NamedTuple):
-    """Runs of one arm that a process trains at a time; `lanes` are the seeds that are trained
-    together, those of runs that have ended since among them; without any there is one run."""
+    """Runs that a process trains at a time; `lanes` are those that are trained together, runs that
+    have ended since among them; without any there is one run."""
 
     runs: list[Run]
-    lanes: tuple[int, ...] = ()
+    lanes: tuple[Lane, ...] = ()
+    steps_per_call: int = 1
 
 
-def numbers(
-    session: Any, request: Request, runs: Sequence[Run], *, processes: int
-) -> dict[str, int]:
-    """{arm: how many of its seeds are trained together}: `request.replicates` where that is given,
-    but so few that no process idles; else what is fastest. Where several processes share a CPU, its
-    cores are used already, and seeds are trained one after another.
+def alike(request: Request) -> dict[str, str]:
+    """{arm: a key that it shares with the arms whose runs can be trained together with its own}."""
+    from cnnjax.train import session
+
+    return {arm: session.lockstep_key(config) for arm, config in request.configs.items()}
+
+
+def ways(session: Any, request: Request, runs: Sequence[Run], *, processes: int) -> dict[str, Way]:
+    """{arm: the way of its runs}: what is asked for with `request.replicates` and
+    `request.steps_per_call`, but so few replicates that no process idles; else what is fastest.
+    Where several processes share a machine, it is busy already: neither is used unless asked for.
 
     Args:
       session: what the runs share.
@@ -49,24 +67,31 @@ def numbers(
       runs: the runs to do.
       processes: how many processes do them.
     """
-    seeds = collections.Counter(run.arm for run in runs)
-    if request.replicates or processes > 1:
+    arms = list(dict.fromkeys(run.arm for run in runs))
+    if request.replicates or request.steps_per_call or processes > 1:
         share = math.ceil(len(runs) / processes)
-        return dict.fromkeys(seeds, min(request.replicates or 1, share))
-    alike = collections.defaultdict(list)
-    for arm in seeds:
-        alike[cache.digest(division.what_decides(request, arm))].append(arm)
-    found: dict[str, int] = {}
-    for key, arms in alike.items():
+        way = Way(min(request.replicates or 1, share), request.steps_per_call or 1)
+        return dict.fromkeys(arms, way)
+    keys = alike(request)
+    together = collections.Counter(keys[run.arm] for run in runs)
+    same_speed = collections.defaultdict(list)
+    for arm in arms:
+        same_speed[cache.digest(division.what_decides(request, arm))].append(arm)
+    found: dict[str, Way] = {}
+    for key, these_arms in same_speed.items():
         with contextlib.ExitStack() as locks:
-            these = [run for run in runs if run.arm == arms[0] and locks.enter_context(_lock(run))]
+            these = [
+                run for run in runs if run.arm == these_arms[0] and locks.enter_context(_lock(run))
+            ]
             for run in these:
                 deaths.count_left(run)
-            number = 1
+            way = Way()
             if not any(map(deaths.alone, these)):
+                most = max(together[keys[arm]] for arm in these_arms)
+                left = [run for run in runs if run.arm in these_arms]
                 with deaths.at(these):
-                    number = _measured(session, request, arms, seeds, key)
-            found |= dict.fromkeys(arms, number)
+                    way = _measured(session, request, left, most, key)
+            found |= dict.fromkeys(these_arms, way)
     return found
 
 
@@ -75,30 +100,48 @@ def _lock(run: Run) -> contextlib.AbstractContextManager[bool]:
     return files.lock(run.directory / ".lock", wait=False)
 
 
-def groups(runs: Sequence[Run], number: Mapping[str, int], *, in_turn: bool) -> list[Group]:
-    """The runs in groups of about equal size, at most so many as `number` has for their arm. Runs
-    that have begun go on the way they began, and one that begins anew among those it was with.
+def groups(runs: Sequence[Run], ways: Mapping[str, Way], alike: Mapping[str, str]) -> list[Group]:
+    """The runs in groups of about equal size, at most so many as their arm's way has replicates, in
+    the order of their first ones. Runs that have begun go on the way they began, and one that
+    begins anew among those it was with.
 
     Args:
-      runs: the runs; those of an arm that follow each other make its groups.
-      number: of each arm, how many of its seeds are trained together.
-      in_turn: whether the first groups of all arms come first.
+      runs: the runs.
+      ways: the way of each arm.
+      alike: of each arm, what it shares with those that its runs can be trained together with.
     """
-    if in_turn:
-        order = list(number)
-        runs = sorted(runs, key=lambda run: order.index(run.arm))
-    by_arm = itertools.groupby(runs, lambda run: run.arm)
-    found = [list(_of_one_arm(list(own), number[arm])) for arm, own in by_arm]
-    if in_turn:
-        found = [[group for group in row if group] for row in itertools.zip_longest(*found)]
-    return list(itertools.chain.from_iterable(found))
+    recorded, again = _recorded(runs), {run for run in runs if run.result()}
+    parts = collections.defaultdict(list)
+    for run in runs:
+        lanes, way = recorded[run], ways[run.arm]
+        key: Any = run
+        if lanes:
+            key = lanes
+        elif lanes is None and way.replicates > 1:
+            key = (alike[run.arm], way, run in again)
+        parts[key].append(run)
+    found = []
+    for some in parts.values():
+        lanes, way = recorded[some[0]], ways[some[0].arm]
+        if lanes or lanes == () or way.replicates == 1:
+            found.append(Group(some, lanes or (), way.steps_per_call))
+        else:
+            size = math.ceil(len(some) / math.ceil(len(some) / way.replicates))
+            for own in (some[at : at + size] for at in range(0, len(some), size)):
+                found.append(Group(own, tuple(map(deaths.key, own)), way.steps_per_call))
+    return sorted(found, key=lambda group: runs.index(group.runs[0]))
 
 
-def steps(
-    session: Any, config: RunConfig, seeds: Sequence[int], *, together: bool
-) -> Callable[[], list[float]]:
-    """A function that takes the next step of fresh runs, as the runs themselves take it, waits for
-    it, and gives the loss of each."""
+def calls(
+    session: Any,
+    config: RunConfig,
+    seeds: Sequence[int],
+    *,
+    together: bool = False,
+    steps_per_call: int = 1,
+) -> Callable[..., list[float]]:
+    """A function that makes the next call, or so many, of steps of fresh runs, as the runs
+    themselves take them, waits for the last, and gives the last loss of each."""
     from cnnjax.train.lanes import Lanes
 
     program = session.program(config, "xla" if together else None)
@@ -114,109 +157,117 @@ def steps(
         width=len(seeds) if together else 0,
     )
     flows = [dataset.train_batches(0, 2**31) for dataset in datasets]
+    rates = [config.optimizer.learning_rate] * steps_per_call
 
-    def step() -> list[float]:
-        batches = dict(enumerate(map(next, flows)))
-        metrics = lanes.step(batches, config.optimizer.learning_rate)
-        return [figures["loss"] for figures in lanes.wait(metrics).values()]
+    def call(count: int = 1) -> list[float]:
+        metrics: Any = None
+        for _ in range(count):
+            batches = [list(itertools.islice(flow, steps_per_call)) for flow in flows]
+            batch = lanes.batch(dict(enumerate(batches)))
+            metrics = lanes.steps(batch, dict.fromkeys(range(len(seeds)), rates))
+        return [figures[-1]["loss"] for figures in lanes.figures(metrics).values()]
 
-    return step
+    return call
 
 
-def begun_with(run: Run) -> tuple[int, ...] | None:
+def begun_with(run: Run) -> tuple[Lane, ...] | None:
     """The lanes that a run was started with, () for one alone; None before its first checkpoint."""
     from cnnjax.train import folder
 
     known = folder.begun(run.directory)
     if not known:
         return None
-    lanes = known.get("lanes", [])
-    sensible = isinstance(lanes, list) and (not lanes or run.seed in lanes)
-    return tuple(lanes) if sensible else (run.seed,)
+    lanes = folder.lanes(known, run.arm)
+    return lanes if not lanes or deaths.key(run) in lanes else (deaths.key(run),)
 
 
-def _lanes(run: Run) -> tuple[int, ...] | None:
-    """What `begun_with` tells; of a run that has not begun, or begins anew, the lanes of others of
-    its arm, if it was one of them."""
+def _recorded(runs: Sequence[Run]) -> dict[Run, tuple[Lane, ...] | None]:
+    """What `begun_with` tells; of a run that has not begun, or begins anew, the lanes of another
+    one of the study, if it was one of them."""
     from cnnjax.train import folder
 
-    own = begun_with(run)
-    if own is not None:
-        return own
-    for other in sorted(run.directory.parent.glob("seed-*")):
-        lanes = folder.begun(other).get("lanes", [])
-        if isinstance(lanes, list) and run.seed in lanes:
-            return tuple(lanes)
-    return None
+    own = {run: begun_with(run) for run in runs}
+    others: dict[Lane, tuple[Lane, ...]] = {}
+    workdirs = {run.directory.parents[1] for run, lanes in own.items() if lanes is None}
+    for path in sorted(path for workdir in workdirs for path in workdir.glob("*/seed-*")):
+        lanes = folder.lanes(folder.begun(path), path.parent.name)
+        others.update(dict.fromkeys(lanes, lanes))
+    return {
+        run: others.get(deaths.key(run)) if lanes is None else lanes for run, lanes in own.items()
+    }
 
 
-def _of_one_arm(runs: Sequence[Run], number: int) -> Iterator[Group]:
-    known = {run: _lanes(run) for run in runs}
-    fresh = [run for run in runs if known[run] is None]
-    size = math.ceil(len(fresh) / math.ceil(len(fresh) / number)) if fresh else 1
-    taken: set[Run] = set()
-    for run in runs:
-        if run in taken:
-            continue
-        lanes = known[run]
-        if lanes:
-            group = Group([other for other in runs if known[other] == lanes], lanes)
-        elif lanes is None and number > 1:
-            place = fresh.index(run)
-            own = fresh[place : place + size]
-            group = Group(own, tuple(run.seed for run in own))
-        else:
-            group = Group([run])
-        taken.update(group.runs)
-        yield group
-
-
-def _measured(
-    session: Any, request: Request, arms: Sequence[str], seeds: Mapping[str, int], key: str
-) -> int:
-    """How many seeds are trained together of arms that are as fast as the first of them."""
-    config, first = request.configs[arms[0]], list(request.seeds)
-    count = min(max(seeds[arm] for arm in arms), MOST * len(session.devices))
-    dataset = session.dataset(config, first[0])
-    if count < 2 or config.training.parallel == "pmap" or not dataset.in_memory:
-        return 1
+def _measured(session: Any, request: Request, runs: Sequence[Run], most: int, key: str) -> Way:
+    """The fastest way of runs that are as fast as the first of them, of which `most` can be trained
+    together."""
+    config = request.configs[runs[0].arm]
+    dataset = session.dataset(config, runs[0].seed)
+    backend, count, steps = session.runtime["backend"], 1, 1
+    if config.training.parallel == "jit" and dataset.in_memory:
+        count = min(most, MOST * len(session.devices))
+    if backend != "cpu":
+        steps = longest_call(config)
+    if count == steps == 1:
+        return Way()
     images = sum(
-        dataset.order.total(request.configs[arm].training)
-        * request.configs[arm].training.batch_size
-        * seeds[arm]
-        for arm in arms
+        dataset.order.total(request.configs[run.arm].training)
+        * request.configs[run.arm].training.batch_size
+        for run in runs
     )
-    try:
-        alone = _speed(session, config, first[:1], key)
-        if images / alone < LEAST.get(session.runtime["backend"], ON_ACCELERATORS):
-            return 1
-        together = _speed(session, config, first[:count], key)
-    except Exception:  # too little memory, or what the run itself will tell
-        return 1
-    chosen = count if together > WORTH * alone else 1
-    way = f"{count} seeds at a time" if chosen > 1 else "one seed after another"
-    print(
-        f"{arms[0]}: {count} replicates trained together take {together:,.0f} images/s, one "
-        f"{alone:,.0f}: {way}",
-        flush=True,
-    )
-    return chosen
+    speeds: dict[Way, float] = {}
+    with contextlib.suppress(Exception):  # what the run itself will tell
+        speeds[Way()] = _speed(session, config, Way(), key)
+    if not speeds or images / speeds[Way()] < LEAST.get(backend, ON_ACCELERATORS):
+        return Way()
+    if steps > 1:
+        with contextlib.suppress(Exception):
+            speeds[Way(1, steps)] = _speed(session, config, Way(1, steps), key)
+        steps = max(speeds, key=speeds.__getitem__).steps_per_call
+    while count > 1:
+        try:
+            speeds[Way(count, steps)] = _speed(session, config, Way(count, steps), key)
+            break
+        except Exception:  # too little memory, as a rule
+            count = 1 if backend == "cpu" else count // 2
+    best = max(speeds, key=speeds.__getitem__)
+    if speeds[best] <= WORTH * speeds[Way()]:
+        best = Way()
+    told = [f"{_named(way)} {speed:,.0f}" for way, speed in speeds.items()]
+    print(f"{runs[0].arm}: images/s of {', '.join(told)}; taken: {_named(best)}", flush=True)
+    return best
 
 
-def _speed(session: Any, config: RunConfig, seeds: Sequence[int], key: str) -> float:
-    """Images per second of so many replicates, measured now or kept from before."""
+def longest_call(config: RunConfig) -> int:
+    """The most steps that are tried in a call: the largest divisor of the steps between two lines,
+    so that no single steps are left over."""
+    lines = config.training.log_every_steps
+    return max(steps for steps in range(1, LONGEST + 1) if lines % steps == 0)
+
+
+def _named(way: Way) -> str:
+    runs = "one run" if way.replicates == 1 else f"{way.replicates} runs together"
+    return runs if way.steps_per_call == 1 else f"{runs}, {way.steps_per_call} steps a call"
+
+
+def _speed(session: Any, config: RunConfig, way: Way, key: str) -> float:
+    """Images per second of a way, measured now or kept from before."""
 
     def measure() -> dict[str, Any]:
-        step = steps(session, config, seeds, together=len(seeds) > 1)
-        for _ in range(WARM):
-            step()
+        call = calls(
+            session,
+            config,
+            range(way.replicates),
+            together=way.replicates > 1,
+            steps_per_call=way.steps_per_call,
+        )
+        call(WARM)
         seconds = []
-        for _ in range(STEPS):
+        for _ in range(ROUNDS):
             started = time.perf_counter()
-            step()
+            call(TIMED)
             seconds.append(time.perf_counter() - started)
-        images = len(seeds) * config.training.batch_size
+        images = TIMED * way.replicates * way.steps_per_call * config.training.batch_size
         return {"images_per_second": images / statistics.median(seconds)}
 
-    what = [key, "replicates", len(seeds), session.runtime, session.convolution(config)]
+    what = [key, "way", way, session.runtime, session.convolution(config)]
     return float(division.remembered(what, measure)["images_per_second"])

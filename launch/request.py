@@ -33,7 +33,8 @@ class Request:
       text: the experiment's file, where it is yet to be written into the workdir.
       tuning: whether these are the runs that the experiment's arms are tuned by.
       max_minutes: after how many minutes no run is started any more.
-      replicates: how many seeds of an arm are trained together; None where it is not said.
+      replicates: how many runs of one program are trained together; None where it is not said.
+      steps_per_call: how many steps a call of the program takes; None where it is not said.
     """
 
     experiment: str
@@ -47,6 +48,7 @@ class Request:
     tuning: bool = False
     max_minutes: float | None = None
     replicates: int | None = None
+    steps_per_call: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -85,6 +87,7 @@ class Request:
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]
         words += [f"--replicates={self.replicates}"] if self.replicates else []
+        words += [f"--steps_per_call={self.steps_per_call}"] if self.steps_per_call else []
         return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
 
     def words_without(self, *flags: str) -> list[str]:
@@ -114,7 +117,8 @@ class Request:
 
     def check(self) -> None:
         """Raises UserError where the workdir is of another experiment or configuration, or where
-        there are no weights to start from, or replicates cannot be trained together."""
+        there are no weights to start from, or replicates cannot be trained together,
+        or a call would take more steps than there are between two lines."""
         experiment = self.loaded.experiment
         settled = {  # what an arm that is not tuned yet will be is not known
             arm: config
@@ -127,6 +131,14 @@ class Request:
                 raise UserError(
                     f"--replicates: arm {arm!r} has training.parallel=pmap, whose runs are trained "
                     "one after another. Leave the flag out, or --set training.parallel=jit"
+                )
+            lines = config.training.log_every_steps
+            if (self.steps_per_call or 1) > lines:
+                raise UserError(
+                    f"--steps_per_call: {self.steps_per_call} is more than "
+                    f"training.log_every_steps of arm {arm!r} ({lines}), and no call goes beyond a "
+                    f"line. Add --set training.log_every_steps={self.steps_per_call}, or use "
+                    f"--steps_per_call={lines}"
                 )
             source = config.transfer.init_from
             if source is not None and not (Path(source) / "checkpoints").is_dir():
@@ -241,6 +253,7 @@ def from_flags(
         of_tuning,
         flags.FLAGS.max_minutes if _given("max_minutes") else None,
         flags.FLAGS.replicates,
+        flags.FLAGS.steps_per_call,
     )
 
 

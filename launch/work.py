@@ -51,8 +51,8 @@ def work(
     started, pace = time.monotonic(), Pace(len(runs), 1, request.max_minutes)
     before = {run: stamp(run) for run in runs}
     with signals.held() as stop:
-        numbers = replicates.numbers(session, request, runs, processes=processes)
-        for group in replicates.groups(runs, numbers, in_turn=request.max_minutes is not None):
+        ways = replicates.ways(session, request, runs, processes=processes)
+        for group in replicates.groups(runs, ways, replicates.alike(request)):
             if stop():
                 break
             if time.monotonic() - started > 60 * (request.max_minutes or math.inf):
@@ -85,32 +85,44 @@ def _locked(
             deaths.count_left(run)
         results = {run: _given_up(run) for run in filter(deaths.too_often, mine)}
         mine = [run for run in mine if run not in results]
-        lanes = dict.fromkeys(mine, group.lanes)
         fresh = [run for run in mine if replicates.begun_with(run) is None]
         if len(mine) > 1 or (fresh and len(group.lanes) > 1):
-            try:
-                if not any(map(deaths.alone, mine)):
-                    return results | _train(session, request, mine, group.lanes, stop)
-            except _Fault as fault:
-                lines = str(fault.__cause__).strip().splitlines() or [""]
-                print(f"{mine[0].arm}: {lines[0][:200]}; its seeds go on one after another")
-            lanes = {run: replicates.begun_with(run) or (run.seed,) for run in mine}
-        return results | {run: _one(session, request, run, lanes[run], stop) for run in mine}
+            results |= _together(session, request, group._replace(runs=mine), stop)
+        elif mine:
+            results |= _one(session, request, group._replace(runs=mine), stop)
+        return results
 
 
 class _Fault(Exception):
     """Runs that were to be trained together could not be: which one is to blame is not known."""
 
 
-def _one(session: Any, request: Request, run: Run, lanes: Sequence[int], stop: Stop) -> Result:
-    """One run to its end. A fault becomes its result."""
+def _together(session: Any, request: Request, group: Group, stop: Stop) -> dict[Run, Result]:
+    """Runs to their end that are trained together; one after another where that cannot be."""
     try:
-        return _train(session, request, [run], lanes, stop)[run]
+        if not any(map(deaths.alone, group.runs)):
+            return _train(session, request, group, stop)
+    except _Fault as fault:
+        lines = str(fault.__cause__).strip().splitlines() or [""]
+        arms = ", ".join(dict.fromkeys(run.arm for run in group.runs))
+        print(f"{arms}: {lines[0][:200]}; these runs go on one after another")
+    results: dict[Run, Result] = {}
+    for run in group.runs:
+        lanes = replicates.begun_with(run) or (deaths.key(run),)
+        results |= _one(session, request, group._replace(runs=[run], lanes=lanes), stop)
+    return results
+
+
+def _one(session: Any, request: Request, group: Group, stop: Stop) -> dict[Run, Result]:
+    """The one run of a group to its end. A fault becomes its result."""
+    try:
+        return _train(session, request, group, stop)
     except _Fault as fault:
         error = fault.__cause__
         assert error is not None
         text = "".join(traceback.format_exception(error))
-        return fail(run, in_a_line(error, request.loaded.path), text)
+        (run,) = group.runs
+        return {run: fail(run, in_a_line(error, request.loaded.path), text)}
 
 
 def _given_up(run: Run) -> Result:
@@ -138,22 +150,24 @@ def fail(run: Run, error: str, details: str, *, forget: bool = True) -> Result:
     return result
 
 
-def _train(
-    session: Any, request: Request, runs: Sequence[Run], lanes: Sequence[int], stop: Stop
-) -> dict[Run, Result]:
-    """Trains runs of one arm. Raises _Fault from what went wrong with one of them, UserError for
-    what would go wrong with all, and Stopped; also from a fault after that was asked for, since
+def _train(session: Any, request: Request, group: Group, stop: Stop) -> dict[Run, Result]:
+    """Trains the runs of a group. Raises _Fault from what went wrong with one of them, UserError
+    for what would go wrong with all, and Stopped; also from a fault after that was asked for, since
     processes that read data may have been asked to stop as well."""
     from cnnjax.train import loop
 
+    runs = group.runs
     try:
         with deaths.at(runs):
             results = loop.replicates(
                 session,
-                request.configs[runs[0].arm],
-                [loop.Job(run.seed, run.directory, _identity(run)) for run in runs],
-                together=bool(lanes),
-                lanes=lanes,
+                [
+                    loop.Job(request.configs[run.arm], run.seed, run.directory, _identity(run))
+                    for run in runs
+                ],
+                together=bool(group.lanes),
+                lanes=group.lanes,
+                steps_per_call=group.steps_per_call,
                 probes=_probes(request.loaded.experiment.probes),
                 say=functools.partial(print, flush=True),
                 stop=stop,

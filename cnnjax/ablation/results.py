@@ -234,7 +234,8 @@ def _shown(study: Study) -> list[str]:
 def mixtures(runs: Sequence[Run]) -> list[str]:
     """In what the runs of a comparison differ that should be the same in all of them."""
     found = []
-    for what in ("backend", "device_kind", "convolution", "threads", "replicates", "jax"):
+    machine = ("backend", "device_kind", "convolution", "threads")
+    for what in (*machine, "replicates", "steps_per_call", "jax"):
         values = sorted({str(run.runtime[what]) for run in runs if what in run.runtime})
         if len(values) > 1:
             found.append(f"Runs differ in {what}: {', '.join(values)}.")

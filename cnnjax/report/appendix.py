@@ -121,7 +121,7 @@ def _cost(blocks: list[Block], named: bool) -> Section | None:
         "that came first."
     )
     if any(run.runtime.get("replicates") == "together" for arm in arms for run in arm.runs):
-        caption += " Seeds that were trained together share their time equally."
+        caption += " Runs that were trained together share their time equally."
     total, compiled = words.duration(sum(seconds)), _compilations(arms)
     text = (
         f"All runs together took {total}, added up run by run, with "

@@ -10,6 +10,9 @@ from cnnjax.config import RunConfig, changes
 from cnnjax.errors import MachineError, UserError
 from cnnjax.fingerprint import Fingerprint
 
+_BEFORE = {"steps_per_call": 1}
+"""What counts for a run of a version that did not write it."""
+
 _DECIDE = {"backend", "device_kind", "devices", "threads", "convolution", "replicates"}
 Say = Callable[[str], None]
 
@@ -18,7 +21,14 @@ def begun(directory: Path) -> dict[str, Any]:
     """What the bits of a run with a checkpoint depend on, as it was at its start; empty where there
     is none, or that is not known. Raises MachineError where it cannot be read just now."""
     known = _known(directory / "runtime.json") if _has_checkpoint(directory) else {}
-    return known if _whole("runtime.json", known) else {}
+    return {**_BEFORE, **known} if _whole("runtime.json", known) else {}
+
+
+def lanes(begun: Mapping[str, Any], arm: str) -> tuple[tuple[str, int], ...]:
+    """The arm and seed of each run that a run of `arm` was started together with, in order, by what
+    `begun` gave; () for one alone."""
+    known = begun.get("lanes", [])
+    return tuple((arm, lane) if isinstance(lane, int) else (lane[0], lane[1]) for lane in known)
 
 
 def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: Say) -> None:
@@ -44,6 +54,7 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
         files.write_json(path, runtime)
         return
     same_data(directory, runtime["data"])
+    known = {**_BEFORE, **known}
     others = (key for key in runtime if key != "data" and known.get(key) != runtime[key])
     if key := next(others, None):
         raise UserError(
@@ -77,9 +88,18 @@ def _whole(name: str, known: Mapping[str, Any]) -> bool:
     if name != "runtime.json":
         return bool(known)
     lanes = known.get("lanes", [])
-    sensible = isinstance(lanes, list) and all(isinstance(seed, int) for seed in lanes)
+    sensible = isinstance(lanes, list) and all(map(_is_lane, lanes))
+    steps = known.get("steps_per_call", 1)
+    sensible = sensible and isinstance(steps, int) and steps > 0
     alone = known.get("replicates") != "together"
     return known.keys() >= _DECIDE and sensible and alone == (not lanes)
+
+
+def _is_lane(value: Any) -> bool:
+    """Whether a value is an arm and a seed; before arms were trained together it was a seed."""
+    if isinstance(value, list) and len(value) == 2:
+        return isinstance(value[0], str) and isinstance(value[1], int)
+    return isinstance(value, int)
 
 
 def _known(path: Path) -> dict[str, Any]:

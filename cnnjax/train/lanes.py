@@ -1,14 +1,14 @@
 """The states of runs that take their steps at the same time.
 
-A run alone has its state as it is. The replicates of an arm that are trained together have theirs
-stacked along a leading axis, over which the same pure step is mapped and which is dealt out to the
-devices: that needs no communication. The axis has a lane for each run, whose place stays, and a
-copy of another run's state in lanes without one, or to be a multiple of the number of devices: so
-that the bits of a run do not depend on which others still go on.
+A run alone has its state as it is. The replicates that are trained together have theirs stacked
+along a leading axis, over which the same pure step is mapped and which is dealt out to the devices:
+that needs no communication. The axis has a lane for each run, whose place stays, and a copy of
+another run's state in lanes without one, or to be a multiple of the number of devices: so that the
+bits of a run do not depend on which others still go on.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,19 +20,20 @@ from cnnjax.train.state import HParams, TrainState
 from cnnjax.train.step import Batch
 
 Metrics = Mapping[str, jax.Array]
+Figures = dict[str, float]
 
 
 class Lanes:
-    """Runs of one arm, at the same step, by their places.
+    """Runs that share their compiled steps, at the same step, by their places.
 
     Args:
-      compiled: the steps of the arm.
+      compiled: the steps.
       store: the examples on the devices.
       states: the state of each run. They are not to be used any more.
       hparams: the numbers and the keys of each run.
       width: the number of lanes; 0 for a run alone, whose state is not stacked.
 
-    Raises UserError where the arm's steps cannot be taken together.
+    Raises UserError where the steps cannot be taken together.
     """
 
     def __init__(
@@ -49,37 +50,56 @@ class Lanes:
         self._width = -(-width // compiled.devices) * compiled.devices
         if not width:
             (self._state,), (self._hparams,) = states.values(), hparams.values()
-            self._train = compiled.train
+            self._one, self._several = compiled.train, compiled.train_steps
             return
-        if compiled.together is None:
+        if compiled.together is None or compiled.together_steps is None:
             raise UserError(
                 "--replicates: runs with training.parallel=pmap are trained one after another; use "
                 "--replicates=1, or jit."
             )
-        self._train = compiled.together
+        self._one, self._several = compiled.together, compiled.together_steps
         self._state = compiled.deal(self._filled(states))
         self._hparams = compiled.deal(self._filled(hparams))
 
-    def step(self, batches: Mapping[int, Batch], learning_rate: float) -> Metrics:
-        """One step of all runs, each on its batch; it need not be complete on return."""
-        batch: Any = next(iter(batches.values()))
-        rate: Any = np.float32(learning_rate)
+    def batch(self, batches: Mapping[int, Sequence[Batch]]) -> Batch:
+        """What `steps` takes: the batches of each run, one for each of the steps of a call. Images
+        are put on the devices; indices go there with the call."""
+        filled = self._filled({place: _stacked(each) for place, each in batches.items()})
+        batch = filled[0]
         if self._width:
-            filled = self._filled(batches)
             batch = {name: np.stack([each[name] for each in filled]) for name in batch}
-            rate = np.full(self._width, rate)
-        hparams = dataclasses.replace(self._hparams, learning_rate=rate)
-        self._state, metrics = self._train(self._state, self._store, batch, hparams)
+        if "images" not in batch:
+            return batch
+        several = len(next(iter(batches.values()))) > 1
+        return self._compiled.feed(batch, several and not self._width)
+
+    def steps(self, batch: Batch, learning_rates: Mapping[int, Sequence[float]]) -> Metrics:
+        """Some steps of all runs, with the learning rates of each; they need not be complete on
+        return."""
+        rates: Any = np.asarray(self._filled(learning_rates), np.float32)
+        several = rates.shape[1] > 1
+        rates = rates if several else rates[:, 0]
+        rates = rates if self._width else rates[0]
+        hparams = dataclasses.replace(self._hparams, learning_rate=rates)
+        take = self._several if several else self._one
+        self._state, metrics = take(self._state, self._store, batch, hparams)
         return metrics
 
-    def wait(self, metrics: Metrics) -> dict[int, dict[str, float]]:
-        """Waits until a step is complete; returns the figures of each run."""
-        values = {name: np.asarray(value) for name, value in metrics.items()}
+    def figures(self, metrics: Metrics) -> dict[int, list[Figures]]:
+        """The figures of each run, step by step, when the call is complete."""
+        values = {
+            name: np.reshape(value, (max(1, self._width), -1))
+            for name, value in jax.device_get(metrics).items()
+        }
+        steps = len(next(iter(values.values()))[0])
         return {
-            place: {
-                name: float(value[place] if self._width else value)
-                for name, value in values.items()
-            }
+            place: [
+                {
+                    name: float(value[place if self._width else 0, step])
+                    for name, value in values.items()
+                }
+                for step in range(steps)
+            ]
             for place in self._places
         }
 
@@ -91,4 +111,11 @@ class Lanes:
 
     def _filled(self, values: Mapping[int, Any]) -> list[Any]:
         some = next(iter(values.values()))
-        return [values.get(place, some) for place in range(self._width)]
+        return [values.get(place, some) for place in range(max(1, self._width))]
+
+
+def _stacked(batches: Sequence[Batch]) -> Batch:
+    """The batches of several steps along a leading axis; one as it is."""
+    if len(batches) == 1:
+        return batches[0]
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}

@@ -1,23 +1,35 @@
 """The only training loop: from a configuration and seeds to folders with results."""
 
+import collections
 import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from cnnjax.config import RunConfig
 from cnnjax.errors import Stopped
 from cnnjax.train import folder
+from cnnjax.train.folder import Say
+from cnnjax.train.job import Job, Setting
 from cnnjax.train.lanes import Lanes, Metrics
-from cnnjax.train.plan import Plan, plan
+from cnnjax.train.plan import Plan
 from cnnjax.train.probe import Probes
 from cnnjax.train.records import Clock
-from cnnjax.train.replicate import Job, Replicate, Say, Setting, opened
+from cnnjax.train.replicate import Replicate, opened
 from cnnjax.train.session import Session
 
 NO_PROBES = Probes()
 ALONE, TOGETHER = "one after another", "together"
+AHEAD = {"cpu": 1}
+ON_ACCELERATORS = 4
+"""How many calls the host makes before it waits for the first of them: enough for a device to have
+the next one at hand; few, so that a run which is asked to stop does so soon."""
+
+MOST = 10_000
+"""How many calls' figures are kept on the devices, where lines are written seldom."""
 
 
 def never() -> str:
@@ -32,76 +44,104 @@ def run(
     directory: Path,
     *,
     identity: Mapping[str, Any] | None = None,
+    steps_per_call: int = 1,
     probes: Probes = NO_PROBES,
     say: Say = print,
     stop: Callable[[], str] = never,
 ) -> dict[str, Any]:
     """Trains one run alone to its end, as `replicates` does; returns its result."""
-    job = Job(seed, directory, identity or {})
+    job = Job(config, seed, directory, identity or {})
     (result,) = replicates(
-        session, config, [job], together=False, probes=probes, say=say, stop=stop
+        session,
+        [job],
+        together=False,
+        steps_per_call=steps_per_call,
+        probes=probes,
+        say=say,
+        stop=stop,
     )
     return result
 
 
 def replicates(
     session: Session,
-    config: RunConfig,
     jobs: Sequence[Job],
     *,
     together: bool = True,
-    lanes: Sequence[int] = (),
+    lanes: Sequence[tuple[str, int]] = (),
+    steps_per_call: int = 1,
     probes: Probes = NO_PROBES,
     say: Say = print,
     stop: Callable[[], str] = never,
 ) -> list[dict[str, Any]]:
-    """Trains runs of one arm to their end, from where they were left, and writes and returns their
-    results. Each has its own weights, order of the data, augmentation and dropout, which are those
+    """Trains runs to their end, from where they were left, and writes and returns their results.
+    Each has its own weights, order of the data, augmentation, dropout and numbers, which are those
     that it would have alone.
 
     Args:
       session: what the runs of this process share.
-      config: the arm's resolved configuration.
-      jobs: the runs.
+      jobs: the runs. Their configurations have one `lockstep_key` (of session).
       together: whether they take their steps together; else there is one.
-      lanes: the seeds that runs which have begun were started together with, their own among them,
-        in order; by default those of `jobs`.
+      lanes: the arm and seed of each run that those which have begun were started together with,
+        their own among them, in order; by default those of `jobs`.
+      steps_per_call: how many steps are taken in one call of the compiled program, where so many
+        are left before a line is written; a run that has begun keeps its number.
       probes: what else is asked of the network; answers go into result.json.
       say: where lines for the user go.
-      stop: asked between steps: what the runs are to stop for, empty for going on.
+      stop: asked between calls: what the runs are to stop for, empty for going on.
 
     Raises UserError for what the user can mend; the folders keep what was written. Raises Stopped
     when asked to stop, after a checkpoint of the last step is on the disk.
     """
+    begun = next(filter(None, (folder.begun(job.directory) for job in jobs)), {})
+    steps_per_call = begun.get("steps_per_call", steps_per_call)
+    lanes = list(lanes or [job.key for job in jobs])
+    way: dict[str, Any] = {"steps_per_call": steps_per_call}
     if together:  # the native convolution maps over no further axis
-        lanes = list(lanes or [job.seed for job in jobs])
-        convolution, way = "xla", {"replicates": TOGETHER, "lanes": lanes}
+        convolution, way = "xla", {**way, "replicates": TOGETHER, "lanes": [*map(list, lanes)]}
     else:
-        begun = folder.begun(jobs[0].directory).get("convolution")
-        convolution, way = session.convolution(config, begun), {"replicates": ALONE}
-    program = session.program(config, convolution)
-    fingerprint = session.load(config.data).fingerprint
-    runtime = {**session.runtime, "convolution": convolution, **way, "data": fingerprint}
-    setting = Setting(session, config, program, runtime, probes)
-    planned = plan(config, setting.dataset(jobs[0].seed).order)
+        convolution = session.convolution(jobs[0].config, begun.get("convolution"))
+        way["replicates"] = ALONE
+    settings = _settings(session, jobs, convolution, way, probes)
     with contextlib.ExitStack() as stack:
         bars: list[str | None] = [_bar(jobs), *[None] * (len(jobs) - 1)]
         runs = [
-            stack.enter_context(opened(setting, job, planned, bar=bar, say=say))
-            for job, bar in zip(jobs, bars, strict=True)
+            stack.enter_context(opened(setting, job, bar=bar, say=say))
+            for setting, job, bar in zip(settings, jobs, bars, strict=True)
         ]
+        planned = runs[0].planned
         started = {run: int(run.start.step) for run in runs}
-        steps = sorted({*started.values(), planned.total_steps})
-        for first, last in itertools.pairwise(steps):
+        ends = sorted({*started.values(), planned.total_steps})
+        for first, last in itertools.pairwise(ends):
             behind = [run for run in runs if started[run] <= first and not run.outcome]
-            places = {lanes.index(run.job.seed) if together else 0: run for run in behind}
+            places = {lanes.index(run.job.key) if together else 0: run for run in behind}
             width = len(lanes) if together else 0
-            _train(setting, planned, places, first, last, width=width, stop=stop)
+            _train(places, first, last, width=width, steps_per_call=steps_per_call, stop=stop)
         for run in runs:
             _go_on(stop, planned.total_steps, planned)
             run.finish()
-    compilations = [program.compiled.untold(), *[0] * (len(runs) - 1)]
+    compilations = [settings[0].program.compiled.untold(), *[0] * (len(runs) - 1)]
     return [run.write(count) for run, count in zip(runs, compilations, strict=True)]
+
+
+def _settings(
+    session: Session,
+    jobs: Sequence[Job],
+    convolution: str,
+    way: Mapping[str, Any],
+    probes: Probes,
+) -> list[Setting]:
+    """The setting of each run, one for those of an arm."""
+    made: dict[int, Setting] = {}
+    for job in jobs:
+        if id(job.config) not in made:
+            program = session.program(job.config, convolution)
+            fingerprint = session.load(job.config.data).fingerprint
+            runtime = {
+                **session.runtime, "convolution": convolution, **way, "data": fingerprint,
+            }  # fmt: skip
+            made[id(job.config)] = Setting(session, job.config, program, runtime, probes)
+    return [made[id(job.config)] for job in jobs]
 
 
 def _go_on(stop: Callable[[], str], step: int, planned: Plan) -> None:
@@ -112,40 +152,63 @@ def _go_on(stop: Callable[[], str], step: int, planned: Plan) -> None:
 
 def _bar(jobs: Sequence[Job]) -> str:
     """What the progress bar of some runs is called."""
-    others = "".join(f", {job.seed}" for job in jobs[1:])
-    return jobs[0].label + others
+    arms = dict.fromkeys(job.named["arm"] for job in jobs)
+    seeds = dict.fromkeys(str(job.seed) for job in jobs)
+    return f"{', '.join(arms)} seed {', '.join(seeds)}".strip()
 
 
 def _train(
-    setting: Setting,
-    planned: Plan,
     runs: Mapping[int, Replicate],
     first: int,
     last: int,
     *,
     width: int,
+    steps_per_call: int,
     stop: Callable[[], str],
 ) -> None:
-    """The steps `first` + 1 to `last` of runs, by their lanes. Raises Stopped."""
+    """The steps `first` + 1 to `last` of runs, by their lanes. Raises Stopped.
+
+    The host does not wait for a call before it makes the next one. What the steps say of loss and
+    accuracy, and whether they were finite, stays on the devices until a line is written.
+    """
+    some = next(iter(runs.values()))
+    setting, planned = some.setting, some.planned
     lanes = Lanes(
         setting.program.compiled,
         setting.store,
         {place: run.start for place, run in runs.items()},
-        {place: setting.hparams(run.job.seed) for place, run in runs.items()},
+        {place: run.setting.hparams(run.job.seed) for place, run in runs.items()},
         width=width,
     )
     clock = Clock()
     for run in runs.values():
         run.begin(clock, len(runs))
-    flows = [run.dataset.train_batches(first, last) for run in runs.values()]
+    flows = {place: run.dataset.train_batches(first, last) for place, run in runs.items()}
     going = dict(runs)
+    most_ahead = AHEAD.get(setting.session.runtime["backend"], ON_ACCELERATORS)
+    under_way: collections.deque[tuple[range, Metrics]] = collections.deque()
+    complete: list[tuple[range, Metrics]] = []
 
-    def complete(step: int, metrics: Metrics) -> None:
-        """Waits for a step, and takes in what it says."""
-        values = lanes.wait(metrics)
-        clock.tick()
-        for place, run in going.items():
-            run.trained(step, values[place])
+    def wait(ahead: int) -> None:
+        """Waits until no more than `ahead` calls are under way."""
+        while len(under_way) > ahead:
+            steps, metrics = under_way.popleft()
+            jax.block_until_ready(metrics)
+            clock.tick(len(steps))
+            for run in going.values():
+                run.advance(len(steps))
+            complete.append((steps, metrics))
+
+    def take_in() -> None:
+        """Waits for all calls, and takes in what their steps say."""
+        wait(0)
+        for steps, metrics in complete:
+            figures = lanes.figures(metrics)
+            for place, run in list(going.items()):
+                for step, values in zip(steps, figures[place], strict=True):
+                    if not run.outcome:
+                        run.trained(step, values)
+        complete.clear()
         drop()
 
     def drop() -> None:
@@ -153,22 +216,21 @@ def _train(
         for place in [place for place, run in going.items() if run.outcome]:
             del going[place]
 
-    pending: Metrics | None = None
-    for step, batches in enumerate(zip(*flows, strict=True), first + 1):
+    for steps in planned.calls(first, last, steps_per_call):
         if stop():
-            if pending is not None:
-                complete(step - 1, pending)
+            take_in()
             for place, run in going.items():
-                run.stop(step - 1, lanes.state(place))
-            _go_on(stop, step - 1, planned)
-        metrics = lanes.step(dict(zip(runs, batches, strict=True)), planned.rate(step))
-        if pending is not None:
-            complete(step - 1, pending)
-        pending = metrics
-        if going and (planned.due(step) or step == last):
-            complete(step, pending)
-            pending = None
-            for place, run in going.items() if planned.due(step) else ():
+                run.stop(steps[0] - 1, lanes.state(place))
+            _go_on(stop, steps[0] - 1, planned)
+        batches = {place: list(itertools.islice(flow, len(steps))) for place, flow in flows.items()}
+        rates = {place: [*map(run.planned.rate, steps)] for place, run in runs.items()}
+        under_way.append((steps, lanes.steps(lanes.batch(batches), rates)))
+        wait(most_ahead)
+        step = steps[-1]
+        if planned.due(step) or step == last or len(complete) >= MOST:
+            take_in()
+        if planned.due(step):
+            for place, run in going.items():
                 run.log(step, recent=planned.lines)
                 if planned.saves(step):
                     run.save(step, lanes.state(place))

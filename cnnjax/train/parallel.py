@@ -30,10 +30,15 @@ class Compiled:
 
     Attributes:
       train: (state, store, batch, hparams) -> (state, metrics); donates the state.
-      together: the same for replicates: all but the store have a leading axis, which is dealt out
+      train_steps: the same for several steps in one call, by a scan: the arrays of the batch and
+        the learning rate have a leading axis of steps, as the metrics then have.
+      together: `train` for replicates: all but the store have a leading axis, which is dealt out
         to the devices, so that its length is a multiple of their number; None under pmap.
+      together_steps: `train_steps` for replicates; the axis of steps comes second. None under pmap.
       evaluate: (variables, store, batch, keep_prob) -> per-example figures.
       place: puts a tree on the devices, one whole copy on each.
+      feed: (batch, steps) -> the batch of one or of several steps on the devices, sharded as
+        `train` and `train_steps` want it; its transfer need not be complete on return.
       deal: stacks trees along a new leading axis, which is dealt out to the devices.
       copy: a copy of a tree that a later, donating step leaves alone.
       traces: how often the train step was traced so far.
@@ -42,9 +47,12 @@ class Compiled:
     """
 
     train: Train
+    train_steps: Train
     together: Train | None
+    together_steps: Train | None
     evaluate: Callable[[Any, Any, Batch, ArrayLike], dict[str, jax.Array]]
     place: Callable[[Any], Any]
+    feed: Callable[[Batch, bool], Batch]
     deal: Callable[[Sequence[Any]], Any]
     copy: Callable[[Any], Any]
     traces: Callable[[], int]
@@ -72,6 +80,7 @@ def compile(
     mesh = Mesh(np.asarray(devices), (AXIS,))
     whole = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(AXIS))
+    split_steps = NamedSharding(mesh, PartitionSpec(None, AXIS))
     traces = told = 0
 
     def gathered_train(
@@ -92,28 +101,46 @@ def compile(
     evaluated = jax.jit(
         gathered_eval, in_shardings=(whole, whole, split, whole), out_shardings=split
     )
-    trained: Callable[..., Any]
-    together = None
+
+    def feed(batch: Batch, steps: bool) -> Batch:
+        if mode == "pmap":  # which divides the batches of the host itself
+            return batch
+        return jax.device_put(batch, split_steps if steps else split)
+
+    several = _several(gathered_train)
+    train_one: Train
+    train_steps: Train
+    together: Train | None = None
+    together_steps: Train | None = None
     if mode == "jit":
-        trained = jax.jit(
-            gathered_train,
-            in_shardings=(whole, whole, split, whole),
-            out_shardings=(whole, whole),
-            donate_argnums=0,
+        train_one, train_steps = (
+            jax.jit(
+                function,
+                in_shardings=(whole, whole, sharding, whole),
+                out_shardings=(whole, whole),
+                donate_argnums=0,
+            )
+            for function, sharding in ((gathered_train, split), (several, split_steps))
         )
-        together = jax.jit(
-            jax.vmap(gathered_train, in_axes=(0, None, 0, 0)),
-            in_shardings=(split, whole, split, split),
-            out_shardings=(split, split),
-            donate_argnums=0,
+        together, together_steps = (
+            jax.jit(
+                jax.vmap(function, in_axes=(0, None, 0, 0)),
+                in_shardings=(split, whole, split, split),
+                out_shardings=(split, split),
+                donate_argnums=0,
+            )
+            for function in (gathered_train, several)
         )
     else:
-        trained = _pmapped(gathered_train, devices)
+        train_one, train_steps = _pmapped(gathered_train, devices), _pmapped(several, devices, 1)
     return Compiled(
-        train=trained,
+        train=train_one,
+        train_steps=train_steps,
         together=together,
+        together_steps=together_steps,
         evaluate=evaluated,
         place=lambda tree: jax.device_put(tree, whole),
+        feed=feed,
         deal=lambda trees: jax.device_put(_stacked(trees), split),
         copy=jax.jit(lambda tree: jax.tree.map(jnp.copy, tree)),
         traces=lambda: traces,
@@ -135,7 +162,24 @@ def check_batch(batch_size: int, devices: int, field: str = "training.batch_size
         )
 
 
-def _pmapped(step: Callable[..., Any], devices: Sequence[jax.Device]) -> Callable[..., Any]:
+def _several(step: Train) -> Train:
+    """A step that takes as many as its batch and its learning rate have along their first axis."""
+
+    def steps(
+        state: TrainState, store: Any, batch: Batch, hparams: HParams
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        def body(state: TrainState, given: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+            batch, learning_rate = given
+            numbers = dataclasses.replace(hparams, learning_rate=learning_rate)
+            return step(state, store, batch, numbers)
+
+        return jax.lax.scan(body, state, (batch, hparams.learning_rate))
+
+    return steps
+
+
+def _pmapped(step: Train, devices: Sequence[jax.Device], axis: int = 0) -> Train:
+    """A step mapped over the devices, among which the axis of a batch is divided."""
     mapped = jax.pmap(
         step,
         axis_name=AXIS,
@@ -146,11 +190,15 @@ def _pmapped(step: Callable[..., Any], devices: Sequence[jax.Device]) -> Callabl
     )
     count = len(devices)
 
-    def call(state: Any, store: Any, batch: Batch, hparams: Any) -> Any:
-        parts = {
-            name: np.reshape(value, (count, value.shape[0] // count, *value.shape[1:]))
-            for name, value in batch.items()
-        }
-        return mapped(state, store, parts, hparams)
+    def call(
+        state: TrainState, store: Any, batch: Batch, hparams: HParams
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        def divided(value: Any) -> Any:
+            parts = (count, value.shape[axis] // count)
+            return np.moveaxis(
+                np.reshape(value, (*value.shape[:axis], *parts, *value.shape[axis + 1 :])), axis, 0
+            )
+
+        return mapped(state, store, jax.tree.map(divided, batch), hparams)
 
     return call

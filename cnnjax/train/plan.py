@@ -4,7 +4,7 @@ of it is held in memory."""
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -35,6 +35,20 @@ class Plan:
     save_every: int | None
     lines: int
     rates: Callable[[int], np.ndarray]
+
+    def calls(self, first: int, last: int, steps_per_call: int) -> Iterator[range]:
+        """The steps `first` + 1 to `last`, divided into calls: `steps_per_call` steps each, but
+        single ones where fewer are left before something is written.
+
+        Where a call ends depends on where it begins alone, so that a run which was stopped between
+        two calls goes on with the same ones."""
+        step = first
+        while step < last:
+            end = step + steps_per_call
+            if end > last or any(map(self.due, range(step + 1, end))):
+                end = step + 1
+            yield range(step + 1, end + 1)
+            step = end
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, from 1 on."""

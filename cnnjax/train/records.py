@@ -98,10 +98,13 @@ class Records:
         """The lines of the validation split so far."""
         return [line for line in self.lines if line["split"] == "validation"]
 
+    def advance(self, steps: int) -> None:
+        """Moves the progress bar by steps that are complete."""
+        self._bar.update(steps)
+
     def trained(self, metrics: Mapping[str, float]) -> None:
         """Takes the figures of one training step in."""
         self._window.append(metrics)
-        self._bar.update()
 
     def write_training(
         self, step: int, epoch: float, rate: float, speed: float, seconds: float
@@ -138,17 +141,17 @@ class Records:
 
 
 class Clock:
-    """Seconds per step, from the moments at which steps were seen to be complete."""
+    """Seconds per step, from the moments at which calls of steps were seen to be complete."""
 
     def __init__(self) -> None:
         self._last: float | None = None
         self.durations: list[float] = []
 
-    def tick(self) -> None:
-        """A step is complete."""
+    def tick(self, steps: int = 1) -> None:
+        """A call of so many steps is complete."""
         now = time.perf_counter()
         if self._last is not None:
-            self.durations.append(now - self._last)
+            self.durations += [(now - self._last) / steps] * steps
         self._last = now
 
     def go_on(self) -> None:

@@ -1,7 +1,6 @@
 """One run under way: its folder, what it writes, and what becomes of it."""
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,71 +10,14 @@ import jax
 import numpy as np
 
 from cnnjax import data, files
-from cnnjax.config import RunConfig
 from cnnjax.train import evaluation, folder
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.folder import Say
-from cnnjax.train.plan import Plan
-from cnnjax.train.probe import Probes, Subject
+from cnnjax.train.job import SPLITS, Job, Setting
+from cnnjax.train.plan import Plan, plan
+from cnnjax.train.probe import Subject
 from cnnjax.train.records import Clock, Records
-from cnnjax.train.session import Program, Session
-from cnnjax.train.state import HParams, TrainState, digest
-
-SPLITS = ("validation", "test")
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A run that is asked for.
-
-    Attributes:
-      seed: the run's seed.
-      directory: the run's folder; the caller holds its lock.
-      identity: what comes first in result.json: arm, block, seed.
-    """
-
-    seed: int
-    directory: Path
-    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def named(self) -> dict[str, Any]:
-        """The identity, of a run without an arm too."""
-        return {"arm": "", "block": "", "seed": self.seed, **self.identity}
-
-    @property
-    def label(self) -> str:
-        """What the run is called in lines for the user."""
-        return f"{self.named['arm']} seed {self.seed}".strip()
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What the runs of an arm share."""
-
-    session: Session
-    config: RunConfig
-    program: Program
-    runtime: Mapping[str, Any]
-    probes: Probes
-
-    def dataset(self, seed: int) -> data.Dataset:
-        """The data as one seed sees them."""
-        return self.session.dataset(self.config, seed)
-
-    def hparams(self, seed: int) -> HParams:
-        """The numbers and the keys of a run."""
-        return self.session.hparams(self.config, seed, self.program)
-
-    @property
-    def store(self) -> Mapping[str, jax.Array]:
-        """The examples on the devices."""
-        return self.session.store(self.config, self.program)
-
-    def splits(self, dataset: data.Dataset) -> tuple[str, ...]:
-        """The splits that are evaluated at the end."""
-        wanted = SPLITS if self.config.evaluation.test else SPLITS[:1]
-        return tuple(split for split in wanted if split in dataset.splits)
+from cnnjax.train.state import TrainState, digest
 
 
 class Replicate:
@@ -83,6 +25,8 @@ class Replicate:
 
     Attributes:
       job: the run.
+      setting: what it shares with the other runs of its arm.
+      planned: its steps and their learning rates.
       dataset: the data as it sees them.
       start: the state that it goes on from; at last the final one.
       outcome: what became of it; None while it is under way.
@@ -98,10 +42,10 @@ class Replicate:
         checkpoints: Checkpoints,
         records: Records,
     ):
-        self.job, self.dataset, self.start = job, dataset, start
+        self.job, self.setting, self.planned = job, setting, planned
+        self.dataset, self.start = dataset, start
         self.outcome: dict[str, Any] | None = None
         self.evaluations: dict[str, evaluation.Evaluation] = {}
-        self._setting, self._planned = setting, planned
         self._checkpoints, self._records = checkpoints, records
         self._config, self._probes = setting.config, setting.probes
         self._parameters = sum(leaf.size for leaf in jax.tree.leaves(start.params))
@@ -117,8 +61,12 @@ class Replicate:
         self._before = self._seconds()
         self._clock, self._share, self._started = clock, share, time.perf_counter()
 
+    def advance(self, steps: int) -> None:
+        """So many more steps are complete; their figures follow."""
+        self._records.advance(steps)
+
     def trained(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A step is complete; one that is not finite ends the run."""
+        """Takes the figures of a step in; one that is not finite ends the run."""
         self._records.trained(metrics)
         if not metrics["finite"]:
             self._diverge(step)
@@ -127,8 +75,8 @@ class Replicate:
         """Writes the means since the last such line; the speed is that of the `recent` steps."""
         self._records.write_training(
             step,
-            step / self._planned.steps_per_epoch,
-            self._planned.rate(step),
+            step / self.planned.steps_per_epoch,
+            self.planned.rate(step),
             self._clock.speed(self._share * self._config.training.batch_size, recent),
             self._seconds(),
         )
@@ -137,17 +85,17 @@ class Replicate:
         """Evaluates what is due and writes a checkpoint; an evaluation that is not finite ends the
         run."""
         accuracy = None
-        if self._planned.evaluates(step):
+        if self.planned.evaluates(step):
             found = self._evaluate(state, "validation")
             if not found.finite:
                 self._diverge(step)
                 return
             figures = found.figures()
             accuracy = figures["accuracy"]
-            epoch = step / self._planned.steps_per_epoch
+            epoch = step / self.planned.steps_per_epoch
             self._records.write(step, epoch, "validation", figures, self._seconds())
         copy, notes = (
-            self._setting.program.compiled.copy(state),
+            self.setting.program.compiled.copy(state),
             self._records.notes(self._seconds()),
         )
         self._checkpoints.save(copy, self._config.model_dump(mode="json"), accuracy, notes)
@@ -174,12 +122,12 @@ class Replicate:
         if self.outcome:
             return
         state = self.start
-        splits = self._setting.splits(self.dataset)
+        splits = self.setting.splits(self.dataset)
         self.evaluations = {split: self._evaluate(state, split) for split in splits}
         ema = state.ema
         self.outcome = {
             "status": "finished",
-            "steps": self._planned.total_steps,
+            "steps": self.planned.total_steps,
             **{
                 split: self.evaluations[split].figures() if split in splits else None
                 for split in SPLITS
@@ -187,7 +135,7 @@ class Replicate:
             "params_digest": digest(
                 state.params if ema is None else {"params": state.params, "ema": ema.params}
             ),
-            **self._common(self._planned.total_steps),
+            **self._common(self.planned.total_steps),
             **self._answers(state),
         }
 
@@ -211,9 +159,9 @@ class Replicate:
 
     def _evaluate(self, state: TrainState, split: str) -> evaluation.Evaluation:
         return evaluation.evaluate(
-            self._setting.program.compiled,
+            self.setting.program.compiled,
             state.variables,
-            self._setting.store,
+            self.setting.store,
             self.dataset,
             split,
             batch_size=self._eval_batch,
@@ -222,14 +170,14 @@ class Replicate:
 
     def _subject(self, state: TrainState) -> Subject:
         return Subject(
-            self._setting.program.module,
+            self.setting.program.module,
             state.variables,
-            self._setting.program.normalize,
+            self.setting.program.normalize,
             self.dataset,
             self.job.seed,
             float(self._config.model.dropout.keep_prob),
-            self._setting.program.compiled,
-            self._setting.store,
+            self.setting.program.compiled,
+            self.setting.store,
             self._eval_batch,
         )
 
@@ -237,7 +185,7 @@ class Replicate:
         """What the probes find at the end."""
         subject, found = self._subject(state), {}
         if self._probes.measures:
-            found["measures"] = self._probes.measure(subject, self._setting.splits(self.dataset))
+            found["measures"] = self._probes.measure(subject, self.setting.splits(self.dataset))
         if self._probes.signals:
             found["signals"] = {"end": self._probes.signal(subject)}
         return found
@@ -272,7 +220,7 @@ class Replicate:
         return {
             "chance": {
                 split: evaluation.chance(self.dataset.splits[split].labels)
-                for split in self._setting.splits(self.dataset)
+                for split in self.setting.splits(self.dataset)
             },
             "best_validation": best
             and {name: best[name] for name in ("step", "epoch", "accuracy", "loss")},
@@ -284,21 +232,19 @@ class Replicate:
 
 
 @contextlib.contextmanager
-def opened(
-    setting: Setting, job: Job, planned: Plan, *, bar: str | None, say: Say
-) -> Iterator[Replicate]:
+def opened(setting: Setting, job: Job, *, bar: str | None, say: Say) -> Iterator[Replicate]:
     """A run with its folder open: its checkpoints, its records, and its state restored.
 
     Args:
       setting: what it shares with the other runs of its arm.
       job: the run.
-      planned: the plan of the arm.
       bar: what its progress bar is called; None for no bar.
       say: where lines for the user go.
 
     Raises UserError where the folder is of another configuration or cannot be read.
     """
     dataset, directory = setting.dataset(job.seed), job.directory
+    planned = plan(setting.config, dataset.order)
     fresh = setting.session.initial_state(setting.config, setting.program, dataset, job.seed)
     folder.settle(directory, setting.config, setting.runtime, say)
     keep_last = setting.config.checkpointing.keep_last

@@ -242,6 +242,23 @@ class Session:
         )
 
 
+def lockstep_key(config: schema.RunConfig) -> str:
+    """What has to be the same for runs to take their steps together: all of the configuration
+    but what a run starts from, and the numbers that each receives at each step."""
+    values = config.model_dump(
+        mode="json",
+        exclude={
+            "model": set(_AT_THE_START),
+            "optimizer": {"learning_rate", "weight_decay"},
+            "schedule": True,
+            "training": {"label_smoothing"},
+            "transfer": True,
+        },
+    )
+    values["model"]["dropout"]["keep_prob"] = config.model.dropout.keep_prob != 1
+    return json.dumps(values, sort_keys=True)
+
+
 def _data_key(config: schema.Data) -> str:
     """What decides the loaded arrays; subsets, augmentation and scaling do not."""
     loaded = config.model_dump(exclude={"train_examples", "subset", "augmentation", *SCALING})

@@ -84,6 +84,7 @@ def request(replicates):
         loaded=types.SimpleNamespace(experiment=experiment),
         max_minutes=None,
         replicates=replicates,
+        steps_per_call=None,
         seeds=range(3),
     )
 
@@ -106,11 +107,11 @@ def test_between_runs_no_further_one_is_begun(session, tmp_path, monkeypatch):
 def test_replicates_stop_where_they_are_and_go_on(session, tmp_path, monkeypatch, capsys):
     real, calls = loop.Clock.tick, []
 
-    def tick(self):
+    def tick(self, steps):
         calls.append(0)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGHUP)
-        real(self)
+        real(self, steps)
 
     monkeypatch.setattr(loop.Clock, "tick", tick)
     runs = study.runs(tmp_path, ["a"], range(3))

@@ -1,8 +1,10 @@
-"""The program of test_parallel: one run on one device and on four, and replicates.
+"""The program of test_parallel: one run on one device and on four, replicates, and several steps in
+a call.
 
 Started with JAX_NUM_CPU_DEVICES=4 JAX_ENABLE_X64=1.
 """
 
+import dataclasses
 import json
 
 import jax
@@ -78,17 +80,24 @@ def values(current):
     return {name: np.asarray(value) for name, value in leaves.items()}
 
 
-def run(mode, devices, statistics="global"):
+def run(mode, devices, statistics="global", per_call=1):
     compiled, start = built(mode, devices, statistics)
     current, placed = start(jax.random.key(0)), compiled.place(store)
     hparams = compiled.place(numbers(3))
-    for rows in order:
-        current, metrics = compiled.train(current, placed, {"indices": rows}, hparams)
+    for rows in np.split(order, STEPS // per_call):
+        if per_call > 1:
+            rates = np.full(per_call, 0.05)
+            given = dataclasses.replace(hparams, learning_rate=rates)
+            batch = compiled.feed({"indices": rows}, True)
+            current, metrics = compiled.train_steps(current, placed, batch, given)
+        else:
+            batch = compiled.feed({"indices": rows[0]}, False)
+            current, metrics = compiled.train(current, placed, batch, hparams)
     figures = compiled.evaluate(current.variables, placed, {"indices": order[0]}, np.float64(1.0))
     whole = all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(current))
     return {
         "values": values(current),
-        "loss": float(metrics["loss"]),
+        "loss": float(np.ravel(metrics["loss"])[-1]),
         "traces": compiled.traces(),
         "whole": whole,
         "logits": np.asarray(figures["logits"]),
@@ -96,27 +105,53 @@ def run(mode, devices, statistics="global"):
     }
 
 
-def seeds(chosen, devices, together, steps=10):
-    """{seed: its parameters and statistics, and its losses}, of a network with dropout."""
+ARMS = {  # seed: what else its run differs in: learning rate, decay, keep_prob, smoothing
+    1: (0.05, 1e-3, 0.5, 0.1),
+    2: (0.2, 0.0, 0.8, 0.0),
+    3: (0.01, 1e-2, 0.3, 0.2),
+}
+
+
+def seeds(chosen, devices, together, per_call=1, arms=False, steps=10):
+    """{seed: its parameters and statistics, and its losses}, of a network with dropout; each with
+    numbers of its own if they are of several `arms`."""
     compiled, start = built("jit", devices, dropout={"keep_prob": 0.5})
     placed, found = compiled.place(store), {}
     for group in [chosen] if together else [[seed] for seed in chosen]:
+        own = [ARMS[seed if arms else 1] for seed in group]
         taken = lanes.Lanes(
             compiled,
             placed,
             dict(enumerate(start(state.keys(seed)["params"]) for seed in group)),
-            dict(enumerate(compiled.place(numbers(seed, 0.5)) for seed in group)),
+            {
+                place: compiled.place(
+                    dataclasses.replace(
+                        numbers(seed, keep), weight_decay=decay, label_smoothing=smoothing
+                    )
+                )
+                for place, (seed, (_, decay, keep, smoothing)) in enumerate(
+                    zip(group, own, strict=True)
+                )
+            },
             width=len(group) if together else 0,
         )
         rows = [np.random.default_rng(seed).integers(0, 64, (steps, BATCH)) for seed in group]
         losses = []
-        for number in range(steps):
-            batches = [{"indices": each[number].astype(np.int32)} for each in rows]
-            metrics = taken.step(dict(enumerate(batches)), 0.05 / (1 + number))
-            losses.append([figures["loss"] for figures in taken.wait(metrics).values()])
+        for some in np.split(np.arange(steps), steps // per_call):
+            batches = {
+                place: [{"indices": each[number].astype(np.int32)} for number in some]
+                for place, each in enumerate(rows)
+            }
+            rates = {
+                place: [rate / (1 + number) for number in some]
+                for place, (rate, *_) in enumerate(own)
+            }
+            figures = taken.figures(taken.steps(taken.batch(batches), rates))
+            losses.append([[each["loss"] for each in figures[place]] for place in rates])
         for place, seed in enumerate(group):
             last = taken.state(place)
-            found[seed] = values(last) | {"losses": np.array(losses)[:, place]}
+            losses_of = np.concatenate([call[place] for call in losses])
+            found[seed] = values(last) | {"losses": losses_of}
             assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(last))
     return found | {"traces": compiled.traces()}
 
@@ -137,29 +172,37 @@ def apart(a, b):
     return float(max(*gaps, np.abs(a["logits"] - b["logits"]).max(), abs(a["loss"] - b["loss"])))
 
 
-one = run("jit", 1)
-four, synced, own = run("jit", 4), run("pmap", 4), run("pmap", 4, "per_device")
-alone = seeds([1, 2, 3], 1, False)
-stacked, dealt, single = (
-    seeds([1, 2, 3], 1, True),
-    seeds([1, 2, 3], 4, True),
-    seeds([1, 2, 3], 4, False),
-)
-print(
-    json.dumps(
-        {
-            "jit": apart(one, four),
-            "pmap": apart(one, synced),
-            "per_device": apart(one, own),
-            "traces": [r["traces"] for r in (one, four, synced, own)],
-            "whole": [r["whole"] for r in (one, four, synced, own)],
-            "steps": [r["step"] for r in (one, four, synced, own)],
-            "size": float(np.abs(one["logits"]).max()),
-            "stacked": gaps(alone, stacked),
-            "dealt": gaps(alone, dealt),
-            "single": gaps(alone, single),
-            "seeds": min(differences(alone[1], alone[2])),
-            "together": [alone["traces"], stacked["traces"], dealt["traces"]],
-        }
-    )
-)
+def found():
+    """What test_parallel looks at."""
+    one = run("jit", 1)
+    four, synced, own = run("jit", 4), run("pmap", 4), run("pmap", 4, "per_device")
+    alone, own_numbers = seeds([1, 2, 3], 1, False), seeds([1, 2, 3], 1, False, arms=True)
+    stacked, dealt = seeds([1, 2, 3], 1, True), seeds([1, 2, 3], 4, True)
+    return {
+        "jit": apart(one, four),
+        "pmap": apart(one, synced),
+        "per_device": apart(one, own),
+        "traces": [r["traces"] for r in (one, four, synced, own)],
+        "whole": [r["whole"] for r in (one, four, synced, own)],
+        "steps": [r["step"] for r in (one, four, synced, own)],
+        "size": float(np.abs(one["logits"]).max()),
+        "stacked": gaps(alone, stacked),
+        "dealt": gaps(alone, dealt),
+        "single": gaps(alone, seeds([1, 2, 3], 4, False)),
+        "seeds": min(differences(alone[1], alone[2])),
+        "together": [alone["traces"], stacked["traces"], dealt["traces"]],
+        "arms": gaps(own_numbers, seeds([1, 2, 3], 1, True, arms=True)),
+        "arms_dealt": gaps(own_numbers, seeds([1, 2, 3], 4, True, per_call=5, arms=True)),
+        "numbers": min(differences(own_numbers[2], alone[2])),
+        "scanned": {
+            "jit": apart(one, run("jit", 1, per_call=2)),
+            "jit, four devices": apart(one, run("jit", 4, per_call=4)),
+            "pmap": apart(one, run("pmap", 4, per_call=2)),
+            "with dropout": gaps(alone, seeds([1, 2, 3], 1, False, per_call=5)),
+            "replicates": gaps(alone, seeds([1, 2, 3], 1, True, per_call=2)),
+        },
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(found()))

@@ -154,12 +154,12 @@ def interrupted(session, config, directory, at):
     ticks = 0
     original = loop.Clock.tick
 
-    def tick(self):
+    def tick(self, steps):
         nonlocal ticks
         ticks += 1
         if ticks > at:
             raise Stop
-        original(self)
+        original(self, steps)
 
     loop.Clock.tick = tick
     try:

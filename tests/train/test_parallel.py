@@ -1,6 +1,6 @@
-"""One device and four: the same run, with jit over a mesh, with pmap, and as one of several
-replicates. In float64, in a process of its own, because the number of devices and the precision are
-fixed when jax starts."""
+"""One device and four: the same run, with jit over a mesh, with pmap, as one of several replicates,
+and with several steps in a call. In float64, in a process of its own, because the number of devices
+and the precision are fixed when jax starts."""
 
 import json
 import os
@@ -53,6 +53,17 @@ def test_replicates_trained_together_are_those_trained_one_after_another(found):
     assert max(found["stacked"], found["dealt"], found["single"]) < 1e-9
     assert found["seeds"] > 1e-4  # the seeds themselves differ
     assert found["together"] == [1, 1, 1]
+
+
+def test_arms_that_differ_in_numbers_alone_are_trained_together(found):
+    """Each with its own learning rates, weight decay, keep_prob and label smoothing."""
+    assert max(found["arms"], found["arms_dealt"]) < 1e-9
+    assert found["numbers"] > 1e-4  # they do make a difference
+
+
+@pytest.mark.parametrize("way", ["jit", "jit, four devices", "pmap", "with dropout", "replicates"])
+def test_several_steps_in_a_call_are_those_of_single_calls(found, way):
+    assert found["scanned"][way] < 1e-9
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused():

@@ -8,8 +8,8 @@ import pytest
 from cnnjax.errors import Stopped, UserError
 from cnnjax.train import folder, loop, state
 from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.job import Job
 from cnnjax.train.probe import Probes
-from cnnjax.train.replicate import Job
 from common import small
 
 CONFIG = small(
@@ -19,10 +19,13 @@ CONFIG = small(
     evaluation__every_epochs=0.1,
     data__augmentation__shift_pixels=1,
 )
+LANES = [("a", 0), ("a", 1), ("a", 2)]
 
 
-def jobs(directory, seeds=(0, 1, 2)):
-    return [Job(seed, directory / f"seed-{seed}", {"arm": "a", "seed": seed}) for seed in seeds]
+def jobs(directory, seeds=(0, 1, 2), config=CONFIG):
+    return [
+        Job(config, seed, directory / f"seed-{seed}", {"arm": "a", "seed": seed}) for seed in seeds
+    ]
 
 
 def params(directory, step):
@@ -39,7 +42,7 @@ def figures(directory):
 @pytest.fixture(scope="module")
 def together(session, tmp_path_factory):
     directory = tmp_path_factory.mktemp("together")
-    return directory, loop.replicates(session, CONFIG, jobs(directory))
+    return directory, loop.replicates(session, jobs(directory))
 
 
 def test_replicates_end_where_they_end_alone(together, session, tmp_path):
@@ -93,7 +96,7 @@ def stopped(session, directory, kind, method, at):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kind, method, stop)
         with pytest.raises(Stop):
-            loop.replicates(session, CONFIG, jobs(directory))
+            loop.replicates(session, jobs(directory))
 
 
 def same(mine, others, folder, known):
@@ -108,7 +111,7 @@ def test_replicates_that_were_stopped_go_on_bit_for_bit(together, session, tmp_p
     known, results = together
     stopped(session, tmp_path, loop.Clock, "tick", 7)
     said = []
-    again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
+    again = loop.replicates(session, jobs(tmp_path), say=said.append)
     assert said == [f"resumed: a seed {seed} at step 5 of 8" for seed in range(3)]
     same(again, results, tmp_path, known)
 
@@ -117,11 +120,9 @@ def test_replicates_that_were_asked_to_stop_go_on_bit_for_bit(together, session,
     known, results = together
     asked = iter(range(9))
     with pytest.raises(Stopped, match="stopped by SIGHUP at step 4 of 8"):
-        loop.replicates(
-            session, CONFIG, jobs(tmp_path), stop=lambda: "SIGHUP" if next(asked) >= 4 else ""
-        )
+        loop.replicates(session, jobs(tmp_path), stop=lambda: "SIGHUP" if next(asked) >= 4 else "")
     said = []
-    again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
+    again = loop.replicates(session, jobs(tmp_path), say=said.append)
     assert said == [f"resumed: a seed {seed} at step 4 of 8" for seed in range(3)]
     same(again, results, tmp_path, known)
 
@@ -131,7 +132,7 @@ def test_one_that_is_behind_catches_up_and_all_go_on_bit_for_bit(together, sessi
     known, results = together
     stopped(session, tmp_path, Checkpoints, "save", 6)
     said = []
-    again = loop.replicates(session, CONFIG, jobs(tmp_path), say=said.append)
+    again = loop.replicates(session, jobs(tmp_path), say=said.append)
     assert [line.rpartition(" at ")[2] for line in said] == [
         "step 5 of 8", "step 5 of 8", "step 3 of 8",
     ]  # fmt: skip
@@ -141,23 +142,23 @@ def test_one_that_is_behind_catches_up_and_all_go_on_bit_for_bit(together, sessi
 def test_one_that_is_left_goes_on_in_its_own_lane_bit_for_bit(together, session, tmp_path):
     known, results = together
     stopped(session, tmp_path, loop.Clock, "tick", 7)
-    last = loop.replicates(session, CONFIG, jobs(tmp_path, [2]), lanes=[0, 1, 2])
+    last = loop.replicates(session, jobs(tmp_path, [2]), lanes=LANES)
     same(last, results, tmp_path, known)
 
 
 def test_one_that_diverges_leaves_the_others_alone(together, session, tmp_path, monkeypatch):
     _, results = together
-    wait, seen = loop.Lanes.wait, []
+    figures_of, seen = loop.Lanes.figures, []
 
-    def wait_with_a_fault(self, metrics):
-        values = wait(self, metrics)
+    def with_a_fault(self, metrics):
+        values = figures_of(self, metrics)
         seen.append(0)
         if len(seen) == 5:
-            values[1] |= {"finite": 0.0, "loss": float("nan")}
+            values[1][0] |= {"finite": 0.0, "loss": float("nan")}
         return values
 
-    monkeypatch.setattr(loop.Lanes, "wait", wait_with_a_fault)
-    first, second, third = loop.replicates(session, CONFIG, jobs(tmp_path))
+    monkeypatch.setattr(loop.Lanes, "figures", with_a_fault)
+    first, second, third = loop.replicates(session, jobs(tmp_path))
     assert (second["status"], second["diverged_at_step"]) == ("diverged", 5)
     assert second["validation"] is None
     assert second["examples_seen"] == 250
@@ -171,7 +172,7 @@ def test_where_all_diverge_the_steps_end(session, tmp_path):
     config = CONFIG.model_copy(
         update={"optimizer": CONFIG.optimizer.model_copy(update={"learning_rate": 1e30})}
     )
-    results = loop.replicates(session, config, jobs(tmp_path))
+    results = loop.replicates(session, jobs(tmp_path, config=config))
     assert {result["status"] for result in results} == {"diverged"}
     assert max(result["steps"] for result in results) < 8
 
@@ -182,7 +183,7 @@ def test_probes_are_asked_of_each(session, tmp_path):
         return {"first": {"norm": float(np.linalg.norm(leaf))}}
 
     probes = Probes({"seed": lambda subject, split: {"seed": subject.seed}}, {"norm": norm})
-    results = loop.replicates(session, CONFIG, jobs(tmp_path), probes=probes)
+    results = loop.replicates(session, jobs(tmp_path), probes=probes)
     assert [result["measures"]["test"]["seed"] for result in results] == [0, 1, 2]
     for moment in ("start", "end"):
         assert len({result["signals"][moment]["first"]["norm"] for result in results}) == 3
@@ -191,7 +192,7 @@ def test_probes_are_asked_of_each(session, tmp_path):
 def test_a_run_goes_on_the_way_it_began(together, session):
     directory, _ = together
     assert folder.begun(directory / "seed-0")["replicates"] == "together"
-    assert folder.begun(directory / "seed-0")["lanes"] == [0, 1, 2]
+    assert folder.begun(directory / "seed-0")["lanes"] == [["a", 0], ["a", 1], ["a", 2]]
     with pytest.raises(UserError, match="replicates is 'together' there and 'one after another'"):
         loop.run(session, CONFIG, 0, directory / "seed-0")
 
@@ -199,4 +200,4 @@ def test_a_run_goes_on_the_way_it_began(together, session):
 def test_pmap_is_for_runs_alone(session, tmp_path):
     config = small(training__parallel="pmap", training__steps=2)
     with pytest.raises(UserError, match=r"--replicates: .*=pmap are trained one after another"):
-        loop.replicates(session, config, jobs(tmp_path))
+        loop.replicates(session, jobs(tmp_path, config=config))
