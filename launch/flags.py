@@ -59,6 +59,7 @@ _STRINGS = {
     "format": "How to show it: table, json or html (a page with a picture).",
     "networks": "Networks to time, separated by commas. All by default.",
     "contenders": "Contenders to time, separated by commas. By default those for the device.",
+    "profile": "A folder for a trace of some steps, for TensorBoard or Perfetto.",
     "precision": "float32, bfloat16, or both separated by a comma.",
 }
 _NUMBERS = {
@@ -92,10 +93,10 @@ _DEFAULT_NUMBERS = {"rounds": 5, "batch_size": 128}
 
 PROGRAMS = {
     "train": "experiment arm seeds workdir set data_dir threads init_from replicates "
-    "steps_per_call",
+    "steps_per_call profile",
     "sweep": "experiment arms seeds workdir workers threads final set init_from data_dir worker "
     "base vary on plan commands jobs examples max_minutes tuning replicates "
-    "steps_per_call",
+    "steps_per_call profile",
     "rehearsal": "experiment arms seeds workdir set data_dir tuning replicates steps_per_call",
     "evaluate": "workdir arm seeds split step init_from output experiment set data_dir threads",
     "convert": "source model file output set",

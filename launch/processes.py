@@ -26,7 +26,11 @@ LOG = 10_000
 """Characters of a process's output that are kept with a run that ended it."""
 
 _STOPPED = (signals.EXIT_CODE, -signal.SIGTERM, -signal.SIGHUP)
-_SHOWN = ("note: ", "resumed: ")  # lines of a process that the person at the terminal is to see
+_SHOWN = (
+    "note: ",
+    "resumed: ",
+    "profile: ",
+)  # lines of a process that the person at the terminal is to see
 
 
 class Worker:
@@ -53,6 +57,8 @@ class Worker:
         words = [*request.words, f"--workers={workers}", f"--worker={number}"]
         if request.max_minutes is not None:
             words.append(f"--max_minutes={request.max_minutes:g}")
+        if request.profile is not None and number == 0:
+            words.append(f"--profile={request.profile}")
         self.runs: set[deaths.Key] = set()  # those that it was at when it ended
         with files.open_log(self.log) as log:
             self._status = tempfile.TemporaryFile()  # noqa: SIM115

@@ -35,6 +35,7 @@ class Request:
       max_minutes: after how many minutes no run is started any more.
       replicates: how many runs of one program are trained together; None where it is not said.
       steps_per_call: how many steps a call of the program takes; None where it is not said.
+      profile: the folder that a trace of some steps is written to, or None.
     """
 
     experiment: str
@@ -49,6 +50,7 @@ class Request:
     max_minutes: float | None = None
     replicates: int | None = None
     steps_per_call: int | None = None
+    profile: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -254,7 +256,18 @@ def from_flags(
         flags.FLAGS.max_minutes if _given("max_minutes") else None,
         flags.FLAGS.replicates,
         flags.FLAGS.steps_per_call,
+        _profile(),
     )
+
+
+def _profile() -> Path | None:
+    """The folder in --profile. Raises UserError where it cannot be one."""
+    if not _given("profile"):
+        return None
+    folder = flags.path("profile")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--profile: {folder} is a file; name a folder.")
+    return folder
 
 
 def _given(flag: str) -> bool:

@@ -1,6 +1,7 @@
 """What one process does: the runs it is given, one after another or several together."""
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import math
@@ -22,6 +23,17 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _REFUSED = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
 Stop = Callable[[], str]
 Result = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What all groups of runs of a process are trained with: see `work`, and `loop.replicates` for
+    `profile` and `stop`."""
+
+    session: Any
+    request: Request
+    profile: Any
+    stop: Stop
 
 
 def work(
@@ -50,7 +62,11 @@ def work(
     total = total or len(runs)
     started, pace = time.monotonic(), Pace(len(runs), 1, request.max_minutes)
     before = {run: stamp(run) for run in runs}
+    from cnnjax.train.profile import Profile
+
+    profile = Profile(request.profile, functools.partial(print, flush=True))
     with signals.held() as stop:
+        context = Context(session, request, profile, stop)
         ways = replicates.ways(session, request, runs, processes=processes)
         for group in replicates.groups(runs, ways, replicates.alike(request)):
             if stop():
@@ -59,7 +75,7 @@ def work(
                 minutes = f"{request.max_minutes:g} minutes"
                 print(f"{minutes} are over; the same command goes on from here.")
                 break
-            results = _locked(session, request, group, before, stop)
+            results = _locked(context, group, before)
             first = ended + done + 1
             done += len(group.runs)
             left = pace.left(done) if done else 0.0
@@ -69,9 +85,7 @@ def work(
     return 1 if failed else 0
 
 
-def _locked(
-    session: Any, request: Request, group: Group, before: Mapping[Run, int], stop: Stop
-) -> dict[Run, Result]:
+def _locked(context: Context, group: Group, before: Mapping[Run, int]) -> dict[Run, Result]:
     """The results of the runs of a group, without those that another process has, or had since
     `before` was their result's time."""
     with contextlib.ExitStack() as locks:
@@ -87,9 +101,9 @@ def _locked(
         mine = [run for run in mine if run not in results]
         fresh = [run for run in mine if replicates.begun_with(run) is None]
         if len(mine) > 1 or (fresh and len(group.lanes) > 1):
-            results |= _together(session, request, group._replace(runs=mine), stop)
+            results |= _together(context, group._replace(runs=mine))
         elif mine:
-            results |= _one(session, request, group._replace(runs=mine), stop)
+            results |= _one(context, group._replace(runs=mine))
         return results
 
 
@@ -97,11 +111,11 @@ class _Fault(Exception):
     """Runs that were to be trained together could not be: which one is to blame is not known."""
 
 
-def _together(session: Any, request: Request, group: Group, stop: Stop) -> dict[Run, Result]:
+def _together(context: Context, group: Group) -> dict[Run, Result]:
     """Runs to their end that are trained together; one after another where that cannot be."""
     try:
         if not any(map(deaths.alone, group.runs)):
-            return _train(session, request, group, stop)
+            return _train(context, group)
     except _Fault as fault:
         lines = str(fault.__cause__).strip().splitlines() or [""]
         arms = ", ".join(dict.fromkeys(run.arm for run in group.runs))
@@ -109,20 +123,20 @@ def _together(session: Any, request: Request, group: Group, stop: Stop) -> dict[
     results: dict[Run, Result] = {}
     for run in group.runs:
         lanes = replicates.begun_with(run) or (deaths.key(run),)
-        results |= _one(session, request, group._replace(runs=[run], lanes=lanes), stop)
+        results |= _one(context, group._replace(runs=[run], lanes=lanes))
     return results
 
 
-def _one(session: Any, request: Request, group: Group, stop: Stop) -> dict[Run, Result]:
+def _one(context: Context, group: Group) -> dict[Run, Result]:
     """The one run of a group to its end. A fault becomes its result."""
     try:
-        return _train(session, request, group, stop)
+        return _train(context, group)
     except _Fault as fault:
         error = fault.__cause__
         assert error is not None
         text = "".join(traceback.format_exception(error))
         (run,) = group.runs
-        return {run: fail(run, in_a_line(error, request.loaded.path), text)}
+        return {run: fail(run, in_a_line(error, context.request.loaded.path), text)}
 
 
 def _given_up(run: Run) -> Result:
@@ -150,17 +164,17 @@ def fail(run: Run, error: str, details: str, *, forget: bool = True) -> Result:
     return result
 
 
-def _train(session: Any, request: Request, group: Group, stop: Stop) -> dict[Run, Result]:
+def _train(context: Context, group: Group) -> dict[Run, Result]:
     """Trains the runs of a group. Raises _Fault from what went wrong with one of them, UserError
     for what would go wrong with all, and Stopped; also from a fault after that was asked for, since
     processes that read data may have been asked to stop as well."""
     from cnnjax.train import loop
 
-    runs = group.runs
+    runs, request = group.runs, context.request
     try:
         with deaths.at(runs):
             results = loop.replicates(
-                session,
+                context.session,
                 [
                     loop.Job(request.configs[run.arm], run.seed, run.directory, _identity(run))
                     for run in runs
@@ -170,13 +184,14 @@ def _train(session: Any, request: Request, group: Group, stop: Stop) -> dict[Run
                 steps_per_call=group.steps_per_call,
                 probes=_probes(request.loaded.experiment.probes),
                 say=functools.partial(print, flush=True),
-                stop=stop,
+                profile=context.profile,
+                stop=context.stop,
             )
         return dict(zip(runs, results, strict=True))
     except Exception as error:
         stop_for_machine(error, runs[0].directory)
-        if stop():
-            raise Stopped(f"stopped by {stop()}") from error
+        if context.stop():
+            raise Stopped(f"stopped by {context.stop()}") from error
         raise _Fault from error
 
 

@@ -17,11 +17,12 @@ from cnnjax.train.job import Job, Setting
 from cnnjax.train.lanes import Lanes, Metrics
 from cnnjax.train.plan import Plan
 from cnnjax.train.probe import Probes
+from cnnjax.train.profile import Profile
 from cnnjax.train.records import Clock
 from cnnjax.train.replicate import Replicate, opened
 from cnnjax.train.session import Session
 
-NO_PROBES = Probes()
+NO_PROBES, NO_PROFILE = Probes(), Profile()
 ALONE, TOGETHER = "one after another", "together"
 AHEAD = {"cpu": 1}
 ON_ACCELERATORS = 4
@@ -71,6 +72,7 @@ def replicates(
     lanes: Sequence[tuple[str, int]] = (),
     steps_per_call: int = 1,
     probes: Probes = NO_PROBES,
+    profile: Profile = NO_PROFILE,
     say: Say = print,
     stop: Callable[[], str] = never,
 ) -> list[dict[str, Any]]:
@@ -87,6 +89,7 @@ def replicates(
       steps_per_call: how many steps are taken in one call of the compiled program, where so many
         are left before a line is written; a run that has begun keeps its number.
       probes: what else is asked of the network; answers go into result.json.
+      profile: the trace of some of the steps.
       say: where lines for the user go.
       stop: asked between calls: what the runs are to stop for, empty for going on.
 
@@ -116,7 +119,18 @@ def replicates(
             behind = [run for run in runs if started[run] <= first and not run.outcome]
             places = {lanes.index(run.job.key) if together else 0: run for run in behind}
             width = len(lanes) if together else 0
-            _train(places, first, last, width=width, steps_per_call=steps_per_call, stop=stop)
+            try:
+                _train(
+                    places,
+                    first,
+                    last,
+                    width=width,
+                    steps_per_call=steps_per_call,
+                    profile=profile,
+                    stop=stop,
+                )
+            finally:
+                profile.end()
         for run in runs:
             _go_on(stop, planned.total_steps, planned)
             run.finish()
@@ -164,6 +178,7 @@ def _train(
     *,
     width: int,
     steps_per_call: int,
+    profile: Profile,
     stop: Callable[[], str],
 ) -> None:
     """The steps `first` + 1 to `last` of runs, by their lanes. Raises Stopped.
@@ -216,7 +231,9 @@ def _train(
         for place in [place for place, run in going.items() if run.outcome]:
             del going[place]
 
-    for steps in planned.calls(first, last, steps_per_call):
+    label = _bar([run.job for run in runs.values()])
+    for number, steps in enumerate(planned.calls(first, last, steps_per_call)):
+        profile.before(number, label, lambda: wait(0))
         if stop():
             take_in()
             for place, run in going.items():

@@ -85,6 +85,7 @@ def request(replicates):
         max_minutes=None,
         replicates=replicates,
         steps_per_call=None,
+        profile=None,
         seeds=range(3),
     )
 
