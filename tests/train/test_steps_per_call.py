@@ -2,12 +2,14 @@
 
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from cnnjax.config import RunConfig, override
 from cnnjax.data.order import Order
 from cnnjax.errors import Stopped
-from cnnjax.train import folder, loop
+from cnnjax.train import folder, loop, parallel
 from cnnjax.train.plan import plan
 from common import small
 
@@ -79,6 +81,28 @@ def test_streamed_batches_give_the_same_bits(scanned, session, tmp_path):
     )
     result = loop.run(session, config, 1, tmp_path, steps_per_call=4)
     assert result["params_digest"] == scanned[1]["params_digest"]
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 4])
+def test_images_are_on_the_devices_before_their_call(
+    session, tmp_path, monkeypatch, steps_per_call
+):
+    """Streamed ones batch by batch, those in memory once and for all: as bytes, either way."""
+    seen, steps = [], loop.Lanes.steps
+
+    def looking(self, batch, rates):
+        seen.append(batch)
+        return steps(self, batch, rates)
+
+    monkeypatch.setattr(loop.Lanes, "steps", looking)
+    loop.run(session, small(data__pipeline="stream"), 1, tmp_path, steps_per_call=steps_per_call)
+    images = seen[0]["images"]
+    assert isinstance(images, jax.Array)
+    assert (images.dtype, images.shape[-4:]) == (np.uint8, (50, 8, 8, 1))
+    axis = images.ndim - 4
+    assert tuple(images.sharding.spec) == (*[None] * axis, parallel.AXIS)
+    store = session.store(small(), session.program(small()))
+    assert (store["images"].dtype, len(store["images"])) == (np.uint8, 1797)
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 4])
