@@ -181,7 +181,20 @@ class Training(Room):
     seen, repetitions counted. `parallel=jit` shards the batch
     over a device mesh (statistics of the global batch); `pmap` gives each device its part.
     `cpu_convolution` is what computes convolutions on one CPU, and max pooling and batch norm with
-    them: native code (`native`) or XLA's (`xla`); `auto` is native where it can be."""
+    them: native code (`native`) or XLA's (`xla`); `auto` is native where it can be.
+
+    `precision` is the dtype of the network's activations; parameters, optimizer state and batch
+    statistics are float32. `matmul_precision` is how an accelerator multiplies float32 numbers in
+    convolutions and matrix products, as `jax_default_matmul_precision`. On a CPU it is always in
+    float32. Elsewhere:
+
+                 NVIDIA (Ampere and later)                  TPU
+      default    TF32                                       one bfloat16 pass
+      high       TF32; float32 in kernels made by Triton    three bfloat16 passes
+      highest    float32                                    six bfloat16 passes
+
+    `deterministic` makes the programs on a GPU give the same bits every time, so that a run which
+    was interrupted ends as one that was not; on a CPU they always do."""
 
     batch_size: int = Field(64, ge=1, le=MILLION)
     epochs: float = Field(10, gt=0, le=MILLION)
@@ -189,6 +202,8 @@ class Training(Room):
     max_examples: int | None = Field(None, ge=1, le=MILLION * MILLION)
     parallel: Literal["jit", "pmap"] = "jit"
     precision: Literal["float32", "bfloat16"] = "float32"
+    matmul_precision: Literal["default", "high", "highest"] = "high"
+    deterministic: bool = False
     cpu_convolution: Literal["auto", "native", "xla"] = "auto"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     ema_decay: float | None = Field(None, gt=0, lt=1)
@@ -240,6 +255,8 @@ class RunConfig(Room):
                 "model.norm.statistics: per_device needs training.parallel=pmap "
                 f"(it is {self.training.parallel})"
             )
+        elif self.training.deterministic and self.training.parallel == "pmap":
+            wrong = "training.deterministic: true needs training.parallel=jit (it is pmap)"
         elif self.schedule.name == "step" and not boundaries:
             wrong = "schedule.boundaries_epochs: () with schedule.name=step; give at least one"
         elif list(boundaries) != sorted(set(boundaries)):

@@ -40,7 +40,7 @@ def serve(task: dict[str, Any], convolution: str, way: str = "1 step") -> None:
     from cnnjax import models
     from cnnjax.data import augment, inputs
     from cnnjax.nn import operations
-    from cnnjax.train import optim, parallel, session, state
+    from cnnjax.train import numerics, optim, parallel, session, state
     from cnnjax.train import step as steps
 
     count, together = int(way.split()[0]), "replicates" in way
@@ -61,6 +61,8 @@ def serve(task: dict[str, Any], convolution: str, way: str = "1 step") -> None:
         augment=augment.build(config.data.augmentation, images.shape[1:], ()),
         normalize=normalize,
     )
+    used = numerics.used(config.training, jax.default_backend())
+    train = numerics.at_precision(used["matmul_precision"], train)
     if count > 1 and not together:
         train = _repeated(train, count)
     compiled = parallel.compile(

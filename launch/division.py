@@ -101,7 +101,14 @@ def what_decides(request: Request, arm: str) -> Any:
         include={
             "model": set(model),
             "data": {"name", "image_size", "pipeline", "stream_workers", "augmentation"},
-            "training": {"batch_size", "precision", "parallel", "cpu_convolution"},
+            "training": {
+                "batch_size",
+                "precision",
+                "matmul_precision",
+                "deterministic",
+                "parallel",
+                "cpu_convolution",
+            },
         },
     )
     own = [name for levels in request.loaded.levels.values() for name in levels]

@@ -29,6 +29,20 @@ METRICS = (
 )
 
 
+COMPUTED_WITH = (
+    "backend",
+    "device_kind",
+    "matmul_precision",
+    "deterministic",
+    "convolution",
+    "threads",
+    "replicates",
+    "steps_per_call",
+    "jax",
+)
+"""What the runs of a comparison should have in common, of what is recorded of each."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One arm with one seed. `metrics` has the keys of METRICS; accuracies are fractions 0..1.
@@ -234,8 +248,7 @@ def _shown(study: Study) -> list[str]:
 def mixtures(runs: Sequence[Run]) -> list[str]:
     """In what the runs of a comparison differ that should be the same in all of them."""
     found = []
-    machine = ("backend", "device_kind", "convolution", "threads")
-    for what in (*machine, "replicates", "steps_per_call", "jax"):
+    for what in COMPUTED_WITH:
         values = sorted({str(run.runtime[what]) for run in runs if what in run.runtime})
         if len(values) > 1:
             found.append(f"Runs differ in {what}: {', '.join(values)}.")

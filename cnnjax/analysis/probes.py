@@ -66,10 +66,11 @@ def mc_dropout(subject: Any, split: str) -> dict[str, float]:
     for start in range(0, len(images), IMAGES):
         part = images[start : start + IMAGES]
         padded = np.concatenate([part, np.repeat(part[:1], IMAGES - len(part), 0)])
-        probability = sum(
-            step(subject.variables, padded, jax.random.fold_in(key, sample), subject.keep_prob)
-            for sample in range(SAMPLES)
-        )
+        with subject.precision():
+            probability = sum(
+                step(subject.variables, padded, jax.random.fold_in(key, sample), subject.keep_prob)
+                for sample in range(SAMPLES)
+            )
         chosen = np.asarray(probability).argmax(-1)[: len(part)]
         right += float((chosen == scaled.labels[start : start + IMAGES]).sum())
     averaged, one = right / len(images), float(scaled.correct.mean(dtype=np.float64))
@@ -80,7 +81,8 @@ def activity(subject: Any) -> dict[str, dict[str, float]]:
     """Of each endpoint on 256 validation images: the standard deviation, the mean, and the share of
     units (channels of maps) that are the same on all of them: `sd`, `mean`, `dead`."""
     images, _ = subject.batch("validation", IMAGES)
-    features = _features(subject.module, subject.normalize)(subject.variables, images)
+    with subject.precision():
+        features = _features(subject.module, subject.normalize)(subject.variables, images)
     return {
         name: {kind: float(value) for kind, value in features[name].items()}
         for name in _endpoints(subject.module, images.shape[1:])
@@ -91,7 +93,8 @@ def gradients(subject: Any) -> dict[str, dict[str, float]]:
     """Of each layer's kernel on 256 validation images: the norm of the loss's gradient over that of
     the kernel, and the share of units whose weights equal another unit's: `gradient`, `twins`."""
     images, labels = subject.batch("validation", IMAGES)
-    norms = _gradients(subject.module, subject.normalize)(subject.variables, images, labels)
+    with subject.precision():
+        norms = _gradients(subject.module, subject.normalize)(subject.variables, images, labels)
     kernels = traverse_util.flatten_dict(subject.variables["params"], sep="/")
     order = _endpoints(subject.module, images.shape[1:])
 

@@ -33,7 +33,7 @@ class Operations:
 
 
 PLAIN = Operations()
-CPU = Operations(max_pool=pooling.max_pool)
+SLICED = Operations(max_pool=pooling.max_pool)
 NATIVE = Operations(
     native_convolution.conv_general_dilated,
     native_pooling.max_pool,
@@ -41,8 +41,11 @@ NATIVE = Operations(
 )
 
 
-def choose(backend: str, convolution: str) -> Operations:
-    """The forms for a backend (`cpu`, `gpu`, `tpu`) and a convolution (`xla` or `native`)."""
+def choose(backend: str, convolution: str, *, deterministic: bool = False) -> Operations:
+    """The forms for a backend (`cpu`, `gpu`, `tpu`) and a convolution (`xla` or `native`).
+
+    XLA has no deterministic gradient of a maximum over windows for GPUs, and refuses to compile
+    one where `deterministic` programs are asked for (UNIMPLEMENTED, select-and-scatter)."""
     if convolution == "native":
         return NATIVE
-    return CPU if backend == "cpu" else PLAIN
+    return SLICED if backend == "cpu" or (deterministic and backend == "gpu") else PLAIN

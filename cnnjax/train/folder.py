@@ -10,9 +10,6 @@ from cnnjax.config import RunConfig, changes
 from cnnjax.errors import MachineError, UserError
 from cnnjax.fingerprint import Fingerprint
 
-_BEFORE = {"steps_per_call": 1}
-"""What counts for a run of a version that did not write it."""
-
 _DECIDE = {"backend", "device_kind", "devices", "threads", "convolution", "replicates"}
 Say = Callable[[str], None]
 
@@ -21,7 +18,7 @@ def begun(directory: Path) -> dict[str, Any]:
     """What the bits of a run with a checkpoint depend on, as it was at its start; empty where there
     is none, or that is not known. Raises MachineError where it cannot be read just now."""
     known = _known(directory / "runtime.json") if _has_checkpoint(directory) else {}
-    return {**_BEFORE, **known} if _whole("runtime.json", known) else {}
+    return _complete(known) if _whole("runtime.json", known) else {}
 
 
 def lanes(begun: Mapping[str, Any], arm: str) -> tuple[tuple[str, int], ...]:
@@ -37,8 +34,8 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
     run starts anew.
 
     Raises UserError where the folder holds another configuration, or was started with another
-    number of threads, kind of convolution or way to train replicates (which change the order of
-    sums); MachineError where that cannot be read just now.
+    number of threads, kind of convolution, precision or way to train replicates (which change the
+    order of sums); MachineError where that cannot be read just now.
     """
     for name in ("config.json", "runtime.json"):
         if _has_checkpoint(directory) and not _whole(name, _known(directory / name)):
@@ -54,7 +51,7 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
         files.write_json(path, runtime)
         return
     same_data(directory, runtime["data"])
-    known = {**_BEFORE, **known}
+    known = _complete(known)
     others = (key for key in runtime if key != "data" and known.get(key) != runtime[key])
     if key := next(others, None):
         raise UserError(
@@ -100,6 +97,13 @@ def _is_lane(value: Any) -> bool:
     if isinstance(value, list) and len(value) == 2:
         return isinstance(value[0], str) and isinstance(value[1], int)
     return isinstance(value, int)
+
+
+def _complete(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a runtime.json says, and what holds for a run of a version that did not write it."""
+    cpu = known["backend"] == "cpu"
+    precision = "float32" if cpu else "default"  # XLA's
+    return {"steps_per_call": 1, "matmul_precision": precision, "deterministic": cpu, **known}
 
 
 def _known(path: Path) -> dict[str, Any]:

@@ -151,9 +151,8 @@ def _settings(
         if id(job.config) not in made:
             program = session.program(job.config, convolution)
             fingerprint = session.load(job.config.data).fingerprint
-            runtime = {
-                **session.runtime, "convolution": convolution, **way, "data": fingerprint,
-            }  # fmt: skip
+            used = {"convolution": convolution, **session.numerics(job.config)}
+            runtime = {**session.runtime, **used, **way, "data": fingerprint}
             made[id(job.config)] = Setting(session, job.config, program, runtime, probes)
     return [made[id(job.config)] for job in jobs]
 

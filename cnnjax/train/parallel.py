@@ -5,6 +5,7 @@ step, so that checkpoints and everything else look the same.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,7 @@ def compile(
     *,
     mode: str,
     devices: Sequence[jax.Device],
+    compiler_options: Mapping[str, Any] | None = None,
 ) -> Compiled:
     """Compiles a train step and an eval step for `devices`.
 
@@ -76,7 +78,9 @@ def compile(
       gather: (store, batch) -> batch of images and labels: looks indices up on the device.
       mode: `jit` shards the batch over a mesh; `pmap` maps the step over the devices.
       devices: the devices to use.
+      compiler_options: what `jax.jit` is given for the steps; `pmap` takes none.
     """
+    jit = functools.partial(jax.jit, compiler_options=dict(compiler_options or {}) or None)
     mesh = Mesh(np.asarray(devices), (AXIS,))
     whole = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -98,9 +102,7 @@ def compile(
     def gathered_eval(variables: Any, store: Any, batch: Batch, keep_prob: ArrayLike) -> Any:
         return evaluate(variables, gather(store, batch), keep_prob)
 
-    evaluated = jax.jit(
-        gathered_eval, in_shardings=(whole, whole, split, whole), out_shardings=split
-    )
+    evaluated = jit(gathered_eval, in_shardings=(whole, whole, split, whole), out_shardings=split)
 
     def feed(batch: Batch, steps: bool) -> Batch:
         if mode == "pmap":  # which divides the batches of the host itself
@@ -114,7 +116,7 @@ def compile(
     together_steps: Train | None = None
     if mode == "jit":
         train_one, train_steps = (
-            jax.jit(
+            jit(
                 function,
                 in_shardings=(whole, whole, sharding, whole),
                 out_shardings=(whole, whole),
@@ -123,7 +125,7 @@ def compile(
             for function, sharding in ((gathered_train, split), (several, split_steps))
         )
         together, together_steps = (
-            jax.jit(
+            jit(
                 jax.vmap(function, in_axes=(0, None, 0, 0)),
                 in_shardings=(split, whole, split, split),
                 out_shardings=(split, split),

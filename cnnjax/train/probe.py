@@ -3,6 +3,7 @@
 `cnnjax.analysis.probes` has some; the loop knows none of them.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from flax import linen as nn
 
 from cnnjax import data
 from cnnjax.errors import UserError
-from cnnjax.train import evaluation
+from cnnjax.train import evaluation, numerics
 from cnnjax.train.parallel import Compiled
 
 
@@ -28,6 +29,7 @@ class Subject:
       dataset: the data of the run.
       seed: the run's seed.
       keep_prob: the probability to keep a unit in dropout.
+      matmul_precision: what the run multiplies with, see `cnnjax.train.numerics.used`.
     """
 
     module: nn.Module
@@ -36,9 +38,15 @@ class Subject:
     dataset: data.Dataset
     seed: int
     keep_prob: float
+    matmul_precision: str
     _compiled: Compiled
     _store: Mapping[str, jax.Array]
     _batch_size: int
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """A context in which what a probe traces is multiplied as in the run. `evaluate` needs
+        none."""
+        return numerics.precision(self.matmul_precision)
 
     def evaluate(
         self, split: str, change: Callable[[jax.Array], jax.Array] | None = None

@@ -176,6 +176,7 @@ class Replicate:
             self.dataset,
             self.job.seed,
             float(self._config.model.dropout.keep_prob),
+            self.setting.program.matmul_precision,
             self.setting.program.compiled,
             self.setting.store,
             self._eval_batch,

@@ -23,7 +23,7 @@ from cnnjax.data import augment, inputs
 from cnnjax.fingerprint import Fingerprint
 from cnnjax.nn import lsuv, operations
 from cnnjax.nn.native import library
-from cnnjax.train import optim, parallel, state, step, transfer
+from cnnjax.train import numerics, optim, parallel, state, step, transfer
 
 SCALING = ("normalize", "mean", "sd", "channel_order")
 _AT_THE_START = ("initializer", "initializer_sd", "initializer_value")
@@ -36,7 +36,7 @@ ONCE = {"cpu": {"xla_backend_optimization_level": 0}}
 @dataclasses.dataclass(frozen=True)
 class Program:
     """A network with its compiled functions: `initialize` is (key) -> fresh variables, `create`
-    (variables) -> the state before the first step."""
+    (variables) -> the state before the first step, `matmul_precision` one of `numerics.used`."""
 
     module: nn.Module
     initialize: Callable[[jax.Array], Any]
@@ -44,6 +44,7 @@ class Program:
     make_optimizer: optim.MakeOptimizer
     normalize: step.Images
     compiled: parallel.Compiled
+    matmul_precision: str
 
     @functools.cached_property
     def shapes(self) -> Any:
@@ -113,6 +114,10 @@ class Session:
             return "xla"
         return "native"
 
+    def numerics(self, config: schema.RunConfig) -> dict[str, Any]:
+        """What `cnnjax.train.numerics.used` says of a configuration here."""
+        return numerics.used(config.training, self.runtime["backend"])
+
     @property
     def note(self) -> str | None:
         """What the user should know about how this process computes, or None."""
@@ -150,6 +155,8 @@ class Session:
         spec = self.load(config.data).spec
         synchronised = config.model.norm.statistics == "global"
         mapped = config.training.parallel == "pmap"
+        backend, used = self.runtime["backend"], self.numerics(config)
+        options = numerics.compiler_options(backend, used["deterministic"])
         module = models.build(
             config.model,
             image_shape=spec.image_shape,
@@ -157,7 +164,7 @@ class Session:
             levels=self.levels,
             dtype=PRECISIONS[config.training.precision],
             axis_name=parallel.AXIS if mapped and synchronised else None,
-            operations=operations.choose(self.runtime["backend"], convolution),
+            operations=operations.choose(backend, convolution, deterministic=used["deterministic"]),
         )
         make_optimizer = optim.optimizer(config.optimizer)
         given = config.data.normalize == "given"
@@ -173,7 +180,7 @@ class Session:
             module,
             jax.jit(
                 functools.partial(state.initial_variables, module, spec.image_shape),
-                compiler_options=ONCE.get(self.runtime["backend"]),
+                compiler_options={**ONCE.get(backend, {}), **options} or None,
             ),
             jax.jit(
                 functools.partial(state.create, make_optimizer=make_optimizer, averaged=averaged)
@@ -181,6 +188,7 @@ class Session:
             make_optimizer,
             normalize,
             compiled,
+            used["matmul_precision"],
         )
         if self.levels:  # code that no test of cnnjax has seen
             shape, classes = spec.image_shape, spec.classes
@@ -197,6 +205,7 @@ class Session:
         dataset = self.dataset(config, seed=0)
         spec = dataset.spec
         mapped = config.training.parallel == "pmap"
+        used = self.numerics(config)
         train = step.train_step(
             module,
             make_optimizer,
@@ -206,12 +215,16 @@ class Session:
             axis_name=parallel.AXIS if mapped else None,
             auxiliary_weight=config.model.auxiliary_weight or 0.0,
         )
+        evaluate = step.eval_step(module, normalize=normalize)
         return parallel.compile(
-            train,
-            step.eval_step(module, normalize=normalize),
+            numerics.at_precision(used["matmul_precision"], train),
+            numerics.at_precision(used["matmul_precision"], evaluate),
             inputs.gather,
             mode=config.training.parallel,
             devices=self.devices,
+            compiler_options=numerics.compiler_options(
+                self.runtime["backend"], used["deterministic"]
+            ),
         )
 
     def initial_state(
@@ -222,7 +235,8 @@ class Session:
         if config.model.initializer == "lsuv":
             first, _ = dataset.first("train", config.training.batch_size)
             images = jnp.asarray(first, jnp.float32) / 255.0
-            variables = lsuv.lsuv(program.module, variables, program.normalize(images))
+            with numerics.precision(program.matmul_precision):
+                variables = lsuv.lsuv(program.module, variables, program.normalize(images))
         if config.transfer.init_from:
             variables = transfer.start_from(
                 Path(config.transfer.init_from), variables, reset=config.transfer.reset
@@ -274,7 +288,7 @@ def _structure(config: schema.RunConfig) -> dict[str, Any]:
             "model": True,
             "optimizer": True,
             "data": {"augmentation", *SCALING},
-            "training": {"parallel", "precision", "ema_decay"},
+            "training": {"parallel", "precision", "matmul_precision", "deterministic", "ema_decay"},
         },
     )
     del values["optimizer"]["learning_rate"], values["optimizer"]["weight_decay"]

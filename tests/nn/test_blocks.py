@@ -44,7 +44,7 @@ def late(x):
     return jax.nn.relu(x)
 
 
-@pytest.mark.parametrize("form", ["PLAIN", "CPU", "NATIVE"])
+@pytest.mark.parametrize("form", ["PLAIN", "SLICED", "NATIVE"])
 @pytest.mark.parametrize(
     ("kind", "placement"), [("none", "before"), ("batch", "before"), ("batch", "after")]
 )
