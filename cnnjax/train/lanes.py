@@ -49,7 +49,8 @@ class Lanes:
         self._places = list(states)
         self._width = -(-width // compiled.devices) * compiled.devices
         if not width:
-            (self._state,), (self._hparams,) = states.values(), hparams.values()
+            (self._state,), (numbers,) = states.values(), hparams.values()
+            self._hparams = compiled.place(numbers)
             self._one, self._several = compiled.train, compiled.train_steps
             return
         if compiled.together is None or compiled.together_steps is None:
