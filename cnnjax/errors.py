@@ -23,6 +23,10 @@ class MachineError(UserError):
     room): no mistake of the user and no result of a run, which the same command continues later."""
 
 
+class NoRoom(UserError):
+    """A device has less memory than a run needs; the message names the fields that help."""
+
+
 class Stopped(BaseException):
     """A program was asked to stop; the message says by what, and where. Not an Exception, as
     KeyboardInterrupt is none, so that nothing takes it for a fault of a run."""

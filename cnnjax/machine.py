@@ -5,7 +5,12 @@ import ctypes
 import math
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
+
+from cnnjax.errors import UserError
+
+_MEM_FRACTIONS = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
 
 
 def threads() -> int:
@@ -44,6 +49,35 @@ def keep_memory() -> None:
     libc.mallopt(arena_max, 1)
     libc.mallopt(mmap_max, 0)
     libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def share_of_accelerator(processes: int) -> dict[str, str]:
+    """The variables that give one of so many processes its share of an accelerator's memory, of
+    which jax takes three quarters for itself by default. Raises UserError where what the user has
+    set is no share."""
+    name = next(filter(os.environ.get, _MEM_FRACTIONS), _MEM_FRACTIONS[0])
+    given = os.environ.get(name) or "0.75"
+    try:
+        return {name: f"{float(given) / processes:.4g}"}
+    except ValueError:
+        raise UserError(
+            f"{name}: {given!r} is not valid; allowed: a number, 0.75 for example."
+        ) from None
+
+
+@contextlib.contextmanager
+def without_preallocation() -> Iterator[None]:
+    """Keeps jax, where it starts in this context, from taking an accelerator's memory at once; the
+    processes that are started later have it as the user has it."""
+    name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def free_memory() -> float:

@@ -103,11 +103,11 @@ def _write(workdir: Path, measured: dict[str, Any]) -> None:
 
 def _device() -> str:
     """`cpu` or `accelerator`, asked in a process of its own: jax would keep the accelerator."""
-    code = "import jax; print(jax.default_backend())"
+    code = "from cnnjax.train import devices; print(devices.needed()[0].platform)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(f"jax finds no device: {lines[-1]}")
+        raise UserError(lines[-1].removeprefix(f"{UserError.__module__}.UserError: "))
     return "cpu" if done.stdout.strip() == "cpu" else "accelerator"
 
 

@@ -111,6 +111,7 @@ def what_decides(request: Request, arm: str) -> Any:
             },
         },
     )
+    values |= {"devices": request.devices} if request.devices else {}
     own = [name for levels in request.loaded.levels.values() for name in levels]
     if {config.model.name, config.model.activation} & set(own):
         values["file"] = files.sha256(request.loaded.path)
@@ -150,6 +151,7 @@ def _measure(request: Request, arm: str, number: int, threads: int, place: str) 
     ]  # are looked at before anything is timed
     words = ["launch.rehearsal", *request.words, f"--arms={','.join([arm, *weights])}"]
     environment = {"PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
+    environment |= machine.share_of_accelerator(number)
     named = _named(number, number * threads)
     print(f"arm {arm!r} ({place}): starting {named} ...", flush=True)
     timed = [Timed(f"arm {arm!r}", words, environment=environment) for _ in range(number)]

@@ -68,6 +68,7 @@ _NUMBERS = {
     "workers": "Processes that share the runs and the threads. By default measured.",
     "replicates": "Runs of one program that are trained together. By default measured.",
     "steps_per_call": "Steps in a call of the program. By default 1 on a CPU, else measured.",
+    "devices": "Devices to compute on, the first of those there are. All by default.",
     "jobs": "With --commands: about how many commands of about equal cost.",
     "threads": "Threads to compute with on a CPU. All cores by default.",
     "rounds": "Rounds; in each all contenders are timed.",
@@ -93,11 +94,12 @@ _DEFAULT_NUMBERS = {"rounds": 5, "batch_size": 128}
 
 PROGRAMS = {
     "train": "experiment arm seeds workdir set data_dir threads init_from replicates "
-    "steps_per_call profile",
+    "steps_per_call devices profile",
     "sweep": "experiment arms seeds workdir workers threads final set init_from data_dir worker "
     "base vary on plan commands jobs examples max_minutes tuning replicates "
-    "steps_per_call profile",
-    "rehearsal": "experiment arms seeds workdir set data_dir tuning replicates steps_per_call",
+    "steps_per_call devices profile",
+    "rehearsal": "experiment arms seeds workdir set data_dir tuning replicates steps_per_call "
+    "devices",
     "evaluate": "workdir arm seeds split step init_from output experiment set data_dir threads",
     "convert": "source model file output set",
     "report": "workdir final compare output",

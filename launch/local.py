@@ -39,7 +39,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         files.no_links(request.workdir / name, below=request.folder)
     threads = machine.threads()
     if worker is not None:
-        started, unsound = session(request)
+        started, unsound = session(request, trains=True)
         study.check_data(request.workdir, started.fingerprints)
         others = deaths.left_out()
         mine = [run for run in request.pending if deaths.key(run) not in others]
@@ -60,7 +60,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     alone = workers == 1 and len(groups) == 1
     if alone:
         os.environ["PJRT_NPROC"] = str(next(iter(groups)))
-        started, broken = session(request)
+        started, broken = session(request, trains=True)
         data = started.fingerprints
     elif groups:
         data = [loaded.fingerprint for loaded in _load(request).values()]
@@ -175,12 +175,17 @@ def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
         planning.show(sound, started, images, machine.threads())
 
 
-def session(request: Request) -> tuple[Any, Mapping[str, str]]:
+def session(request: Request, *, trains: bool = False) -> tuple[Any, Mapping[str, str]]:
     """A session, and {arm: why} of arms whose network cannot be built in it, which every run of
-    them will tell. All others can start. Raises UserError."""
+    them will tell. All others can start. One that only checks, as it is unless it `trains`, leaves
+    the memory of an accelerator to the processes that train. Raises UserError."""
     from cnnjax.train.session import Session
 
-    made, broken = Session(data_dir=request.data_dir, levels=request.loaded.levels), {}
+    loaded, broken = request.loaded, {}
+    with contextlib.nullcontext() if trains else machine.without_preallocation():
+        made = Session(
+            data_dir=request.data_dir, levels=loaded.levels, devices=request.devices, trains=trains
+        )
     for arm, config in request.configs.items():
         try:
             made.check(config)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cnnjax import files
+from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
 from launch import deaths, signals
@@ -59,6 +59,7 @@ class Worker:
             words.append(f"--max_minutes={request.max_minutes:g}")
         if request.profile is not None and number == 0:
             words.append(f"--profile={request.profile}")
+        memory = machine.share_of_accelerator(workers)
         self.runs: set[deaths.Key] = set()  # those that it was at when it ended
         with files.open_log(self.log) as log:
             self._status = tempfile.TemporaryFile()  # noqa: SIM115
@@ -76,6 +77,7 @@ class Worker:
                 pass_fds=[status],
                 env={
                     **os.environ,
+                    **memory,
                     "PJRT_NPROC": str(threads),
                     "OMP_NUM_THREADS": str(threads),
                     "PYTHONUNBUFFERED": "1",

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     """Answers until its standard input ends; returns the exit code."""
     with contextlib.redirect_stdout(sys.stderr):  # notes, and whatever a user's file prints
         asked = request.from_flags(flags.FLAGS.arms, arguments, stage="plan")
-        session, _ = local.session(asked)
+        session, _ = local.session(asked, trains=True)
         config = asked.configs[flags.FLAGS.arms.partition(",")[0]]
         step = replicates.calls(session, config, asked.seeds[:1])
     timing.serve(step, {"backend": session.runtime["backend"]})

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from cnnjax import cache, files
 from cnnjax.ablation.study import Run
 from cnnjax.config import RunConfig
+from cnnjax.errors import NoRoom
 from launch import deaths, division
 from launch.request import Request
 
@@ -227,7 +228,9 @@ def _measured(session: Any, request: Request, runs: Sequence[Run], most: int, ke
         try:
             speeds[Way(count, steps)] = _speed(session, config, Way(count, steps), key)
             break
-        except Exception:  # too little memory, as a rule
+        except Exception as error:  # too little memory, as a rule
+            if isinstance(error, NoRoom):
+                print(f"{runs[0].arm}: {error}", flush=True)
             count = 1 if backend == "cpu" else count // 2
     best = max(speeds, key=speeds.__getitem__)
     if speeds[best] <= WORTH * speeds[Way()]:
@@ -252,7 +255,13 @@ def _named(way: Way) -> str:
 def _speed(session: Any, config: RunConfig, way: Way, key: str) -> float:
     """Images per second of a way, measured now or kept from before."""
 
+    from cnnjax.train import memory
+
     def measure() -> dict[str, Any]:
+        with memory.explained(config, runs=way.replicates):
+            return timed()
+
+    def timed() -> dict[str, Any]:
         call = calls(
             session,
             config,

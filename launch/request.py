@@ -36,6 +36,7 @@ class Request:
       replicates: how many runs of one program are trained together; None where it is not said.
       steps_per_call: how many steps a call of the program takes; None where it is not said.
       profile: the folder that a trace of some steps is written to, or None.
+      devices: how many devices a process computes on; None for all.
     """
 
     experiment: str
@@ -51,6 +52,7 @@ class Request:
     replicates: int | None = None
     steps_per_call: int | None = None
     profile: Path | None = None
+    devices: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -90,6 +92,7 @@ class Request:
         ]
         words += [f"--replicates={self.replicates}"] if self.replicates else []
         words += [f"--steps_per_call={self.steps_per_call}"] if self.steps_per_call else []
+        words += [f"--devices={self.devices}"] if self.devices else []
         return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
 
     def words_without(self, *flags: str) -> list[str]:
@@ -257,6 +260,7 @@ def from_flags(
         flags.FLAGS.replicates,
         flags.FLAGS.steps_per_call,
         _profile(),
+        flags.FLAGS.devices,
     )
 
 

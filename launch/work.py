@@ -13,7 +13,7 @@ from typing import Any
 
 from cnnjax import files
 from cnnjax.ablation.study import Run
-from cnnjax.errors import MachineError, Stopped, in_a_line
+from cnnjax.errors import MachineError, NoRoom, Stopped, in_a_line
 from launch import deaths, replicates, signals
 from launch.progress import Pace, line, stamp
 from launch.replicates import Group
@@ -21,6 +21,7 @@ from launch.request import Request
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _REFUSED = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
+LINE = 300  # characters of an error that are shown where runs go on all the same
 Stop = Callable[[], str]
 Result = dict[str, Any]
 
@@ -112,19 +113,34 @@ class _Fault(Exception):
 
 
 def _together(context: Context, group: Group) -> dict[Run, Result]:
-    """Runs to their end that are trained together; one after another where that cannot be."""
+    """Runs to their end that are trained together; where that cannot be, one after another, and
+    where a device has no room for so many that have not begun, half of them at a time."""
+    size = 1
     try:
         if not any(map(deaths.alone, group.runs)):
             return _train(context, group)
     except _Fault as fault:
         lines = str(fault.__cause__).strip().splitlines() or [""]
         arms = ", ".join(dict.fromkeys(run.arm for run in group.runs))
-        print(f"{arms}: {lines[0][:200]}; these runs go on one after another")
+        if isinstance(fault.__cause__, NoRoom) and not any(map(_has_begun, group.runs)):
+            size = max(1, len(group.runs) // 2)
+        how = f"{size} at a time" if size > 1 else "one after another"
+        print(f"{arms}: {lines[0][:LINE]}; these runs go on {how}")
     results: dict[Run, Result] = {}
-    for run in group.runs:
-        lanes = replicates.begun_with(run) or (deaths.key(run),)
-        results |= _one(context, group._replace(runs=[run], lanes=lanes))
+    for at in range(0, len(group.runs), size):
+        part = group._replace(runs=group.runs[at : at + size])
+        if len(part.runs) > 1:
+            part = part._replace(lanes=tuple(map(deaths.key, part.runs)))
+            results |= _together(context, part)
+        else:
+            (run,) = part.runs
+            lanes = replicates.begun_with(run) or (deaths.key(run),)
+            results |= _one(context, part._replace(lanes=lanes))
     return results
+
+
+def _has_begun(run: Run) -> bool:
+    return replicates.begun_with(run) is not None
 
 
 def _one(context: Context, group: Group) -> dict[Run, Result]:

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from cnnjax import data, files
+from cnnjax.train import memory
 from cnnjax.train.parallel import Compiled
 
 
@@ -71,17 +72,20 @@ def evaluate(
       split: `train`, `validation` or `test`.
       batch_size: examples per call; the last batch is padded and the padding cut off again.
       keep_prob: what classic dropout scales with.
+
+    Raises NoRoom where a batch needs more memory than the device has.
     """
     outputs = []
-    for batch in dataset.eval_batches(split, batch_size):
-        mask = np.asarray(batch["mask"], bool)
-        inputs = {name: value for name, value in batch.items() if name != "mask"}
-        figures = compiled.evaluate(variables, store, inputs, np.asarray(keep_prob, np.float32))
-        outputs.append((figures, mask))
-    joined = {
-        name: np.concatenate([np.asarray(figures[name])[mask] for figures, mask in outputs])
-        for name in ("logits", "loss", "correct")
-    }
+    with memory.told(f"evaluation.batch_size: {batch_size}", "a smaller evaluation.batch_size"):
+        for batch in dataset.eval_batches(split, batch_size):
+            mask = np.asarray(batch["mask"], bool)
+            inputs = {name: value for name, value in batch.items() if name != "mask"}
+            figures = compiled.evaluate(variables, store, inputs, np.asarray(keep_prob, np.float32))
+            outputs.append((figures, mask))
+        joined = {
+            name: np.concatenate([np.asarray(figures[name])[mask] for figures, mask in outputs])
+            for name in ("logits", "loss", "correct")
+        }
     kept = dataset.splits[split]
     return Evaluation(kept.ids, kept.labels, joined["logits"], joined["loss"], joined["correct"])
 

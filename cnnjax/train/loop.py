@@ -11,7 +11,7 @@ import jax
 
 from cnnjax.config import RunConfig
 from cnnjax.errors import Stopped
-from cnnjax.train import folder
+from cnnjax.train import folder, memory
 from cnnjax.train.folder import Say
 from cnnjax.train.job import Job, Setting
 from cnnjax.train.lanes import Lanes, Metrics
@@ -106,7 +106,8 @@ def replicates(
         convolution = session.convolution(jobs[0].config, begun.get("convolution"))
         way["replicates"] = ALONE
     settings = _settings(session, jobs, convolution, way, probes)
-    with contextlib.ExitStack() as stack:
+    count = len(lanes) if together else 1
+    with memory.explained(jobs[0].config, runs=count), contextlib.ExitStack() as stack:
         bars: list[str | None] = [_bar(jobs), *[None] * (len(jobs) - 1)]
         runs = [
             stack.enter_context(opened(setting, job, bar=bar, say=say))

@@ -20,10 +20,12 @@ from flax import linen as nn
 from cnnjax import config as schema
 from cnnjax import data, machine, models
 from cnnjax.data import augment, inputs
+from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
 from cnnjax.nn import lsuv, operations
 from cnnjax.nn.native import library
 from cnnjax.train import numerics, optim, parallel, state, step, transfer
+from cnnjax.train.devices import find
 
 SCALING = ("normalize", "mean", "sd", "channel_order")
 _AT_THE_START = ("initializer", "initializer_sd", "initializer_value")
@@ -53,12 +55,31 @@ class Program:
 
 
 class Session:
-    """Builds data and programs from configurations, each once."""
+    """Builds data and programs from configurations, each once.
 
-    def __init__(self, *, data_dir: str | None = None, levels: schema.Levels | None = None):
+    Args:
+      data_dir: where data sets are looked for.
+      levels: what the user's own file brings.
+      devices: how many devices are used; all by default.
+      trains: whether anything is computed. A session that only checks does without an accelerator
+        that should be there, and says so in its `note`.
+
+    Raises UserError where there are no such devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | None = None,
+        levels: schema.Levels | None = None,
+        devices: int | None = None,
+        trains: bool = True,
+    ):
         self.data_dir = data_dir
         self.levels: schema.Levels = levels or {}
-        self.devices = jax.local_devices()
+        self.devices, self._missing = find(devices)
+        if self._missing and trains:
+            raise UserError(self._missing)
         self.runtime: dict[str, Any] = {
             "backend": jax.default_backend(),
             "devices": len(self.devices),
@@ -121,6 +142,8 @@ class Session:
     @property
     def note(self) -> str | None:
         """What the user should know about how this process computes, or None."""
+        if self._missing:
+            return f"note: {self._missing}"
         if self.runtime["backend"] != "cpu" or len(self.devices) > 1 or not library.missing():
             return None
         return f"note: convolutions are XLA's, which are slower; {library.missing()}"

@@ -9,7 +9,7 @@ from cnnjax.ablation import study
 class Request:
     """As much of a request as is needed."""
 
-    replicates = steps_per_call = profile = None
+    replicates = steps_per_call = profile = devices = None
     seeds = range(20)
 
     def __init__(self, **configs):

@@ -11,6 +11,8 @@ from launch import division
 class Run:
     """As much of a request as is needed."""
 
+    devices = None
+
     def __init__(self, configs, pending, path=None, own=()):
         self.configs, self.pending = configs, [None] * pending
         levels = {"activation": dict.fromkeys(own)}
@@ -142,7 +144,7 @@ def test_a_sweep_measures_real_steps_and_says_what_it_chose(tmp_path):
 def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch, capsys):
     class Stopped:
         def __init__(self, name, words, environment):
-            asked.append(words[-1])
+            asked.append((words[-1], environment["XLA_PYTHON_CLIENT_MEM_FRACTION"]))
 
         @property
         def about(self):
@@ -158,5 +160,8 @@ def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch,
     request.words = ["--arms=a,b,c,d"]
     with pytest.raises(UserError, match="weights do not fit"):
         division._measure(request, "b", 1, 2, "1 of 2")
-    assert asked == ["--arms=b,d"]
+    assert asked == [("--arms=b,d", "0.75")]
+    with pytest.raises(UserError):
+        division._measure(request, "b", 3, 3, "1 of 2")
+    assert asked[1:] == [("--arms=b,d", "0.25")] * 3, "they share an accelerator"
     assert "timing" not in capsys.readouterr().out

@@ -86,6 +86,7 @@ def request(replicates):
         replicates=replicates,
         steps_per_call=None,
         profile=None,
+        devices=None,
         seeds=range(3),
     )
 

@@ -43,9 +43,8 @@ def twice(tree):
 
 
 def steps(session, config):
-    """The train steps, one and two in a call, of a run alone and of two together, and the eval
-    step, as they go to XLA."""
-
+    """What goes to XLA: the train step, alone and of two runs, once and twice in a call, and the
+    eval step."""
     program, dataset = session.program(config), session.dataset(config, 0)
     fresh = variables(program.module, dataset.spec.image_shape)
     state, hparams = program.create(fresh), session.hparams(config, 0, program)

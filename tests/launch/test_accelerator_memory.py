@@ -1,0 +1,122 @@
+"""Processes that share an accelerator: what of its memory each of them may take."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+from launch_requests import runs, sweep
+
+from cnnjax.errors import NoRoom, UserError
+from cnnjax.train import loop, session
+from common import small
+from launch import local, processes, replicates, work
+
+FRACTIONS = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
+
+
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    """{name: value} of what a process of several is started with, as far as it is about memory."""
+    for name in FRACTIONS:
+        monkeypatch.delenv(name, raising=False)
+    found: list = []
+    kept = SimpleNamespace(pid=0)
+    monkeypatch.setattr(
+        processes.subprocess, "Popen", lambda *_, env, **__: found.append(env) or kept
+    )
+    request = SimpleNamespace(workdir=tmp_path, words=[], max_minutes=None)
+
+    def start(workers):
+        processes.Worker(request, 0, workers, 1, set())._status.close()
+        return {name: found[-1][name] for name in FRACTIONS if name in found[-1]}
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        (None, None, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.25"}),  # jax takes 0.75
+        ("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9", {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.3"}),
+        ("XLA_CLIENT_MEM_FRACTION", "0.6", {"XLA_CLIENT_MEM_FRACTION": "0.2"}),
+    ],
+)
+def test_each_of_three_processes_gets_a_third(started, monkeypatch, name, value, told):
+    if name:
+        monkeypatch.setenv(name, value)
+    assert started(workers=3) == told
+
+
+def test_a_share_that_is_no_number_is_told(started, monkeypatch):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "half")
+    told = "^XLA_PYTHON_CLIENT_MEM_FRACTION: 'half' is not valid; allowed: a number"
+    with pytest.raises(UserError, match=told):
+        started(workers=2)
+
+
+@pytest.mark.parametrize("before", [None, "true"])
+def test_a_process_that_checks_leaves_the_memory_to_those_that_train(monkeypatch, before):
+    name, seen = "XLA_PYTHON_CLIENT_PREALLOCATE", []
+    monkeypatch.delenv(name, raising=False)
+    if before:
+        monkeypatch.setenv(name, before)
+
+    def start(*, trains, **_):
+        seen.append((trains, os.environ.get(name)))
+        return SimpleNamespace(note=None)
+
+    monkeypatch.setattr(session, "Session", start)
+    request = SimpleNamespace(
+        data_dir=None, devices=None, configs={}, loaded=SimpleNamespace(levels={})
+    )
+    local.session(request)
+    local.session(request, trains=True)
+    assert seen == [(False, "false"), (True, before)]
+    assert os.environ.get(name) == before, "processes that are started later have it as it was"
+
+
+def test_runs_without_room_together_are_halved(session, tmp_path, monkeypatch, capsys):
+    """Of five, two and then one of them have room."""
+    real, tried = loop.replicates, []
+
+    def too_large(session, jobs, *, lanes, **others):
+        tried.append([job.seed for job in jobs])
+        if len(jobs) > 2:
+            raise NoRoom(f"training.batch_size: 50 of {len(jobs)} runs at a time: no room.")
+        return real(session, jobs, lanes=lanes, **others)
+
+    asked = runs(tmp_path, ["a"], seeds=5)
+    monkeypatch.setattr(loop, "replicates", too_large)
+    request = sweep(a=small(training__steps=4))
+    request.replicates = 5
+    assert work.work(session, request, asked, quiet=True) == 0
+    assert tried == [[0, 1, 2, 3, 4], [0, 1], [2, 3], [4]]
+    assert [run.result()["status"] for run in asked] == ["finished"] * 5
+    assert asked[3].result()["runtime"]["lanes"] == [["a", 2], ["a", 3]]
+    told = "a: training.batch_size: 50 of 5 runs at a time: no room.; these runs go on 2 at a time"
+    assert told in capsys.readouterr().out
+
+
+def test_what_has_no_room_when_it_is_timed_is_told(session, monkeypatch, capsys, tmp_path):
+    """Fewer are tried on an accelerator; on a CPU, where it does not pay, one after another."""
+    monkeypatch.setitem(replicates.LEAST, "cpu", 0.0)
+    steps = replicates.calls
+
+    def too_large(session, config, seeds, **way):
+        call = steps(session, config, seeds, **way)
+
+        def timed(count=1):
+            if len(seeds) > 1:
+                import jax
+
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 b")
+            return call(count)
+
+        return timed
+
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(replicates, "calls", too_large)
+    request, asked = sweep(a=small()), runs(tmp_path, ["a"])
+    request.replicates = None
+    assert replicates.ways(session, request, asked, processes=1) == {"a": replicates.Way()}
+    assert "a: training.batch_size: 50 of 3 runs at a time: needs more" in capsys.readouterr().out

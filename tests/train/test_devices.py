@@ -1,0 +1,181 @@
+"""Which devices are used, and what is said where they are not those that were meant.
+
+A plugin is a folder that says that a package is installed; what jax says of one that fails is given
+to its logger, or raised, as it would be.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from cnnjax.errors import UserError
+from cnnjax.train import devices
+from cnnjax.train.session import Session
+from common import ROOT, program
+
+ON_PURPOSE = "To compute on the CPU, set JAX_PLATFORMS=cpu."
+NO_GPU = (
+    "there is no NVIDIA device (/dev/nvidia0): its driver is not loaded, or this container or job "
+    "was given none"
+)
+
+
+def installed(folder, name):
+    """A folder in which pip has installed a package, as far as one can see."""
+    about = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    return str(folder)
+
+
+@pytest.fixture
+def gpu(tmp_path, monkeypatch):
+    """A machine with an NVIDIA card and the plugin for CUDA 13, as files tell, and a jax to which
+    nobody has said where to compute."""
+    monkeypatch.syspath_prepend(installed(tmp_path, "jax-cuda13-plugin"))
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(devices, "_FILES", (str(tmp_path / "nvidia0"),))
+    monkeypatch.setattr(devices, "_DRIVER", tmp_path / "version")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "version").write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 10:11:16 UTC 2025\n"
+    )
+    platforms = jax.config.jax_platforms
+    jax.config.update("jax_platforms", None)
+    yield tmp_path
+    jax.config.update("jax_platforms", platforms)
+
+
+@pytest.fixture
+def fails(monkeypatch):
+    """Makes jax raise or log something when it is asked for devices."""
+
+    def how(error=None, logged=None):
+        def local_devices(plain=jax.local_devices):
+            if logged:
+                try:
+                    raise RuntimeError(logged)
+                except RuntimeError:
+                    logging.getLogger("jax._src.xla_bridge").exception("Jax plugin error")
+            if error:
+                raise error
+            return plain()
+
+        monkeypatch.setattr(jax, "local_devices", local_devices)
+
+    return how
+
+
+def test_on_a_cpu_as_on_any_device_all_are_taken_or_the_first_so_many():
+    found = devices.find()
+    assert (found.devices, found.missing) == (jax.local_devices(), "")
+    assert devices.find(1).devices == jax.local_devices()[:1]
+    with pytest.raises(UserError, match=r"^--devices: 3 is more than there are: 1 \(cpu; cpu\)\.$"):
+        devices.find(3)
+
+
+def test_devices_left_out_are_not_used(tmp_path):
+    words = ["launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0"]
+    words += [f"--workdir={tmp_path}", "--set=training.steps=2"]
+    done = program(*words, "--devices=5", JAX_NUM_CPU_DEVICES="4", check=2)
+    assert done.stderr == "error: --devices: 5 is more than there are: 4 (cpu; cpu).\n"
+    program(*words, "--devices=2", JAX_NUM_CPU_DEVICES="4")
+    assert '"devices": 2' in (tmp_path / "relu/seed-0/result.json").read_text()
+
+
+def test_a_plugin_without_a_card_is_an_error_before_anything_is_written(tmp_path):
+    (tmp_path / "site").mkdir()
+    path = os.pathsep.join([installed(tmp_path / "site", "jax-cuda13-plugin"), str(ROOT)])
+    words = ["launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0"]
+    words += [f"--workdir={tmp_path / 'w'}", "--set=training.steps=2"]
+    done = program(*words, check=2, PYTHONPATH=path, JAX_PLATFORMS="")
+    assert done.stderr == (
+        "error: no accelerator: jax-cuda13-plugin is installed, but jax computes on the CPU: "
+        f"{NO_GPU}. {ON_PURPOSE}\n"
+    )
+    assert not (tmp_path / "w").exists()
+    program(*words, PYTHONPATH=path, JAX_PLATFORMS="cpu")
+
+
+def test_one_that_only_checks_notes_it(gpu):
+    os.remove(gpu / "nvidia0")
+    with pytest.raises(UserError, match="no accelerator: jax-cuda13-plugin"):
+        Session()
+    assert Session(trains=False).note.startswith("note: no accelerator: jax-cuda13-plugin")
+
+
+def test_an_old_driver_is_told_with_the_version_that_is_needed(gpu, fails, caplog):
+    """The plugin fails while it loads cuDNN, which jax logs with a traceback before it goes on on
+    the CPU."""
+    (gpu / "version").write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n"
+    )
+    fails(logged="Unable to load cuDNN. Is it installed?")
+    assert devices.find().missing == (
+        "no accelerator: jax-cuda13-plugin is installed, but jax computes on the CPU: the NVIDIA "
+        f"driver is 535.183.01, and jax-cuda13-plugin needs 580 or newer; update it. {ON_PURPOSE}"
+    )
+    assert not caplog.records, "one line is enough"
+
+
+def test_otherwise_jax_says_why(gpu, fails):
+    fails(logged="Unable to load cuDNN. Is it installed?")
+    assert ": Unable to load cuDNN. Is it installed. To" in devices.find().missing
+
+
+def test_what_jax_logs_is_shown_where_all_is_well(fails, caplog):
+    fails(logged="a warning of another plugin")
+    assert not devices.find().missing
+    assert [record.message for record in caplog.records] == ["Jax plugin error"]
+
+
+def test_a_card_that_is_hidden(gpu, fails, monkeypatch):
+    """jax-ml/jax#28376 has the text."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    text = (
+        "Unable to initialize backend 'cuda': FAILED_PRECONDITION: No visible GPU devices. (you "
+        "may need to uninstall the failing plugin package, or set JAX_PLATFORMS=cpu to skip this "
+        "backend.)"
+    )
+    fails(error=RuntimeError(text))
+    told = (
+        "jax finds no device: Unable to initialize backend 'cuda': FAILED_PRECONDITION: No visible "
+        "GPU devices (CUDA_VISIBLE_DEVICES is '')."
+    )
+    with pytest.raises(UserError) as raised:
+        devices.find()
+    assert str(raised.value) == told
+
+
+@pytest.mark.parametrize(
+    ("platforms", "told"),
+    [
+        ("cuda", "JAX_PLATFORMS: 'cuda' needs a plugin that is not installed; pip install -e "
+         "'.[cuda]', or leave JAX_PLATFORMS out"),
+        ("tpu", "JAX_PLATFORMS: 'tpu' needs a plugin that is not installed; pip install -e "
+         "'.[tpu]', or leave JAX_PLATFORMS out"),
+        ("cudda", "JAX_PLATFORMS: 'cudda': unknown 'cudda'. Known: cpu, cuda, tpu."),
+    ],
+)  # fmt: skip
+def test_a_platform_that_is_not_there(tmp_path, platforms, told):
+    done = program(
+        "launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0",
+        f"--workdir={tmp_path / 'w'}", check=2, JAX_PLATFORMS=platforms,
+    )  # fmt: skip
+    assert done.stderr == f"error: {told}\n"
+
+
+def test_asked_for_by_name_a_plugin_without_a_card_says_the_same(tmp_path):
+    path = os.pathsep.join([installed(tmp_path, "jax-cuda12-plugin"), str(ROOT)])
+    code = "from cnnjax.train import devices; devices.find()"
+    environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cuda"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert done.stderr.splitlines()[-1].endswith(
+        f"JAX_PLATFORMS: 'cuda' finds no device: {NO_GPU}."
+    )
