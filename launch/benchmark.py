@@ -6,18 +6,20 @@ python -m launch.benchmark --workdir=DIR [--networks=lenet5_modern,resnet20] [--
 Same network, weights, batch, optimizer and precision on all sides; the losses of the first two
 steps are compared. Peers are those of tests/peers (`pip install -e '.[bench]'`); one that is not
 installed is left out. Where jax finds an accelerator it is measured there: in both precisions, and
-with several steps a call and several replicates together too. resnet50, whose images have 224
+with several steps a call and several replicates together too (`cnnjax 8 steps`, `cnnjax 8 replicates`,
+or any other number of either where --contenders names it). resnet50, whose images have 224
 pixels a side, is timed there, and on a CPU where it is named. Writes DIR/benchmark.json and
 DIR/benchmark.svg.
 """
 
 import importlib.util
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,15 +39,18 @@ class Kind(NamedTuple):
     device: str = ""
 
 
+def _of_several(way: str) -> Kind:
+    """cnnjax with `N steps` a call, or with `N replicates` trained together."""
+    return Kind("jax", ("launch.contender", "TASK", "xla", way), "accelerator")
+
+
 NETWORKS = tuple(IMAGES)
 PRECISIONS = ("float32", "bfloat16")
 CONTENDERS = {
     "cnnjax native": Kind("jax", ("launch.contender", "TASK", "native"), "cpu"),
     "cnnjax xla": Kind("jax", ("launch.contender", "TASK", "xla")),
-    "cnnjax 8 steps": Kind("jax", ("launch.contender", "TASK", "xla", "8 steps"), "accelerator"),
-    "cnnjax 8 replicates": Kind(
-        "jax", ("launch.contender", "TASK", "xla", "8 replicates"), "accelerator"
-    ),
+    "cnnjax 8 steps": _of_several("8 steps"),
+    "cnnjax 8 replicates": _of_several("8 replicates"),
     "flax": Kind("jax", ("tests.peers.flax_peer", "TASK")),
     "keras": Kind("keras", ("tests.peers.keras_peer", "TASK")),
     "torch": Kind("torch", ("tests.peers.torch_peer", "TASK")),
@@ -66,8 +71,8 @@ def main(arguments: Sequence[str]) -> int:
     if not flags.FLAGS.networks and device == "cpu":
         networks = [name for name in networks if max(IMAGES[name]) < LARGE]
     precisions = _chosen("precision", PRECISIONS, PRECISIONS if device != "cpu" else ["float32"])
-    usual = [name for name, kind in CONTENDERS.items() if kind.device in ("", device)]
-    names = [name for name in _chosen("contenders", tuple(CONTENDERS), usual) if _is_here(name)]
+    contenders = _contenders(device)
+    names = [name for name in contenders if _is_here(name, contenders[name])]
     if not names:
         raise UserError("--contenders: none of them is here.")
     measured: dict[str, Any] = {}
@@ -75,7 +80,8 @@ def main(arguments: Sequence[str]) -> int:
     for network in networks:
         for precision in precisions:
             title = network if precision == "float32" else f"{network}, {precision}"
-            measured[title] = _measure(network, precision, names)
+            chosen = {name: contenders[name] for name in names}
+            measured[title] = _measure(network, precision, chosen)
             _print(title, measured[title])
             _write(workdir, measured)
     from cnnjax.report import speed
@@ -122,9 +128,19 @@ def _chosen(flag: str, known: Sequence[str], usual: Sequence[str] | None = None)
     return chosen
 
 
-def _is_here(name: str) -> bool:
+def _contenders(device: str) -> dict[str, Kind]:
+    """The contenders asked for, or the usual ones for a device."""
+    words = (flags.FLAGS.contenders or "").split(",")
+    found = (re.fullmatch(r"\s*cnnjax ([1-9]\d{0,3} (steps|replicates))\s*", w) for w in words)
+    several = [match[1] for match in found if match]
+    known = CONTENDERS | {f"cnnjax {way}": _of_several(way) for way in several}
+    usual = [name for name, kind in CONTENDERS.items() if kind.device in ("", device)]
+    return {name: known[name] for name in _chosen("contenders", tuple(known), usual)}
+
+
+def _is_here(name: str, kind: Kind) -> bool:
     """Whether a contender can start; says why not."""
-    kind, reason = CONTENDERS[name], None
+    reason = None
     if importlib.util.find_spec(kind.needs) is None:
         reason = f"there is no {kind.needs}; pip install -e '.[bench]'"
     elif not (ROOT / f"{kind.words[0].replace('.', '/')}.py").is_file():
@@ -138,22 +154,22 @@ def _is_here(name: str) -> bool:
     return not reason
 
 
-def _measure(network: str, precision: str, names: Sequence[str]) -> dict[str, Any]:
+def _measure(network: str, precision: str, kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """{contender: figures} of one network."""
     asked, threads = flags.FLAGS, machine.threads()
     with tempfile.TemporaryDirectory() as folder:
         path = task(Path(folder), network, asked.batch_size, precision, threads)
         contenders: dict[str, Timed] = {}
         try:
-            for name in sorted(names, key=lambda name: CONTENDERS[name].needs != "torch"):
-                words = [str(path) if word == "TASK" else word for word in CONTENDERS[name].words]
+            for name, kind in sorted(kinds.items(), key=lambda item: item[1].needs != "torch"):
+                words = [str(path) if word == "TASK" else word for word in kind.words]
                 print(f"{network}: starting {name} ...", flush=True)
                 # All share an accelerator: none may take its whole memory beforehand.
                 share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
                 contenders[name] = Timed(f"benchmark: {name}", words, ROOT, share)
-                if CONTENDERS[name].needs != "torch":  # which compiles meanwhile
+                if kind.needs != "torch":  # which compiles meanwhile
                     assert contenders[name].about
-            contenders = {name: contenders[name] for name in names}
+            contenders = {name: contenders[name] for name in kinds}
             _agree(network, precision, contenders)
             rounds = _rounds(network, contenders)
             return {

@@ -1,7 +1,11 @@
-"""cnnjax itself in the benchmark: python -m launch.contender TASK.json native|xla ["8 steps"]"""
+"""cnnjax itself in the benchmark: python -m launch.contender TASK.json native|xla ["8 steps"]
+
+The third word is `N steps` (in one call) or `N replicates` (trained together).
+"""
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,11 @@ def configuration(task: dict[str, Any]) -> RunConfig:
     return resolve(override(RunConfig(), changes))
 
 
-def serve(task: dict[str, Any], convolution: str, way: str = "1 step") -> None:
-    """Answers `timing` with the train step of a run: same step, same compilation.
+def prepare(
+    task: dict[str, Any], convolution: str, way: str = "1 step"
+) -> tuple[Callable[[], list[float]], dict[str, Any]]:
+    """The train step of a run, same step and same compilation, as `timing.serve` calls it; and what
+    is to be known of it.
 
     The weights, images and labels are those of the task.
 
@@ -107,7 +114,7 @@ def serve(task: dict[str, Any], convolution: str, way: str = "1 step") -> None:
         "device": jax.local_devices()[0].device_kind,
         "images_a_call": count * len(images),
     }
-    timing.serve(call, about, timing.on_jax_device)
+    return call, about
 
 
 def _repeated(train: Any, count: int) -> Any:
@@ -124,4 +131,6 @@ def _repeated(train: Any, count: int) -> Any:
 
 if __name__ == "__main__":
     machine.keep_memory()
-    serve(json.loads(Path(sys.argv[1]).read_text()), *sys.argv[2:])
+    timing.serve(
+        *prepare(json.loads(Path(sys.argv[1]).read_text()), *sys.argv[2:]), timing.on_jax_device
+    )

@@ -12,13 +12,13 @@ from launch import benchmark, timing
 def test_it_times_and_writes_and_draws(tmp_path):
     done = program(
         "launch.benchmark", f"--workdir={tmp_path}", "--networks=lenet5_modern", "--rounds=2",
-        "--contenders=cnnjax xla,cnnjax 8 steps,cnnjax 8 replicates,flax", "--batch_size=8",
+        "--contenders=cnnjax xla,cnnjax 4 steps,cnnjax 2 replicates,flax", "--batch_size=8",
     )  # fmt: skip
     assert "lenet5_modern: round 2 of 2" in done.stdout
     found = json.loads((tmp_path / "benchmark.json").read_text())
     figures = found["networks"]["lenet5_modern"]
-    assert list(figures) == ["cnnjax xla", "cnnjax 8 steps", "cnnjax 8 replicates", "flax"]
-    assert [figure.get("images_a_call") for figure in figures.values()] == [8, 64, 64, None]
+    assert list(figures) == ["cnnjax xla", "cnnjax 4 steps", "cnnjax 2 replicates", "flax"]
+    assert [figure.get("images_a_call") for figure in figures.values()] == [8, 32, 16, None]
     for figure in figures.values():
         assert len(figure["images_per_second"]) == 2
         assert min(figure["images_per_second"]) > 0
@@ -32,6 +32,8 @@ def test_it_times_and_writes_and_draws(tmp_path):
     ("flag", "message"),
     [
         ("--contenders=torhc", "--contenders: unknown 'torhc'. Did you mean 'torch'?"),
+        ("--contenders=cnnjax 0 steps", "--contenders: unknown 'cnnjax 0 steps'. Did you mean"),
+        ("--contenders=cnnjax 8 step", "Did you mean 'cnnjax 8 steps'?"),
         ("--precision=float16", "--precision: unknown 'float16'. Did you mean 'bfloat16'?"),
         ("--networks=resnet2", "--networks: unknown 'resnet2'. Did you mean 'resnet20'?"),
         ("--rounds=0", "rounds"),

@@ -172,32 +172,33 @@ def apart(a, b):
     return float(max(*gaps, np.abs(a["logits"] - b["logits"]).max(), abs(a["loss"] - b["loss"])))
 
 
-def found():
-    """What test_parallel looks at."""
+def found(devices):
+    """How far the ways to take a step are apart, on one device and on so many."""
     one = run("jit", 1)
-    four, synced, own = run("jit", 4), run("pmap", 4), run("pmap", 4, "per_device")
+    several, synced = run("jit", devices), run("pmap", devices)
+    own = run("pmap", devices, "per_device")
     alone, own_numbers = seeds([1, 2, 3], 1, False), seeds([1, 2, 3], 1, False, arms=True)
-    stacked, dealt = seeds([1, 2, 3], 1, True), seeds([1, 2, 3], 4, True)
+    stacked, dealt = seeds([1, 2, 3], 1, True), seeds([1, 2, 3], devices, True)
     return {
-        "jit": apart(one, four),
+        "jit": apart(one, several),
         "pmap": apart(one, synced),
         "per_device": apart(one, own),
-        "traces": [r["traces"] for r in (one, four, synced, own)],
-        "whole": [r["whole"] for r in (one, four, synced, own)],
-        "steps": [r["step"] for r in (one, four, synced, own)],
+        "traces": [r["traces"] for r in (one, several, synced, own)],
+        "whole": [r["whole"] for r in (one, several, synced, own)],
+        "steps": [r["step"] for r in (one, several, synced, own)],
         "size": float(np.abs(one["logits"]).max()),
         "stacked": gaps(alone, stacked),
         "dealt": gaps(alone, dealt),
-        "single": gaps(alone, seeds([1, 2, 3], 4, False)),
+        "single": gaps(alone, seeds([1, 2, 3], devices, False)),
         "seeds": min(differences(alone[1], alone[2])),
         "together": [alone["traces"], stacked["traces"], dealt["traces"]],
         "arms": gaps(own_numbers, seeds([1, 2, 3], 1, True, arms=True)),
-        "arms_dealt": gaps(own_numbers, seeds([1, 2, 3], 4, True, per_call=5, arms=True)),
+        "arms_dealt": gaps(own_numbers, seeds([1, 2, 3], devices, True, per_call=5, arms=True)),
         "numbers": min(differences(own_numbers[2], alone[2])),
         "scanned": {
             "jit": apart(one, run("jit", 1, per_call=2)),
-            "jit, four devices": apart(one, run("jit", 4, per_call=4)),
-            "pmap": apart(one, run("pmap", 4, per_call=2)),
+            "jit, several devices": apart(one, run("jit", devices, per_call=4)),
+            "pmap": apart(one, run("pmap", devices, per_call=2)),
             "with dropout": gaps(alone, seeds([1, 2, 3], 1, False, per_call=5)),
             "replicates": gaps(alone, seeds([1, 2, 3], 1, True, per_call=2)),
         },
@@ -205,4 +206,4 @@ def found():
 
 
 if __name__ == "__main__":
-    print(json.dumps(found()))
+    print(json.dumps(found(4)))

@@ -1,0 +1,150 @@
+"""Gathers the wheels that a bare machine with an accelerator lacks: `make wheelhouse`
+
+python -m tests.accelerator.wheelhouse --output=DIR [--python=3.12] [--list]
+
+They are what the project requires, with what that requires in turn, less what `machine.txt` says is
+there; the versions are those of constraints.txt for that Python on Linux and x86-64. Needs the
+environment of `make setup`, whose packages say what they require, and the package index.
+"""
+
+import argparse
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PRESENT = Path(__file__).with_name("machine.txt")
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 27, 28, 31, 34)]
+PLATFORMS += ["manylinux2014_x86_64", "manylinux1_x86_64"]
+LARGEST = 50 << 20  # bytes, of all wheels
+
+
+def target(python: str) -> dict[str, str]:
+    """The environment that the markers of requirements are evaluated in."""
+    return {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+    }
+
+
+def locked(python: str) -> dict[str, str]:
+    """{package: its version} of constraints.txt."""
+    environment = target(python)
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line.strip()]
+    return {
+        canonicalize_name(pin.name): next(iter(pin.specifier)).version
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate(environment)
+    }
+
+
+def missing(python: str) -> list[str]:
+    """`name==version` of each package that the machine lacks, by name.
+
+    Raises LookupError for a package that is not in constraints.txt or not installed here.
+    """
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        waiting = [Requirement(text) for text in tomllib.load(file)["project"]["dependencies"]]
+    lines = PRESENT.read_text().splitlines()
+    present = {line for line in lines if line and not line.startswith("#")}
+    versions, seen, found = locked(python), set(), {}
+    while waiting:
+        needed = waiting.pop()
+        name = canonicalize_name(needed.name)
+        key = (name, frozenset(needed.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        if name not in present:
+            if name not in versions:
+                raise LookupError(f"{name}: is required and not in constraints.txt; `make lock`")
+            found[name] = f"{name}=={versions[name]}"
+            waiting += _needs(name, needed.extras, python)
+    return [found[name] for name in sorted(found)]
+
+
+def _needs(name: str, extras: set[str], python: str) -> Iterator[Requirement]:
+    """What a package that is installed here requires on the machine."""
+    try:
+        texts = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise LookupError(f"{name}: is not installed here; `make setup`") from None
+    for text in texts:
+        needed = Requirement(text)
+        chosen = [{**target(python), "extra": extra} for extra in ("", *sorted(extras))]
+        if needed.marker is None or any(map(needed.marker.evaluate, chosen)):
+            yield needed
+
+
+def download(pins: list[str], output: Path, python: str) -> None:
+    """Fetches a wheel of each package into a folder that held nothing but wheels.
+
+    Raises LookupError where there is neither a wheel for the machine nor a source that becomes one
+    for any machine.
+    """
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    platforms = [word for name in PLATFORMS for word in ("--platform", name)]
+    wheel = ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
+    with tempfile.TemporaryDirectory() as folder:
+        for pin in pins:
+            fetch = [*pip, "download", "--no-deps", *wheel, *platforms, f"--dest={folder}", pin]
+            build = [*pip, "wheel", "--no-deps", f"--wheel-dir={folder}", pin]
+            before = set(Path(folder).iterdir())
+            if subprocess.run(fetch, capture_output=True).returncode:
+                subprocess.run(build, capture_output=True)
+            new = set(Path(folder).iterdir()) - before
+            if not new or not all(_fits(path) for path in new):
+                raise LookupError(f"{pin}: has no wheel for Python {python} on Linux and x86-64")
+            print(pin, flush=True)
+        output.mkdir(parents=True, exist_ok=True)
+        for old in output.glob("*.whl"):
+            old.unlink()
+        for path in sorted(Path(folder).iterdir()):
+            shutil.move(path, output / path.name)
+
+
+def _fits(path: Path) -> bool:
+    return path.name.endswith("-none-any.whl") or "manylinux" in path.name
+
+
+def main() -> int:
+    """Gathers them, or lists them; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--output", type=Path, default=ROOT / "wheelhouse")
+    parser.add_argument("--python", default="3.12", help="the machine's Python")
+    parser.add_argument("--list", action="store_true", help="print their names, fetch nothing")
+    asked = parser.parse_args()
+    try:
+        pins = missing(asked.python)
+        if asked.list:
+            print("\n".join(pins))
+            return 0
+        download(pins, asked.output, asked.python)
+    except LookupError as error:
+        print(f"error: {error}.", file=sys.stderr)
+        return 2
+    size = sum(path.stat().st_size for path in asked.output.glob("*.whl"))
+    print(f"{asked.output}: {len(pins)} wheels, {size / 2**20:.1f} MiB")
+    if size > LARGEST:
+        print(f"error: that is more than {LARGEST >> 20} MiB.", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
