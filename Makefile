@@ -3,11 +3,13 @@
 # make test    the whole test suite
 # make lint    ruff and mypy
 # make lock    constraints.txt anew, from what is current
+# make wheelhouse    the wheels that a bare machine with an accelerator lacks, in wheelhouse/
 
 PYTHON ?= python3
 BIN := .venv/bin
+WHEELHOUSE_PYTHON ?= 3.12
 
-.PHONY: setup study test lint lock
+.PHONY: setup study test lint lock wheelhouse
 
 setup: .venv/ready
 
@@ -33,3 +35,6 @@ lock:
 	.venv/lock/bin/python -m pip install --quiet uv
 	.venv/lock/bin/uv pip compile pyproject.toml --extra cpu --extra dev --extra pretrained --universal --python-version 3.11 \
 		--no-header --no-annotate --output-file constraints.txt
+
+wheelhouse: setup
+	$(BIN)/python -m tests.accelerator.wheelhouse --output=wheelhouse --python=$(WHEELHOUSE_PYTHON)

@@ -6,8 +6,8 @@ python -m launch.benchmark --workdir=DIR [--networks=lenet5_modern,resnet20] [--
 Same network, weights, batch, optimizer and precision on all sides; the losses of the first two
 steps are compared. Peers are those of tests/peers (`pip install -e '.[bench]'`); one that is not
 installed is left out. Where jax finds an accelerator it is measured there: in both precisions, and
-with several steps a call and several replicates together too (`cnnjax 8 steps`, `cnnjax 8 replicates`,
-or any other number of either where --contenders names it). resnet50, whose images have 224
+with several steps a call and several replicates together too (`cnnjax 8 steps` and `cnnjax 8
+replicates`, or any other number where --contenders names it). resnet50, whose images have 224
 pixels a side, is timed there, and on a CPU where it is named. Writes DIR/benchmark.json and
 DIR/benchmark.svg.
 """

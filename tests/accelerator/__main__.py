@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.accelerator import summary
-from tests.accelerator.plan import GOALS, PARTS, data_folder, write
+from tests.accelerator.plan import GOALS, PARTS, has_data, write
 from tests.accelerator.summary import ON_A_CPU, Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ def main() -> int:
         for name, outcome in outcomes.items():
             if stopped and outcome.status in ("running", "skipped") and not outcome.seconds:
                 status = "stopped" if outcome.status == "running" else "skipped"
-                outcomes[name] = Outcome(status, reason=f"{stopped} stopped the suite")
+                outcomes[name] = Outcome(status, reason=f"{stopped} ended the suite")
         print(summarize(), flush=True)
     return code or _code(asked, outcomes)
 
@@ -126,6 +126,7 @@ def parse() -> argparse.Namespace:
         fail(f"--minutes: {asked.minutes} is not a positive number")
     if asked.data_dir and not Path(asked.data_dir).is_dir():
         fail(f"--data_dir: {asked.data_dir}: there is no such folder")
+    asked.data_dir = asked.data_dir and str(Path(asked.data_dir).absolute())
     if asked.wheelhouse and not list(asked.wheelhouse.glob("*.whl")):
         fail(f"--wheelhouse: {asked.wheelhouse}: has no wheels; `make wheelhouse` gathers them")
     try:
@@ -209,7 +210,7 @@ def run(
 
 def _reason_to_skip(name: str, asked: argparse.Namespace, left: float) -> str:
     data = PARTS[name].data
-    if data and data_folder(asked.data_dir, data) is None:
+    if data and not has_data(asked.data_dir, data):
         return f"no data: --data_dir has no {data}"
     return "the time was over" if left < WORTH else ""
 

@@ -89,12 +89,9 @@ GOALS = {
 }  # fmt: skip
 
 
-def data_folder(data_dir: str, name: str) -> Path | None:
-    """Where `--data_dir` has a data set, as `launch` looks for it; None where it has not."""
-    if not data_dir:
-        return None
-    places = [Path(data_dir, part) for part in ("tfds", "", name)]
-    return next((place for place in places if (place / name).is_dir()), None)
+def has_data(data_dir: str, name: str) -> bool:
+    """Whether `--data_dir` has a data set where `launch` looks for it."""
+    return bool(data_dir) and any(Path(data_dir, part, name).is_dir() for part in ("", "tfds"))
 
 
 def write(path: Path, text: str) -> None:

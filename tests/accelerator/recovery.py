@@ -53,8 +53,8 @@ def resumed(part: Part) -> None:
             continue
         digests, speeds[way] = done
         same = {name: digests[name] == digests["whole"] for name in ("again", "resumed")}
-        part.row("Bits", operations=way, images_per_second=speeds[way],
-                 again_the_same_bits=same["again"], resumed_the_same_bits=same["resumed"])  # fmt: skip
+        cells = {f"{run}_has_the_same_bits": equal for run, equal in same.items()}
+        part.row("Bits", operations=way, images_per_second=speeds[way], **cells)
         if way == "deterministic":
             part.goal("bits", sum(same.values()) / len(same))
     if len(speeds) == 2:

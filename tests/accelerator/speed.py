@@ -113,10 +113,12 @@ def benchmark(
 def _multiply_adds(part: Part, network: str) -> int:
     """Of the forward pass of one image."""
     output = part.work / "layers.json"
-    part.program("launch.inspect", f"--model={network}", "--classes=10", "--format=json",
-                 f"--output={output}", JAX_PLATFORMS="cpu",
-                 *(["--input=64,64,3"] if part.tiny else []))  # fmt: skip
-    return int(json.loads(output.read_text())["totals"]["multiply_adds"])
+    words = ["--classes=10", *(["--input=64,64,3"] if part.tiny else [])]
+    part.program(
+        "launch.inspect", f"--model={network}", *words, "--format=json", f"--output={output}",
+        JAX_PLATFORMS="cpu",
+    )  # fmt: skip
+    return int(json.loads(output.read_text())["total"]["multiply_adds"])
 
 
 def _ceiling(part: Part, precision: str) -> float | None:
@@ -134,8 +136,8 @@ def _run(part: Part, network: str, calls: int, pipeline: str) -> None:
         "launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0", "--replicates=1",
         f"--steps_per_call={calls}", f"--workdir={workdir}", f"--set=model.name={network}",
         f"--set=training.steps={steps}", f"--set=data.pipeline={pipeline}",
-        f"--set=training.batch_size={8 if part.tiny else 128}", "--set=evaluation.every_epochs=1000",
-        "--set=training.log_every_steps=100",
+        f"--set=training.batch_size={8 if part.tiny else 128}",
+        "--set=evaluation.every_epochs=1000", "--set=training.log_every_steps=100",
     )  # fmt: skip
     ((result),) = results(workdir).values()
     part.row("Whole runs", network=network, steps_a_call=calls, input=pipeline, steps=steps,

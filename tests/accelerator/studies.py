@@ -9,7 +9,6 @@ from typing import Any
 
 from tests.accelerator import summary
 from tests.accelerator.part import Part, results
-from tests.accelerator.plan import data_folder
 
 STEPS, BATCH = 64_000, 128  # of experiments/cifar10.py
 DEPTHS = (20, 56, 110)
@@ -32,7 +31,7 @@ def quickstart(part: Part) -> None:
 
 def mnist(part: Part) -> None:
     """The recipe, 3 seeds, together and one after another."""
-    data = [f"--data_dir={data_folder(part.data_dir, 'mnist')}", "--arms=recipe"]
+    data = [f"--data_dir={part.data_dir}", "--arms=recipe"]
     tiny = ["--seeds=0,1", "--set=training.steps=4"] if part.tiny else []
     part.attempt("data", _prepare, part, "mnist")
     for way, words in {
@@ -61,8 +60,7 @@ def residual(part: Part) -> None:
 
 
 def _prepare(part: Part, name: str) -> None:
-    folder = data_folder(part.data_dir, name)
-    took = part.program("launch.prepare", f"--data={name}", f"--data_dir={folder}")
+    took = part.program("launch.prepare", f"--data={name}", f"--data_dir={part.data_dir}")
     part.note(f"{name} was prepared in {took:.0f} s")
 
 
@@ -104,8 +102,8 @@ def _seeds_in(part: Part) -> int:
 def _as_far_as(part: Part, title: str, seconds: float, words: list[str]) -> None:
     """The recipe until it ends or the time is over; says how far it got."""
     workdir = part.work / title
-    folder = data_folder(part.data_dir, "cifar10")
-    words += [f"--workdir={workdir}", f"--data_dir={folder}", "--set=evaluation.every_epochs=2"]
+    words += [f"--workdir={workdir}", f"--data_dir={part.data_dir}"]
+    words += ["--set=evaluation.every_epochs=2"]
     if part.tiny:
         words += ["--set=training.steps=4", "--set=training.batch_size=4"]
 

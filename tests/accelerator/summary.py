@@ -97,9 +97,9 @@ def text(value: Any) -> str:
         return "never" if value > 0 else "not a number"
     if isinstance(value, int) or value == int(value):
         return f"{int(value):,}"
-    if 0.001 <= abs(value) < 1000:
+    if 0.001 <= abs(value) < 999.5:
         return f"{value:.4g}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.1e}"
+    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e9 else f"{value:.1e}"
 
 
 def _title(device: Mapping[str, Any]) -> str:
