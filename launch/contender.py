@@ -3,6 +3,7 @@
 The third word is `N steps` (in one call) or `N replicates` (trained together).
 """
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -70,8 +71,6 @@ def prepare(
     )
     used = numerics.used(config.training, jax.default_backend())
     train = numerics.at_precision(used["matmul_precision"], train)
-    if count > 1 and not together:
-        train = _repeated(train, count)
     compiled = parallel.compile(
         train,
         steps.eval_step(module, normalize=normalize),
@@ -102,6 +101,12 @@ def prepare(
         current, batch, hparams = (
             compiled.deal([tree] * count) for tree in (current, batch, hparams)
         )
+    elif count > 1:
+        step = compiled.train_steps
+        rates = np.full(count, task["learning_rate"], np.float32)
+        hparams = dataclasses.replace(hparams, learning_rate=rates)
+        same = {name: np.stack([np.asarray(array)] * count) for name, array in batch.items()}
+        batch = dict(compiled.feed(same, True))
 
     def call() -> list[float]:
         nonlocal current
@@ -115,18 +120,6 @@ def prepare(
         "images_a_call": count * len(images),
     }
     return call, about
-
-
-def _repeated(train: Any, count: int) -> Any:
-    """A train step that takes `count` steps on one batch; its metrics have an axis for them."""
-    import jax
-
-    def steps(state: Any, batch: Any, hparams: Any) -> Any:
-        return jax.lax.scan(
-            lambda state, _: train(state, batch, hparams), state, None, length=count
-        )
-
-    return steps
 
 
 if __name__ == "__main__":
