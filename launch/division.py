@@ -7,7 +7,6 @@ kind of processor and all that decides how long a step takes.
 
 import contextlib
 import functools
-import importlib.metadata
 import os
 import shutil
 import statistics
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from cnnjax import cache, files, machine
+from cnnjax.ablation import provenance
 from cnnjax.errors import UserError
 from launch.request import Request
 from launch.timing import Timed
@@ -129,7 +129,8 @@ def _figures(
 def remembered(what: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `measure` gives, now or kept from before, with these packages on this machine. `what`
     is all else that decides it."""
-    packages = [importlib.metadata.version(name) for name in ("cnnjax", "jaxlib")]
+    versions = provenance.versions()
+    packages = [versions[name] for name in ("cnnjax", "jaxlib")]
     native = os.environ.get("CXX") or shutil.which("g++")
     computer = [machine.processor(), machine.instructions(), native]
     path = cache.root() / "speeds" / f"{cache.digest([what, packages, computer])}.json"

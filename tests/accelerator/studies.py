@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def _prepare(part: Part, name: str) -> None:
 
 def _sweep(part: Part, experiment: str, way: str, words: list[str]) -> None:
     """A sweep with its report, as a user starts it."""
-    workdir, left = part.work / way.replace(" ", "-"), part.left
+    workdir, left = part.work / re.sub(r"[^a-z0-9]+", "-", way), part.left
     try:
         part.program("launch.sweep", f"--experiment={experiment}", f"--workdir={workdir}", *words)
     finally:  # what had ended counts where the time was over, too

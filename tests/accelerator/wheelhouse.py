@@ -2,8 +2,8 @@
 
 python -m tests.accelerator.wheelhouse --output=DIR [--python=3.12] [--list]
 
-They are what the project requires, with what that requires in turn, less what `machine.txt` says is
-there; the versions are those of constraints.txt for that Python on Linux and x86-64. Needs the
+They are what the project requires, with what that requires in turn, less what is there: the packages
+in `machine.txt` with what those require. The versions are those of constraints.txt for that Python on Linux and x86-64. Needs the
 environment of `make setup`, whose packages say what they require, and the package index.
 """
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -59,32 +59,44 @@ def missing(python: str) -> list[str]:
     Raises LookupError for a package that is not in constraints.txt or not installed here.
     """
     with (ROOT / "pyproject.toml").open("rb") as file:
-        waiting = [Requirement(text) for text in tomllib.load(file)["project"]["dependencies"]]
-    lines = PRESENT.read_text().splitlines()
-    present = {line for line in lines if line and not line.startswith("#")}
-    versions, seen, found = locked(python), set(), {}
+        required = tomllib.load(file)["project"]["dependencies"]
+    versions, there = locked(python), present(python)
+    names = sorted(_closure(required, python, there))
+    for name in names:
+        if name not in versions:
+            raise LookupError(f"{name}: is required and not in constraints.txt; `make lock`")
+        if not _installed(name):
+            raise LookupError(f"{name}: is not installed here; `make setup`")
+    return [f"{name}=={versions[name]}" for name in names]
+
+
+def present(python: str) -> set[str]:
+    """The packages that the machine has, as far as their requirements are known here."""
+    lines = [line for line in PRESENT.read_text().splitlines() if line and line[0] != "#"]
+    taken_along = {line[1:] for line in lines if line[0] == "!"}
+    return _closure([line for line in lines if line[0] != "!"], python, set()) - taken_along
+
+
+def _closure(requirements: Sequence[str], python: str, without: set[str]) -> set[str]:
+    """The packages that are required, with what they require in turn, but for some."""
+    waiting = [Requirement(text) for text in requirements]
+    seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         needed = waiting.pop()
-        name = canonicalize_name(needed.name)
-        key = (name, frozenset(needed.extras))
-        if key in seen:
-            continue
-        seen.add(key)
-        if name not in present:
-            if name not in versions:
-                raise LookupError(f"{name}: is required and not in constraints.txt; `make lock`")
-            found[name] = f"{name}=={versions[name]}"
-            waiting += _needs(name, needed.extras, python)
-    return [found[name] for name in sorted(found)]
+        key = (canonicalize_name(needed.name), frozenset(needed.extras))
+        if key not in seen and key[0] not in without:
+            seen.add(key)
+            waiting += _needs(*key, python)
+    return {name for name, _ in seen}
 
 
-def _needs(name: str, extras: set[str], python: str) -> Iterator[Requirement]:
-    """What a package that is installed here requires on the machine."""
-    try:
-        texts = importlib.metadata.requires(name) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise LookupError(f"{name}: is not installed here; `make setup`") from None
-    for text in texts:
+def _installed(name: str) -> bool:
+    return bool(list(importlib.metadata.distributions(name=name)))
+
+
+def _needs(name: str, extras: Iterable[str], python: str) -> Iterator[Requirement]:
+    """What a package requires on the machine, as it says where it is installed here."""
+    for text in (importlib.metadata.requires(name) if _installed(name) else None) or []:
         needed = Requirement(text)
         chosen = [{**target(python), "extra": extra} for extra in ("", *sorted(extras))]
         if needed.marker is None or any(map(needed.marker.evaluate, chosen)):

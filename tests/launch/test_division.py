@@ -1,5 +1,7 @@
 """How a sweep divides the cores: what was measured decides, and it is measured once."""
 
+import importlib.metadata
+
 import pytest
 
 from cnnjax import machine
@@ -165,3 +167,17 @@ def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch,
         division._measure(request, "b", 3, 3, "1 of 2")
     assert asked[1:] == [("--arms=b,d", "0.25")] * 3, "they share an accelerator"
     assert "timing" not in capsys.readouterr().out
+
+
+def test_a_checkout_that_is_not_installed_is_timed_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path))
+    installed = importlib.metadata.version
+
+    def version(name):
+        if name == "cnnjax":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert division.remembered("what", lambda: {"seconds": 1}) == {"seconds": 1}
+    assert division.remembered("what", lambda: {"seconds": 2}) == {"seconds": 1}
