@@ -27,7 +27,7 @@ def task(folder: Path, network: str, batch_size: int, precision: str, threads: i
 
     jax.config.update("jax_platforms", "cpu")  # an accelerator is left to the contenders
     from cnnjax import models
-    from cnnjax.train import state
+    from cnnjax.train import session, state
     from launch import contender
 
     values = {
@@ -42,7 +42,11 @@ def task(folder: Path, network: str, batch_size: int, precision: str, threads: i
     shape = IMAGES[network]
     model = contender.configuration(values).model
     module = models.build(model, image_shape=shape, classes=CLASSES)
-    variables = jax.jit(lambda key: state.initial_variables(module, shape, key))(jax.random.key(0))
+    fresh = jax.jit(
+        lambda key: state.initial_variables(module, shape, key),
+        compiler_options=session.ONCE["cpu"],
+    )
+    variables = fresh(jax.random.key(0))
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {
         "images": rng.integers(0, 256, (batch_size, *shape), dtype=np.uint8),

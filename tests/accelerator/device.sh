@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# All that has to be run on a bare machine with an accelerator, from the root of a checkout that
-# holds `wheelhouse/` (make wheelhouse):
+# All that has to be run on a bare machine with an accelerator, from a checkout with `wheelhouse/`
+# (make wheelhouse) in it:
 #
 #     tests/accelerator/device.sh OUTPUT [MINUTES] [flags of python -m tests.accelerator ...]
 #
-# Runs the suite and packs its results into OUTPUT/accelerator.tar.gz, below 15 MiB; OUTPUT/summary.md
-# lies beside it. The folder $DATA (data/ by default), where there is one, holds mnist/ and tfds/cifar10/; what
-# travelled in parts, cifar10.tar.part-*, is put together and unpacked there first.
+# Runs the suite and packs its results into OUTPUT/accelerator.tar.gz, below 15 MiB, with
+# OUTPUT/summary.md beside it; ends with the exit code of the suite. $DATA (data/ by default) is a
+# folder with mnist/ and tfds/cifar10/, if there is one; an archive of that which travelled in parts,
+# cifar10.tar.part-*, is put together and unpacked there first. $WHEELHOUSE and $PYTHON are others
+# than wheelhouse/ and python3.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 output=$(realpath -m "${1:?give the folder for the results}")
@@ -15,18 +17,18 @@ shift $(($# > 2 ? 2 : $#))
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-data=${DATA:-data}
+data=${DATA:-data} wheelhouse=${WHEELHOUSE:-wheelhouse} python=${PYTHON:-python3}
 flags=()
-if compgen -G 'wheelhouse/*.whl' >/dev/null; then flags+=(--wheelhouse=wheelhouse); fi
+if compgen -G "$wheelhouse/*.whl" >/dev/null; then flags+=("--wheelhouse=$wheelhouse"); fi
 if compgen -G "$data/cifar10.tar.part-*" >/dev/null; then
     cat "$data"/cifar10.tar.part-* | tar -x -C "$data" && rm "$data"/cifar10.tar.part-*
 fi
 if [ -d "$data" ]; then flags+=("--data_dir=$data"); fi
 # A package of the machine that installed its own `tests` would hide this one.
-python3 -c 'import sys, tests; sys.exit(getattr(tests, "__file__", None) is not None)' ||
+"$python" -c 'import sys, tests; sys.exit(getattr(tests, "__file__", None) is not None)' ||
     touch tests/__init__.py
 
-python3 -m tests.accelerator --output="$work/results" --minutes="$minutes" "${flags[@]}" "$@" &
+"$python" -m tests.accelerator --output="$work/results" --minutes="$minutes" "${flags[@]}" "$@" &
 suite=$!
 trap 'kill -TERM $suite 2>/dev/null' TERM INT
 wait $suite

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 
 import pytest
@@ -77,6 +78,20 @@ def test_sigterm_writes_the_summary(tmp_path):
     assert "| machine | what it is, and measured ceilings | done |" in text
     assert "| stopped: SIGTERM ended the suite |" in text
     assert "| skipped: SIGTERM ended the suite |" in text
+
+
+def test_the_script_for_a_bare_machine_packs_the_results(tmp_path):
+    script = [ROOT / "tests/accelerator/device.sh", tmp_path / "out", "1", "--tiny"]
+    nothing = str(tmp_path / "none")
+    done = subprocess.run(
+        [*script, "--parts=machine,cifar10"], capture_output=True, text=True,
+        env=os.environ | {"PYTHON": sys.executable, "WHEELHOUSE": nothing, "DATA": nothing},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "skipped: no data" in (tmp_path / "out" / "summary.md").read_text()
+    with tarfile.open(tmp_path / "out" / "accelerator.tar.gz") as archive:
+        names = archive.getnames()
+    assert {"results/machine.json", "results/machine.log", "results/summary.md"} <= set(names)
 
 
 @pytest.mark.parametrize(

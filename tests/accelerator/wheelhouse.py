@@ -2,9 +2,10 @@
 
 python -m tests.accelerator.wheelhouse --output=DIR [--python=3.12] [--list]
 
-They are what the project requires, with what that requires in turn, less what is there: the packages
-in `machine.txt` with what those require. The versions are those of constraints.txt for that Python on Linux and x86-64. Needs the
-environment of `make setup`, whose packages say what they require, and the package index.
+They are what the project requires, with what that requires in turn, less what is there: the
+packages in `machine.txt` with what those require. The versions are those of constraints.txt for
+that Python on Linux and x86-64. Needs the environment of `make setup`, whose packages say what they
+require, and the package index.
 """
 
 import argparse
