@@ -49,7 +49,7 @@ PARTS = {
     "right": PartSpec(
         "right", 130, "forward, gradients and ten steps against the CPU", environment=X64
     ),
-    "equal": PartSpec("equal", 60, "jit, pmap, replicas and several steps a call", environment=X64),
+    "equal": PartSpec("equal", 90, "jit, pmap, replicas and several steps a call", environment=X64),
     "quickstart": PartSpec("studies", 100, "the first study: alone, together, steps a call"),
     "speed_large": PartSpec("speed", 150, "ResNet-50 at 224 pixels against flax and PyTorch"),
     "speed_replicas": PartSpec("speed", 100, "1, 8, 32 and 128 replicas of small networks"),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax import models
-from cnnjax.config import RunConfig, override, resolve
+from cnnjax.config import RunConfig, Training, override, resolve
 from cnnjax.data import augment
 from cnnjax.nn import operations
 from cnnjax.tasks import classification
@@ -61,7 +61,7 @@ def _family(part: Part, name: str, cpu: jax.Device, device: jax.Device) -> dict[
         "CPU, float32": Way(cpu, jnp.float32),
         "device, float64": Way(device, jnp.float64),
         "device, float32": Way(device, jnp.float32),
-        "device, default precision": Way(device, jnp.float32, "default"),
+        "device, as runs are": Way(device, jnp.float32, Training().matmul_precision),
         "device, bfloat16": Way(device, jnp.bfloat16, "default"),
     }
     errors = {}
