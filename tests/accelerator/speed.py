@@ -135,13 +135,13 @@ def _ceiling(part: Part, precision: str) -> float | None:
 
 def _run(part: Part, network: str, calls: int, pipeline: str) -> None:
     workdir = part.work / f"{network}-{calls}-{pipeline}"
-    steps = 40 if part.tiny else 1000
+    steps = 64 if part.tiny else 960
     took = part.program(
         "launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0", "--replicates=1",
         f"--steps_per_call={calls}", f"--workdir={workdir}", f"--set=model.name={network}",
         f"--set=training.steps={steps}", f"--set=data.pipeline={pipeline}",
         f"--set=training.batch_size={8 if part.tiny else 128}",
-        "--set=evaluation.every_epochs=1000", "--set=training.log_every_steps=100",
+        "--set=evaluation.every_epochs=1000", "--set=training.log_every_steps=96",
     )  # fmt: skip
     ((result),) = results(workdir).values()
     part.row("Whole runs", network=network, steps_a_call=calls, input=pipeline, steps=steps,

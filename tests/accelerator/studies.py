@@ -11,7 +11,7 @@ from typing import Any
 from tests.accelerator import summary
 from tests.accelerator.part import Part, results
 
-STEPS, BATCH = 64_000, 128  # of experiments/cifar10.py
+STEPS, BATCH, PER_CALL = 64_000, 128, 50  # of experiments/cifar10.py, and between its log lines
 DEPTHS = (20, 56, 110)
 TARGET = 0.94
 SHARE = 0.7  # of the steps' speed that a whole run has, with evaluation and checkpoints
@@ -21,9 +21,9 @@ def quickstart(part: Part) -> None:
     """The first study: seeds together, one after another, and several steps a call."""
     sizes = ["--arms=relu,sigmoid_bn", "--seeds=0,1", "--set=training.steps=6"]
     ways = {
-        "seeds together": ["--replicates=8"],
+        "seeds together, 10 steps a call": ["--replicates=8", "--steps_per_call=10"],
         "one after another": ["--replicates=1"],
-        "one after another, 8 steps a call": ["--replicates=1", "--steps_per_call=8"],
+        "one after another, 10 steps a call": ["--replicates=1", "--steps_per_call=10"],
         "as measured": [],
     }
     for way, words in ways.items():
@@ -36,7 +36,7 @@ def mnist(part: Part) -> None:
     tiny = ["--seeds=0,1", "--set=training.steps=4"] if part.tiny else []
     part.attempt("data", _prepare, part, "mnist")
     for way, words in {
-        "seeds together": ["--replicates=3"],
+        "seeds together, 10 steps a call": ["--replicates=3", "--steps_per_call=10"],
         "one after another": ["--replicates=1"],
     }.items():
         part.attempt(way, _sweep, part, "mnist", way, [*words, *data, *tiny])
@@ -104,7 +104,7 @@ def _as_far_as(part: Part, title: str, seconds: float, words: list[str]) -> None
     """The recipe until it ends or the time is over; says how far it got."""
     workdir = part.work / title
     words += [f"--workdir={workdir}", f"--data_dir={part.data_dir}"]
-    words += ["--set=evaluation.every_epochs=2"]
+    words += ["--set=evaluation.every_epochs=2", f"--steps_per_call={2 if part.tiny else PER_CALL}"]
     if part.tiny:
         words += ["--set=training.steps=4", "--set=training.batch_size=4"]
 
