@@ -13,6 +13,7 @@ from tests.accelerator.part import Part, results
 
 STEPS, BATCH, PER_CALL = 64_000, 128, 50  # of experiments/cifar10.py, and between its log lines
 DEPTHS = (20, 56, 110)
+ONE_PROCESS = ("--workers=1", "--steps_per_call=10")  # the steps between two lines of most studies
 TARGET = 0.94
 SHARE = 0.7  # of the steps' speed that a whole run has, with evaluation and checkpoints
 
@@ -21,9 +22,9 @@ def quickstart(part: Part) -> None:
     """The first study: seeds together, one after another, and several steps a call."""
     sizes = ["--arms=relu,sigmoid_bn", "--seeds=0,1", "--set=training.steps=6"]
     ways = {
-        "seeds together, 10 steps a call": ["--replicates=8", "--steps_per_call=10"],
+        "seeds together, 10 steps a call": [*ONE_PROCESS, "--replicates=8"],
         "one after another": ["--replicates=1"],
-        "one after another, 10 steps a call": ["--replicates=1", "--steps_per_call=10"],
+        "one after another, 10 steps a call": [*ONE_PROCESS, "--replicates=1"],
         "as measured": [],
     }
     for way, words in ways.items():
@@ -36,7 +37,7 @@ def mnist(part: Part) -> None:
     tiny = ["--seeds=0,1", "--set=training.steps=4"] if part.tiny else []
     part.attempt("data", _prepare, part, "mnist")
     for way, words in {
-        "seeds together, 10 steps a call": ["--replicates=3", "--steps_per_call=10"],
+        "seeds together, 10 steps a call": [*ONE_PROCESS, "--replicates=3"],
         "one after another": ["--replicates=1"],
     }.items():
         part.attempt(way, _sweep, part, "mnist", way, [*words, *data, *tiny])

@@ -119,7 +119,8 @@ def _goals(found: Mapping[str, float], asked: Sequence[str]) -> list[str]:
         bound = f"{'at least' if goal.least else 'at most'} {text(goal.bound)} {goal.unit}".strip()
         row = {"goal": goal.text, "part": goal.part, "wanted": bound, "measured": "", "verdict": ""}
         if name in found:
-            row["measured"] = f"{text(found[name])} {goal.unit}".strip()
+            unit = goal.unit if math.isfinite(found[name]) else ""
+            row["measured"] = f"{text(found[name])} {unit}".strip()
             row["verdict"] = _verdict(goal, found[name])
         else:
             row["verdict"] = "not measured" if goal.part in asked else "not asked"
