@@ -204,6 +204,17 @@ def path(name: str) -> Path:
     return paths.typed(f"--{name}", need(name))
 
 
+def folder(name: str) -> Path | None:
+    """The folder in a flag, which need not be there; None where the program does not take the flag
+    or it is not given. Raises UserError where it cannot be one."""
+    if name not in FLAGS or not FLAGS[name].value:
+        return None
+    found = path(name)
+    if found.exists() and not found.is_dir():
+        raise UserError(f"--{name}: {found} is a file; name a folder.")
+    return found
+
+
 def nothing_left(arguments: Sequence[str]) -> None:
     """Raises UserError for words on the command line that belong to no flag."""
     if arguments:

@@ -90,9 +90,8 @@ class Request:
             *(["--tuning"] if self.tuning else []),
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]
-        words += [f"--replicates={self.replicates}"] if self.replicates else []
-        words += [f"--steps_per_call={self.steps_per_call}"] if self.steps_per_call else []
-        words += [f"--devices={self.devices}"] if self.devices else []
+        numbers = ("replicates", "steps_per_call", "devices")
+        words += [f"--{name}={number}" for name in numbers if (number := getattr(self, name))]
         return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
 
     def words_without(self, *flags: str) -> list[str]:
@@ -259,19 +258,9 @@ def from_flags(
         flags.FLAGS.max_minutes if _given("max_minutes") else None,
         flags.FLAGS.replicates,
         flags.FLAGS.steps_per_call,
-        _profile(),
+        flags.folder("profile"),
         flags.FLAGS.devices,
     )
-
-
-def _profile() -> Path | None:
-    """The folder in --profile. Raises UserError where it cannot be one."""
-    if not _given("profile"):
-        return None
-    folder = flags.path("profile")
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--profile: {folder} is a file; name a folder.")
-    return folder
 
 
 def _given(flag: str) -> bool:
