@@ -24,7 +24,7 @@ def started(monkeypatch, tmp_path):
     monkeypatch.setattr(
         processes.subprocess, "Popen", lambda *_, env, **__: found.append(env) or kept
     )
-    request = SimpleNamespace(workdir=tmp_path, words=[], max_minutes=None)
+    request = SimpleNamespace(workdir=tmp_path, words=[], max_minutes=None, profile=None)
 
     def start(workers):
         processes.Worker(request, 0, workers, 1, set())._status.close()

@@ -58,7 +58,7 @@ def test_a_second_sweep_in_a_workdir_is_refused(tmp_path):
 
 def test_where_the_time_is_short_seeds_come_first_and_no_run_is_started_late(tmp_path):
     class Request:
-        max_minutes, replicates = 1e-9, 1
+        max_minutes, replicates, steps_per_call, profile, configs = 1e-9, 1, None, None, {}
         runs = study.runs(tmp_path, ["a", "b"], [0, 1])
 
     pending = request.Request.pending.fget(Request)

@@ -55,7 +55,8 @@ def share(tmp_path, monkeypatch):
     """Shares runs among processes that run some code; returns the exit code."""
 
     class Request:
-        workdir, words, max_minutes = tmp_path / "w", ("--sets=x",), None
+        workdir, words = tmp_path / "w", ("--sets=x",)
+        max_minutes = profile = None
 
     def start(code, arms=("a",), seeds=(0, 1, 2), workers=1):
         script = tmp_path / "worker"

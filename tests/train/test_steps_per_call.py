@@ -13,7 +13,9 @@ from cnnjax.train import folder, loop, parallel
 from cnnjax.train.plan import plan
 from common import small
 
-CONFIG = small(model__dropout__keep_prob=0.9, data__augmentation__shift_pixels=1)
+CONFIG = small(
+    model__hidden=(17,), model__dropout__keep_prob=0.9, data__augmentation__shift_pixels=1
+)
 TIMING = ("seconds", "images_per_second")
 
 
