@@ -89,8 +89,8 @@ class Lanes:
     def figures(self, metrics: Metrics) -> dict[int, list[Figures]]:
         """The figures of each run, step by step, when the call is complete."""
         values = {
-            name: np.reshape(value, (max(1, self._width), -1))
-            for name, value in jax.device_get(metrics).items()
+            name: np.asarray(value).reshape(max(1, self._width), -1)
+            for name, value in metrics.items()
         }
         steps = len(next(iter(values.values()))[0])
         return {

@@ -150,7 +150,7 @@ def test_figures_are_fetched_where_a_line_is_written(session, tmp_path, monkeypa
 
 def test_no_more_calls_are_under_way_than_allowed(session, tmp_path, monkeypatch):
     waited, dispatched = [], []
-    ready, steps = loop.jax.block_until_ready, loop.Lanes.steps
+    tick, steps = loop.Clock.tick, loop.Lanes.steps
 
     def counting(self, batch, rates):
         dispatched.append(0)
@@ -159,7 +159,9 @@ def test_no_more_calls_are_under_way_than_allowed(session, tmp_path, monkeypatch
 
     monkeypatch.setattr(loop, "AHEAD", {"cpu": 3})
     monkeypatch.setattr(loop.Lanes, "steps", counting)
-    monkeypatch.setattr(loop.jax, "block_until_ready", lambda tree: (waited.append(0), ready(tree)))
+    monkeypatch.setattr(
+        loop.Clock, "tick", lambda self, count: (waited.append(0), tick(self, count))
+    )
     config = small(training__log_every_steps=30, evaluation__every_epochs=30)
     loop.run(session, config, 1, tmp_path)
     assert len(dispatched) == len(waited) == 30
