@@ -96,6 +96,13 @@ def test_only_programs_for_a_gpu_get_options():
         assert numerics.compiler_options(backend, asked) == {}
 
 
+def test_on_a_cpu_nothing_is_traced_otherwise_by_probes_either():
+    with numerics.precision(numerics.FLOAT32):
+        assert jax.config.jax_default_matmul_precision is None
+    with numerics.precision("highest"):
+        assert jax.config.jax_default_matmul_precision == "highest"
+
+
 def test_xla_takes_the_option_that_is_meant(gpu):
     for step in steps(gpu, small(training__deterministic=True)).values():
         assert step.compile()
