@@ -117,7 +117,7 @@ def groups(runs: Sequence[Run], ways: Mapping[str, Way], alike: Mapping[str, str
         lanes, way = recorded[run], ways[run.arm]
         key: Any = run
         if lanes:
-            key = lanes
+            key = (alike.get(run.arm), lanes)
         elif lanes is None and way.replicates > 1:
             key = (alike[run.arm], way, run in again)
         parts[key].append(run)
@@ -130,7 +130,8 @@ def groups(runs: Sequence[Run], ways: Mapping[str, Way], alike: Mapping[str, str
             size = math.ceil(len(some) / math.ceil(len(some) / way.replicates))
             for own in (some[at : at + size] for at in range(0, len(some), size)):
                 found.append(Group(own, tuple(map(deaths.key, own)), way.steps_per_call))
-    return sorted(found, key=lambda group: runs.index(group.runs[0]))
+    place = {run: place for place, run in enumerate(runs)}
+    return sorted(found, key=lambda group: place[group.runs[0]])
 
 
 def calls(

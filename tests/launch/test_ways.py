@@ -88,6 +88,16 @@ def test_arms_that_are_alike_are_in_one_group(tmp_path):
     ]  # fmt: skip
 
 
+def test_lanes_that_were_written_by_hand_mix_no_programs(tmp_path):
+    asked = runs(tmp_path, ["a", "b"], seeds=1)
+    both = lanes(0) + lanes(0, arm="b")
+    for run in asked:
+        begin(run, replicates="together", lanes=both)
+    assert [len(group.runs) for group in grouped(asked, a=2, b=2)] == [1, 1]
+    (group,) = grouped(asked, {"a": "x", "b": "x"}, a=2, b=2)
+    assert (len(group.runs), group.lanes) == (2, both)
+
+
 def test_those_that_failed_before_are_not_among_the_others(tmp_path):
     asked = runs(tmp_path, ["a"], seeds=4)
     work.fail(asked[1], "a fault", "")
