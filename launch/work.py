@@ -83,6 +83,7 @@ def work(
             for number, (run, result) in enumerate(results.items(), first):
                 failed += result["status"] == "failed"
                 print(line(run, result, number, total, 0 if quiet else left), flush=True)
+    profile.close()
     return 1 if failed else 0
 
 

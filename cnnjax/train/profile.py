@@ -12,7 +12,8 @@ FIRST, CALLS = 3, 10
 
 
 class Profile:
-    """The trace of the first run, or replicates, of a process that take enough calls.
+    """The trace of the first run, or of the first that are trained together, of a process that
+    takes enough calls.
 
     Args:
       directory: where it is written, as TensorBoard expects it; None for no trace.
@@ -21,7 +22,7 @@ class Profile:
 
     def __init__(self, directory: Path | None = None, say: Say = print):
         self._directory, self._say = directory, say
-        self._running = False
+        self._label, self._taken = "", 0
 
     def before(self, call: int, label: str, wait: Callable[[], None]) -> None:
         """Begins or ends the trace where that is due.
@@ -31,25 +32,30 @@ class Profile:
           label: what the run is called.
           wait: waits until they are complete.
         """
-        if self._directory is None:
+        if self._directory is None or call < FIRST:
             return
-        if self._running and call == FIRST + CALLS:
+        if call == FIRST:
+            wait()
+            jax.profiler.start_trace(self._directory)
+            self._label = label
+        elif call == FIRST + CALLS:
             wait()
             self.end()
+            return
+        self._taken += 1
+
+    def end(self) -> None:
+        """Ends a trace that is under way: the run, or the trace, is at its end."""
+        if self._taken and self._directory is not None:
+            jax.profiler.stop_trace()
             self._say(
-                f"profile: {CALLS} calls of {label} are in {self._directory}; open it with "
-                f"tensorboard --logdir {self._directory}, or its .trace.json.gz in "
+                f"profile: {self._taken} calls of {self._label} are in {self._directory}; open it "
+                f"with tensorboard --logdir {self._directory}, or its .trace.json.gz in "
                 "https://ui.perfetto.dev"
             )
             self._directory = None
-        elif not self._running and call == FIRST:
-            wait()
-            jax.profiler.start_trace(self._directory)
-            self._running = True
 
-    def end(self) -> None:
-        """Ends a trace that is under way. One that a run was too short for begins anew in the
-        next."""
-        if self._running:
-            jax.profiler.stop_trace()
-            self._running = False
+    def close(self) -> None:
+        """Says where there was nothing to trace."""
+        if self._directory is not None:
+            self._say(f"profile: no trace, since no run made more than {FIRST} calls")

