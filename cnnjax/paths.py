@@ -1,5 +1,6 @@
 """Paths as a person types them, in flags and in fields. No jax."""
 
+import errno
 import os
 import unicodedata
 from pathlib import Path
@@ -36,9 +37,10 @@ def typed(where: str, text: str) -> Path:
     if len(os.fsencode(path)) > 16 * MOST_BYTES:
         raise UserError(f"{where}: {text[:40]}... is too long for a path.")
     try:
-        path.resolve()
-    except RuntimeError:
-        raise UserError(f"{where}: {text}: is a link that leads to itself.") from None
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{where}: {text}: is a link that leads to itself.") from None
     return path
 
 
