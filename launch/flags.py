@@ -205,13 +205,17 @@ def path(name: str) -> Path:
 
 
 def folder(name: str) -> Path | None:
-    """The folder in a flag, which need not be there; None where the program does not take the flag
-    or it is not given. Raises UserError where it cannot be one."""
+    """The folder in a flag, made where it is not there; None where the program does not take the
+    flag or it is not given. Raises UserError where it cannot be one."""
     if name not in FLAGS or not FLAGS[name].value:
         return None
-    found = path(name)
+    found = path(name).absolute()
     if found.exists() and not found.is_dir():
         raise UserError(f"--{name}: {found} is a file; name a folder.")
+    try:
+        found.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--{name}: {found} cannot be made ({error.strerror}).") from None
     return found
 
 

@@ -84,7 +84,7 @@ def _explained(asked: str | None, error: str) -> str:
                 f"JAX_PLATFORMS: {asked!r} needs a plugin that is not installed; "
                 f"pip install -e '.[{extra}]', or leave JAX_PLATFORMS out"
             )
-    if unknown := re.search(r"'(\w+)' is not in the list of known backends", error):
+    if unknown := re.search(r"'([^']+)' is not in the list of known backends", error):
         return f"JAX_PLATFORMS: {asked!r}: unknown {unknown[1]!r}. Known: cpu, cuda, tpu."
     return f"JAX_PLATFORMS: {asked!r} finds no device: {_reason(_plugin(), error)}."
 

@@ -51,7 +51,7 @@ def settle(directory: Path, config: RunConfig, runtime: Mapping[str, Any], say: 
         files.write_json(path, runtime)
         return
     same_data(directory, runtime["data"])
-    known = _complete(known)
+    known = _with_lanes_as_now(_complete(known), runtime)
     others = (key for key in runtime if key != "data" and known.get(key) != runtime[key])
     if key := next(others, None):
         raise UserError(
@@ -104,6 +104,15 @@ def _complete(known: Mapping[str, Any]) -> dict[str, Any]:
     cpu = known["backend"] == "cpu"
     precision = "float32" if cpu else "default"  # XLA's
     return {"steps_per_call": 1, "matmul_precision": precision, "deterministic": cpu, **known}
+
+
+def _with_lanes_as_now(known: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """What a runtime.json says, with lanes that are seeds, as they were before arms were trained
+    together, written as those of `runtime` are."""
+    arms = {arm for arm, _ in runtime.get("lanes", ())}
+    if len(arms) != 1 or "lanes" not in known:
+        return dict(known)
+    return {**known, "lanes": [list(lane) for lane in lanes(known, arms.pop())]}
 
 
 def _known(path: Path) -> dict[str, Any]:

@@ -33,9 +33,11 @@ from tests.accelerator.summary import ON_A_CPU, Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_A_HURRY = "--xla_backend_optimization_level=0"  # how a rehearsal compiles
+ENDINGS = ("json", "log")
 WORTH = 10.0  # seconds that have to be left for a part to be begun
 ASK = (
-    "import json, jax; d = jax.devices(); print(json.dumps({'platform': d[0].platform, "
+    "import json, jax; from cnnjax.train.devices import needed; d = needed(); "
+    "print(json.dumps({'platform': d[0].platform, "
     "'kind': d[0].device_kind, 'count': len(d), 'jax': jax.__version__}))"
 )
 
@@ -82,6 +84,8 @@ def main() -> int:
             if asked.tiny:
                 environment = {"XLA_FLAGS": IN_A_HURRY} | environment
             device = find_device(environment)
+            for path in (asked.output / f"{name}.{end}" for name in asked.parts for end in ENDINGS):
+                path.unlink(missing_ok=True)  # of an earlier run
             for name in asked.parts:
                 left = ends - time.monotonic()
                 reason = _reason_to_skip(name, asked, left)
@@ -105,7 +109,8 @@ def main() -> int:
             if stopped and outcome.status in ("running", "skipped") and not outcome.seconds:
                 status = "stopped" if outcome.status == "running" else "skipped"
                 outcomes[name] = Outcome(status, reason=f"{stopped} ended the suite")
-        print(summarize(), flush=True)
+        if device:  # else what is there is of an earlier run
+            print(summarize(), flush=True)
     return code or _code(asked, outcomes)
 
 
@@ -113,13 +118,16 @@ def parse() -> argparse.Namespace:
     """The flags; ends with exit code 2 where one is wrong."""
     parser = Parser(prog="python -m tests.accelerator", description=__doc__, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--output", type=Path, required=True, help="the folder to write to")
+    parser.add_argument("--output", required=True, help="the folder to write to")
     parser.add_argument("--minutes", type=float, default=8.0, help="for all parts together")
     parser.add_argument("--parts", default=",".join(PARTS), help="separated by commas")
     parser.add_argument("--data_dir", default="", help="a folder with mnist and cifar10")
     parser.add_argument("--tiny", action="store_true", help="the sizes of a rehearsal")
     parser.add_argument("--wheelhouse", type=Path, help="a folder of wheels to install from")
     asked = parser.parse_args()
+    if not asked.output:
+        fail("--output: is empty; name a folder")
+    asked.output = Path(asked.output)
     asked.parts = list(dict.fromkeys(part.strip() for part in asked.parts.split(",")))
     for part in asked.parts:
         if part not in PARTS:
@@ -135,10 +143,10 @@ def parse() -> argparse.Namespace:
     try:
         asked.output = asked.output.absolute()
         asked.output.mkdir(parents=True, exist_ok=True)
-        for part in asked.parts:
-            for ending in ("json", "log"):
-                (asked.output / f"{part}.{ending}").unlink(missing_ok=True)
-        write(asked.output / "summary.md", "")
+        with tempfile.TemporaryFile(dir=asked.output):
+            pass
+    except FileExistsError:
+        fail(f"--output: {asked.output} is a file; name a folder")
     except OSError as error:
         fail(f"--output: {asked.output}: cannot be written ({error.strerror or error})")
     return asked
@@ -172,7 +180,7 @@ def find_device(environment: dict[str, str]) -> dict[str, Any]:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
-        fail(f"jax finds no device: {lines[-1]}")
+        fail(lines[-1].removeprefix("cnnjax.errors.UserError: "))
     device = dict(json.loads(done.stdout.splitlines()[-1]))
     if device["platform"] == "cpu":
         print(f"There is no accelerator. {ON_A_CPU}", flush=True)

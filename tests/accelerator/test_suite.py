@@ -20,10 +20,11 @@ from tests.accelerator.summary import Outcome
 CPU = {"platform": "cpu", "kind": "cpu", "count": 1, "jax": "0"}
 
 
-def started(tmp_path, *words):
+def started(tmp_path, *words, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", "tests.accelerator", f"--output={tmp_path}", "--tiny", *words],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | environment,
     )  # fmt: skip
 
 
@@ -100,6 +101,7 @@ def test_the_script_for_a_bare_machine_packs_the_results(tmp_path):
         (["--parts=machin"], "--parts: unknown 'machin'; did you mean machine?"),
         (["--parts=qqq"], "--parts: unknown 'qqq'; the parts are machine, right,"),
         (["--output=/proc/no/such"], "--output: /proc/no/such: cannot be written (No such file"),
+        (["--output="], "--output: is empty; name a folder"),
         (["--minutes=0"], "--minutes: 0.0 is not a positive number"),
         (["--minutes=x"], "argument --minutes: invalid float value: 'x'"),
         (["--data_dir=/no/such"], "--data_dir: /no/such: there is no such folder"),
@@ -112,6 +114,15 @@ def test_a_mistake_is_one_line(tmp_path, words, message):
     assert (code, stdout) == (2, "")
     assert stderr.startswith(f"error: {message}")
     assert stderr.count("\n") == 1
+
+
+def test_a_mistake_loses_nothing_of_an_earlier_run(tmp_path):
+    for name in ("machine.json", "machine.log", "summary.md"):
+        (tmp_path / name).write_text("an earlier run")
+    code, _, stderr = ended(started(tmp_path, "--parts=machine", JAX_PLATFORMS="nonsense"))
+    told = "error: JAX_PLATFORMS: 'nonsense': unknown 'nonsense'. Known: cpu, cuda, tpu.\n"
+    assert (code, stderr) == (2, told)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"an earlier run"}
 
 
 def test_parts_without_data_or_time_are_skipped_and_said_so(tmp_path):

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRESENT = Path(__file__).with_name("machine.txt")
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 27, 28, 31, 34)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux1_x86_64"]
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 LARGEST = 50 << 20  # bytes, of all wheels
 
 
@@ -142,6 +143,9 @@ def main() -> int:
     parser.add_argument("--python", default="3.12", help="the machine's Python")
     parser.add_argument("--list", action="store_true", help="print their names, fetch nothing")
     asked = parser.parse_args()
+    if asked.python not in PYTHONS:
+        print(f"error: --python: {asked.python!r}; allowed: {', '.join(PYTHONS)}.", file=sys.stderr)
+        return 2
     try:
         pins = missing(asked.python)
         if asked.list:

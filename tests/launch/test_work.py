@@ -130,6 +130,9 @@ def test_a_profile_goes_into_a_folder(tmp_path):
     words += ["--set=training.steps=20", "--arm=low", "--seeds=0"]
     done = program(*words, f"--profile={file}", check=2)
     assert done.stderr == f"error: --profile: {file} is a file; name a folder.\n"
+    done = program(*words, f"--profile={file}/trace", check=2)
+    assert done.stderr == f"error: --profile: {file}/trace cannot be made (Not a directory).\n"
+    assert not (tmp_path / "study").exists()
     done = program(*words, f"--profile={tmp_path / 'trace'}")
     assert f"profile: 10 calls of low seed 0 are in {tmp_path / 'trace'}; open it" in done.stdout
     assert len(list(tmp_path.glob("trace/plugins/profile/*/*.trace.json.gz"))) == 1

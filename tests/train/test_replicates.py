@@ -19,6 +19,7 @@ CONFIG = small(
     evaluation__every_epochs=0.1,
     data__augmentation__shift_pixels=1,
 )
+NEWER = ("steps_per_call", "matmul_precision", "deterministic")
 LANES = [("a", 0), ("a", 1), ("a", 2)]
 
 
@@ -125,6 +126,17 @@ def test_replicates_that_were_asked_to_stop_go_on_bit_for_bit(together, session,
     again = loop.replicates(session, jobs(tmp_path), say=said.append)
     assert said == [f"resumed: a seed {seed} at step 4 of 8" for seed in range(3)]
     same(again, results, tmp_path, known)
+
+
+def test_what_an_older_version_stopped_goes_on_bit_for_bit(together, session, tmp_path):
+    """Its lanes were seeds of the one arm, and it wrote less."""
+    known, results = together
+    stopped(session, tmp_path, loop.Clock, "tick", 7)
+    for path in tmp_path.glob("seed-*/runtime.json"):
+        runtime = json.loads(path.read_text())
+        runtime = {name: value for name, value in runtime.items() if name not in NEWER}
+        path.write_text(json.dumps(runtime | {"lanes": [0, 1, 2]}))
+    same(loop.replicates(session, jobs(tmp_path)), results, tmp_path, known)
 
 
 def test_one_that_is_behind_catches_up_and_all_go_on_bit_for_bit(together, session, tmp_path):
