@@ -3,6 +3,8 @@
 import gzip
 import json
 
+import pytest
+
 from cnnjax.train import loop
 from cnnjax.train.job import Job
 from cnnjax.train.profile import Profile
@@ -44,21 +46,18 @@ def test_ten_calls_of_the_first_run_that_is_long_enough_are_traced(session, tmp_
     assert result["params_digest"] == plain["params_digest"]
 
 
-def test_a_run_that_ends_within_its_trace_leaves_what_there_is(session, tmp_path):
+@pytest.mark.parametrize(
+    ("steps", "traced", "told"),
+    [
+        (7, 4, "profile: 4 calls of seed 1"),
+        (3, None, "profile: no trace, since no run made more than 3 calls"),
+    ],
+)
+def test_a_short_run_is_traced_as_far_as_it_goes(session, tmp_path, steps, traced, told):
     said = []
     profile = Profile(tmp_path / "trace", said.append)
-    job = Job(small(training__steps=7), 1, tmp_path / "run")
+    job = Job(small(training__steps=steps), 1, tmp_path / "run")
     loop.replicates(session, [job], together=False, profile=profile)
     profile.close()
-    assert calls(tmp_path / "trace") == 4
-    assert [line.partition(" are in ")[0] for line in said] == ["profile: 4 calls of seed 1"]
-
-
-def test_where_no_run_is_long_enough_that_is_said(session, tmp_path):
-    said = []
-    profile = Profile(tmp_path / "trace", said.append)
-    job = Job(small(training__steps=3), 1, tmp_path / "run")
-    loop.replicates(session, [job], together=False, profile=profile)
-    profile.close()
-    assert said == ["profile: no trace, since no run made more than 3 calls"]
-    assert not (tmp_path / "trace").exists()
+    assert calls(tmp_path / "trace") == traced
+    assert [line.partition(" are in ")[0] for line in said] == [told]
