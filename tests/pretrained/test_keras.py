@@ -71,10 +71,9 @@ def legacy(model, path):
                 group[name] = np.asarray(weight)
 
 
-def converted(name, path):
-    return pretrained.convert(
-        "keras", name, path, changes={"data.image_size": SIZES[name], "data.shorter_side": None}
-    )
+def converted(name, path, **changes):
+    changes |= {"data.image_size": SIZES[name], "data.shorter_side": None}
+    return pretrained.convert("keras", name, path, changes=changes)
 
 
 def module(found, name):
@@ -115,11 +114,17 @@ def test_legacy_files_hold_the_same(name, published, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *pair)
 
 
-def test_training_gives_the_same_statistics_and_gradients(published, tmp_path):
+def test_training_gives_the_same_statistics_and_gradients(tmp_path):
+    """With a smooth activation: a ReLU whose input rounds to the other side of zero switches a unit
+    on in one of the two networks alone, and the gradients of a batch of four come apart by up to
+    1e-2. Softplus is positive, as the zeros that Keras pads with before its maximum require."""
     name = "resnet50"
-    there = published(name)
+    there = application(name)
+    for layer in there.layers:
+        if getattr(layer, "activation", None) is keras.activations.relu:
+            layer.activation = keras.activations.softplus
     legacy(there, tmp_path / "there.h5")
-    found = converted(name, tmp_path / "there.h5")
+    found = converted(name, tmp_path / "there.h5", **{"model.activation": "softplus"})
     ours, variables = module(found, name), found.variables
     rng = np.random.default_rng(2)
     images = jnp.asarray(rng.normal(size=(4, SIZES[name], SIZES[name], 3)), jnp.float32)
@@ -145,7 +150,7 @@ def test_training_gives_the_same_statistics_and_gradients(published, tmp_path):
     (our_value, stats), our_grads = jax.jit(jax.value_and_grad(our_loss, has_aux=True))(
         variables["params"]
     )
-    np.testing.assert_allclose(our_value, their_value, rtol=1e-4)
+    np.testing.assert_allclose(our_value, their_value, rtol=1e-5)
     after = {
         id(weight): array
         for weights, arrays in (
@@ -168,4 +173,4 @@ def test_training_gives_the_same_statistics_and_gradients(published, tmp_path):
             if entry == "mean":  # theirs is of the convolution with its bias
                 theirs = theirs - np.asarray(by_name[rule.names[1]])
             apart = np.linalg.norm(leaf - theirs) / np.linalg.norm(theirs)
-            assert apart <= 3e-3, f"{kind}/{path}: {apart}"  # 1.2e-3 with jax 0.12
+            assert apart <= 2e-4, f"{kind}/{path}: {apart}"  # rounding: 5e-5
