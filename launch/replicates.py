@@ -52,9 +52,9 @@ class Group(NamedTuple):
 
 def alike(request: Request) -> dict[str, str]:
     """{arm: a key that it shares with the arms whose runs can be trained together with its own}."""
-    from cnnjax.train import session
+    from cnnjax.train import program_key
 
-    return {arm: session.lockstep_key(config) for arm, config in request.configs.items()}
+    return {arm: program_key.lockstep_key(config) for arm, config in request.configs.items()}
 
 
 def ways(session: Any, request: Request, runs: Sequence[Run], *, processes: int) -> dict[str, Way]:

@@ -80,7 +80,7 @@ def replicates(
 
     Args:
       session: what the runs of this process share.
-      jobs: the runs. Their configurations have one `lockstep_key` (of session).
+      jobs: the runs. Their configurations have one `program_key.lockstep_key`.
       together: whether they take their steps together; else there is one.
       lanes: the arm and seed of each run that those which have begun were started together with,
         their own among them, in order; by default those of `jobs`.

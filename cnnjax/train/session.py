@@ -1,13 +1,11 @@
 """What the runs of one process share: loaded data and compiled programs.
 
-This is where a configuration becomes functions and arrays. Runs whose configurations differ in
-numbers alone (learning rate, weight decay, keep_prob, label smoothing, durations) get the same
-program; those that differ in the initialiser too get the same compiled steps.
+This is where a configuration becomes functions and arrays. `cnnjax.train.program_key` says which
+configurations share what.
 """
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +24,8 @@ from cnnjax.nn import lsuv, operations
 from cnnjax.nn.native import library
 from cnnjax.train import numerics, optim, parallel, state, step, transfer
 from cnnjax.train.devices import find
+from cnnjax.train.program_key import data_key, program_key, steps_key
 
-SCALING = ("normalize", "mean", "sd", "channel_order")
-_AT_THE_START = ("initializer", "initializer_sd", "initializer_value")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 ONCE = {"cpu": {"xla_backend_optimization_level": 0}}
@@ -93,7 +90,7 @@ class Session:
 
     def load(self, config: schema.Data) -> data.Loaded:
         """The data set of a configuration, loaded once. Raises UserError where it is missing."""
-        key = _data_key(config)
+        key = data_key(config)
         if key not in self._loaded:
             self._loaded[key] = data.load(config, data_dir=self.data_dir)
         return dataclasses.replace(self._loaded[key], config=config)
@@ -122,7 +119,7 @@ class Session:
 
     def store(self, config: schema.RunConfig, program: Program) -> Mapping[str, jax.Array]:
         """The examples on the devices, put there once; empty where they are streamed."""
-        key = _data_key(config.data)
+        key = data_key(config.data)
         if key not in self._stores:
             self._stores = {key: program.compiled.place(self.dataset(config, 0).store())}
         return self._stores[key]
@@ -152,25 +149,19 @@ class Session:
         """The program of a configuration, shared with all configurations of its structure. Raises
         what the code of the network raises."""
         chosen = convolution or self.convolution(config)
-        steps_key = self.steps_key(config, chosen)
-        first = {field: getattr(config.model, field) for field in _AT_THE_START}
-        key = json.dumps([steps_key, first], sort_keys=True)
+        steps, key = steps_key(config, chosen), program_key(config, chosen)
         if key not in self._programs:
             try:
-                self._programs[key] = self._build(config, chosen, self._compiled.get(steps_key))
+                self._programs[key] = self._build(config, chosen, self._compiled.get(steps))
             except SystemExit as error:  # of code of the user's own: the other arms go on
                 told = RuntimeError(f"the network ended the program (SystemExit: {error})")
                 raise told.with_traceback(error.__traceback__) from None
-            self._compiled[steps_key] = self._programs[key].compiled
+            self._compiled[steps] = self._programs[key].compiled
         return self._programs[key]
 
     def steps_key(self, config: schema.RunConfig, convolution: str | None = None) -> str:
         """What decides the compiled steps: runs for which it is the same share them."""
-        structure = _structure(config)
-        structure["convolution"] = convolution or self.convolution(config)
-        for field in _AT_THE_START:
-            del structure["model"][field]
-        return json.dumps([structure, _data_key(config.data)], sort_keys=True)
+        return steps_key(config, convolution or self.convolution(config))
 
     def _build(
         self, config: schema.RunConfig, convolution: str, known: parallel.Compiled | None
@@ -277,43 +268,3 @@ class Session:
             augment_key=program.compiled.place(keys["augment"]),
             dropout_key=program.compiled.place(keys["dropout"]),
         )
-
-
-def lockstep_key(config: schema.RunConfig) -> str:
-    """What has to be the same for runs to take their steps together: all of the configuration
-    but what a run starts from, and the numbers that each receives at each step."""
-    values = config.model_dump(
-        mode="json",
-        exclude={
-            "model": set(_AT_THE_START),
-            "optimizer": {"learning_rate", "weight_decay"},
-            "schedule": True,
-            "training": {"label_smoothing"},
-            "transfer": True,
-        },
-    )
-    values["model"]["dropout"]["keep_prob"] = config.model.dropout.keep_prob != 1
-    return json.dumps(values, sort_keys=True)
-
-
-def _data_key(config: schema.Data) -> str:
-    """What decides the loaded arrays; subsets, augmentation and scaling do not."""
-    loaded = config.model_dump(exclude={"train_examples", "subset", "augmentation", *SCALING})
-    crop = config.augmentation.random_resized_crop if config.pipeline != "memory" else 1.0
-    return json.dumps([loaded, crop], sort_keys=True)
-
-
-def _structure(config: schema.RunConfig) -> dict[str, Any]:
-    """The configuration without the numbers that the step receives as arrays."""
-    values = config.model_dump(
-        mode="json",
-        include={
-            "model": True,
-            "optimizer": True,
-            "data": {"augmentation", *SCALING},
-            "training": {"parallel", "precision", "matmul_precision", "deterministic", "ema_decay"},
-        },
-    )
-    del values["optimizer"]["learning_rate"], values["optimizer"]["weight_decay"]
-    values["model"]["dropout"]["keep_prob"] = config.model.dropout.keep_prob != 1
-    return values

@@ -1,0 +1,138 @@
+"""What runs share: for every field of the configuration, either another value is another program,
+or a run honours another value all the same."""
+
+import pytest
+
+from cnnjax.config import RunConfig, flat, override
+from cnnjax.train import loop, program_key
+from cnnjax.train.program_key import lockstep_key, steps_key
+from cnnjax.train.session import Session
+from common import small
+
+BASE = {
+    "model.dropout.keep_prob": 0.8,
+    "training.steps": 6,
+    "evaluation.every_epochs": 1,
+}
+WEIGHTS = "the weights of another run"
+STEP = {"schedule.name": "step", "schedule.boundaries_epochs": (0.2,)}
+SMALL_SUBSET = {"data.train_examples": 100}
+
+HONOURED = {
+    "optimizer.learning_rate": (0.2, {}),
+    "optimizer.weight_decay": (0.1, {}),
+    "training.label_smoothing": (0.1, {}),
+    "model.dropout.keep_prob": (0.5, {}),
+    "schedule.name": ("linear", {}),
+    "schedule.warmup_epochs": (0.2, {}),
+    "schedule.boundaries_epochs": ((0.1,), STEP),
+    "schedule.factor": (0.5, STEP),
+    "schedule.final": (0.5, {}),
+    "model.initializer": ("lecun_normal", {}),
+    "model.initializer_sd": (0.1, {"model.initializer": "small_normal"}),
+    "model.initializer_value": (0.1, {"model.initializer": "constant"}),
+    "transfer.init_from": (WEIGHTS, {}),
+    "transfer.reset": (("head",), {"transfer.init_from": WEIGHTS}),
+    "data.train_examples": (200, SMALL_SUBSET),
+    "data.subset": ("fixed", SMALL_SUBSET),
+    "training.epochs": (0.2, {"training.steps": None, "training.epochs": 0.1}),
+    "training.steps": (4, {}),
+    "training.max_examples": (200, {}),
+    "training.log_every_steps": (2, {}),
+    "evaluation.every_epochs": (0.1, {}),
+    "evaluation.test": (False, {}),
+    "checkpointing.keep_last": (4, {"evaluation.every_epochs": 0.1}),
+    "checkpointing.every_steps": (2, {}),
+}
+"""For each field another value, and what it needs besides to make a difference to the run."""
+
+NUMBERS = program_key.TRACED | program_key.SCHEDULE
+AT_THE_START = program_key.INITIALIZER | program_key.TRANSFER
+MAY_DIFFER_IN_LOCKSTEP = NUMBERS | AT_THE_START
+MAY_DIFFER = MAY_DIFFER_IN_LOCKSTEP | program_key.SUBSET | program_key.DURATION
+
+
+def changed(path, value, config=None):
+    """A configuration with one field changed; that it makes sense is not asked."""
+    *rooms, leaf = path.split(".")
+    groups = [config or small(model__dropout__keep_prob=0.8)]
+    for room in rooms:
+        groups.append(getattr(groups[-1], room))
+    made = groups.pop().model_copy(update={leaf: value})
+    for room, group in zip(reversed(rooms), reversed(groups), strict=True):
+        made = group.model_copy(update={room: made})
+    return made
+
+
+def test_every_field_that_programs_may_share_is_shown_to_be_honoured():
+    assert HONOURED.keys() == MAY_DIFFER
+
+
+@pytest.mark.parametrize("path", sorted(flat(RunConfig()).keys() - MAY_DIFFER))
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_another_value_of_any_other_field_is_another_program(path):
+    """A field that is new is among them, until it is shown to be one of those above."""
+    if path == "training.cpu_convolution":  # the key has what it comes to
+        assert steps_key(small(), "native") != steps_key(small(), "xla")
+    else:
+        other = changed(path, "another value")
+        assert steps_key(other, "xla") != steps_key(changed(path, "a value"), "xla")
+    assert lockstep_key(changed(path, "another value")) != lockstep_key(changed(path, "a value"))
+
+
+@pytest.mark.parametrize("path", sorted(MAY_DIFFER))
+def test_what_these_are_makes_no_difference_to_the_compiled_steps(path):
+    base, other = small(model__dropout__keep_prob=0.8), changed(path, HONOURED[path][0])
+    assert steps_key(base, "xla") == steps_key(other, "xla")
+    same = lockstep_key(base) == lockstep_key(other)
+    assert same == (path in MAY_DIFFER_IN_LOCKSTEP)
+
+
+def test_without_dropout_is_another_program():
+    with_dropout, without = (changed("model.dropout.keep_prob", each) for each in (0.8, 1.0))
+    assert lockstep_key(with_dropout) != lockstep_key(without)
+    assert steps_key(with_dropout, "xla") != steps_key(without, "xla")
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A session of which every run below has its steps."""
+    return Session()
+
+
+@pytest.fixture(scope="module")
+def train(shared, tmp_path_factory):
+    """(changes, session) -> what a run leaves that one of other steps, weights, numbers, examples
+    or evaluations would not: in its result, its lines and its checkpoints."""
+    weights = tmp_path_factory.mktemp("weights")
+    loop.run(shared, override(small(), BASE), 7, weights)
+
+    def run(changes, session=shared):
+        given = {
+            path: str(weights) if value == WEIGHTS else value for path, value in changes.items()
+        }
+        directory = tmp_path_factory.mktemp("run")
+        result = loop.run(session, override(small(), BASE | given), 1, directory)
+        lines = len((directory / "metrics.jsonl").read_text().splitlines())
+        kept = sorted(path.name for path in (directory / "checkpoints").iterdir())
+        return result["params_digest"], result["test"], lines, kept
+
+    return run
+
+
+@pytest.mark.parametrize("path", sorted(MAY_DIFFER))
+def test_a_run_honours_them_with_steps_that_were_compiled_for_others(path, shared, train):
+    value, needed = HONOURED[path]
+    assert train({**needed, path: value}) != train(needed)
+    assert shared.program(override(small(), BASE)).compiled.traces() == 1
+
+
+def test_which_is_the_run_that_it_is_with_steps_of_its_own(train):
+    """All numbers and durations changed at once."""
+    changes = {
+        path: value
+        for path, (value, needed) in HONOURED.items()
+        if not needed and path not in ("schedule.name", "training.max_examples")
+    }
+    changes |= {"data.subset": "fixed", **STEP, "training.steps": 12}
+    assert train(changes) == train(changes, Session())
