@@ -114,7 +114,7 @@ EVALUATE = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (5 << 30, 5 << 30))
 import jax
-from common import small
+from tests.common import small
 from cnnjax.train import evaluation
 from cnnjax.train.session import Session
 session = Session()
@@ -132,7 +132,7 @@ except Exception as error:
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is heeded on Linux")
 def test_too_large_a_batch_of_an_evaluation_is_told_as_one():
     done = subprocess.run(
-        [sys.executable, "-c", EVALUATE], cwd=ROOT / "tests", capture_output=True, text=True
+        [sys.executable, "-c", EVALUATE], cwd=ROOT, capture_output=True, text=True
     )
     line = "NoRoom evaluation.batch_size: 1300: needs more memory than the device has"
     assert done.stdout.startswith(line), done.stdout + done.stderr
