@@ -50,7 +50,8 @@ MEASURES = {
 }
 """Probes and the names of what they measure: shares of examples, but for those in GAINS."""
 GAINS = ("monte_carlo_gain",)
-SIGNALS = ("activity", "gradients")
+SIGNALS = {"activity": ("sd", "mean", "dead"), "gradients": ("gradient", "twins")}
+"""Probes and the names of what they measure of each layer."""
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "lars")
 SCHEDULES = ("constant", "step", "exponential", "cosine", "linear", "one_cycle")
 

@@ -115,7 +115,7 @@ def _evaluate(
             keep_prob=float(config.model.dropout.keep_prob),
         )
         about = {"run": str(directory), "step": step, "split": split, "data": config.data.name}
-        result = {**measured.figures(), **about}
+        result = {**measured.figures().model_dump(), **about}
         if keep:
             other = "" if config.data == _config(directory, {}, levels).data else "-other-data"
             files.write_json(directory / f"evaluation-{split}-{step}{other}.json", result)

@@ -201,14 +201,16 @@ def session(request: Request, *, trains: bool = False) -> tuple[Any, Mapping[str
 def _summary(request: Request) -> int:
     """Prints what failed and what is left; returns 1 if anything did, or is left to this study."""
     results = {run: run.result() for run in request.runs}
-    failed = [run for run, result in results.items() if result and result["status"] == "failed"]
+    ended_as = [result.status for result in results.values() if result]
+    failed = {
+        run: result for run, result in results.items() if result and result.status == "failed"
+    }
     open_ = [run for run, result in results.items() if result is None]
-    diverged = sum(1 for result in results.values() if result and result["status"] == "diverged")
+    diverged = ended_as.count("diverged")
     ended = len(results) - len(failed) - len(open_)
     count = f"{ended} of {len(results)}"
     print(f"{count} runs have ended ({diverged} diverged), {len(failed)} failed")
-    for run in failed:
-        result = results[run] or {}
+    for run, result in failed.items():
         print(f"  {describe(run, result)}\n    whole error: {run.directory / 'error.txt'}")
     left = 0
     fresh = [run for run in open_ if not (run.directory / "config.json").exists()]

@@ -116,7 +116,6 @@ def _chunks(values: list[Any], count: int) -> list[list[Any]]:
 
 def _costs(request: Request, session: Any, images: Mapping[str, float]) -> dict[str, float]:
     """What a run of each arm costs: its images, times the multiply-adds of its network."""
-    from cnnjax import models
     from cnnjax.analysis import layers
 
     runs = collections.Counter(run.arm for run in request.pending)
@@ -126,11 +125,8 @@ def _costs(request: Request, session: Any, images: Mapping[str, float]) -> dict[
         config = request.configs[arm]
         key = session.steps_key(config)
         if key not in each:
-            spec = session.load(config.data).spec
-            shape, classes = spec.image_shape, spec.classes
-            levels = request.loaded.levels
-            module = models.build(config.model, image_shape=shape, classes=classes, levels=levels)
-            each[key] = layers.totals(layers.layers(module, shape))["multiply_adds"]
+            shape = session.load(config.data).spec.image_shape
+            each[key] = layers.multiply_adds(session.plain_module(config), shape)
         costs[arm] = images[arm] / runs[arm] * max(1, each[key])
     return costs
 

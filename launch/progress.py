@@ -1,9 +1,10 @@
 """What the person at the terminal reads of a sweep."""
 
 import time
-from typing import Any
 
+from cnnjax import metric
 from cnnjax.ablation import study
+from cnnjax.result import RunResult
 
 
 class Pace:
@@ -29,22 +30,26 @@ class Pace:
         return left if self._most is None else min(left, max(0.0, self._most - passed))
 
 
-def line(run: study.Run, result: dict[str, Any], number: int, of: int, left: float) -> str:
+def line(run: study.Run, result: RunResult, number: int, of: int, left: float) -> str:
     """A run's result with its number and the time left in seconds (from a second on)."""
     return f"[{number:>{len(str(of))}}/{of}] {describe(run, result)}" + (
         f"; about {duration(left)} left" if left >= 1 else ""
     )
 
 
-def describe(run: study.Run, result: dict[str, Any]) -> str:
+def describe(run: study.Run, result: RunResult) -> str:
     """A run's result in one line; the test split stays out of sight until the report is final."""
-    if result["status"] == "failed":
-        return f"{run.arm} seed {run.seed}: FAILED: {result.get('error', '')[:200]}"
-    if result["status"] == "diverged":
-        return f"{run.arm} seed {run.seed}: diverged at step {result['diverged_at_step']}"
-    accuracy = f"validation {100 * result['validation']['accuracy']:.2f} %"
-    speed = f"{result['train_images_per_second']:,.0f} images/s"
-    return f"{run.arm} seed {run.seed}: {accuracy} ({result['seconds']:.1f} s, {speed})"
+    label = f"{run.arm} seed {run.seed}"
+    if result.status == "failed":
+        return f"{label}: FAILED: {result.error[:200]}"
+    if result.status == "diverged":
+        return f"{label}: diverged at step {result.diverged_at_step}"
+    primary = metric.CLASSIFICATION[0]
+    value = result.figures("validation").get(primary.name)
+    took = [] if result.seconds is None else [f"{result.seconds:.1f} s"]
+    speed = result.train_images_per_second
+    took += [] if speed is None else [f"{speed:,.0f} images/s"]
+    return f"{label}: validation {primary.show(value)} ({', '.join(took)})"
 
 
 def duration(seconds: float) -> str:

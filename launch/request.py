@@ -77,7 +77,7 @@ class Request:
         pending = [run for run in self.runs if not run.ended]
         if self.max_minutes is not None:
             pending.sort(key=lambda run: run.seed)
-        return sorted(pending, key=lambda run: (run.result() or {}).get("status") == "failed")
+        return sorted(pending, key=lambda run: _failed(run))
 
     @property
     def words(self) -> list[str]:
@@ -189,6 +189,11 @@ class Request:
                 f"{self.workdir} had lost its study.json, which is made again with the {adopted} "
                 "runs that are there; claims count as made after their results"
             )
+
+
+def _failed(run: study.Run) -> bool:
+    before = run.result()
+    return before is not None and before.status == "failed"
 
 
 def from_flags(

@@ -14,6 +14,7 @@ from typing import Any
 from cnnjax import files
 from cnnjax.ablation.study import Run
 from cnnjax.errors import MachineError, NoRoom, Stopped, in_a_line
+from cnnjax.result import RunResult
 from launch import deaths, replicates, signals
 from launch.progress import Pace, line, stamp
 from launch.replicates import Group
@@ -23,7 +24,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _REFUSED = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
 LINE = 300  # characters of an error that are shown where runs go on all the same
 Stop = Callable[[], str]
-Result = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +81,13 @@ def work(
             done += len(group.runs)
             left = pace.left(done) if done else 0.0
             for number, (run, result) in enumerate(results.items(), first):
-                failed += result["status"] == "failed"
+                failed += result.status == "failed"
                 print(line(run, result, number, total, 0 if quiet else left), flush=True)
     profile.close()
     return 1 if failed else 0
 
 
-def _locked(context: Context, group: Group, before: Mapping[Run, int]) -> dict[Run, Result]:
+def _locked(context: Context, group: Group, before: Mapping[Run, int]) -> dict[Run, RunResult]:
     """The results of the runs of a group, without those that another process has, or had since
     `before` was their result's time."""
     with contextlib.ExitStack() as locks:
@@ -113,7 +113,7 @@ class _Fault(Exception):
     """Runs that were to be trained together could not be: which one is to blame is not known."""
 
 
-def _together(context: Context, group: Group) -> dict[Run, Result]:
+def _together(context: Context, group: Group) -> dict[Run, RunResult]:
     """Runs to their end that are trained together; where that cannot be, one after another, and
     where a device has no room for so many that have not begun, half of them at a time."""
     size = 1
@@ -127,7 +127,7 @@ def _together(context: Context, group: Group) -> dict[Run, Result]:
             size = max(1, len(group.runs) // 2)
         how = f"{size} at a time" if size > 1 else "one after another"
         print(f"{arms}: {lines[0][:LINE]}; these runs go on {how}")
-    results: dict[Run, Result] = {}
+    results: dict[Run, RunResult] = {}
     for at in range(0, len(group.runs), size):
         part = group._replace(runs=group.runs[at : at + size])
         if len(part.runs) > 1:
@@ -144,7 +144,7 @@ def _has_begun(run: Run) -> bool:
     return replicates.begun_with(run) is not None
 
 
-def _one(context: Context, group: Group) -> dict[Run, Result]:
+def _one(context: Context, group: Group) -> dict[Run, RunResult]:
     """The one run of a group to its end. A fault becomes its result."""
     try:
         return _train(context, group)
@@ -156,7 +156,7 @@ def _one(context: Context, group: Group) -> dict[Run, Result]:
         return {run: fail(run, in_a_line(error, context.request.loaded.path), text)}
 
 
-def _given_up(run: Run) -> Result:
+def _given_up(run: Run) -> RunResult:
     """The result of a run that has ended its process too often. It is not tried again by the next
     command, which would end with it before others were done or a report was written."""
     silent = "process ended without a word (memory?)"
@@ -164,24 +164,18 @@ def _given_up(run: Run) -> Result:
     return fail(run, f"{silent}; {again}", f"{silent}, {deaths.MOST} times\n", forget=False)
 
 
-def fail(run: Run, error: str, details: str, *, forget: bool = True) -> Result:
+def fail(run: Run, error: str, details: str, *, forget: bool = True) -> RunResult:
     """Writes and returns the result of a run that failed; `details` are kept beside it. Unless
     `forget` is false, a next command tries it as if no process had ended with it."""
     files.write_bytes(run.directory / "error.txt", details.encode())
-    result = {
-        **_identity(run),
-        "status": "failed",
-        "error": error[:2000],
-        "validation": None,
-        "test": None,
-    }
-    files.write_json(run.directory / "result.json", result)
+    result = RunResult(**_identity(run), status="failed", error=error[:2000])
+    result.write(run.directory / "result.json")
     if forget:
         deaths.forget(run)
     return result
 
 
-def _train(context: Context, group: Group) -> dict[Run, Result]:
+def _train(context: Context, group: Group) -> dict[Run, RunResult]:
     """Trains the runs of a group. Raises _Fault from what went wrong with one of them, UserError
     for what would go wrong with all, and Stopped; also from a fault after that was asked for, since
     processes that read data may have been asked to stop as well."""
@@ -218,12 +212,13 @@ def _identity(run: Run) -> dict[str, Any]:
 
 def _probes(names: Sequence[str]) -> Any:
     """The probes of an experiment, as functions."""
-    from cnnjax.analysis import probes
+    from cnnjax.analysis import layers, probes
     from cnnjax.train.probe import Probes
 
     return Probes(
         {name: probe for name, probe in probes.MEASURES.items() if name in names},
         {name: probe for name, probe in probes.SIGNALS.items() if name in names},
+        layers.multiply_adds,
     )
 
 

@@ -52,8 +52,9 @@ def _arm(arm: Arm, paths: "_Paths") -> Arm:
 
 
 def _run(run: Run, paths: "_Paths") -> Run:
-    config, runtime = paths.value(run.config), paths.value(run.runtime)
-    return dataclasses.replace(run, error=paths.text(run.error), config=config, runtime=runtime)
+    error, runtime = paths.text(run.error), paths.value(run.runtime)
+    result = run.result.model_copy(update={"error": error, "runtime": runtime})
+    return dataclasses.replace(run, error=error, config=paths.value(run.config), result=result)
 
 
 class _Paths:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnjax import catalog
+from cnnjax import catalog, metric
 from cnnjax.ablation.claims import OF_RUNS, Claim, block_of, imbalance, members, where, wrong
 from cnnjax.errors import UserError, unknown
 
@@ -70,16 +70,14 @@ def probes(place: str, named: Any) -> tuple[str, ...]:
 
 def measured(place: str, stated: Claim, named: Sequence[str]) -> None:
     """A claim's metric, which one of these probes must measure if it is none of every run."""
-    prefix, _, name = stated.metric.partition(".")
-    probe_of = {name: probe for probe, names in catalog.MEASURES.items() for name in names}
-    if prefix != "measures":
-        return
-    if name not in probe_of:
-        raise unknown(f"{place}: metric: measures", name, probe_of)
-    if probe_of[name] not in named:
+    try:
+        probe = metric.probe(stated.metric)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    if probe is not None and probe not in named:
         raise UserError(
-            f"{place}: metric: {stated.metric} is measured by probe {probe_of[name]!r}; "
-            f"add probes=[{probe_of[name]!r}]."
+            f"{place}: metric: {stated.metric} is measured by probe {probe!r}; "
+            f"add probes=[{probe!r}]."
         )
 
 

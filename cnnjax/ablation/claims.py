@@ -12,20 +12,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from cnnjax import metric
 from cnnjax.errors import UserError, shown, unknown
+from cnnjax.metric import ACCURACY
 
 Side = str | Mapping[str, Any]
 Kind = Literal["better", "equivalent", "monotone", "interaction", "diverges", "chance_level"]
 Direction = Literal["positive", "negative", "either"]
-Metric = str
 
 MOST_LEVELS = 1000  # of a claim
-POINTS = "points"
-METRICS = {"accuracy": POINTS, "loss": "nats"}
-"""Metrics of every run and their units. `measures.NAME` is one that a probe of the experiment
-measured, a fraction as accuracy is."""
-
-
 OF_RUNS: tuple[Kind, ...] = ("diverges", "chance_level")
 """Kinds that are about how many runs do a thing."""
 _ONLY: Mapping[str, tuple[Kind, ...]] = {
@@ -57,8 +52,9 @@ class Claim:
       sides: what it is claimed of, in the order of the function that made it.
       source: the passage of the deck, or the paper, that it comes from.
       published: what was found elsewhere, in figures, and on what; shown beside what is found.
-      metric: what is compared.
-      margin: `by` or `within`, in the metric's unit: points for accuracy, nats for loss.
+      metric: what is compared, a name that `cnnjax.metric.find` knows.
+      margin: `by` or `within`, in the unit of the metric's differences: points for accuracy, nats
+        for loss.
       reason: why the margin is what it is.
       direction: of an interaction.
       share: of the runs of an arm, for `diverges` and `chance_level`.
@@ -70,7 +66,7 @@ class Claim:
     sides: tuple[Side, ...]
     source: str = ""
     published: str = ""
-    metric: Metric = "accuracy"
+    metric: str = ACCURACY.name
     margin: float = 0.0
     reason: str = ""
     direction: Direction = "either"
@@ -83,21 +79,6 @@ class Claim:
         """What makes it this claim and no other: all that decides the verdict."""
         decides = ("kind", "sides", "metric", "margin", "direction", "share", "blocks")
         return json.dumps([getattr(self, field) for field in decides], sort_keys=True)
-
-    @property
-    def of_images(self) -> bool:
-        """Whether it can be asked of other images too: a difference of accuracies."""
-        return self.metric == "accuracy" and self.kind in ("better", "equivalent", "monotone")
-
-    @property
-    def unit(self) -> str:
-        """The unit of the margin."""
-        return METRICS.get(self.metric, POINTS)
-
-    @property
-    def scaled_margin(self) -> float:
-        """The margin on the scale of the results, where accuracies are fractions."""
-        return self.margin / 100 if self.unit == POINTS else self.margin
 
 
 def _made(kind: Kind, sides: tuple[Side, ...], **fields: Any) -> Claim:
@@ -112,7 +93,8 @@ def _made(kind: Kind, sides: tuple[Side, ...], **fields: Any) -> Claim:
 
 
 def better(a: Side, b: Side, *, by: float = 0.0, **about: Any) -> Claim:
-    """a beats b by more than `by` (higher accuracy, lower loss).
+    """a beats b by more than `by`: higher accuracy, lower loss; in the direction in which the
+    metric is better.
 
     Further words, here and below, are fields of `Claim`: source, published, metric, reason, blocks,
     expected.
@@ -270,14 +252,16 @@ def wrong(claim: Claim) -> str:
         return f"blocks: {claim.blocks!r} is not a list of names"
     if not isinstance(claim.metric, str):
         return f"metric: {claim.metric!r} is not text"
-    if claim.metric not in METRICS and not claim.metric.startswith("measures."):
-        return (
-            f"metric: {claim.metric!r} is not valid; allowed: {', '.join(METRICS)}, measures.NAME"
-        )
+    try:
+        compared = metric.find(claim.metric)
+    except UserError as error:
+        return str(error).rstrip(".")
     if not isinstance(claim.margin, int | float) or isinstance(claim.margin, bool):
         return f"margin: {claim.margin!r} is not a number"
-    if not 0 <= claim.margin < (100 if claim.unit == POINTS else float("inf")):
-        return f"margin: {claim.margin!r} is not valid; allowed: from 0 on, in {claim.unit}"
+    largest = compared.scale * compared.ends_of_differences()[1]
+    if not 0 <= claim.margin < largest:
+        unit = f", in {compared.difference_unit}" if compared.difference_unit else ""
+        return f"margin: {claim.margin!r} is not valid; allowed: from 0 on{unit}"
     if not isinstance(claim.expected, bool):
         return f"expected: {claim.expected!r} is neither True nor False"
     for name, kinds in _ONLY.items():

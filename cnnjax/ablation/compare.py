@@ -9,6 +9,7 @@ from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.population import Population
 from cnnjax.ablation.results import Arm, Study, lookup, plain
 from cnnjax.ablation.sides import Sides
+from cnnjax.metric import PERCENT, Metric
 
 IMPROVING = 0.005
 
@@ -19,14 +20,14 @@ class ArmResult:
 
     Attributes:
       arm: the arm.
-      values: its metric by seed; diverged runs score chance.
+      values: its primary metric by seed; diverged runs score chance.
       sample: their mean and its own 95% interval.
       versus: the paired difference to the baseline; the intervals of all arms of the block hold
         together with 95%. None for the baseline.
       finished: the same over the pairs of finished runs, where those are fewer.
       population: the difference for other images too, where outcomes were kept.
       at_chance: how many finished runs are no better than guessing the most frequent class.
-      improving: whether the validation accuracy was still rising at the end of training.
+      improving: whether it was still getting better at the end of training.
     """
 
     arm: Arm
@@ -89,17 +90,17 @@ def _block(name: str, arms: tuple[Arm, ...], study: Study, outcomes: Outcomes) -
 def _result(
     arm: Arm, reference: Arm | None, study: Study, outcomes: Outcomes, family: int
 ) -> ArmResult:
-    values = arm.scores(study.metric)
+    primary, split = study.primary, study.split
+    values = arm.scores(primary, split)
     at_chance = sum(
-        run.status == "finished" and bool(evidence.at_chance(run, study.split)) for run in arm.runs
+        run.status == "finished" and bool(evidence.at_chance(run, primary, split))
+        for run in arm.runs
     )
-    sample = statistics.describe(list(values.values()), statistics.OF_SHARES)
-    rising = improving(arm)
+    sample = statistics.describe(list(values.values()), primary.ends)
+    rising = improving(arm, primary)
     if reference is None or arm.baseline:
         return ArmResult(arm, values, sample, None, None, None, at_chance, rising)
-    sides = Sides(
-        (arm.label, reference.label), ([arm], [reference]), outcomes, study.split, "accuracy"
-    )
+    sides = Sides((arm.label, reference.label), ([arm], [reference]), outcomes, split, primary)
     found = sides.compare(0, 1, family=family)
     return ArmResult(
         arm,
@@ -113,9 +114,10 @@ def _result(
     )
 
 
-def improving(arm: Arm) -> bool:
-    """Whether the last quarter of training gained half a point of validation accuracy or more, in
-    the mean over the finished runs."""
+def improving(arm: Arm, primary: Metric) -> bool:
+    """Whether the primary metric on the validation split still got better in the last quarter of
+    training, in the mean over the finished runs: by half a point or more, or by 0.5 % of what it
+    was where it is no percentage."""
     gains = []
     for run in arm.runs:
         if run.status != "finished" or len(run.curve) < 3:
@@ -123,7 +125,8 @@ def improving(arm: Arm) -> bool:
         end = run.curve[-1][0]
         earlier = [value for step, _, value in run.curve if step <= 0.75 * end]
         if earlier:
-            gains.append(run.curve[-1][2] - earlier[-1])
+            whole = 1.0 if primary.unit == PERCENT else abs(earlier[-1]) or 1.0
+            gains.append(primary.sign * (run.curve[-1][2] - earlier[-1]) / whole)
     return bool(gains) and sum(gains) / len(gains) >= IMPROVING
 
 

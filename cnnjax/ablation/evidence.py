@@ -10,11 +10,15 @@ from cnnjax.ablation.proportions import Share
 from cnnjax.ablation.results import Run
 from cnnjax.ablation.sides import Comparison, Sides, fewer
 from cnnjax.ablation.statistics import Paired
+from cnnjax.metric import Metric
+from cnnjax.result import Figures
 
 ALPHA = 0.05
 _WITHOUT = "Runs that diverged or ended without this figure: {}."
 _AHEAD = "A run that diverged, at chance, is ahead of one that finished, which shows nothing."
 _ALIKE = "Runs that diverged are not shown to be alike, or like others, by scoring chance."
+_AHEAD_OF_TIME = "A run that never came as far counts with the steps it took, and is ahead."
+_ALIKE_IN_TIME = "How long runs would have taken that never came as far is not known."
 _SEVERAL = "Runs of several arms share their seeds, so that they cannot be counted together."
 
 
@@ -56,6 +60,10 @@ def _of_metric(test: Test) -> Test:
         found = test(claim, sides)
         # Where the contrary holds without a margin, it does not rest on how alike the sides are.
         apart = claim.margin > 0 and test(replace(claim, margin=0.0), sides).against < ALPHA
+        if sides.metric.kind == "fixed" and all(
+            each.paired and each.paired.n > 1 for each in found.comparisons
+        ):  # nothing to infer: what is so, or not so, is for every seed
+            found = replace(found, p=float(found.p >= 1), against=float(found.p < 1))
         return replace(found, doubts=_doubts(claim, sides, apart=apart))
 
     return judged
@@ -71,45 +79,46 @@ def pairs(claim: Claim) -> list[tuple[int, int]]:
 def _doubts(claim: Claim, sides: Sides, *, apart: bool) -> tuple[str, str]:
     """What speaks against the p values of a metric: runs that ended without it are left out of the
     pairs; and a run that diverged scores chance, which is kinder than what a finished run can get,
-    and the same for all. That must not help a claim, nor its contrary."""
-    without = {
-        run.place for run in sides.runs if run.score(f"{sides.split}_{sides.metric}") is None
-    }
+    and the same for all (as is the number of steps of runs that never came as far as `steps_to`
+    asks). That must not help a claim, nor its contrary."""
+    without = {run.place for run in sides.runs if run.score(sides.metric, sides.split) is None}
     if without:
         return (_WITHOUT.format(len(without)),) * 2
     set_against = pairs(claim)
-    up = _AHEAD if any(sides.flatters(a, b) for a, b in set_against) else ""
-    down = _AHEAD if any(sides.flatters(b, a) for a, b in set_against) else ""
-    alike = _ALIKE if any(run.status == "diverged" for run in sides.runs) else ""
+    of_split = sides.metric.of_split
+    ahead, same = (_AHEAD, _ALIKE) if of_split else (_AHEAD_OF_TIME, _ALIKE_IN_TIME)
+    up = ahead if any(sides.flatters(a, b) for a, b in set_against) else ""
+    down = ahead if any(sides.flatters(b, a) for a, b in set_against) else ""
+    alike = same if any(run.stands_in(sides.metric) for run in sides.runs) else ""
     if claim.kind == "equivalent":
         return alike, up or down
     either = (claim.kind, claim.direction) == ("interaction", "either")
     near = alike if (claim.margin > 0 or either) and not apart else ""
     if claim.kind == "monotone":  # a step that nothing flatters is enough against it
         steps = [sides.compare(a, b) for a, b in set_against if not sides.flatters(b, a)]
-        ps = [statistics.p_below(step.differences, claim.scaled_margin) for step in steps]
+        ps = [statistics.p_below(step.differences, sides.margin(claim)) for step in steps]
         down = down if len(set_against) * min(ps, default=1.0) >= ALPHA else ""
     if claim.kind != "interaction":
         return up, down or near
     several = itertools.combinations(range(4), 2)
-    both = _ALIKE if any(sides.both_diverged(a, b) for a, b in several) else ""
+    both = same if any(sides.both_stand_in(a, b) for a, b in several) else ""
     return up or down or both, up or down or both or near
 
 
 def _better(claim: Claim, sides: Sides) -> Evidence:
-    found = sides.compare(0, 1)
+    found, margin = sides.compare(0, 1), sides.margin(claim)
     return Evidence(
-        statistics.p_above(found.differences, claim.scaled_margin),
-        statistics.p_below(found.differences, claim.scaled_margin),
+        statistics.p_above(found.differences, margin),
+        statistics.p_below(found.differences, margin),
         (found,),
     )
 
 
 def _equivalent(claim: Claim, sides: Sides) -> Evidence:
-    found = sides.compare(0, 1)
+    found, margin = sides.compare(0, 1), sides.margin(claim)
     return Evidence(
-        statistics.p_equivalent(found.differences, claim.scaled_margin),
-        statistics.p_different(found.differences, claim.scaled_margin),
+        statistics.p_equivalent(found.differences, margin),
+        statistics.p_different(found.differences, margin),
         (found,),
     )
 
@@ -118,7 +127,7 @@ def _monotone(claim: Claim, sides: Sides) -> Evidence:
     """Every step must be shown for it (the largest p); one shown the other way, corrected for the
     number of steps, is enough against it."""
     steps = tuple(itertools.starmap(sides.compare, pairs(claim)))
-    margin = claim.scaled_margin
+    margin = sides.margin(claim)
     smallest = min(statistics.p_below(step.differences, margin) for step in steps)
     return Evidence(
         max(statistics.p_above(step.differences, margin) for step in steps),
@@ -136,21 +145,23 @@ def _interaction(claim: Claim, sides: Sides) -> Evidence:
     found = Comparison(
         (f"({y[3]}) − ({y[2]})", f"({y[1]}) − ({y[0]})"),
         paired,
-        fewer(sides.contrast(finished_only=True), paired),
+        fewer(sides.contrast(own_only=True), paired),
     )
-    p, against = _of_direction(found.differences, claim, claim.scaled_margin)
-    log_odds = sides.contrast(log_odds=True) if sides.fractions else None
+    margin = sides.margin(claim)
+    p, against = _of_direction(found.differences, claim, margin)
+    log_odds = sides.contrast(log_odds=True) if sides.shares else None
     if log_odds is None:
         return Evidence(p, against, (found,))
-    both, both_against = on_both_scales(found.differences, log_odds.differences, claim)
+    both, both_against = on_both_scales(found.differences, log_odds.differences, claim, margin)
     return Evidence(both, both_against, (found,), log_odds, on_accuracy=(p, against))
 
 
 def on_both_scales(
-    fractions: Sequence[float], log_odds: Sequence[float], claim: Claim
+    fractions: Sequence[float], log_odds: Sequence[float], claim: Claim, margin: float
 ) -> tuple[float, float]:
-    """The p values for an interaction and against it, from its contrast by seed on both scales."""
-    p, against = _of_direction(fractions, claim, claim.scaled_margin)
+    """The p values for an interaction and against it, from its contrast by seed on both scales;
+    `margin` is that of the claim, a fraction."""
+    p, against = _of_direction(fractions, claim, margin)
     p_there, against_there = _of_direction(log_odds, claim, 0.0)
     if claim.direction == "either" and sum(log_odds) * sum(fractions) < 0:
         p_there = 1.0
@@ -173,20 +184,22 @@ def _diverges(claim: Claim, sides: Sides) -> Evidence:
 
 
 def _chance_level(claim: Claim, sides: Sides) -> Evidence:
-    return _count([at_chance(run, sides.split) for run in sides.runs], claim, sides)
+    return _count([at_chance(run, sides.metric, sides.split) for run in sides.runs], claim, sides)
 
 
-def at_chance(run: Run, split: str) -> bool | None:
-    """Whether a run diverged, or finished no better than guessing the most frequent class; None
-    where that is not known."""
+def at_chance(run: Run, primary: Metric, split: str) -> bool | None:
+    """Whether a run diverged, or finished no better than the best prediction that is the same for
+    all examples; None where that is not known. A share of examples is no better where it may be so
+    by chance."""
     if run.status != "finished":
         return run.status == "diverged"
-    accuracy = run.metrics.get(f"{split}_accuracy")
-    chance = run.chance.get(split, {}).get("accuracy")
-    examples = run.examples(split)
-    if accuracy is None or chance is None or examples is None:
+    value, examples = run.score(primary, split), run.examples(split)
+    chance = run.result.chance.get(split, Figures()).get(primary.name)
+    if value is None or chance is None or examples is None:
         return None
-    return proportions.at_chance(accuracy, examples, chance)
+    if primary.kind == "share":
+        return proportions.at_chance(value, examples, chance)
+    return primary.sign * value <= primary.sign * chance
 
 
 def _count(did: Sequence[bool | None], claim: Claim, sides: Sides) -> Evidence:

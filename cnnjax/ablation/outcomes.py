@@ -43,7 +43,7 @@ class Outcomes:
         if run.place not in self._read:
             workdir, name = self._place
             kept = _load(workdir / run.place / name) if run.status == "finished" else None
-            accuracy = run.metrics[f"{self._split}_accuracy"]
+            accuracy = run.result.figures(self._split).get("accuracy")
             if kept and accuracy is not None:
                 _, right = kept
                 kept = kept if abs(right.mean() - accuracy) < 0.5 / len(right) else None

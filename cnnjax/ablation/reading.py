@@ -11,22 +11,22 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from cnnjax import files, result
+from cnnjax import files, metric, result
 from cnnjax.ablation import claims, record
 from cnnjax.ablation.claims import Claim
-from cnnjax.ablation.results import METRICS, Arm, Run, Study
+from cnnjax.ablation.results import Arm, Run, Study
 from cnnjax.errors import UserError
-from cnnjax.fields import Count, Number, Record, Share
-from cnnjax.result import Best, Figures, RunResult
+from cnnjax.fields import Count, Number
+from cnnjax.metric import Metric
+from cnnjax.result import Figures
 
 
-class _Validation(Record):
+class _Validation(Figures):
     """A line of metrics.jsonl about the validation split."""
 
     split: Literal["validation"]
     step: Count
     epoch: Number = Field(ge=0)
-    accuracy: Share
 
 
 def load(workdir: str | Path, split: str = "validation") -> Study:
@@ -75,58 +75,22 @@ def _arm(workdir: Path, name: str, about: Mapping[str, Any], expected: set[Any])
 
 def _run(folder: Path, arm: str, block: str, seed: int, config: Mapping[str, Any]) -> Run:
     config = _config(folder / "config.json") or config
-    curve = _curve(folder / "metrics.jsonl")
-    path, empty = folder / "result.json", dict.fromkeys(METRICS)
+    curve = _curve(folder / "metrics.jsonl", metric.CLASSIFICATION[0])
+    path = folder / "result.json"
     if not os.path.lexists(path):
         status = "unfinished" if folder.is_dir() else "missing"
-        return Run(arm, block, seed, status, "", empty, config, curve)
+        return Run(arm, block, seed, status, "", config, curve)
     try:
         read = result.read(path)
     except UserError as error:
         text = str(error).removeprefix(f"{folder}{os.sep}")
-        return Run(arm, block, seed, "unreadable", text, empty, config, curve)
-    return Run(
-        arm,
-        block,
-        seed,
-        read.status,
-        read.error,
-        _metrics(read),
-        config,
-        curve,
-        (read.test or Figures()).examples,
-        (read.validation or Figures()).examples,
-        read.diverged_at_step,
-        {split: _numbers(chance.model_dump()) for split, chance in read.chance.items()},
-        read.runtime,
-        {split: _numbers(measures) for split, measures in read.measures.items()},
-        read.signals,
-    )
+        return Run(arm, block, seed, "unreadable", text, config, curve)
+    return Run(arm, block, seed, read.status, read.error, config, curve, read)
 
 
-def _metrics(read: RunResult) -> dict[str, Any]:
-    """The columns of METRICS from a result."""
-    validation, test = read.validation or Figures(), read.test or Figures()
-    best = read.best_validation or Best()
-    return {
-        **dict.fromkeys(METRICS),
-        **{name: getattr(read, name) for name in METRICS if name in RunResult.model_fields},
-        "validation_accuracy": validation.accuracy,
-        "validation_loss": validation.loss,
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-        "best_validation_accuracy": best.accuracy,
-        "best_validation_step": best.step,
-    }
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Those of the values that are numbers; a measure that was not finite is none."""
-    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-
-
-def _curve(path: Path) -> tuple[tuple[int, float, float], ...]:
-    """(step, epoch, validation accuracy) by step; lines that cannot be read are passed over."""
+def _curve(path: Path, of: Metric) -> tuple[tuple[int, float, float], ...]:
+    """(step, epoch, value) on the validation split by step; lines that cannot be read are passed
+    over."""
     points = {}
     try:
         lines = files.read_lines(path)
@@ -137,7 +101,9 @@ def _curve(path: Path) -> tuple[tuple[int, float, float], ...]:
             point = _Validation.model_validate(line)
         except ValidationError:
             continue
-        points[point.step] = (point.step, point.epoch, point.accuracy)
+        value, (low, high) = point.get(of.name), of.ends
+        if value is not None and low <= value <= high:
+            points[point.step] = (point.step, point.epoch, value)
     return tuple(points[step] for step in sorted(points))
 
 

@@ -2,32 +2,31 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import fingerprint
+from cnnjax import fingerprint, metric
 from cnnjax.ablation.claims import Claim
+from cnnjax.metric import Metric
+from cnnjax.result import SPLITS, RunResult
 
-METRICS = (
-    "validation_accuracy",
-    "validation_loss",
-    "test_accuracy",
-    "test_loss",
-    "best_validation_accuracy",
-    "best_validation_step",
+COLUMNS = (
     "steps",
     "examples_seen",
     "seconds",
     "train_images_per_second",
     "compilations",
     "parameters",
+    "multiply_adds",
     "params_digest",
     "error",
 )
-
+"""The fields of a result that are columns of results.csv, after the metrics."""
 
 COMPUTED_WITH = (
     "backend",
@@ -43,13 +42,21 @@ COMPUTED_WITH = (
 """What the runs of a comparison should have in common, of what is recorded of each."""
 
 
+NO_RESULT = RunResult(status="failed")
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One arm with one seed. `metrics` has the keys of METRICS; accuracies are fractions 0..1.
+    """One arm with one seed.
 
-    `curve` is the validation accuracy during training as (step, epoch, fraction), by step;
-    `chance` is the best constant prediction, {split: {accuracy or loss: number}}; `measures` what
-    probes found, {split: {name: number}}, `signals` {start or end: {layer: {name: number}}}.
+    Attributes:
+      arm, block, seed: which run it is.
+      status: that of its result, or `unreadable`, `unfinished`, `missing`.
+      error: why it failed, or cannot be read.
+      config: its configuration.
+      curve: the task's first metric on the validation split during training as (step, epoch,
+        value), by step.
+      result: the result, one without any figure where there is none.
     """
 
     arm: str
@@ -57,32 +64,45 @@ class Run:
     seed: int
     status: str
     error: str
-    metrics: Mapping[str, Any]
     config: Mapping[str, Any]
     curve: tuple[tuple[int, float, float], ...]
-    test_examples: int | None = None
-    validation_examples: int | None = None
-    diverged_at_step: int | None = None
-    chance: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-    runtime: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    measures: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-    signals: Mapping[str, Mapping[str, Mapping[str, float | None]]] = dataclasses.field(
-        default_factory=dict
-    )
+    result: RunResult = NO_RESULT
+
+    @property
+    def runtime(self) -> Mapping[str, Any]:
+        """What the run computed with."""
+        return self.result.runtime
 
     def examples(self, split: str) -> int | None:
         """How many examples the run's figures of a split are from."""
-        return self.test_examples if split == "test" else self.validation_examples
+        return self.result.figures(split).examples
 
-    def score(self, metric: str) -> float | None:
-        """The metric of a finished run; of a diverged one that of chance, the best constant
-        prediction: accuracy of the most frequent class, loss the entropy of the classes. None where
-        there is neither, as for `measures.NAME` of a diverged run."""
-        split, _, figure = metric.partition("_")
-        if self.status == "finished":
-            _, measure, name = figure.partition("measures.")
-            return self.measures.get(split, {}).get(name) if measure else self.metrics.get(metric)
-        return self.chance.get(split, {}).get(figure) if self.status == "diverged" else None
+    def score(self, of: Metric, split: str) -> float | None:
+        """The value of a metric, or None where the run has none.
+
+        Where `stands_in` says so it is another, which is kinder than the run's own could be: of a
+        run that diverged that of chance, the best constant prediction, if the metric is one of a
+        split; of one that never came as far as `steps_to` asks for, the steps that it took.
+        """
+        if not self.scored or (self.status == "diverged" and of.kind == "run"):
+            return None
+        target = metric.steps_to(of.name)
+        if target is not None:
+            return self._reached(target) or self.result.steps
+        return self.result.value(of, split)
+
+    def stands_in(self, of: Metric) -> bool:
+        """Whether the run's score is not that of its own."""
+        target = metric.steps_to(of.name)
+        if target is not None:
+            return self.status == "finished" and self._reached(target) is None
+        return self.status == "diverged" and of.of_split
+
+    def _reached(self, target: float) -> int | None:
+        """The first step after which the validation split was evaluated to `target` or better."""
+        primary = metric.CLASSIFICATION[0]
+        good = (at for at, _, value in self.curve if primary.sign * (value - target) >= 0)
+        return next(good, None)
 
     @property
     def scored(self) -> bool:
@@ -117,13 +137,13 @@ class Arm:
         """How many runs ended with `status`."""
         return sum(run.status == status for run in self.runs)
 
-    def scores(self, metric: str, finished_only: bool = False) -> dict[int, float]:
-        """{seed: metric} of the runs that have one; diverged ones score chance, or are left out."""
+    def scores(self, of: Metric, split: str, *, own_only: bool = False) -> dict[int, float]:
+        """{seed: score} of the runs that have one; `own_only` leaves those out that have another in
+        the place of their own, as runs that diverged have that of chance."""
         return {
             run.seed: score
             for run in self.runs
-            if (run.status == "finished" or not finished_only)
-            and (score := run.score(metric)) is not None
+            if not (own_only and run.stands_in(of)) and (score := run.score(of, split)) is not None
         }
 
 
@@ -175,9 +195,29 @@ class Study:
         return tuple(run for arm in self.arms for run in arm.runs)
 
     @property
-    def metric(self) -> str:
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics of the study's task."""
+        return metric.CLASSIFICATION
+
+    @property
+    def primary(self) -> Metric:
         """The metric that arms are compared by."""
-        return f"{self.split}_accuracy"
+        return self.metrics[0]
+
+    @property
+    def columns(self) -> dict[str, Callable[[RunResult], Any]]:
+        """The columns of figures of results.csv, and how each is read off a result. Those of the
+        test split are left out until it is looked at."""
+        best = f"best_validation_{self.primary.name}"
+        shown = SPLITS if self.split == "test" else SPLITS[:1]
+        found: dict[str, Callable[[RunResult], Any]] = {
+            f"{split}_{each.name}": functools.partial(_figure, split=split, name=each.name)
+            for split in shown
+            for each in self.metrics
+        }
+        found[best] = lambda run: run.best_validation and run.best_validation.get(self.primary.name)
+        found["best_validation_step"] = lambda run: run.best_validation and run.best_validation.step
+        return found | {name: operator.attrgetter(name) for name in COLUMNS}
 
     def blocks(self) -> dict[str, tuple[Arm, ...]]:
         """The arms of each block, its baseline first."""
@@ -188,6 +228,10 @@ class Study:
             name: tuple(sorted(arms, key=lambda arm: not arm.baseline))
             for name, arms in blocks.items()
         }
+
+
+def _figure(run: RunResult, split: str, name: str) -> float | None:
+    return run.figures(split).get(name)
 
 
 def rows(study: Study) -> list[dict[str, Any]]:
@@ -204,10 +248,10 @@ def rows(study: Study) -> list[dict[str, Any]]:
             "status": run.status,
         }
         row |= {path: lookup(run.config, path) for path in study.factors}
-        row |= {name: run.metrics[name] for name in _shown(study)}
+        row |= {name: read(run.result) for name, read in study.columns.items()}
         row |= {
             f"{split}_{name}": value
-            for split, found in run.measures.items()
+            for split, found in run.result.measures.items()
             for name, value in found.items()
             if split in ("validation", study.split)
         }
@@ -218,7 +262,7 @@ def rows(study: Study) -> list[dict[str, Any]]:
 def to_csv(study: Study) -> str:
     """`rows` as CSV text with a header; an absent value is an empty field."""
     table = rows(study)
-    columns = ["arm", "block", "seed", "status", *study.factors, *_shown(study)]
+    columns = ["arm", "block", "seed", "status", *study.factors, *study.columns]
     return csv_text(dict.fromkeys([*columns, *(name for row in table for name in row)]), table)
 
 
@@ -238,11 +282,6 @@ def csv_text(columns: Iterable[str], table: Iterable[Mapping[str, Any]]) -> str:
 def _inert(text: str) -> str:
     text = "\n".join(text.splitlines()) if "\r" in text else text  # one alone would end the row
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
-
-
-def _shown(study: Study) -> list[str]:
-    """The columns of METRICS that may be seen."""
-    return [name for name in METRICS if study.split == "test" or not name.startswith("test_")]
 
 
 def mixtures(runs: Sequence[Run]) -> list[str]:

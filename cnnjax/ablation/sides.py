@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnjax import catalog
 from cnnjax.ablation import proportions, statistics
+from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.population import Population, population
 from cnnjax.ablation.results import Arm, Run
 from cnnjax.ablation.statistics import Paired
+from cnnjax.metric import EVERYWHERE, Ends, Metric
 
 
 @dataclass(frozen=True)
@@ -37,33 +38,33 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Sides:
-    """The arms of each side of a claim, and how the claim's metric is read off their runs."""
+    """The arms of each side of a claim, and the metric by which they are compared on a split."""
 
     names: Sequence[str]
     arms: Sequence[Sequence[Arm]]
     outcomes: Outcomes
     split: str
-    metric: str
+    metric: Metric
 
     def scores(
-        self, side: int, *, finished_only: bool = False, log_odds: bool = False
+        self, side: int, *, own_only: bool = False, log_odds: bool = False
     ) -> dict[int, float]:
         """{seed: mean over the arms of a side} of the seeds that all of them have; larger is
         better, so a loss changes its sign."""
-        metric, sign = f"{self.split}_{self.metric}", -1.0 if self.metric == "loss" else 1.0
-        each = [arm.scores(metric, finished_only) for arm in self.arms[side]]
+        each = [arm.scores(self.metric, self.split, own_only=own_only) for arm in self.arms[side]]
         if log_odds:
             found = [r.examples(self.split) for arm in self.arms[side] for r in arm.runs]
             size = max((count for count in found if count), default=1)
             each = [{s: proportions.log_odds(x, size) for s, x in own.items()} for own in each]
         seeds = sorted(set.intersection(*(set(own) for own in each)))
+        sign = self.metric.sign
         return {seed: sign * float(np.mean([own[seed] for own in each])) for seed in seeds}
 
     def compare(self, first: int, second: int, family: int = 1) -> Comparison:
         """One side against another; `family`: see `statistics.t_interval`."""
         a, b = self.scores(first), self.scores(second)
-        a_done, b_done = (self.scores(side, finished_only=True) for side in (first, second))
-        ends = statistics.OF_DIFFERENCES if self.fractions else statistics.EVERYWHERE
+        a_done, b_done = (self.scores(side, own_only=True) for side in (first, second))
+        ends = self._ends(2)
         paired = statistics.compare(a, b, family, ends)
         return Comparison(
             (self.names[first], self.names[second]),
@@ -78,48 +79,60 @@ class Sides:
         return [run for arms in self.arms for arm in arms for run in arm.runs if run.scored]
 
     @property
-    def fractions(self) -> bool:
-        """Whether the metric is a share of examples."""
-        if self.metric == "loss" or self.metric.removeprefix("measures.") in catalog.GAINS:
-            return False
-        found = [run.score(f"{self.split}_{self.metric}") for run in self.runs]
-        return all(0 <= score <= 1 for score in found if score is not None)
+    def shares(self) -> bool:
+        """Whether the scores are shares of examples."""
+        return self.metric.kind == "share" and self._within
+
+    @property
+    def _within(self) -> bool:
+        """Whether all scores are possible values of the metric."""
+        low, high = self.metric.ends
+        scores = [run.score(self.metric, self.split) for run in self.runs]
+        return all(low <= score <= high for score in scores if score is not None)
+
+    def _ends(self, values: int) -> Ends:
+        """The ends of what is added and subtracted from so many scores."""
+        return self.metric.ends_of_differences(values) if self._within else EVERYWHERE
+
+    def margin(self, claim: Claim) -> float:
+        """The margin of a claim on the scale of the scores."""
+        return claim.margin / self.metric.scale
 
     def flatters(self, first: int, second: int) -> bool:
-        """Whether a run of the first side that diverged, and so scores chance, is ahead of one of
-        the second that finished with the same seed."""
-        metric, sign = f"{self.split}_{self.metric}", -1.0 if self.metric == "loss" else 1.0
-        diverged, finished = (
+        """Whether a run of the first side whose score is kinder than its own, as that of a run that
+        diverged, is ahead of one of the second with the same seed that has its own."""
+        standing_in, own = (
             [
-                (run.seed, sign * score)
+                (run.seed, self.metric.sign * score)
                 for arm in self.arms[side]
                 for run in arm.runs
-                if run.status == status and (score := run.score(metric)) is not None
+                if run.stands_in(self.metric) == kinder
+                and (score := run.score(self.metric, self.split)) is not None
             ]
-            for side, status in ((first, "diverged"), (second, "finished"))
+            for side, kinder in ((first, True), (second, False))
         )
-        return any(a == b and own > other for a, own in diverged for b, other in finished)
+        return any(a == b and kind > other for a, kind in standing_in for b, other in own)
 
-    def both_diverged(self, first: int, second: int) -> bool:
-        """Whether runs of both sides with the same seed diverged."""
+    def both_stand_in(self, first: int, second: int) -> bool:
+        """Whether neither of two runs of both sides with the same seed has a score of its own."""
         a, b = (
-            {run.seed for arm in self.arms[side] for run in arm.runs if run.status == "diverged"}
+            {run.seed for arm in self.arms[side] for run in arm.runs if run.stands_in(self.metric)}
             for side in (first, second)
         )
         return bool(a & b)
 
-    def contrast(self, *, finished_only: bool = False, log_odds: bool = False) -> Paired | None:
+    def contrast(self, *, own_only: bool = False, log_odds: bool = False) -> Paired | None:
         """Of four sides: what the first factor does at the second's second level, against what it
         does at its first, seed by seed."""
-        y = [self.scores(side, finished_only=finished_only, log_odds=log_odds) for side in range(4)]
+        y = [self.scores(side, own_only=own_only, log_odds=log_odds) for side in range(4)]
         seeds = set.intersection(*(set(own) for own in y))
         there = {seed: y[3][seed] - y[2][seed] for seed in seeds}
         here = {seed: y[1][seed] - y[0][seed] for seed in seeds}
-        ends = (-2.0, 2.0) if self.fractions and not log_odds else statistics.EVERYWHERE
+        ends = EVERYWHERE if log_odds else self._ends(4)
         return statistics.compare(there, here, ends=ends)
 
     def _population(self, first: int, second: int, seeds: Sequence[int]) -> Population | None:
-        if self.metric != "accuracy" or len(seeds) < 2:
+        if self.metric.name != "accuracy" or len(seeds) < 2:
             return None
         a, b = (self.outcomes.scores(self.arms[side], seeds) for side in (first, second))
         return population(a[0] - b[0]) if a and b and a[1] == b[1] else None

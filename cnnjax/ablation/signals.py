@@ -1,36 +1,15 @@
-"""What probes measured layer by layer: the order of the layers, and the numbers as a table."""
+"""What probes measured layer by layer, as a table."""
 
 from typing import Any
 
-from cnnjax.ablation.results import Arm, Run, Study, csv_text
-
-MOMENTS = ("start", "end")
-
-
-def layers(run: Run, name: str = "") -> list[str]:
-    """The layers of a run's network from its first to its last: those that have a number called
-    `name`, or any number. Every network has an order of its own.
-
-    A run's probes are kept one after the other, each in the order of the network; what is inside an
-    endpoint (`conv1/conv` of `conv1`) stands beside it, whichever probe named it first.
-    """
-    found = list(dict.fromkeys(layer for own in run.signals.values() for layer in own))
-    places = {layer: place for place, layer in enumerate(found)}
-
-    def order(layer: str) -> tuple[int, int]:
-        return places.get(layer.partition("/")[0], places[layer]), places[layer]
-
-    return [
-        layer
-        for layer in sorted(found, key=order)
-        if not name or any(name in own.get(layer, {}) for own in run.signals.values())
-    ]
+from cnnjax.ablation.results import Arm, Study, csv_text
+from cnnjax.result import MOMENTS
 
 
 def network(arm: Arm, name: str) -> list[str]:
     """The layers of an arm's network that have a number called `name`: all its runs are of one
     network, of which some may have been stopped before the end."""
-    return max((layers(run, name) for run in arm.runs), key=len, default=[])
+    return max((run.result.layers(name) for run in arm.runs), key=len, default=[])
 
 
 def to_csv(study: Study) -> str:
@@ -38,9 +17,9 @@ def to_csv(study: Study) -> str:
     and layer; `position` counts the layers of the run's network from 1."""
     rows: list[dict[str, Any]] = []
     for run in study.runs:
-        order = layers(run)
+        order = run.result.layers()
         for moment in MOMENTS:
-            numbers = run.signals.get(moment, {})
+            numbers = run.result.signals.get(moment, {})
             rows += [
                 {
                     **{name: _short(value) for name, value in numbers[layer].items()},

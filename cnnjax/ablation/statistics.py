@@ -12,11 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-Ends = tuple[float, float]
-"""The smallest and the largest value that a mean can have: an interval goes no further."""
-EVERYWHERE: Ends = (-math.inf, math.inf)
-OF_SHARES: Ends = (0.0, 1.0)
-OF_DIFFERENCES: Ends = (-1.0, 1.0)  # of two shares
+from cnnjax.metric import EVERYWHERE, Ends
 
 _EXACT_PAIRS = 20
 _RANDOM_FLIPS = 100_000

@@ -30,6 +30,7 @@ from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import RunConfig, flat_json
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
+from cnnjax.result import SPLITS, RunResult
 
 FINAL = "final"
 REPORT = (
@@ -56,10 +57,10 @@ class Run:
         """The block of the run's arm."""
         return block_of(self.arm)
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> RunResult | None:
         """The content of result.json, or None where there is none or it cannot be read."""
         try:
-            return result.read(self.directory / "result.json").model_dump()
+            return result.read(self.directory / "result.json")
         except UserError:
             return None
 
@@ -68,17 +69,17 @@ class Run:
         """Whether there is nothing left to do: diverged, or finished with figures and predictions.
         A run that failed is retried; one whose predictions are lost is evaluated again, as long as
         it has the checkpoint."""
-        found = self.result()
-        if found is None or found["status"] != "finished":
-            return found is not None and found["status"] == "diverged"
-        figures = (found["validation"] or {}).get("accuracy") is not None
-        checkpoint = self.directory / "checkpoints" / str(found["steps"])
-        return figures and (self._has_predictions(found) or not checkpoint.is_dir())
+        kept = self.result()
+        if kept is None or kept.status != "finished":
+            return kept is not None and kept.status == "diverged"
+        checkpoint = self.directory / "checkpoints" / str(kept.steps)
+        evaluated = kept.evaluated("validation")
+        return evaluated and (self._has_predictions(kept) or not checkpoint.is_dir())
 
-    def _has_predictions(self, found: Mapping[str, Any]) -> bool:
+    def _has_predictions(self, kept: RunResult) -> bool:
         """Whether the predictions are there for every split with figures, and were not cut off: the
         table of contents stands at the end of a file."""
-        splits = [split for split in ("validation", "test") if found[split]]
+        splits = filter(kept.evaluated, SPLITS)
         paths = [self.directory / f"predictions_{split}.npz" for split in splits]
         return all(path.is_file() and zipfile.is_zipfile(path) for path in paths)
 

@@ -28,7 +28,8 @@ class Choice:
     Attributes:
       arm: the arm.
       point: the fields and their chosen values.
-      means: the mean validation accuracy of every point of the grid, in the grid's order.
+      means: the mean of the primary metric on the validation split for every point of the grid, in
+        the grid's order.
       diverged: how many runs of each point diverged, in that order.
       edges: the fields whose chosen value is the smallest or the largest number of their grid, so
         that a better one may lie beyond.
@@ -88,12 +89,13 @@ def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
     """The choice for each of these arms. Raises UserError where a run of the tuning is missing."""
     if not (workdir / FOLDER / "study.json").is_file():
         raise UserError(f"--workdir: {workdir} has not been tuned; launch.sweep does that first.")
-    known = {arm.name: arm for arm in reading.load(workdir / FOLDER).arms}
+    study = reading.load(workdir / FOLDER)
+    known = {arm.name: arm for arm in study.arms}
     choices = []
     for arm in arms:
         means, diverged = [], []
         for name, point in zip(arms_of(tune, arm), points(tune), strict=True):
-            scores = known[name].scores("validation_accuracy") if name in known else {}
+            scores = known[name].scores(study.primary, study.split) if name in known else {}
             missing = [seed for seed in tune.seeds if seed not in scores]
             if missing:
                 raise UserError(
@@ -104,7 +106,7 @@ def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
             diverged.append(known[name].count("diverged"))
         # One that never finished is taken only where none did, whatever chance it scores.
         ranks = [
-            (number < len(tune.seeds), mean)
+            (number < len(tune.seeds), study.primary.sign * mean)
             for (_, mean), number in zip(means, diverged, strict=True)
         ]
         point, _ = means[ranks.index(max(ranks))]

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from cnnjax import metric
 from cnnjax.ablation import claims, design, evidence, statistics
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import ALPHA, Evidence
 from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.results import Arm, Study, different_data, lookup, mixtures
 from cnnjax.ablation.sides import Sides
+from cnnjax.metric import Metric
 
 Verdict = Literal["supported", "contradicted", "undecided", "open"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -34,6 +36,7 @@ class Finding:
 
     Attributes:
       claim, block: what was claimed, and where it was looked at.
+      metric: what it compares.
       post_hoc: whether it was made after results were there.
       verdict: see the module.
       evidence: what it rests on.
@@ -44,6 +47,7 @@ class Finding:
 
     claim: Claim
     block: str
+    metric: Metric
     post_hoc: bool
     verdict: Verdict
     evidence: Evidence
@@ -70,7 +74,7 @@ def findings(study: Study) -> list[Finding]:
             ]
             names = [called(side) for side in claim.sides]
             asked.append((claim, block, post_hoc, _distinct(arms)))
-            sides = Sides(names, arms, outcomes, study.split, claim.metric)
+            sides = Sides(names, arms, outcomes, study.split, metric.find(claim.metric))
             tested.append(evidence.of(claim, sides))
     waiting = [
         _waiting(arms, found, claims.imbalance(claim, block, levels if late else early))
@@ -100,6 +104,7 @@ def findings(study: Study) -> list[Finding]:
         Finding(
             claim,
             block,
+            metric.find(claim.metric),
             late,
             verdicts[place],
             found,
@@ -109,7 +114,7 @@ def findings(study: Study) -> list[Finding]:
                 _notes(found, verdicts[place], waiting[place], corrected[place], against[place])
                 + ([_SCALE] if scale[place] else [])
                 + _outcomes(found, arms)
-                + (_lost(arms, outcomes) if claim.of_images else [])
+                + (_lost(arms, outcomes) if of_images(claim) else [])
                 + _left_out(claim, block, arms, levels)
                 + _mixed(claim, block, levels if late else early)
             ),
@@ -117,6 +122,11 @@ def findings(study: Study) -> list[Finding]:
         )
         for place, ((claim, block, late, arms), found) in enumerate(zip(asked, tested, strict=True))
     ]
+
+
+def of_images(claim: Claim) -> bool:
+    """Whether a claim can be asked of other images too: on a difference of accuracies."""
+    return claim.metric == "accuracy" and claim.kind in ("better", "equivalent", "monotone")
 
 
 def called(side: claims.Side) -> str:

@@ -1,6 +1,7 @@
 """The layers of a network with their sizes, read off the program that it compiles to."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -110,6 +111,12 @@ def totals(found: list[Layer]) -> dict[str, int]:
     """The sums over layers of what can be added."""
     names = ("parameters", "multiply_adds", "multiply_adds_inside", "activation_bytes")
     return {name: sum(getattr(layer, name) for layer in found) for name in names}
+
+
+@functools.cache
+def multiply_adds(module: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """The multiply-adds of a network for one image [H, W, C], forward; see `layers`."""
+    return totals(layers(module, image_shape))["multiply_adds"]
 
 
 def dense_parameters(inputs: Sequence[int], outputs: Sequence[int], bias: bool = True) -> int:

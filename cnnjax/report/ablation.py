@@ -3,6 +3,7 @@
 The report depends on the result files alone: written twice, it is the same bytes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from cnnjax.ablation.compare import ArmResult, Block
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.study import FINAL
 from cnnjax.ablation.verdicts import Finding, findings
+from cnnjax.metric import ACCURACY, Metric
 from cnnjax.report import (
     appendix,
     crossed,
@@ -68,7 +70,7 @@ def render(study: Study, found: Sequence[Finding], folder: Path, notice: str | N
         _write(folder / "figures" / f"{figure.name}.svg", figure.drawing.svg)
         files.write_bytes(folder / "figures" / f"{figure.name}.png", figure.drawing.png)
     _write(folder / "results.csv", results.to_csv(study))
-    if any(run.signals for run in study.runs):
+    if any(run.result.signals for run in study.runs):
         _write(folder / "signals.csv", signals.to_csv(study))
     _write(folder / "report.md", markdown.write(document))
     _write(folder / "tables.tex", latex.write(document))
@@ -89,7 +91,7 @@ def build(study: Study, found: Sequence[Finding], notice: str | None = None) -> 
         f"Started {study.about['created'][:10] or 'at an unknown date'}."
     )
     sections = verdicts.sections(study, found)
-    sections += [_summary(blocks), Section("Results", _reading(study))]
+    sections += [_summary(blocks, study), Section("Results", _reading(study))]
     for index, block in enumerate(blocks):
         sections.append(_block(block, index, study, single=len(blocks) == 1))
     sections += tuning.sections(study)
@@ -99,12 +101,13 @@ def build(study: Study, found: Sequence[Finding], notice: str | None = None) -> 
     return Document(f"{OPENING}{name}", title, subtitle, tuple(sections), notice)
 
 
-def _summary(blocks: list[Block]) -> Section:
-    paragraphs = tuple(
-        Paragraph(words.summary(block), f"{_title(block)}." if len(blocks) > 1 else "")
+def _summary(blocks: list[Block], study: Study) -> Section:
+    named = len(blocks) > 1
+    paragraphs = (
+        Paragraph(words.summary(block, study.primary), f"{_title(block)}." if named else "")
         for block in blocks
     )
-    return Section("Summary", paragraphs)
+    return Section("Summary", tuple(paragraphs))
 
 
 def _reading(study: Study) -> tuple[Element, ...]:
@@ -112,16 +115,22 @@ def _reading(study: Study) -> tuple[Element, ...]:
     sizes = sorted({size for run in study.runs if (size := run.examples(study.split))})
     examples = f" ({' or '.join(str(size) for size in sizes)} examples)" if sizes else ""
     text = (
-        f"Measured: accuracy on the {study.split} split{examples}, with the weights at the end of "
-        "training, not the best ones on the way. All arms of a block share their seeds, so an arm "
-        "is set against its block's baseline seed by seed; differences never cross blocks."
+        f"Measured: {study.primary.title} on the {study.split} split{examples}, with the weights "
+        "at the end of training, not the best ones on the way. All arms of a block share their "
+        "seeds, so an arm is set against its block's baseline seed by seed; differences never "
+        "cross blocks."
     )
+    constant = "guessing the most frequent class"
+    if study.primary != ACCURACY:
+        constant = "the best prediction that is the same for all examples"
+    largest = study.primary.scale * study.primary.ends_of_differences()[1]
+    bound = f", and no further than {largest:g} points" if math.isfinite(largest) else ""
     note = (
-        "sd: standard deviation over seeds (n − 1). A diverged run scores chance (guessing the "
-        "most frequent class); 'finished only' leaves the pairs out in which a run diverged. "
+        f"sd: standard deviation over seeds (n − 1). A diverged run scores chance ({constant}); "
+        "'finished only' leaves the pairs out in which a run diverged. "
         "Intervals of differences: Student's t on the paired differences, wide enough that all of "
-        "a block's hold together with 95 % (Bonferroni), and no further than 100 points; they are "
-        "about these images, 'other images' about the population of images and seeds (one "
+        f"a block's hold together with 95 % (Bonferroni){bound}; they are about these images, "
+        "'other images' about the population of images and seeds (one "
         "difference at a time; left out where it is the same). Ahead: in how many seeds. p: "
         "two-sided exact paired permutation test, not corrected (its smallest value is "
         "2^(1 − pairs), so fewer than 6 pairs cannot reach 5 %)."
@@ -135,21 +144,21 @@ def _title(block: Block) -> str:
 
 def _block(block: Block, index: int, study: Study, single: bool) -> Section:
     title = "All arms" if single else _title(block)
-    elements: list[Element] = [_table(block, words.metric(study)), *warnings.of(block)]
+    elements: list[Element] = [_table(block, study), *warnings.of(block, study.primary)]
     prefix = f"block-{index + 1}"
-    elements += _figures(block, prefix, words.metric(study))
-    elements += probes.elements([arm.arm for arm in block.arms], study.split, prefix)
+    elements += _figures(block, prefix, study)
+    elements += probes.elements([arm.arm for arm in block.arms], study, prefix)
     return Section(title, tuple(elements), level=3)
 
 
 _COLUMNS = (
-    "Mean (%)",
+    "Mean",
     "sd",
     "Seeds",
     "Diverged",
     "At chance",
     "Failed",
-    "Difference (points)",
+    "Difference",
     "Interval",
     "Finished only",
     "Other images",
@@ -159,9 +168,11 @@ _COLUMNS = (
 _MAY_BE_EMPTY = ("Diverged", "At chance", "Failed", "Finished only", "Other images")
 
 
-def _table(block: Block, metric: str) -> Table:
+def _table(block: Block, study: Study) -> Table:
     """One row an arm; columns about what did not happen are left out."""
-    rows = [_row(arm) for arm in block.arms]
+    primary = study.primary
+    rows = [_row(arm, primary) for arm in block.arms]
+    units = {"Mean": primary.unit, "Difference": primary.difference_unit}
     kept = [
         name
         for name in _COLUMNS
@@ -172,50 +183,55 @@ def _table(block: Block, metric: str) -> Table:
         for arm, row in zip(block.arms, rows, strict=True)
     )
     strong = (0,) if block.baseline else ()
-    caption = f"{metric.capitalize()}, the baseline first."
-    return Table(caption, ("Arm", *kept), cells, strong=strong)
+    caption = f"{words.measured(study).capitalize()}, the baseline first."
+    head = ("Arm", *(words.headed(name, units.get(name, "")) for name in kept))
+    return Table(caption, head, cells, strong=strong)
 
 
-def _row(arm: ArmResult) -> dict[str, str]:
+def _row(arm: ArmResult, primary: Metric) -> dict[str, str]:
     sample, versus = arm.sample, arm.versus
     row = dict.fromkeys(_COLUMNS, "" if arm.arm.baseline else words.NONE) | {
-        "Mean (%)": words.points(sample.mean if sample else None, signed=False),
-        "sd": words.points(sample.sd if sample else None, signed=False),
+        "Mean": words.amount(primary, sample.mean if sample else None),
+        "sd": words.amount(primary, sample.sd if sample else None),
         "Seeds": str(sample.n if sample else 0),
         "Diverged": str(arm.arm.count("diverged")),
         "At chance": str(arm.at_chance),
         "Failed": str(arm.arm.count("failed") + arm.arm.count("unreadable")),
     }
     if arm.arm.baseline:
-        return row | {"Difference (points)": "baseline"}
+        return row | {"Difference": "baseline"}
     if versus is None:
         return row
     row |= {
-        "Difference (points)": words.points(versus.mean),
-        "Interval": words.interval(versus.low, versus.high),
+        "Difference": words.amount(primary, versus.mean, signed=True),
+        "Interval": words.interval(primary, versus.low, versus.high),
         "Ahead": words.ahead(versus.differences, str(versus.n)),
         "p": words.p_value(versus.p),
     }
     if arm.finished is not None:
-        row["Finished only"] = f"{words.points(arm.finished.mean)} ({arm.finished.n})"
-    other = arm.population and words.interval(arm.population.low, arm.population.high)
+        mean = words.amount(primary, arm.finished.mean, signed=True)
+        row["Finished only"] = f"{mean} ({arm.finished.n})"
+    other = arm.population and words.interval(primary, arm.population.low, arm.population.high)
     if other and other != row["Interval"]:
         row["Other images"] = other
     return row
 
 
-def _figures(block: Block, prefix: str, metric: str) -> list[Figure]:
+def _figures(block: Block, prefix: str, study: Study) -> list[Figure]:
+    primary, measured = study.primary, words.measured(study)
     where = f" ({block.name})" if block.name else ""
     figures = []
     if any(arm.values for arm in block.arms):
         figures.append(
             Figure(
                 f"{prefix}-seeds",
-                plots.seeds(block.arms, metric),
-                f"Dot plot of {metric} for every seed of every arm{where}. {words.summary(block)}",
+                plots.seeds(block.arms, primary, study.split),
+                f"Dot plot of {measured} for every seed of every arm{where}. "
+                f"{words.summary(block, primary)}",
                 "Every seed of every arm is a circle; faint lines join the same seed. Diamonds are "
-                "means, bars 95 % intervals. Triangles and numbers at the left edge are values "
-                "off the scale.",
+                "means, bars 95 % intervals. Triangles and numbers at "
+                f"{'the left' if primary.higher_is_better else 'the right'} edge are values off "
+                "the scale.",
             )
         )
     if block.baseline and any(arm.versus for arm in block.arms):
@@ -223,7 +239,7 @@ def _figures(block: Block, prefix: str, metric: str) -> list[Figure]:
         figures.append(
             Figure(
                 f"{prefix}-differences",
-                plots.differences(block.arms, name),
+                plots.differences(block.arms, name, primary),
                 f"Interval plot of the differences to {name}{where}; the figures are in the table.",
                 f"Mean paired difference to {name}; all intervals hold together with 95 %; hollow "
                 "where one includes zero, has no width, or cannot be given (one pair). Arms at "
@@ -234,17 +250,17 @@ def _figures(block: Block, prefix: str, metric: str) -> list[Figure]:
         figures.append(
             Figure(
                 f"{prefix}-curves",
-                plots.curves(block.arms),
-                f"Learning curves: validation accuracy against epoch for every arm{where}.",
-                "Validation accuracy during training. Line: mean over the finished seeds; band: "
-                "smallest to largest seed; dashed: mean of the baseline; dotted with a cross: "
-                "diverged runs.",
+                plots.curves(block.arms, primary),
+                f"Learning curves: validation {primary.title} against epoch for every arm{where}.",
+                f"Validation {primary.title} during training. Line: mean over the finished seeds; "
+                "band: smallest to largest seed; dashed: mean of the baseline; dotted with a "
+                "cross: diverged runs.",
             )
         )
-    return figures + _grid_figures(block, prefix)
+    return figures + _grid_figures(block, prefix, primary)
 
 
-def _grid_figures(block: Block, prefix: str) -> list[Figure]:
+def _grid_figures(block: Block, prefix: str, primary: Metric) -> list[Figure]:
     grid = block.grid
     if grid is None or not any(grid.cells.values()):
         return []
@@ -252,14 +268,15 @@ def _grid_figures(block: Block, prefix: str) -> list[Figure]:
     return [
         Figure(
             f"{prefix}-grid",
-            crossed.heat_map(grid),
-            f"Heat map of the mean accuracy for every pair of levels of {factors}.",
-            f"Mean accuracy (%) for every pair of levels of {factors}.",
+            crossed.heat_map(grid, primary),
+            f"Heat map of the mean {primary.title} for every pair of levels of {factors}.",
+            f"{words.headed(f'Mean {primary.title}', primary.unit)} for every pair of levels of "
+            f"{factors}.",
             half=True,
         ),
         Figure(
             f"{prefix}-interaction",
-            crossed.interaction(grid),
+            crossed.interaction(grid, primary),
             f"Interaction plot of {factors}: one line per level of {grid.row_factor}.",
             "The same means with 95 % intervals. Parallel lines: the factors add up; lines that "
             "are not parallel: the effect of one depends on the other.",

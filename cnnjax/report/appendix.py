@@ -89,7 +89,8 @@ def _trouble(study: Study) -> Section | None:
 
 def _reason(run: Run) -> str:
     if run.status == "diverged":
-        at = "" if run.diverged_at_step is None else f" at step {run.diverged_at_step}"
+        step = run.result.diverged_at_step
+        at = "" if step is None else f" at step {step}"
         return f"the loss was not finite{at}" + (f": {run.error}" if run.error else "")
     if run.status == "unfinished":
         return "started, without a result so far"
@@ -100,7 +101,7 @@ def _reason(run: Run) -> str:
 
 def _cost(blocks: list[Block], named: bool) -> Section | None:
     arms = [arm.arm for block in blocks for arm in block.arms]
-    seconds = [run.metrics["seconds"] or 0.0 for arm in arms for run in arm.runs]
+    seconds = [run.result.seconds or 0.0 for arm in arms for run in arm.runs]
     if not any(seconds):
         return None
     rows = tuple(
@@ -131,11 +132,11 @@ def _cost(blocks: list[Block], named: bool) -> Section | None:
 
 
 def _compilations(arms: Sequence[Arm]) -> int:
-    return sum(int(run.metrics["compilations"] or 0) for arm in arms for run in arm.runs)
+    return sum(run.result.compilations or 0 for arm in arms for run in arm.runs)
 
 
-def _figure(arm: Arm, metric: str, form: str) -> str:
-    values = [run.metrics[metric] for run in arm.runs if run.metrics[metric] is not None]
+def _figure(arm: Arm, field: str, form: str) -> str:
+    values = [value for run in arm.runs if (value := getattr(run.result, field)) is not None]
     return form.format(statistics.median(values)) if values else words.NONE
 
 

@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from cnnjax.metric import PERCENT, Metric
+
 INK, MUTED, GRID, PAPER = "#1f2421", "#6a716d", "#dfe3e0", "#fffffd"
 ACCENT, ALARM = "#1d5c86", "#b3341f"
 
@@ -54,32 +56,37 @@ WIDTH = 4.7
 
 def focus(
     groups: Sequence[Sequence[float]],
-    scale: float,
+    of: Metric,
     ends: Sequence[Sequence[float]] = (),
     clip: bool = True,
     keep: Sequence[float] = (),
+    differences: bool = False,
 ) -> tuple[float, float]:
-    """Limits of an axis that keep apart what lies together.
+    """Limits of an axis that keep apart what lies together, on the scale of what is shown.
 
-    Groups whose mean lies far below the others (more than 6 median absolute deviations, at least
-    6 points, below the median mean) are left off the scale where that makes it at least four
+    Groups whose mean is far worse than the others (more than 6 median absolute deviations, at least
+    6 points, from the median mean) are left off the scale where that makes it at least four
     times finer, so that an arm at chance level does not press all others into one spot. `ends`
     widen the limits of the groups that stay; `keep` are values that always do, the baseline's.
+    Values are those of a metric, or `differences`, of which larger is better.
     """
     groups = [list(group) for group in groups if len(group)]
     if not groups:
-        return 0.0, scale
+        return 0.0, of.scale
+    sign = 1 if differences else of.sign
+    scale = sign * of.scale
     means = np.array([scale * float(np.mean(group)) for group in groups])
     middle = float(np.median(means))
     spread = float(np.median(np.abs(means - middle)))
-    floor = middle - 6 * max(spread, 1.0) if clip else -np.inf
+    grain = 1.0 if of.unit == PERCENT else 0.01 * float(np.abs(means).max()) or 1.0
+    floor = middle - 6 * max(spread, grain) if clip else -np.inf
     floor = min([floor, *(scale * value for value in keep)])
     span = [float(means.max() - means[on].min()) for on in (means == means, means >= floor)]
-    floor = floor if span[0] > 4 * max(span[1], 2.0) else -np.inf
+    floor = floor if span[0] > 4 * max(span[1], 2 * grain) else -np.inf
     kept = [scale * v for group in groups for v in group if scale * v >= floor]
     kept += [scale * v for group in ends for v in group if scale * float(np.mean(group)) >= floor]
-    low, high = min(kept), max(kept)
-    margin = max(0.06 * (high - low), 0.25)
+    low, high = sorted((sign * min(kept), sign * max(kept)))
+    margin = max(0.06 * (high - low), 0.25 * grain)
     return low - margin, high + margin
 
 

@@ -43,7 +43,7 @@ def build(studies: tuple[Study, Study], names: tuple[str, str]) -> Document:
     pairs = _pairs(one, other)
     sections = [
         *_verdicts(studies, names, pairs),
-        Section("Arms", tuple(_arms(pairs, one.metric, names, words.metric(one)))),
+        Section("Arms", tuple(_arms(pairs, one, names))),
         _setup(studies, pairs, names),
     ]
     subtitle = f"{words.count(len(pairs), 'arm')} in common, on the {one.split} split."
@@ -65,9 +65,10 @@ def _pairs(one: Study, other: Study) -> list[Pair]:
     return pairs
 
 
-def _shared(pair: Pair, metric: str) -> tuple[dict[int, float], dict[int, float]]:
-    """The metric of both arms by seed, over the seeds that both have."""
-    scores = pair[0].scores(metric), pair[1].scores(metric)
+def _shared(pair: Pair, study: Study) -> tuple[dict[int, float], dict[int, float]]:
+    """The primary metric of both arms by seed, over the seeds that both have."""
+    of, split = study.primary, study.split
+    scores = pair[0].scores(of, split), pair[1].scores(of, split)
     seeds = sorted(scores[0].keys() & scores[1].keys())
     return {seed: scores[0][seed] for seed in seeds}, {seed: scores[1][seed] for seed in seeds}
 
@@ -77,31 +78,31 @@ def _label(pair: Pair) -> str:
     return " / ".join(names)
 
 
-def plot(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str) -> Drawing:
+def plot(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> Drawing:
     """The mean and 95% interval, over the seeds of both, of every arm in both sweeps."""
+    of = study.primary
     with matplotlib.rc_context(canvas.STYLE):
         figure = Canvas((canvas.WIDTH, 0.38 * len(pairs) + 0.95), layout="constrained")
         axes = figure.add_subplot()
-        for study, (name, colour) in enumerate(
+        for place, (name, colour) in enumerate(
             zip(names, (canvas.ACCENT, canvas.ALARM), strict=True)
         ):
-            shift = 0.3 * study - 0.15
+            shift = 0.3 * place - 0.15
             for row, pair in enumerate(pairs):
-                sample = statistics.describe(
-                    list(_shared(pair, metric)[study].values()), statistics.OF_SHARES
-                )
+                sample = statistics.describe(list(_shared(pair, study)[place].values()), of.ends)
                 if sample is None:
                     continue
                 label = canvas.label(name, 30, 1) if row == 0 else None
-                axes.plot([100 * sample.mean], [row + shift], "D", color=colour, ms=5, label=label)
+                mean = of.scale * sample.mean
+                axes.plot([mean], [row + shift], "D", color=colour, ms=5, label=label)
                 if sample.low is not None and sample.high is not None:
-                    ends = [100 * sample.low, 100 * sample.high]
+                    ends = [of.scale * sample.low, of.scale * sample.high]
                     axes.plot(ends, [row + shift] * 2, color=colour, linewidth=1.6)
         axes.set_yticks(range(len(pairs)), [canvas.label(_label(pair)) for pair in pairs])
         axes.set_ylim(len(pairs) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        axes.set_xlabel(f"{title} (%)", loc="right")
+        axes.set_xlabel(words.headed(words.measured(study), of.unit), loc="right")
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
         return canvas.draw(figure)
 
@@ -161,8 +162,9 @@ def _found(finding: Finding | None, claimed: bool) -> tuple[str, str]:
     return finding.verdict + late, "; ".join(statements.differences(finding))
 
 
-def _arms(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str) -> list[Element]:
-    shared = [_shared(pair, metric) for pair in pairs]
+def _arms(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> list[Element]:
+    of = study.primary
+    shared = [_shared(pair, study) for pair in pairs]
     compared = [pair for pair, scores in zip(pairs, shared, strict=True) if scores[0]]
     if not pairs:
         return [Paragraph("No arm of one has the name or the configuration of one of the other.")]
@@ -170,18 +172,19 @@ def _arms(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str
     for pair, scores in zip(pairs, shared, strict=True):
         means = [statistics.describe(list(own.values())) for own in scores]
         paired = statistics.compare(
-            scores[1], scores[0], max(1, len(compared)), statistics.OF_DIFFERENCES
+            scores[1], scores[0], max(1, len(compared)), of.ends_of_differences()
         )
         rows.append(
             (
                 _label(pair),
-                *(words.points(mean.mean if mean else None, signed=False) for mean in means),
-                words.points(paired.mean if paired else None),
-                words.interval(paired.low, paired.high) if paired else words.NONE,
+                *(words.amount(of, mean.mean if mean else None) for mean in means),
+                words.amount(of, paired.mean if paired else None, signed=True),
+                words.interval(of, paired.low, paired.high) if paired else words.NONE,
                 str(paired.n if paired else 0),
             )
         )
-    head = ("Arm", f"{names[0]} (%)", f"{names[1]} (%)", "Difference", "Interval", "Pairs")
+    figures = (words.headed(name, of.unit) for name in names)
+    head = ("Arm", *figures, "Difference", "Interval", "Pairs")
     note = (
         f"Means and differences are over the seeds of both. Difference: {names[1]} less "
         f"{names[0]}, seed by seed; all intervals hold together with 95 %. Diverged runs score "
@@ -189,24 +192,25 @@ def _arms(pairs: Sequence[Pair], metric: str, names: tuple[str, str], title: str
         "first weights of equal networks."
     )
     elements: list[Element] = [
-        *_seeds(pairs, metric, names),
-        Table(f"{title.capitalize()} in both.", head, tuple(rows)),
+        *_seeds(pairs, study, names),
+        Table(f"{words.measured(study).capitalize()} in both.", head, tuple(rows)),
         Paragraph(note, kind="note"),
     ]
     if not compared:
         return elements
     figure = Figure(
         "arms",
-        plot(compared, metric, names, title),
+        plot(compared, study, names),
         "Dot plot of the mean of every arm in both sweeps; the figures are in the table.",
         "Means over the seeds of both, with 95 % intervals.",
     )
     return [*elements, figure]
 
 
-def _seeds(pairs: Sequence[Pair], metric: str, names: tuple[str, str]) -> list[Element]:
+def _seeds(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> list[Element]:
     """Which seeds are compared, and those that only one of the two has."""
-    scores = [tuple(arm.scores(metric) for arm in pair) for pair in pairs]
+    of = study.primary
+    scores = [tuple(arm.scores(of, study.split) for arm in pair) for pair in pairs]
     every = [one.keys() & other.keys() for one, other in scores]
     text = f"{_numbers(set.union(*map(set, every)))}."
     rows = []
@@ -215,11 +219,11 @@ def _seeds(pairs: Sequence[Pair], metric: str, names: tuple[str, str]) -> list[E
             alone = own[place].keys() - own[1 - place].keys()
             if alone:
                 mean = sum(own[place][seed] for seed in alone) / len(alone)
-                row = (pair[place].name, name, _numbers(alone), words.points(mean, signed=False))
+                row = (pair[place].name, name, _numbers(alone), words.amount(of, mean))
                 rows.append(row)
     elements: list[Element] = [Paragraph(text, "Seeds in both:")]
     if rows:
-        head = ("Arm", "Sweep", "Seeds", "Mean (%)")
+        head = ("Arm", "Sweep", "Seeds", words.headed("Mean", of.unit))
         caption = "Seeds that only one of the two has, which are not compared."
         elements.append(Table(caption, head, tuple(rows), labels=3))
     return elements

@@ -8,17 +8,18 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from cnnjax.ablation.compare import Grid
-from cnnjax.report import canvas
+from cnnjax.metric import Metric
+from cnnjax.report import canvas, words
 from cnnjax.report.canvas import Drawing
 
 
-def heat_map(grid: Grid) -> Drawing:
-    """The mean of each cell of two crossed factors, in percent."""
+def heat_map(grid: Grid, of: Metric) -> Drawing:
+    """The mean of each cell of two crossed factors."""
     with matplotlib.rc_context(canvas.STYLE):
         rows, columns = len(grid.row_levels), len(grid.column_levels)
         figure = Figure((canvas.WIDTH, 0.5 * rows + 1.3), layout="constrained")
         axes = figure.add_subplot()
-        means = 100 * np.array(
+        means = of.scale * np.array(
             [[_nan(grid.mean(r, c)) for c in range(columns)] for r in range(rows)]
         )
         low, high = (np.nanmin(means), np.nanmax(means)) if np.isfinite(means).any() else (0, 1)
@@ -39,7 +40,7 @@ def heat_map(grid: Grid) -> Drawing:
                 axes.text(
                     column + 0.5,
                     row + 0.5,
-                    f"{mean:.2f}" if np.isfinite(mean) else "none",
+                    words.decimal(mean, of.decimals) if np.isfinite(mean) else "none",
                     ha="center",
                     va="center",
                     color="#ffffff" if dark else "#1f2420",
@@ -54,7 +55,7 @@ def heat_map(grid: Grid) -> Drawing:
         return canvas.draw(figure)
 
 
-def interaction(grid: Grid) -> Drawing:
+def interaction(grid: Grid, of: Metric) -> Drawing:
     """A line for each level of one factor over the levels of the other, with 95% intervals."""
     with matplotlib.rc_context(canvas.STYLE):
         columns = len(grid.column_levels)
@@ -64,20 +65,21 @@ def interaction(grid: Grid) -> Drawing:
         for row, level in enumerate(grid.row_levels):
             colour = [canvas.ACCENT, canvas.ALARM, canvas.MUTED, canvas.INK][row % 4]
             x = np.arange(columns) + 0.12 * (row - (len(grid.row_levels) - 1) / 2)
-            y = [100 * _nan(grid.mean(row, column)) for column in range(columns)]
+            y = [of.scale * _nan(grid.mean(row, column)) for column in range(columns)]
             style: dict[str, Any] = {"color": colour, "linestyle": dashes[row // 4 % 4]}
             axes.plot(x, y, marker="o", markersize=4, label=canvas.label(level, 30, 1), **style)
             for column in range(columns):
                 sample = grid.cells.get((row, column))
                 if sample is not None and sample.low is not None and sample.high is not None:
-                    axes.plot([x[column]] * 2, [100 * sample.low, 100 * sample.high], color=colour)
+                    ends = [of.scale * sample.low, of.scale * sample.high]
+                    axes.plot([x[column]] * 2, ends, color=colour)
         cells = [cell for cell in grid.cells.values() if cell]
-        ends = [[x for x in (c.low, c.mean, c.high) if x is not None] for c in cells]
-        axes.set_ylim(*canvas.focus(ends, 100, clip=False))
+        spans = [[x for x in (c.low, c.mean, c.high) if x is not None] for c in cells]
+        axes.set_ylim(*canvas.focus(spans, of, clip=False))
         axes.set_xticks(range(columns), [canvas.label(x, 14) for x in grid.column_levels])
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_xlabel(canvas.label(grid.column_factor, 40, 1))
-        axes.set_ylabel("mean accuracy (%)")
+        axes.set_ylabel(words.headed(f"mean {of.title}", of.unit))
         axes.tick_params(labelcolor=canvas.MUTED)
         axes.grid(axis="y")
         figure.legend(

@@ -26,9 +26,7 @@ def behind(study: Study) -> str:
         if row.get("status") in ("finished", "diverged")
     }
     now = {
-        (run.arm, str(run.seed), run.metrics["params_digest"] or "")
-        for run in study.runs
-        if run.scored
+        (run.arm, str(run.seed), run.result.params_digest or "") for run in study.runs if run.scored
     }
     if reported == now:
         return ""

@@ -5,29 +5,32 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 from matplotlib.figure import Figure
 
-from cnnjax.ablation.claims import POINTS, Claim
+from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.verdicts import Finding
-from cnnjax.report import canvas
+from cnnjax.report import canvas, words
 from cnnjax.report.canvas import Drawing
 
 _ROW = 0.42
 
 
-def drawn(findings: Sequence[Finding]) -> list[tuple[Finding, Comparison]]:
-    """The comparisons that have a place on one axis: those in points."""
-    return [
-        (finding, found)
-        for finding in findings
-        if finding.claim.unit == POINTS
-        for found in finding.evidence.comparisons
-        if found.paired is not None
-    ]
+Row = tuple[Finding, Comparison]
 
 
-def claims(findings: Sequence[Finding]) -> Drawing:
-    """Mean difference, interval and margin of every comparison that a claim rests on."""
-    rows = drawn(findings)
+def drawn(findings: Sequence[Finding]) -> dict[str, list[Row]]:
+    """The comparisons by the unit of their differences: those that have a place on one axis."""
+    rows: dict[str, list[Row]] = {}
+    for finding in findings:
+        for found in finding.evidence.comparisons:
+            if found.paired is not None:
+                rows.setdefault(finding.metric.difference_unit, []).append((finding, found))
+    return rows
+
+
+def claims(rows: Sequence[Row]) -> Drawing:
+    """Mean difference, interval and margin of every comparison that a claim rests on; all have
+    differences of one unit."""
+    of = rows[0][0].metric
     with matplotlib.rc_context(canvas.STYLE):
         labels = [_label(finding, found) for finding, found in rows]
         figure = Figure((canvas.WIDTH, _ROW * len(rows) + 0.75), layout="constrained")
@@ -40,10 +43,11 @@ def claims(findings: Sequence[Finding]) -> Drawing:
             colour = canvas.ALARM if finding.verdict == "contradicted" else canvas.ACCENT
             ends = found.paired.interval(confidence)
             if ends:
-                axes.plot([100 * end for end in ends], [row, row], color=colour, linewidth=1.8)
+                shown = [of.scale * end for end in ends]
+                axes.plot(shown, [row, row], color=colour, linewidth=1.8)
             decided = finding.verdict in ("supported", "contradicted")
             axes.plot(
-                [100 * mean],
+                [of.scale * mean],
                 [row],
                 marker="D",
                 markersize=5.5,
@@ -58,7 +62,7 @@ def claims(findings: Sequence[Finding]) -> Drawing:
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        axes.set_xlabel("difference (points)", loc="right")
+        axes.set_xlabel(words.headed("difference", of.difference_unit), loc="right")
         return canvas.draw(figure)
 
 

@@ -81,9 +81,10 @@ def _section(entry: Entry) -> Section:
     if study.late_seeds:
         text = f"Seeds added after results were there: {', '.join(map(str, study.late_seeds))}."
         elements.append(Paragraph(text, "Post hoc.", "warning"))
-    rising = [arm.name for arm in study.arms if compare.improving(arm)]
+    rising = [arm.name for arm in study.arms if compare.improving(arm, study.primary)]
     if rising:
-        text = f"Validation accuracy was still rising at the end of training: {', '.join(rising)}."
+        better = f"Validation {study.primary.title} was still getting better"
+        text = f"{better} at the end of training: {', '.join(rising)}."
         elements.append(Paragraph(text, kind="warning"))
     return Section(title, tuple(elements))
 
@@ -106,14 +107,14 @@ def _size(study: Study) -> str:
         return "no finished run"
     data = sorted({str(run.config.get("data", {}).get("name")) for run in runs})
     figures = []
-    for metric, noun in (
+    for field, noun in (
         ("parameters", "parameters"), ("steps", "steps"), ("examples_seen", "examples seen"),
     ):  # fmt: skip
-        values = sorted({int(run.metrics[metric]) for run in runs if run.metrics[metric]})
+        values = sorted({value for run in runs if (value := getattr(run.result, field))})
         if values:
             ends = dict.fromkeys((values[0], values[-1]))
             figures.append(f"{' to '.join(f'{value:,}' for value in ends)} {noun}")
-    seconds = statistics.median(run.metrics["seconds"] or 0.0 for run in runs)
+    seconds = statistics.median(run.result.seconds or 0.0 for run in runs)
     found = power.detectable(len({run.seed for run in runs}))
     shows = f"; finds {found:.2g} sd of paired differences with probability 0.8" if found else ""
     return (

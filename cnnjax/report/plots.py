@@ -9,40 +9,46 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnnjax.ablation.compare import ArmResult
-from cnnjax.report import canvas
+from cnnjax.ablation.statistics import Paired, Sample
+from cnnjax.metric import Metric
+from cnnjax.report import canvas, words
 from cnnjax.report.canvas import Drawing
 
 
-def seeds(arms: Sequence[ArmResult], metric: str) -> Drawing:
+def seeds(arms: Sequence[ArmResult], of: Metric, split: str) -> Drawing:
     """Every seed of every arm a dot, its mean and 95% interval; faint lines join equal seeds."""
     with matplotlib.rc_context(canvas.STYLE):
         labels = [canvas.label(arm.arm.label) for arm in arms]
         figure, axes = _rows(labels)
         points = {
-            (row, seed): 100 * value
+            (row, seed): of.scale * value
             for row, arm in enumerate(arms)
             for seed, value in arm.values.items()
         }
         baseline = [v for arm in arms if arm.arm.baseline for v in arm.values.values()]
-        low, high = canvas.focus([list(arm.values.values()) for arm in arms], 100, keep=baseline)
+        limits = canvas.focus([list(arm.values.values()) for arm in arms], of, keep=baseline)
         order = sorted({seed for _, seed in points})
         shift = {seed: _spread(index, len(order)) for index, seed in enumerate(order)}
-        off = {row for row, arm in enumerate(arms) if arm.sample and 100 * arm.sample.mean < low}
+        off = {
+            row
+            for row, arm in enumerate(arms)
+            if arm.sample and _edge(of.scale * arm.sample.mean, limits)
+        }
         points = {key: value for key, value in points.items() if key[0] not in off}
         for (row, seed), value in points.items():
             y = row + shift[seed]
             below = points.get((row + 1, seed))
-            if below is not None and min(value, below) >= low:
+            if below is not None and not (_edge(value, limits) or _edge(below, limits)):
                 axes.plot([value, below], [y, y + 1], color=canvas.GRID, linewidth=0.8, zorder=1)
-            _dot(axes, value, y, low)
+            _dot(axes, value, y, limits)
         for row, arm in enumerate(arms):
-            _interval(axes, arm.sample, row, 100, low)
-        axes.set_xlim(low, high)
-        axes.set_xlabel(f"{metric} (%)", loc="right")
+            _interval(axes, arm.sample, row, of.scale, limits)
+        axes.set_xlim(*limits)
+        axes.set_xlabel(words.headed(f"{split} {of.title}", of.unit), loc="right")
         return canvas.draw(figure)
 
 
-def differences(arms: Sequence[ArmResult], baseline: str) -> Drawing:
+def differences(arms: Sequence[ArmResult], baseline: str, of: Metric) -> Drawing:
     """Each arm's mean paired difference to the baseline with its 95% interval; zero is marked."""
     with matplotlib.rc_context(canvas.STYLE):
         shown = [arm for arm in arms if arm.versus is not None]
@@ -53,27 +59,32 @@ def differences(arms: Sequence[ArmResult], baseline: str) -> Drawing:
             if arm.versus
         ]
         centres = [[arm.versus.mean] for arm in shown if arm.versus]
-        low, high = canvas.focus([*centres, [0.0]], 100, ends, keep=[0.0])
+        limits = canvas.focus([*centres, [0.0]], of, ends, keep=[0.0], differences=True)
         axes.axvline(0, color=canvas.INK, linewidth=1, zorder=1)
         for row, arm in enumerate(shown):
-            _interval(axes, arm.versus, row, 100, low, bool(arm.versus and arm.versus.separate))
-        axes.set_xlim(low, high)
-        axes.set_xlabel(f"difference to {canvas.label(baseline, 28, 1)} (points)", loc="right")
+            strong = bool(arm.versus and arm.versus.separate)
+            _interval(axes, arm.versus, row, of.scale, limits, strong)
+        axes.set_xlim(*limits)
+        ahead = "difference to" if of.higher_is_better else "ahead of"
+        title = f"{ahead} {canvas.label(baseline, 28, 1)}"
+        axes.set_xlabel(words.headed(title, of.difference_unit), loc="right")
         return canvas.draw(figure)
 
 
-def curves(arms: Sequence[ArmResult]) -> Drawing:
-    """Validation accuracy against epoch: one panel an arm, the baseline's mean behind each."""
+def curves(arms: Sequence[ArmResult], of: Metric) -> Drawing:
+    """A metric on the validation split against the epoch: one panel an arm, the baseline's mean
+    behind each."""
     with matplotlib.rc_context(canvas.STYLE):
         columns = min(2, len(arms))
         rows = -(-len(arms) // columns)
         figure = Figure((canvas.WIDTH, 1.5 * rows + 0.5), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, arm in zip(panels.flat, arms, strict=False):
-            _curve_panel(axes, arm, arms[0] if arms[0].arm.baseline else None)
+            _curve_panel(axes, arm, arms[0] if arms[0].arm.baseline else None, of.scale)
         canvas.close(panels, len(arms))
         figure.supxlabel("epoch", fontsize=9.5, color=canvas.MUTED)
-        figure.supylabel("validation accuracy (%)", fontsize=9.5, color=canvas.MUTED)
+        title = words.headed(f"validation {of.title}", of.unit)
+        figure.supylabel(title, fontsize=9.5, color=canvas.MUTED)
         return canvas.draw(figure)
 
 
@@ -89,15 +100,20 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _dot(axes: Axes, value: float, y: float, low: float) -> None:
+def _edge(value: float, limits: tuple[float, float]) -> str:
+    """The marker of the edge beyond which a value lies; "" where it lies on the scale."""
+    return "<" if value < limits[0] else ">" if value > limits[1] else ""
+
+
+def _dot(axes: Axes, value: float, y: float, limits: tuple[float, float]) -> None:
     """One seed; a triangle at the edge where the value lies off the scale."""
-    inside = value >= low
+    edge = _edge(value, limits)
     axes.plot(
-        [max(value, low)],
+        [min(max(value, limits[0]), limits[1])],
         [y],
-        marker="o" if inside else "<",
+        marker=edge or "o",
         markersize=4.2,
-        markerfacecolor=canvas.PAPER if inside else canvas.MUTED,
+        markerfacecolor=canvas.MUTED if edge else canvas.PAPER,
         markeredgecolor=canvas.MUTED,
         markeredgewidth=0.9,
         clip_on=False,
@@ -106,7 +122,12 @@ def _dot(axes: Axes, value: float, y: float, low: float) -> None:
 
 
 def _interval(
-    axes: Axes, sample: Any, row: int, scale: float, low: float, strong: bool = True
+    axes: Axes,
+    sample: Sample | Paired | None,
+    row: int,
+    scale: float,
+    limits: tuple[float, float],
+    strong: bool = True,
 ) -> None:
     """A mean with its interval; beside the edge as a number where it lies off the scale."""
     if sample is None:
@@ -116,11 +137,14 @@ def _interval(
         )  # fmt: skip
         return
     mean = scale * sample.mean
-    if mean < low:
-        text = f"◂ {mean:.1f}".replace("-", "−")
+    if edge := _edge(mean, limits):
+        number = f"{mean:.1f}".replace("-", "−")
+        text, place, side = (f"◂ {number}", 0.03, "left")
+        if edge == ">":
+            text, place, side = (f"{number} ▸", 0.97, "right")
         axes.annotate(
-            text, (0.03, row), xycoords=("axes fraction", "data"), va="center", color=canvas.ACCENT,
-            fontsize=9,
+            text, (place, row), xycoords=("axes fraction", "data"), va="center", ha=side,
+            color=canvas.ACCENT, fontsize=9,
         )  # fmt: skip
         return
     if sample.low is not None and sample.high is not None:
@@ -138,17 +162,17 @@ def _interval(
     )
 
 
-def _curve_panel(axes: Axes, arm: ArmResult, baseline: ArmResult | None) -> None:
+def _curve_panel(axes: Axes, arm: ArmResult, baseline: ArmResult | None, scale: float) -> None:
     if baseline is not None and baseline is not arm:
-        epochs, mean, *_ = _band(baseline)
+        epochs, mean, *_ = _band(baseline, scale)
         axes.plot(epochs, mean, color=canvas.MUTED, linewidth=1, linestyle="--")
     for run in arm.arm.runs:
         if run.status == "diverged" and run.curve:
             epochs = [epoch for _, epoch, _ in run.curve]
-            values = [100 * value for *_, value in run.curve]
+            values = [scale * value for *_, value in run.curve]
             axes.plot(epochs, values, color=canvas.ALARM, linewidth=0.9, linestyle=":")
             axes.plot(epochs[-1:], values[-1:], color=canvas.ALARM, marker="x", markersize=5)
-    epochs, mean, low, high = _band(arm)
+    epochs, mean, low, high = _band(arm, scale)
     axes.fill_between(epochs, low, high, color=canvas.ACCENT, alpha=0.2, linewidth=0)
     single: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(epochs) == 1 else {}
     axes.plot(epochs, mean, color=canvas.ACCENT, linewidth=1.6, **single)
@@ -162,13 +186,15 @@ def _curve_panel(axes: Axes, arm: ArmResult, baseline: ArmResult | None) -> None
     axes.grid()
 
 
-def _band(arm: ArmResult) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Epochs, mean, smallest and largest validation accuracy (%) over the finished seeds."""
+def _band(
+    arm: ArmResult, scale: float
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Epochs, mean, smallest and largest value as they are shown, over the finished seeds."""
     points: dict[int, tuple[float, list[float]]] = {}
     for run in arm.arm.runs:
         if run.status == "finished":
             for step, epoch, value in run.curve:
-                points.setdefault(step, (epoch, []))[1].append(100 * value)
+                points.setdefault(step, (epoch, []))[1].append(scale * value)
     steps = [points[step] for step in sorted(points)]
     epochs = [epoch for epoch, _ in steps]
     return (

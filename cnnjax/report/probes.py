@@ -8,38 +8,36 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from cnnjax.ablation import signals, statistics
-from cnnjax.ablation.results import Arm
+from cnnjax.ablation.results import Arm, Study
+from cnnjax.metric import SIGNALS, measure
 from cnnjax.report import canvas, words
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Element, Figure, Paragraph, Table
 
-SIGNALS = {
-    "gradient": "gradient over weights",
-    "sd": "sd of activations",
-    "dead": "share of units that never change",
-    "twins": "share of units alike",
-}
+DRAWN = ("gradient", "sd", "dead", "twins")
 _LOGARITHMIC = ("gradient", "sd")
 _MOST_NAMES = 16
 """As many layers can be named below a panel."""
 
 
-def elements(arms: Sequence[Arm], split: str, prefix: str) -> list[Element]:
+def elements(arms: Sequence[Arm], study: Study, prefix: str) -> list[Element]:
     """Measures and signals of the arms of a block; nothing where nothing was probed."""
     found: list[Element] = []
+    split, primary = study.split, study.primary
     names = _measures(arms, split)
     if names:
         found.append(_table(arms, split, names))
     for series, steps in _series(names).items():
         figure = Figure(
             f"{prefix}-{series}",
-            lines(arms, split, series, steps),
+            lines(arms, study, series, steps),
             f"Line plot of {series} for every arm; the figures are in the table.",
-            f"{series} by its number, a line for each arm; 0 is the accuracy itself. Bars: 95 % "
-            "intervals of the means.",
+            f"{series} by its number, a line for each arm; 0 is the {primary.title} itself. Bars: "
+            "95 % intervals of the means.",
         )
         found.append(figure)
-    for name, title in SIGNALS.items():
+    for name in DRAWN:
+        title = SIGNALS[name].title
         if any(signals.network(arm, name) for arm in arms):
             figure = Figure(
                 f"{prefix}-signal-{name}",
@@ -56,24 +54,24 @@ def elements(arms: Sequence[Arm], split: str, prefix: str) -> list[Element]:
     return found
 
 
-def lines(arms: Sequence[Arm], split: str, series: str, steps: Sequence[int]) -> Drawing:
+def lines(arms: Sequence[Arm], study: Study, series: str, steps: Sequence[int]) -> Drawing:
     """A measure that is numbered, against its number."""
     with matplotlib.rc_context(canvas.STYLE):
         figure = Canvas((canvas.WIDTH, 3.2), layout="constrained")
         axes = figure.add_subplot()
         dashes = ["-", "--", ":", "-."]
+        scale = study.primary.scale
         for index, arm in enumerate(arms):
             colour = [canvas.ACCENT, canvas.ALARM, canvas.MUTED, canvas.INK][index % 4]
-            metrics = [f"{split}_accuracy"]
-            metrics += [f"{split}_measures.{series}_{step}" for step in steps]
+            metrics = [study.primary, *(measure(f"{series}_{step}") for step in steps)]
             samples = [
-                statistics.describe(list(arm.scores(m).values()), statistics.OF_SHARES)
-                for m in metrics
+                statistics.describe(list(arm.scores(of, study.split).values()), of.ends)
+                for of in metrics
             ]
             points = [(x, s) for x, s in zip([0, *steps], samples, strict=True) if s]
             axes.plot(
                 [x for x, _ in points],
-                [100 * sample.mean for _, sample in points],
+                [scale * sample.mean for _, sample in points],
                 marker="o",
                 markersize=3.5,
                 color=colour,
@@ -82,9 +80,9 @@ def lines(arms: Sequence[Arm], split: str, series: str, steps: Sequence[int]) ->
             )
             for x, sample in points:
                 if sample.low is not None and sample.high is not None:
-                    axes.plot([x, x], [100 * sample.low, 100 * sample.high], color=colour)
+                    axes.plot([x, x], [scale * sample.low, scale * sample.high], color=colour)
         axes.set_xlabel(series, loc="right")
-        axes.set_ylabel("accuracy (%)")
+        axes.set_ylabel(words.headed(study.primary.title, study.primary.unit))
         axes.grid(axis="y")
         axes.tick_params(labelcolor=canvas.MUTED)
         figure.legend(loc="outside upper left", ncols=3, frameon=False)
@@ -134,7 +132,7 @@ def _measures(arms: Sequence[Arm], split: str) -> list[str]:
     names: dict[str, None] = {}
     for arm in arms:
         for run in arm.runs:
-            names |= dict.fromkeys(run.measures.get(split, {}))
+            names |= dict.fromkeys(run.result.measures.get(split, {}))
     return list(names)
 
 
@@ -153,10 +151,11 @@ def _table(arms: Sequence[Arm], split: str, names: Sequence[str]) -> Table:
     for arm in arms:
         cells = [arm.label]
         for name in names:
-            sample = statistics.describe(list(arm.scores(f"{split}_measures.{name}").values()))
-            text = words.points(sample.mean if sample else None, signed=False)
+            of = measure(name)
+            sample = statistics.describe(list(arm.scores(of, split).values()))
+            text = words.amount(of, sample.mean if sample else None)
             if sample and sample.sd is not None:
-                text += f" ± {words.points(sample.sd, signed=False)}"
+                text += f" ± {words.amount(of, sample.sd)}"
             cells.append(text)
         rows.append(tuple(cells))
     head = ("Arm", *(name.replace("_", " ") for name in names))
@@ -171,7 +170,7 @@ def _shared(networks: Sequence[Sequence[str]]) -> Sequence[str]:
 
 def _height(arm: Arm, moment: str, layer: str, name: str) -> float:
     """The mean of a number over the seeds; not a number where there is none that can be drawn."""
-    values = [run.signals.get(moment, {}).get(layer, {}).get(name) for run in arm.runs]
+    values = [run.result.signals.get(moment, {}).get(layer, {}).get(name) for run in arm.runs]
     measured = [float(value) for value in values if value is not None]
     mean = float(np.mean(measured)) if measured else float("nan")
     return mean if mean > 0 or name not in _LOGARITHMIC else float("nan")

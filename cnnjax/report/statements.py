@@ -1,28 +1,37 @@
 """A claim, and what was found on it, as sentences."""
 
 from cnnjax.ablation import power
-from cnnjax.ablation.claims import POINTS, Claim
+from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import ALPHA
 from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.verdicts import Finding, called
+from cnnjax.metric import find
 from cnnjax.report import forest, words
 
 
 def claim(statement: Claim) -> str:
     """What is claimed, as a sentence without its full stop."""
     names = [called(side) for side in statement.sides]
-    unit = statement.unit.removesuffix("s") if statement.margin == 1 else statement.unit
-    margin = f"{statement.margin:g} {unit}"
+    compared = find(statement.metric)
+    unit = compared.difference_unit
+    unit = unit.removesuffix("s") if statement.margin == 1 and len(unit) > 1 else unit
+    margin = f"{statement.margin:g} {unit}".rstrip()
     by = f" by more than {margin}" if statement.margin else ""
-    metric = "" if statement.metric == "accuracy" else f" in {_metric(statement)}"
+    metric = "" if statement.metric == "accuracy" else f" in {compared.title}"
     match statement.kind:
-        case "better":
+        case "better" if compared.of_split:
             return f"{names[0]} beats {names[1]}{metric}{by}"
+        case "better":
+            side = "above" if compared.higher_is_better else "below"
+            return f"{names[0]} is {side} {names[1]}{metric}{by}"
         case "equivalent":
             return f"{names[0]} and {names[1]} differ by less than {margin}{metric}"
         case "monotone":
             each = f", each step{by}" if by else ""
-            return f"it gets better from {words.listing(names, 'to')}{metric}{each}"
+            way = "rises" if compared.higher_is_better else "falls"
+            way = "it gets better" if compared.of_split else f"{compared.title} {way}"
+            metric = metric if compared.of_split else ""
+            return f"{way} from {words.listing(names, 'to')}{metric}{each}"
         case "interaction":
             more = {"positive": "gains more", "negative": "gains less"}
             path_f, path_g = forest.factors(statement)
@@ -81,13 +90,14 @@ def _power(finding: Finding, family: int) -> str:
     sd, n = max(found.sd or 0.0 for found in paired), min(found.n for found in paired)
     family *= 2 if _either(finding.claim) else 1  # two one-sided tests
     effect = power.detectable(n, family)
-    if effect is None or (finding.claim.unit == POINTS and effect * sd > 1):
+    compared = finding.metric
+    if effect is None or effect * sd > compared.ends_of_differences()[1]:
         return f"{words.count(n, 'seed')} cannot decide it at this spread."
-    size = f"{amount(effect * sd, finding.claim, False)} {finding.claim.unit}"
+    size = f"{words.amount(compared, effect * sd)} {compared.difference_unit}".rstrip()
     margin = finding.claim.margin
     beyond = "beyond the margin " if margin else ""
     text = f"{n} seeds find {size} {beyond}with probability 0.8 at this spread"
-    needed = power.seeds_needed(finding.claim.scaled_margin, sd, family)
+    needed = power.seeds_needed(margin / compared.scale, sd, family)
     if margin and needed:
         seeds = words.count(needed, "seed")
         text += f"; it takes {seeds} to find a difference of {2 * margin:g}, twice the margin"
@@ -111,19 +121,19 @@ def figures(finding: Finding) -> str:
         share = evidence.share
         bounds = f" [{100 * share.low:.0f} %, {100 * share.high:.0f} %]" if share.n else ""
         return f"{share.count:g} of {words.count(share.n, 'run')} did{bounds}, {p}."
-    said = [_compared(found, finding.claim) for found in evidence.comparisons]
+    said = [_compared(found, finding) for found in evidence.comparisons]
     if finding.claim.kind == "interaction":
         contrast = evidence.comparisons[0]
-        said = [f"The gains differ by {_difference(contrast, finding.claim)}"]
-        said += [_finished(contrast, finding.claim)] if contrast.finished else []
+        said = [f"The gains differ by {_difference(contrast, finding)}"]
+        said += [_finished(contrast, finding)] if contrast.finished else []
         odds = evidence.log_odds
         if odds is not None and odds.low is not None and odds.high is not None:
-            low, high = words.scaled(odds.low, 1), words.scaled(odds.high, 1)
-            said.append(f"in log-odds by {words.scaled(odds.mean, 1, True)} [{low}, {high}]")
+            low, high = words.decimal(odds.low), words.decimal(odds.high)
+            said.append(f"in log-odds by {words.decimal(odds.mean, signed=True)} [{low}, {high}]")
     return f"{'; '.join(said)}; {p}."
 
 
-def _compared(found: Comparison, statement: Claim) -> str:
+def _compared(found: Comparison, finding: Finding) -> str:
     if found.paired is None:
         return f"{found.names[0]} and {found.names[1]} share no seed with a figure"
     seeds = words.count(found.paired.n, "seed")
@@ -131,42 +141,44 @@ def _compared(found: Comparison, statement: Claim) -> str:
     if ties == found.paired.n:
         return f"{' and '.join(found.names)} are equal in each of {seeds}"
     side = "ahead of" if found.paired.mean > 0 else "behind"
-    text = f"{found.names[0]} is {_difference(found, statement, False)} {side} {found.names[1]}"
+    text = f"{found.names[0]} is {_difference(found, finding, False)} {side} {found.names[1]}"
     if not found.paired.mean:
         names = " and ".join(found.names)
-        text = f"{names} are equal on average, {_difference(found, statement, False)} apart"
+        text = f"{names} are equal on average, {_difference(found, finding, False)} apart"
     text += f", ahead in {words.ahead(found.differences, seeds)}"
     if found.population is not None:
         ends = found.population.low, found.population.high
         low, high = ends if found.paired.mean > 0 else (-ends[1], -ends[0])
-        other = f"[{words.scaled(low)}, {words.scaled(high)}]"
-        other += " (95 %)" if statement.kind == "equivalent" else ""
+        other = words.interval(finding.metric, low, high)
+        other += " (95 %)" if finding.claim.kind == "equivalent" else ""
         text += f"; for other images too: {other}" if f" {other} " not in text else ""
     if found.finished is not None:
-        text += f"; {_finished(found, statement)}"
+        text += f"; {_finished(found, finding)}"
     return text
 
 
-def _finished(found: Comparison, statement: Claim) -> str:
+def _finished(found: Comparison, finding: Finding) -> str:
     """The difference where all runs finished, signed."""
     assert found.finished is not None
-    mean = amount(found.finished.mean, statement, True)
-    return f"{mean} over the {words.count(found.finished.n, 'pair')} in which no run diverged"
+    mean = words.amount(finding.metric, found.finished.mean, signed=True)
+    which = "no run diverged" if finding.metric.of_split else "all runs came as far"
+    return f"{mean} over the {words.count(found.finished.n, 'pair')} in which {which}"
 
 
-def _difference(found: Comparison, statement: Claim, signed: bool = True) -> str:
+def _difference(found: Comparison, finding: Finding, signed: bool = True) -> str:
     """A mean difference with its interval: 90% where equivalence is asked for, else 95%."""
     paired = found.paired
     if paired is None:
         return "an unknown amount"
     mean = paired.mean if signed else abs(paired.mean)
-    ends = interval(found, statement)
-    text = f"{amount(mean, statement, signed)} {statement.unit}"
-    if ends is None:
+    ends = interval(found, finding.claim)
+    of = finding.metric
+    text = f"{words.amount(of, mean, signed)} {of.difference_unit}".rstrip()
+    if ends is None or of.kind == "fixed":
         return text
     low, high = ends if signed or paired.mean > 0 else (-ends[1], -ends[0])
-    level = " (90 %)" if statement.kind == "equivalent" else ""
-    return f"{text} [{amount(low, statement, False)}, {amount(high, statement, False)}]{level}"
+    level = " (90 %)" if finding.claim.kind == "equivalent" else ""
+    return f"{text} {words.interval(of, low, high)}{level}"
 
 
 def differences(finding: Finding) -> list[str]:
@@ -174,7 +186,7 @@ def differences(finding: Finding) -> list[str]:
     share = finding.evidence.share
     if share is not None:
         return [f"{share.count:g} of {share.n}"]
-    return [_difference(found, finding.claim) for found in finding.evidence.comparisons]
+    return [_difference(found, finding) for found in finding.evidence.comparisons]
 
 
 def interval(found: Comparison, statement: Claim) -> tuple[float, float] | None:
@@ -183,12 +195,3 @@ def interval(found: Comparison, statement: Claim) -> tuple[float, float] | None:
         return None
     confidence = 0.90 if statement.kind == "equivalent" else 0.95
     return found.paired.interval(confidence)
-
-
-def amount(value: float, statement: Claim, signed: bool) -> str:
-    """A value in the unit of a claim, without the unit."""
-    return words.scaled(value, 100 if statement.unit == POINTS else 1, signed)
-
-
-def _metric(statement: Claim) -> str:
-    return statement.metric.removeprefix("measures.").replace("_", " ")

@@ -12,6 +12,7 @@ from cnnjax.ablation.experiment import Tune
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.tuning import Choice
 from cnnjax.errors import UserError
+from cnnjax.metric import Metric
 from cnnjax.report import canvas, words
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Element, Figure, Paragraph, Section, Table
@@ -32,7 +33,7 @@ def sections(study: Study) -> list[Section]:
     text = (
         f"Every arm got the same grid ({grid}) and the same tuning seeds "
         f"({', '.join(map(str, tune.seeds))}), which are none of the comparison, and took the "
-        f"point with the best mean validation accuracy. {_budget(study)}"
+        f"point with the best mean validation {study.primary.title}. {_budget(study)}"
     )
     elements: list[Element] = [Paragraph(text)]
     edges = [choice.arm for choice in choices if choice.edges]
@@ -42,41 +43,46 @@ def sections(study: Study) -> list[Section]:
             "may lie beyond; widen the grid, in another folder: all arms choose from one grid."
         )
         elements.append(Paragraph(warning, "At the edge.", "warning"))
-    elements += [_table(choices), _grid(choices, tune)]
+    primary = study.primary
+    elements += [_table(choices, primary), _grid(choices, tune, primary)]
     if study.split == "validation":
-        text = "The settings were chosen on this split, so that accuracies on it are a little high."
+        text = (
+            "The settings were chosen on this split, so that figures on it are a little too good."
+        )
         elements.append(Paragraph(text, kind="note"))
     path = next(iter(tune.grid))
     if len(tune.grid) == 1 and all(_positive(value) for value in tune.grid[path]):
         figure = Figure(
             "tuning",
-            plot(choices, path),
-            f"Mean validation accuracy against {path} for every arm; the figures are in the table "
-            "of the grid.",
-            f"Mean validation accuracy over the tuning seeds against {path}. Filled: chosen.",
+            plot(choices, path, primary),
+            f"Mean validation {primary.title} against {path} for every arm; the figures are in the "
+            "table of the grid.",
+            f"Mean validation {primary.title} over the tuning seeds against {path}. Filled: "
+            "chosen.",
         )
         elements.append(figure)
     return [Section("Tuning", tuple(elements))]
 
 
-def plot(choices: Sequence[Choice], path: str) -> Drawing:
-    """Accuracy against one setting, a panel for each arm."""
+def plot(choices: Sequence[Choice], path: str, of: Metric) -> Drawing:
+    """A metric against one setting, a panel for each arm."""
     with matplotlib.rc_context(canvas.STYLE):
         columns = min(3, len(choices))
         rows = -(-len(choices) // columns)
         figure = Canvas((canvas.WIDTH, 1.25 * rows + 0.5), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, choice in zip(panels.flat, choices, strict=False):
-            _panel(axes, choice, path)
+            _panel(axes, choice, path, of.scale)
         canvas.close(panels, len(choices))
         figure.supxlabel(path, fontsize=9.5, color=canvas.MUTED)
-        figure.supylabel("validation accuracy (%)", fontsize=9.5, color=canvas.MUTED)
+        title = words.headed(f"validation {of.title}", of.unit)
+        figure.supylabel(title, fontsize=9.5, color=canvas.MUTED)
         return canvas.draw(figure)
 
 
-def _panel(axes: Axes, choice: Choice, path: str) -> None:
+def _panel(axes: Axes, choice: Choice, path: str, scale: float) -> None:
     values = [point[path] for point, _ in choice.means]
-    means = [100 * mean for _, mean in choice.means]
+    means = [scale * mean for _, mean in choice.means]
     axes.plot(values, means, color=canvas.ACCENT, linewidth=1.4)
     for value, mean in zip(values, means, strict=True):
         chosen = value == choice.point[path]
@@ -89,17 +95,17 @@ def _panel(axes: Axes, choice: Choice, path: str) -> None:
     axes.grid(axis="y")
 
 
-def _table(choices: Sequence[Choice]) -> Table:
+def _table(choices: Sequence[Choice], of: Metric) -> Table:
     rows = []
     for choice in choices:
         mean = next(mean for point, mean in choice.means if point == choice.point)
         row = (choice.arm, _point(choice.point), ", ".join(choice.edges))
-        rows.append((*row, words.points(mean, signed=False)))
-    head = ("Arm", "Chosen", "At the edge", "Validation (%)")
+        rows.append((*row, words.amount(of, mean)))
+    head = ("Arm", "Chosen", "At the edge", words.headed("Validation", of.unit))
     return Table("What each arm chose.", head, tuple(rows), labels=3)
 
 
-def _grid(choices: Sequence[Choice], tune: Tune) -> Table:
+def _grid(choices: Sequence[Choice], tune: Tune, of: Metric) -> Table:
     """Every point of the grid in every arm; how many runs diverged stands beside it."""
     rows = []
     for place, point in enumerate(tuning.points(tune)):
@@ -107,11 +113,10 @@ def _grid(choices: Sequence[Choice], tune: Tune) -> Table:
         for choice in choices:
             diverged = choice.diverged[place]
             told = f" ({diverged} diverged)" if diverged else ""
-            cells.append(words.points(choice.means[place][1], signed=False) + told)
+            cells.append(words.amount(of, choice.means[place][1]) + told)
         rows.append((_point(point), *cells))
-    caption = (
-        "Mean validation accuracy (%) of every point of the grid. A diverged run scores chance."
-    )
+    mean = words.headed(f"Mean validation {of.title}", of.unit)
+    caption = f"{mean} of every point of the grid. A diverged run scores chance."
     return Table(caption, ("Point", *(choice.arm for choice in choices)), tuple(rows))
 
 
@@ -128,7 +133,7 @@ def _budget(study: Study) -> str:
 
 
 def _seconds(study: Study) -> float:
-    return sum(run.metrics["seconds"] or 0.0 for run in study.runs)
+    return sum(run.result.seconds or 0.0 for run in study.runs)
 
 
 def _positive(value: object) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.statistics import sign_flip_p
@@ -33,10 +32,10 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
     for finding in findings:
         text = statements.sentence(finding, len(findings))
         elements.append(Paragraph(text, _lead(finding), finding.verdict))
-    if forest.drawn(findings):
+    for place, rows in enumerate(forest.drawn(findings).values()):
         figure = Figure(
-            "claims",
-            forest.claims(findings),
+            f"claims-{place + 1}" if place else "claims",
+            forest.claims(rows),
             "Interval plot of the difference that each claim is about; the figures are in the "
             "table of claims.",
             "What each claim is about: the mean difference with its interval (95 %; 90 % for an "
@@ -104,7 +103,7 @@ def _table(findings: Sequence[Finding]) -> Table:
     units = {_unit(finding) for finding in findings}
     alike = len(units) == 1
     figures = (
-        f"Difference ({units.pop()})" if alike else "Difference",
+        words.headed("Difference", units.pop()) if alike else "Difference",
         "Interval",
         "Pairs",
         "dz",
@@ -142,7 +141,7 @@ def _published(findings: Sequence[Finding]) -> list[Table]:
 
 
 def _unit(finding: Finding) -> str:
-    return "% of runs" if finding.evidence.share is not None else finding.claim.unit
+    return "% of runs" if finding.evidence.share is not None else finding.metric.difference_unit
 
 
 def _cells(finding: Finding, unit: str) -> list[tuple[str, ...]]:
@@ -157,28 +156,28 @@ def _cells(finding: Finding, unit: str) -> list[tuple[str, ...]]:
         figures = (f"{100 * share.value:.0f}{unit}", ends, str(share.n), words.NONE)
         return [(*figures, *closing, words.NONE)]
     return [
-        (*_figures(found, finding.claim, unit), *closing, _check(found, finding.claim))
+        (*_figures(found, finding, unit), *closing, _check(found, finding))
         for found in finding.evidence.comparisons
     ]
 
 
-def _figures(found: Comparison, statement: Claim, unit: str) -> tuple[str, ...]:
-    paired, ends = found.paired, statements.interval(found, statement)
+def _figures(found: Comparison, finding: Finding, unit: str) -> tuple[str, ...]:
+    paired, ends = found.paired, statements.interval(found, finding.claim)
     if paired is None:
         return words.NONE, words.NONE, "0", words.NONE
-    between = [statements.amount(end, statement, False) for end in ends or ()]
     return (
-        statements.amount(paired.mean, statement, True) + unit,
-        f"[{', '.join(between)}]" if between else words.NONE,
+        words.amount(finding.metric, paired.mean, signed=True) + unit,
+        words.interval(finding.metric, *(ends or (None, None))),
         str(paired.n),
-        words.scaled(paired.dz, 1) if paired.dz is not None else words.NONE,
+        words.decimal(paired.dz) if paired.dz is not None else words.NONE,
     )
 
 
-def _check(found: Comparison, statement: Claim) -> str:
+def _check(found: Comparison, finding: Finding) -> str:
     """The permutation test of the margin; there is none for an equivalence, which has two."""
-    if not found.differences or statement.kind == "equivalent":
+    statement, of = finding.claim, finding.metric
+    if not found.differences or statement.kind == "equivalent" or of.kind == "fixed":
         return words.NONE
     signs = {"negative": -1.0, "either": 0.0} if statement.kind == "interaction" else {}
-    margin = signs.get(statement.direction, 1.0) * statement.scaled_margin
+    margin = signs.get(statement.direction, 1.0) * statement.margin / of.scale
     return words.p_value(sign_flip_p([each - margin for each in found.differences]))

@@ -2,6 +2,7 @@
 
 from cnnjax.ablation import results
 from cnnjax.ablation.compare import Block
+from cnnjax.metric import PERCENT, Metric
 from cnnjax.report import words
 from cnnjax.report.document import Element, Paragraph
 
@@ -9,7 +10,7 @@ MOST = 4
 """How many runs are named."""
 
 
-def of(block: Block) -> list[Element]:
+def of(block: Block, primary: Metric) -> list[Element]:
     """Networks that are one, runs that were made differently, predictions that are lost, trainings
     that were too short, and intervals without width; nothing where there is none of it."""
     runs = [run for arm in block.arms for run in arm.arm.runs]
@@ -20,7 +21,7 @@ def of(block: Block) -> list[Element]:
             " ".join(filter(None, (results.different_data(runs), *results.mixtures(runs)))),
         ),
         ("Predictions are lost.", _lost(block)),
-        ("Not at the end of the road.", _rising(block)),
+        ("Not at the end of the road.", _rising(block, primary)),
     ]
     elements: list[Element] = [Paragraph(text, lead, "warning") for lead, text in told if text]
     equal = [arm.arm.label for arm in block.arms if arm.versus and arm.versus.sd == 0]
@@ -44,7 +45,7 @@ def _same_weights(block: Block) -> list[list[str]]:
     """Arms that are one: in every seed the same final weights."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for result in block.arms:
-        digests = tuple((run.seed, run.metrics["params_digest"]) for run in result.arm.runs)
+        digests = tuple((run.seed, run.result.params_digest) for run in result.arm.runs)
         if digests and all(digest for _, digest in digests):
             groups.setdefault(digests, []).append(result.arm.label)
     return [names for names in groups.values() if len(names) > 1]
@@ -63,11 +64,12 @@ def _lost(block: Block) -> str:
     )
 
 
-def _rising(block: Block) -> str:
+def _rising(block: Block, primary: Metric) -> str:
     rising = [arm.arm.label for arm in block.arms if arm.improving]
     if not rising:
         return ""
+    rose = "rose by half a point" if primary.unit == PERCENT else "got better by 0.5 %"
     return (
-        f"{words.listing(rising)}: validation accuracy still rose by half a point or more in "
+        f"{words.listing(rising)}: validation {primary.title} still {rose} or more in "
         "the last quarter of training; a longer training may change the order."
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cnnjax.ablation.compare import ArmResult, Block
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.statistics import Paired
+from cnnjax.metric import Metric
 
 NONE = "–"
 
@@ -17,28 +18,35 @@ _TROUBLE = {
 }
 
 
-def percent(value: float | None) -> str:
-    """A fraction 0..1 as percent."""
-    return NONE if value is None else f"{100 * value:.2f}\u00a0%"
+def value(of: Metric, number: float | None) -> str:
+    """A value of a metric with its unit."""
+    return NONE if number is None else f"{amount(of, number)}\u00a0{of.unit}".rstrip()
 
 
-def points(value: float | None, signed: bool = True) -> str:
-    """A difference of fractions in percentage points."""
-    return NONE if value is None else scaled(value, 100, signed)
+def amount(of: Metric, number: float | None, signed: bool = False) -> str:
+    """A value of a metric, or a difference of two, without its unit."""
+    return NONE if number is None else decimal(of.scale * number, of.decimals, signed)
 
 
-def scaled(value: float, scale: float = 100, signed: bool = False) -> str:
-    """A number times `scale` with two decimals and a true minus sign."""
-    text = f"{scale * value:.2f}" if abs(scale * value) < 1e6 else f"{scale * value:.3g}"
-    text = "0.00" if text == "-0.00" else text
-    return ("+" if signed and float(text) > 0 else "") + text.replace("-", "−")
+def decimal(number: float, decimals: int = 2, signed: bool = False) -> str:
+    """A number with so many decimals and a true minus sign."""
+    large = abs(number) >= 1e6 and decimals > 0
+    text = f"{number:.3g}" if large else f"{number:{',' if not decimals else ''}.{decimals}f}"
+    zero = not text.strip("-0.")
+    text = text.removeprefix("-") if zero else text
+    return ("+" if signed and number > 0 and not zero else "") + text.replace("-", "−")
 
 
-def interval(low: float | None, high: float | None) -> str:
-    """An interval of differences in points."""
+def interval(of: Metric, low: float | None, high: float | None) -> str:
+    """An interval of values of a metric, or of differences."""
     if low is None or high is None:
         return NONE
-    return f"[{points(low, False)}, {points(high, False)}]"
+    return f"[{amount(of, low)}, {amount(of, high)}]"
+
+
+def headed(title: str, unit: str) -> str:
+    """The head of a column: a title with its unit, where there is one."""
+    return f"{title} ({unit})" if unit else title
 
 
 def p_value(p: float | None) -> str:
@@ -74,12 +82,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def metric(study: Study) -> str:
-    """The study's metric as it is called in the report."""
-    return study.metric.replace("_", " ")
+def measured(study: Study) -> str:
+    """The study's primary metric and its split as they are called in the report."""
+    return f"{study.split} {study.primary.title}"
 
 
-def summary(block: Block) -> str:
+def summary(block: Block, primary: Metric) -> str:
     """What was found in a block, in a few sentences."""
     baseline = block.baseline
     name = baseline.arm.label if baseline else "none"
@@ -90,51 +98,56 @@ def summary(block: Block) -> str:
         text.append(f"Baseline {name}: no finished run yet, so there are no differences.")
     else:
         seeds = count(baseline.sample.n, "seed")
-        text.append(f"Baseline {name}: {percent(baseline.sample.mean)} ({seeds}).")
+        text.append(f"Baseline {name}: {value(primary, baseline.sample.mean)} ({seeds}).")
     compared = [(arm, arm.versus) for arm in block.arms if arm.versus]
     if compared:
-        text += _extremes(compared)
+        text += _extremes(compared, primary)
     elif not baseline or baseline.sample is None:
-        text += _best(block)
+        text += _best(block, primary)
     return " ".join([*text, *_trouble(block)])
 
 
-def _extremes(compared: list[tuple[ArmResult, Paired]]) -> list[str]:
+def _extremes(compared: list[tuple[ArmResult, Paired]], primary: Metric) -> list[str]:
     text = []
     best = max(compared, key=lambda item: item[1].mean)
     worst = min(compared, key=lambda item: item[1].mean)
     if best[1].mean > 0:
-        text.append("Largest gain: " + _distance(*best))
+        text.append("Largest gain: " + _distance(*best, primary))
     else:
-        text.append("No arm is above the baseline.")
+        text.append(f"No arm is {_side(1, primary)} the baseline.")
     if worst[1].mean < 0 and worst[0] is not best[0]:
-        text.append("Largest loss: " + _distance(*worst))
+        text.append("Largest loss: " + _distance(*worst, primary))
     elif worst[1].mean < 0:
-        text.append("The nearest: " + _distance(*best))
+        text.append("The nearest: " + _distance(*best, primary))
     separate = sum(versus.separate for _, versus in compared)
     if len(compared) > 1:
         text.append(f"The interval excludes zero for {separate} of {len(compared)} arms compared.")
     return text
 
 
-def _distance(arm: ArmResult, versus: Paired) -> str:
-    side = "above" if versus.mean > 0 else "below"
+def _side(ahead: float, primary: Metric) -> str:
+    """Where a value is that is so far ahead."""
+    return "above" if ahead * primary.sign > 0 else "below"
+
+
+def _distance(arm: ArmResult, versus: Paired, primary: Metric) -> str:
     pairs = count(versus.n, "pair")
-    opening = f"{arm.arm.label} is {points(abs(versus.mean), False)} points {side} the baseline"
+    distance = f"{amount(primary, abs(versus.mean))} {primary.difference_unit}".rstrip()
+    opening = f"{arm.arm.label} is {distance} {_side(versus.mean, primary)} the baseline"
     if versus.low is None:
         return f"{opening} ({pairs}: no interval)."
     doubt = "" if versus.separate else "; the interval does not settle the sign"
     if versus.low == versus.high:
         doubt = "; all differences are equal, so the interval has no width"
-    return f"{opening} {interval(versus.low, versus.high)}, {pairs}{doubt}."
+    return f"{opening} {interval(primary, versus.low, versus.high)}, {pairs}{doubt}."
 
 
-def _best(block: Block) -> list[str]:
-    means = [(arm.sample.mean, arm.arm.label) for arm in block.arms if arm.sample]
+def _best(block: Block, primary: Metric) -> list[str]:
+    means = [(primary.sign * arm.sample.mean, arm.arm.label) for arm in block.arms if arm.sample]
     if not means:
         return ["No run has finished."]
     mean, label = max(means)
-    return [f"Best mean so far: {label}, {percent(mean)}."]
+    return [f"Best mean so far: {label}, {value(primary, primary.sign * mean)}."]
 
 
 def _trouble(block: Block) -> list[str]:

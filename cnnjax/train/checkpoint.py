@@ -87,7 +87,7 @@ class Checkpoints:
         self,
         state: TrainState,
         config: Mapping[str, Any],
-        accuracy: float | None,
+        score: float | None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
         """Starts to write the state.
@@ -95,8 +95,8 @@ class Checkpoints:
         Args:
           state: the state, which is not to be donated until it is written.
           config: the run's configuration.
-          accuracy: that of the validation split, which `best` is judged by; None where it was not
-            evaluated.
+          score: how good it is on the validation split, which `best` is judged by, larger being
+            better; None where that was not evaluated.
           notes: what else a run needs to go on from here; values of JSON.
         """
         tree, notes = _tree(state), dict(notes or {})
@@ -107,7 +107,7 @@ class Checkpoints:
                 config=ocp.args.JsonSave(dict(config)),
                 notes=ocp.args.JsonSave({**notes, CHECKSUM: _checksum(tree, notes)}),
             ),
-            metrics=None if accuracy is None else {"accuracy": accuracy, "step": int(state.step)},
+            metrics=None if score is None else {"score": score, "step": int(state.step)},
         )
 
     def wait(self) -> None:
@@ -282,8 +282,9 @@ def _placed(leaf: Any, like: Any) -> jax.Array:
 
 
 def _score(metrics: Any) -> float:
-    """The accuracy; of equal ones the earliest is the best."""
-    return float(metrics["accuracy"]) - 1e-12 * float(metrics["step"])
+    """The score, an accuracy in older checkpoints; of equal ones the earliest is the best."""
+    score = metrics["score"] if "score" in metrics else metrics["accuracy"]
+    return float(score) - 1e-12 * float(metrics["step"])
 
 
 def _compare(where: Path, stored: Any, wanted: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from cnnjax import data, files
+from cnnjax.result import Figures
 from cnnjax.train import memory
 from cnnjax.train.parallel import Compiled
 
@@ -36,14 +37,14 @@ class Evaluation:
         """Whether every logit and loss is a number."""
         return bool(np.isfinite(self.logits).all() and np.isfinite(self.losses).all())
 
-    def figures(self) -> dict[str, Any]:
-        """{"accuracy": 0..1, "loss": nats, "examples": N}; a loss that is not finite is None."""
+    def figures(self) -> Figures:
+        """The accuracy and the loss in nats; one that is not finite is None."""
         loss = float(self.losses.mean(dtype=np.float64))
-        return {
-            "accuracy": float(self.correct.mean(dtype=np.float64)),
-            "loss": loss if np.isfinite(loss) else None,
-            "examples": len(self.labels),
-        }
+        return Figures(
+            accuracy=float(self.correct.mean(dtype=np.float64)),
+            loss=loss if np.isfinite(loss) else None,
+            examples=len(self.labels),
+        )
 
     def write(self, path: Path) -> None:
         """Writes ids, labels and logits as a compressed npz, atomically."""
@@ -97,10 +98,11 @@ def batch_size(asked: int, dataset: data.Dataset, devices: int) -> int:
     return -(-min(asked, largest) // devices) * devices
 
 
-def chance(labels: np.ndarray) -> dict[str, float]:
+def chance(labels: np.ndarray) -> Figures:
     """The best that a prediction which is the same for all examples can reach: the accuracy of the
     most frequent class; the loss, in nats, of predicting the shares of the classes (their
     entropy)."""
     counts = np.bincount(labels)
     shares = counts[counts > 0] / len(labels)
-    return {"accuracy": float(shares.max()), "loss": float(np.sum(shares * np.log(1 / shares)))}
+    entropy = float(np.sum(shares * np.log(1 / shares)))
+    return Figures(accuracy=float(shares.max()), loss=entropy)

@@ -1,6 +1,7 @@
 """A run that is asked for, and what it shares with the other runs of its arm."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,10 @@ import jax
 
 from cnnjax import data
 from cnnjax.config import RunConfig
+from cnnjax.result import SPLITS
 from cnnjax.train.probe import Probes
 from cnnjax.train.session import Program, Session
 from cnnjax.train.state import HParams
-
-SPLITS = ("validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,14 @@ class Setting:
     def store(self) -> Mapping[str, jax.Array]:
         """The examples on the devices."""
         return self.session.store(self.config, self.program)
+
+    @functools.cached_property
+    def multiply_adds(self) -> int | None:
+        """Those of the network for one image, forward; None where they are not asked for."""
+        if self.probes.multiply_adds is None:
+            return None
+        shape = self.session.load(self.config.data).spec.image_shape
+        return self.probes.multiply_adds(self.session.plain_module(self.config), shape)
 
     def splits(self, dataset: data.Dataset) -> tuple[str, ...]:
         """The splits that are evaluated at the end."""

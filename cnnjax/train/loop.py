@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnjax.config import RunConfig
 from cnnjax.errors import Stopped
+from cnnjax.result import RunResult
 from cnnjax.train import folder, memory
 from cnnjax.train.folder import Say
 from cnnjax.train.job import Job, Setting
@@ -47,7 +48,7 @@ def run(
     probes: Probes = NO_PROBES,
     say: Say = print,
     stop: Callable[[], str] = never,
-) -> dict[str, Any]:
+) -> RunResult:
     """Trains one run alone to its end, as `replicates` does; returns its result."""
     job = Job(config, seed, directory, identity or {})
     (result,) = replicates(
@@ -73,7 +74,7 @@ def replicates(
     profile: Profile = NO_PROFILE,
     say: Say = print,
     stop: Callable[[], str] = never,
-) -> list[dict[str, Any]]:
+) -> list[RunResult]:
     """Trains runs to their end, from where they were left, and writes and returns their results.
     Each has its own weights, order of the data, augmentation, dropout and numbers, which are those
     that it would have alone.

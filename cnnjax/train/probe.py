@@ -83,10 +83,11 @@ Signal = Callable[[Subject], Mapping[str, Mapping[str, float]]]
 
 @dataclasses.dataclass(frozen=True)
 class Probes:
-    """The probes of a run, by name."""
+    """The probes of a run, by name; `multiply_adds` counts those of a network for one image."""
 
     measures: Mapping[str, Measure] = dataclasses.field(default_factory=dict)
     signals: Mapping[str, Signal] = dataclasses.field(default_factory=dict)
+    multiply_adds: Callable[[nn.Module, tuple[int, int, int]], int] | None = None
 
     def measure(self, subject: Subject, splits: tuple[str, ...]) -> dict[str, Any]:
         """{split: {name: number}} of all measures."""

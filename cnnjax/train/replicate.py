@@ -1,6 +1,7 @@
 """One run under way: its folder, what it writes, and what becomes of it."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax import data, files
+from cnnjax import data, files, metric
+from cnnjax.result import SPLITS, Best, RunResult, Status
 from cnnjax.train import evaluation, folder
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.folder import Say
-from cnnjax.train.job import SPLITS, Job, Setting
+from cnnjax.train.job import Job, Setting
 from cnnjax.train.plan import Plan, plan
 from cnnjax.train.probe import Subject
 from cnnjax.train.records import Clock, Records
@@ -44,7 +46,7 @@ class Replicate:
     ):
         self.job, self.setting, self.planned = job, setting, planned
         self.dataset, self.start = dataset, start
-        self.outcome: dict[str, Any] | None = None
+        self.outcome: RunResult | None = None
         self.evaluations: dict[str, evaluation.Evaluation] = {}
         self._checkpoints, self._records = checkpoints, records
         self._config, self._probes = setting.config, setting.probes
@@ -84,21 +86,21 @@ class Replicate:
     def save(self, step: int, state: TrainState) -> None:
         """Evaluates what is due and writes a checkpoint; an evaluation that is not finite ends the
         run."""
-        accuracy = None
+        score = None
         if self.planned.evaluates(step):
             found = self._evaluate(state, "validation")
             if not found.finite:
                 self._diverge(step)
                 return
             figures = found.figures()
-            accuracy = figures["accuracy"]
+            score = _score(figures.values)
             epoch = step / self.planned.steps_per_epoch
-            self._records.write(step, epoch, "validation", figures, self._seconds())
+            self._records.write(step, epoch, "validation", figures.model_dump(), self._seconds())
         copy, notes = (
             self.setting.program.compiled.copy(state),
             self._records.notes(self._seconds()),
         )
-        self._checkpoints.save(copy, self._config.model_dump(mode="json"), accuracy, notes)
+        self._checkpoints.save(copy, self._config.model_dump(mode="json"), score, notes)
         self._kept = step
 
     def stop(self, step: int, state: TrainState) -> None:
@@ -125,32 +127,29 @@ class Replicate:
         splits = self.setting.splits(self.dataset)
         self.evaluations = {split: self._evaluate(state, split) for split in splits}
         ema = state.ema
-        self.outcome = {
-            "status": "finished",
-            "steps": self.planned.total_steps,
-            **{
-                split: self.evaluations[split].figures() if split in splits else None
-                for split in SPLITS
-            },
-            "params_digest": digest(
+        self.outcome = self._result(
+            "finished",
+            self.planned.total_steps,
+            params_digest=digest(
                 state.params if ema is None else {"params": state.params, "ema": ema.params}
             ),
-            **self._common(self.planned.total_steps),
+            **{split: evaluated.figures() for split, evaluated in self.evaluations.items()},
             **self._answers(state),
-        }
+        )
 
-    def write(self, compilations: int) -> dict[str, Any]:
+    def write(self, compilations: int) -> RunResult:
         """Writes and returns the result; the checkpoints are on the disk by then."""
         directory = self.job.directory
         assert self.outcome is not None
-        outcome = self.outcome | {"compilations": compilations}
-        for split, found in self.evaluations.items():
-            found.write(directory / f"predictions_{split}.npz")
+        for split, evaluated in self.evaluations.items():
+            evaluated.write(directory / f"predictions_{split}.npz")
+        signals = self.outcome.signals
         if self._probes.signals and self._signals.is_file():  # not there where asked for later
-            outcome["signals"] = files.read_json(self._signals) | outcome["signals"]
+            signals = files.read_json(self._signals) | signals
         runtime = files.read_json(directory / "runtime.json") | {"jax": jax.__version__}
-        result = {**self.job.named, **outcome, "runtime": runtime}
-        files.write_json(directory / "result.json", result)
+        changes = {"compilations": compilations, "signals": signals, "runtime": runtime}
+        result = self.outcome.model_copy(update=changes)
+        result.write(directory / "result.json")
         return result
 
     @property
@@ -199,37 +198,43 @@ class Replicate:
 
     def _diverge(self, step: int) -> None:
         self.log(step)
-        self.outcome = {
-            "status": "diverged",
-            "diverged_at_step": step,
-            "steps": step,
-            "validation": None,
-            "test": None,
-            "params_digest": None,
-            "signals": {},
-            **self._common(step),
-        }
+        self.outcome = self._result("diverged", step, diverged_at_step=step)
 
-    def _common(self, steps: int) -> dict[str, Any]:
-        best = max(
-            self._records.validations(),
-            key=lambda line: (line["accuracy"], -line["step"]),
-            default=None,
-        )
+    def _result(self, status: Status, steps: int, **found: Any) -> RunResult:
+        """What became of the run after so many steps."""
         batch_size = self._config.training.batch_size
         speed = self._clock.speed(self._share * batch_size) or self._records.speed
-        return {
-            "chance": {
+        values: dict[str, Any] = dict.fromkeys((*SPLITS, "params_digest"))
+        return RunResult(
+            **self.job.named,
+            status=status,
+            steps=steps,
+            **(values | found),
+            chance={
                 split: evaluation.chance(self.dataset.splits[split].labels)
                 for split in self.setting.splits(self.dataset)
             },
-            "best_validation": best
-            and {name: best[name] for name in ("step", "epoch", "accuracy", "loss")},
-            "examples_seen": steps * batch_size,
-            "seconds": round(self._seconds(), 3),
-            "train_images_per_second": round(speed, 1),
-            "parameters": self._parameters,
-        }
+            best_validation=self._best(),
+            examples_seen=steps * batch_size,
+            seconds=round(self._seconds(), 3),
+            train_images_per_second=round(speed, 1),
+            parameters=self._parameters,
+            multiply_adds=self.setting.multiply_adds,
+        )
+
+    def _best(self) -> Best | None:
+        """The best evaluation on the validation split so far; of equal ones the first."""
+        lines = self._records.validations()
+        best = max(lines, key=lambda line: (_score(line), -line["step"]), default=None)
+        names = ("step", "epoch", *(each.name for each in metric.CLASSIFICATION))
+        return None if best is None else Best(**{name: best[name] for name in names})
+
+
+def _score(figures: Mapping[str, float | None]) -> float:
+    """How good figures are, larger being better."""
+    primary = metric.CLASSIFICATION[0]
+    value = figures.get(primary.name)
+    return -math.inf if value is None else primary.sign * value
 
 
 @contextlib.contextmanager

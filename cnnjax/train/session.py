@@ -163,6 +163,21 @@ class Session:
         """What decides the compiled steps: runs for which it is the same share them."""
         return steps_key(config, convolution or self.convolution(config))
 
+    def plain_module(self, config: schema.RunConfig) -> nn.Module:
+        """The network of a configuration, in float32 and without a backend's own operations: its
+        program can be read by `cnnjax.analysis.layers`."""
+        return self._module(config)
+
+    def _module(self, config: schema.RunConfig, **how: Any) -> nn.Module:
+        spec = self.load(config.data).spec
+        return models.build(
+            config.model,
+            image_shape=spec.image_shape,
+            classes=spec.classes,
+            levels=self.levels,
+            **how,
+        )
+
     def _build(
         self, config: schema.RunConfig, convolution: str, known: parallel.Compiled | None
     ) -> Program:
@@ -171,11 +186,8 @@ class Session:
         mapped = config.training.parallel == "pmap"
         backend, used = self.runtime["backend"], self.numerics(config)
         options = numerics.compiler_options(backend, used["deterministic"])
-        module = models.build(
-            config.model,
-            image_shape=spec.image_shape,
-            classes=spec.classes,
-            levels=self.levels,
+        module = self._module(
+            config,
             dtype=PRECISIONS[config.training.precision],
             axis_name=parallel.AXIS if mapped and synchronised else None,
             operations=operations.choose(backend, convolution, deterministic=used["deterministic"]),

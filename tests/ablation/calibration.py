@@ -117,7 +117,7 @@ def ceiling(seeds: int, studies: int, claims: int = 6, examples: int = 10_000) -
         fractions = random.binomial(examples, 1 / (1 + np.exp(-odds))) / examples
         scales = [fractions, np.vectorize(proportions.log_odds)(fractions, examples)]
         contrasts = [(y[..., 3] - y[..., 2]) - (y[..., 1] - y[..., 0]) for y in scales]
-        ps = [on_both_scales(*each, claim)[0] for each in zip(*contrasts, strict=True)]
+        ps = [on_both_scales(*each, claim, 0.0)[0] for each in zip(*contrasts, strict=True)]
         wrong += min(statistics.holm(ps)) < ALPHA
     return wrong / studies
 

@@ -61,7 +61,10 @@ def test_an_interaction_is_about_four_sides():
         (lambda: better({"model.norm.kid": 1}, "tanh_none"), "factor: unknown 'model.norm.kid'"),
         (lambda: better({"model.norm.kind": "layer"}, "tanh_none"), "no arm has 'layer'"),
         (lambda: better("relu_none", "tanh_none", by=-1), "margin: -1 is not valid.*points"),
-        (lambda: better("relu_none", "tanh_none", metric="acuracy"), "metric: 'acuracy'"),
+        (
+            lambda: better("relu_none", "tanh_none", metric="acuracy"),
+            "metric: unknown 'acuracy'. Did you mean 'accuracy'",
+        ),
         (lambda: better("lenet5_modern.relu_none", "resnet20.tanh_none"), "no block has arms"),
         (lambda: better("relu_none", "tanh_none", blocks=("vgg",)), "block: unknown 'vgg'"),
         (lambda: equivalent("relu_none", "tanh_none", within=0, reason="x"), "margin above 0"),

@@ -64,7 +64,7 @@ def test_a_ceiling_is_one_for_what_probes_measure_too(tmp_path):
     crossing(tmp_path, [0.9412, 0.9846, 0.50, 0.80])
     known = reading.load(tmp_path, "test")
     for run in known.runs:
-        value = run.metrics["test_accuracy"]
+        value = run.result.test.get("accuracy")
         found_ = {"shift_1": value, "monte_carlo_gain": value}
         workdirs.edit(tmp_path, run.arm, run.seed, measures={"test": found_})
     stated = [interaction(*GAIN, direction="positive", metric=f"measures.{name}")

@@ -19,6 +19,7 @@ from cnnjax.ablation.claims import (
 from cnnjax.ablation.design import fractional
 from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.ablation.sides import Sides
+from cnnjax.metric import ACCURACY
 from cnnjax.report import statements, words
 
 
@@ -264,13 +265,13 @@ def test_other_images_widen_the_interval(tmp_path):
                 [[arm] for arm in reading.load(tmp_path, "test").arms],
                 Outcomes(tmp_path, "test"),
                 "test",
-                "accuracy",
+                ACCURACY,
             ),
         ),
     )
-    ends = [words.scaled(end) for end in (population.low, population.high)]
+    ends = words.interval(ACCURACY, population.low, population.high)
     for said in (finding, behind):  # behind by as much as the other is ahead
-        assert f"; for other images too: [{', '.join(ends)}]" in statements.figures(said)
+        assert f"; for other images too: {ends}" in statements.figures(said)
     kept = tmp_path / "relu/seed-3/predictions_test.npz"
     for content in (b"torn", (tmp_path / "tanh/seed-3/predictions_test.npz").read_bytes()):
         kept.write_bytes(content)  # damaged, or those of another run

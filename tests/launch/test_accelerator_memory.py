@@ -105,8 +105,8 @@ def test_runs_without_room_together_are_halved(session, tmp_path, monkeypatch, c
     request.replicates = 5
     assert work.work(session, request, asked, quiet=True) == 0
     assert tried == [[0, 1, 2, 3, 4], [0, 1], [2, 3], [4]]
-    assert [run.result()["status"] for run in asked] == ["finished"] * 5
-    assert asked[3].result()["runtime"]["lanes"] == [["a", 2], ["a", 3]]
+    assert [run.result().status for run in asked] == ["finished"] * 5
+    assert asked[3].result().runtime["lanes"] == [["a", 2], ["a", 3]]
     told = "a: training.batch_size: 50 of 5 runs at a time: no room.; these runs go on 2 at a time"
     assert told in capsys.readouterr().out
 

@@ -86,11 +86,11 @@ def test_a_run_that_ends_its_process_twice_has_failed_and_the_others_go_on(share
     """
     assert share(code) == 0
     first, second, third = results(tmp_path)
-    assert (first["status"], third["status"]) == ("finished", "finished")
-    assert second["status"] == "failed"
-    assert second["error"] == "process ended with -9 (memory?)"
+    assert (first.status, third.status) == ("finished", "finished")
+    assert second.status == "failed"
+    assert second.error == "process ended with -9 (memory?)"
     folder = tmp_path / "w/a/seed-1"
-    assert (folder / "error.txt").read_text() == f"{second['error']}; it wrote:\nat 1\n"
+    assert (folder / "error.txt").read_text() == f"{second.error}; it wrote:\nat 1\n"
     assert not (folder / "deaths.json").exists(), "the next sweep counts anew"
     told = capsys.readouterr().out
     assert told.count("process 0 ended with -9 (memory?); all that it wrote: ") == 2
@@ -114,7 +114,7 @@ def test_deaths_are_counted_over_sweeps_but_not_those_of_the_machine(share, tmp_
         share(code)
     assert json.loads((folder / "deaths.json").read_text()) == {"deaths": 1}
     assert share("for run in take(): sys.exit(7)", seeds=[0]) == 0
-    assert results(tmp_path)[0]["error"] == "process ended with 7"
+    assert results(tmp_path)[0].error == "process ended with 7"
 
 
 def test_a_failed_run_is_not_tried_again_by_a_process_that_is_started_again(share, tmp_path):
@@ -129,12 +129,12 @@ def test_a_failed_run_is_not_tried_again_by_a_process_that_is_started_again(shar
     assert share(code) == 0
     tries = [(tmp_path / f"w/a/seed-{seed}/tries").read_text() for seed in range(3)]
     assert tries == ["x", "x", "xx"]
-    assert results(tmp_path)[2]["error"] == "process ended with -11 (SIGSEGV)"
+    assert results(tmp_path)[2].error == "process ended with -11 (SIGSEGV)"
 
 
 def test_a_user_who_ends_the_process_in_a_run_is_told(share, tmp_path):
     assert share("for run in take(): sys.exit(0)", seeds=[0]) == 0
-    assert results(tmp_path)[0]["error"] == "process ended with 0"
+    assert results(tmp_path)[0].error == "process ended with 0"
 
 
 def test_of_runs_that_were_together_none_is_blamed_and_they_go_on_alone(share, tmp_path):
@@ -151,7 +151,7 @@ def test_of_runs_that_were_together_none_is_blamed_and_they_go_on_alone(share, t
         end(run)
     """
     assert share(code) == 0
-    assert [result["status"] for result in results(tmp_path)] == ["finished", "failed", "finished"]
+    assert [result.status for result in results(tmp_path)] == ["finished", "failed", "finished"]
     assert (tmp_path / "w/a/seed-1/tries").read_text() == "xx", "that of the three does not count"
 
 
@@ -234,7 +234,7 @@ def test_where_the_scheduler_signals_only_the_processes_the_sweep_stops_too(shar
     """
     with pytest.raises(Stopped, match="process 0 was stopped"):
         share(code)
-    assert results(tmp_path)[0]["status"] == "finished"
+    assert results(tmp_path)[0].status == "finished"
 
 
 def test_a_signal_is_passed_on_though_a_process_was_stopped_before(share, tmp_path, capsys):

@@ -267,4 +267,4 @@ def test_a_compilation_for_timing_is_the_first_runs(session, tmp_path, monkeypat
     chosen = replicates.ways(session, Request(a=config), asked_for, processes=1)
     assert chosen == {"a": Way()}
     results = [loop.run(session, config, run.seed, run.directory) for run in asked_for]
-    assert [result["compilations"] for result in results] == [1, 0, 0]
+    assert [result.compilations for result in results] == [1, 0, 0]

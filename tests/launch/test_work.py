@@ -7,6 +7,7 @@ import tempfile
 import pytest
 from launch_requests import Request, begin, lanes, runs, sweep
 
+from cnnjax import result as results
 from cnnjax.errors import UserError
 from common import program, small
 from launch import deaths, replicates, work
@@ -31,8 +32,8 @@ def test_a_seed_that_is_made_again_has_the_same_bits(session, tmp_path):
     shutil.rmtree(asked[1].directory)
     assert work.work(session, request, asked[1:2], quiet=True) == 0
     again = asked[1].result()
-    assert again["params_digest"] == before["params_digest"]
-    assert again["runtime"]["lanes"] == [["a", 0], ["a", 1], ["a", 2]]
+    assert again.params_digest == before.params_digest
+    assert again.runtime["lanes"] == [["a", 0], ["a", 1], ["a", 2]]
 
 
 def test_one_that_cannot_be_among_the_others_again_goes_on_alone(
@@ -52,7 +53,7 @@ def test_one_that_cannot_be_among_the_others_again_goes_on_alone(
     monkeypatch.setattr(loop, "replicates", too_large)
     request = sweep(a=small(training__steps=4))
     assert work.work(session, request, asked[1:2], quiet=True) == 0
-    assert asked[1].result()["runtime"]["lanes"] == [["a", 1]]
+    assert asked[1].result().runtime["lanes"] == [["a", 1]]
     assert "a: too little memory; these runs go on one after another" in capsys.readouterr().out
 
 
@@ -75,10 +76,10 @@ def test_arms_are_trained_together_and_end_where_they_end_alone(session, tmp_pat
         assert work.work(session, request, asked, quiet=True) == 0
         found[name] = [run.result() for run in asked]
     lanes = [["a", 0], ["a", 1], ["b", 0], ["b", 1]]
-    assert [result["runtime"]["lanes"] for result in found["together"]] == [lanes] * 4
+    assert [result.runtime["lanes"] for result in found["together"]] == [lanes] * 4
     for mine, other in zip(found["together"], found["alone"], strict=True):
-        assert mine["test"]["loss"] == pytest.approx(other["test"]["loss"], rel=1e-4)
-    losses = {round(result["test"]["loss"], 3) for result in found["alone"]}
+        assert mine.test.get("loss") == pytest.approx(other.test.get("loss"), rel=1e-4)
+    losses = {round(result.test.get("loss"), 3) for result in found["alone"]}
     assert len(losses) == 4
     rates = [
         [json.loads(line).get("learning_rate") for line in path.read_text().splitlines()]
@@ -96,12 +97,12 @@ def test_a_sweep_trains_replicates_together(tmp_path):
     done = program(*words, "--workers=1", "--replicates=3", "--arms=low")
     assert done.stdout.count("validation") >= 3
     for seed in range(3):
-        result = json.loads((tmp_path / f"study/low/seed-{seed}/result.json").read_text())
-        assert (result["status"], result["runtime"]["replicates"]) == ("finished", "together")
+        result = results.read(tmp_path / f"study/low/seed-{seed}/result.json")
+        assert (result.status, result.runtime["replicates"]) == ("finished", "together")
     again = program(*words, "--workers=1")
     assert "3 of 6 runs have ended already" in again.stdout
-    other = json.loads((tmp_path / "study/high/seed-0/result.json").read_text())
-    assert other["runtime"]["replicates"] == "one after another"
+    other = results.read(tmp_path / "study/high/seed-0/result.json")
+    assert other.runtime["replicates"] == "one after another"
     text = (tmp_path / "study/report.md").read_text()
     assert "Runs differ in replicates" in text
     assert "Runs that were trained together share their time equally." in text
@@ -119,8 +120,8 @@ def test_steps_a_call_are_those_asked_for(tmp_path):
     )
     assert not (tmp_path / "study").exists()
     program(*words, "--steps_per_call=3", "--arms=low", "--seeds=0", "--workers=2")
-    result = json.loads((tmp_path / "study/low/seed-0/result.json").read_text())
-    assert (result["status"], result["runtime"]["steps_per_call"]) == ("finished", 3)
+    result = results.read(tmp_path / "study/low/seed-0/result.json")
+    assert (result.status, result.runtime["steps_per_call"]) == ("finished", 3)
 
 
 def test_a_profile_goes_into_a_folder(tmp_path):
@@ -164,8 +165,8 @@ def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, ca
     request = sweep(a=small(training__steps=4))
     asked = runs(tmp_path, ["a"])
     assert work.work(session, request, asked, quiet=True) == 1
-    assert [run.result()["status"] for run in asked] == ["finished", "failed", "finished"]
-    assert asked[1].result()["error"] == "ValueError: a bad seed"
+    assert [run.result().status for run in asked] == ["finished", "failed", "finished"]
+    assert asked[1].result().error == "ValueError: a bad seed"
     assert "faulty" in (asked[1].directory / "error.txt").read_text()
     assert "a: a bad seed; these runs go on one after another" in capsys.readouterr().out
 
@@ -213,7 +214,7 @@ def test_a_run_that_was_given_up_ends_no_further_command(session, tmp_path, told
     deaths.count([run])
     for _ in range(2):
         assert work.work(session, sweep(a=small()), [run], quiet=True) == 1
-        error = run.result()["error"]
+        error = run.result().error
         assert error == (
             f"process ended without a word (memory?); remove {deaths.record(run)} to try it again"
         )

@@ -132,8 +132,8 @@ def test_the_examples_of_the_documentation_are_trained(name, text, tmp_path):
     config = loaded.experiment.config(arm, {"training.steps": 40}, loaded.levels)
     session.check(config)
     result = loop.run(session, config, 0, tmp_path / "run")
-    assert result["status"] == "finished"
-    assert result["validation"]["accuracy"] > 0.3
+    assert result.status == "finished"
+    assert result.validation.get("accuracy") > 0.3
 
 
 def test_there_are_two_examples_and_an_arm_is_drawn(tmp_path):

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 import workdirs
 
-from cnnjax.ablation import reading, results
+from cnnjax.ablation import reading
 from cnnjax.errors import UserError
 from cnnjax.report import ablation as report
 from cnnjax.report import markdown
@@ -210,7 +210,13 @@ def test_context_cost_and_provenance(page):
 def test_csv(broken):
     with (broken / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["arm", "block", "seed", "status", "model.activation", *results.METRICS]
+    figures = (
+        "validation_accuracy validation_loss test_accuracy test_loss best_validation_accuracy "
+        "best_validation_step steps examples_seen seconds train_images_per_second compilations "
+        "parameters multiply_adds params_digest error"
+    )
+    about = ["arm", "block", "seed", "status", "model.activation"]
+    assert list(rows[0]) == [*about, *figures.split()]
     assert len(rows) == 5 * 6 - 2  # an unfinished run and a missing one have no row
     by_run = {(row["arm"], row["seed"]): row for row in rows}
     good = by_run["relu", "0"]

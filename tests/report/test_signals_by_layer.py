@@ -8,6 +8,7 @@ import pytest
 import workdirs
 
 from cnnjax.ablation import reading, results, signals
+from cnnjax.metric import SIGNALS
 from cnnjax.report import ablation, canvas, probes
 
 DEPTHS = {"shallow": 3, "deep": 6}
@@ -38,7 +39,7 @@ def drawn(monkeypatch):
     """Drawings as matplotlib's figures."""
     monkeypatch.setattr(canvas, "draw", lambda figure: figure)
     return lambda workdir, name="gradient": probes.signal(
-        reading.load(workdir).arms, name, probes.SIGNALS[name]
+        reading.load(workdir).arms, name, SIGNALS[name].title
     )
 
 
@@ -69,9 +70,9 @@ def test_a_layer_that_two_probes_name_keeps_its_place(tmp_path):
         own.setdefault(layer, {}).update(numbers)
     workdirs.edit(tmp_path, "relu", 0, signals={"start": own, "end": own})
     (run,) = reading.load(tmp_path).runs
-    assert signals.layers(run, "gradient") == ["stem/conv", "conv2/conv", "head"]
-    assert signals.layers(run, "sd") == ["stem", "conv2", "head"]
-    assert signals.layers(run) == ["stem", "stem/conv", "conv2", "conv2/conv", "head"]
+    assert run.result.layers("gradient") == ["stem/conv", "conv2/conv", "head"]
+    assert run.result.layers("sd") == ["stem", "conv2", "head"]
+    assert run.result.layers() == ["stem", "stem/conv", "conv2", "conv2/conv", "head"]
 
 
 def test_positions_in_the_table_are_those_of_the_network(tmp_path):

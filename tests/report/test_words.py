@@ -7,6 +7,7 @@ import pytest
 import workdirs
 
 from cnnjax.ablation import claims, compare, reading, statistics, verdicts
+from cnnjax.metric import ACCURACY
 from cnnjax.report import ablation, statements, words
 
 CLAIMS = [
@@ -46,7 +47,7 @@ def test_intervals_of_accuracies_end_where_nothing_can_be(tmp_path):
     (said,) = statements.differences(loss)
     low, high = (float(end) for end in re.findall(r"[\d.]+(?=[,\]])", said.replace("−", "")))
     assert min(low, high) > 30
-    sample = statistics.describe([1.0, 0.5], statistics.OF_SHARES)
+    sample = statistics.describe([1.0, 0.5], ACCURACY.ends)
     assert (sample.low, sample.high) == (0.0, 1.0)
     (block,) = compare.blocks(study)
     assert [(arm.sample.low, arm.sample.high) for arm in block.arms] == [(0.0, 1.0)] * 2

@@ -78,5 +78,5 @@ def test_the_first_arm_trains_for_real(name, session, tmp_path):
         "evaluation.every_epochs": 1,
     }
     result = loop.run(session, override(config, few), 0, tmp_path)
-    assert result["status"] == "finished"
-    assert np.isfinite(result["test"]["loss"])
+    assert result.status == "finished"
+    assert np.isfinite(result.test.get("loss"))

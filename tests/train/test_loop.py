@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from cnnjax import result as results
 from cnnjax.errors import MachineError, Stopped, UserError
 from cnnjax.train import board, evaluation, folder, loop, state
 from cnnjax.train.checkpoint import Checkpoints
@@ -31,17 +32,17 @@ def finished(session, tmp_path_factory):
 
 def test_what_a_run_leaves(finished):
     directory, result = finished
-    assert json.loads((directory / "result.json").read_text()) == result
-    assert (result["arm"], result["seed"], result["status"]) == ("a", 1, "finished")
-    assert result["steps"] == 30
-    assert result["examples_seen"] == 1500
-    assert result["compilations"] <= 1
-    assert result["train_images_per_second"] > 0
-    assert len(result["params_digest"]) == 64
-    assert result["validation"]["examples"] == 135
-    assert result["test"]["examples"] == 450
-    assert set(result["best_validation"]) == {"step", "epoch", "accuracy", "loss"}
-    assert result["best_validation"]["step"] in (13, 25, 30)
+    assert results.read(directory / "result.json") == result
+    assert (result.arm, result.seed, result.status) == ("a", 1, "finished")
+    assert result.steps == 30
+    assert result.examples_seen == 1500
+    assert result.compilations <= 1
+    assert result.train_images_per_second > 0
+    assert len(result.params_digest) == 64
+    assert result.validation.examples == 135
+    assert result.test.examples == 450
+    assert set(result.best_validation.values) == {"epoch", "accuracy", "loss"}
+    assert result.best_validation.step in (13, 25, 30)
     assert json.loads((directory / "config.json").read_text())["model"]["activation"] == "relu"
     assert list((directory / "tensorboard").glob("events*"))
 
@@ -51,7 +52,7 @@ def test_chance_is_the_best_constant_prediction(finished, session):
     for split in ("validation", "test"):
         labels = session.dataset(small(), 1).splits[split].labels
         counts = np.unique(labels, return_counts=True)[1]
-        assert result["chance"][split] == {
+        assert result.chance[split].values == {
             "accuracy": pytest.approx(max(counts) / len(labels)),
             "loss": pytest.approx(scipy.stats.entropy(counts)),
         }
@@ -64,8 +65,8 @@ def test_the_metrics_are_those_of_the_plan(finished):
     assert [line["step"] for line in validations] == [13, 25, 30]
     trainings = [line["step"] for line in found if line["split"] == "train"]
     assert trainings == [5, 10, 13, 15, 20, 25, 30]
-    assert validations[-1]["accuracy"] == result["validation"]["accuracy"]
-    assert max(v["accuracy"] for v in validations) == result["best_validation"]["accuracy"]
+    assert validations[-1]["accuracy"] == result.validation.get("accuracy")
+    assert max(v["accuracy"] for v in validations) == result.best_validation.get("accuracy")
 
 
 def test_predictions_cover_the_split_once_and_agree_with_the_figures(finished, session):
@@ -77,11 +78,11 @@ def test_predictions_cover_the_split_once_and_agree_with_the_figures(finished, s
         np.testing.assert_array_equal(kept["labels"], known.labels)
         assert kept["logits"].dtype == np.float32
         accuracy = (kept["logits"].argmax(1) == kept["labels"]).mean()
-        assert accuracy == pytest.approx(result[split]["accuracy"])
+        assert accuracy == pytest.approx(result.figures(split).get("accuracy"))
         shifted = kept["logits"] - kept["logits"].max(1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
         loss = -log_p[np.arange(len(log_p)), kept["labels"]].mean()
-        assert loss == pytest.approx(result[split]["loss"], rel=1e-4)
+        assert loss == pytest.approx(result.figures(split).get("loss"), rel=1e-4)
 
 
 @pytest.mark.parametrize("batch", [7, 64, 450])
@@ -96,8 +97,8 @@ def test_evaluation_is_exact_whatever_the_batch(finished, session, batch):
         program.compiled, variables, session.store(config, program), dataset, "test",
         batch_size=batch,
     )  # fmt: skip
-    assert found.figures()["accuracy"] == result["test"]["accuracy"]
-    assert found.figures()["loss"] == pytest.approx(result["test"]["loss"], rel=1e-5)
+    assert found.figures().get("accuracy") == result.test.get("accuracy")
+    assert found.figures().get("loss") == pytest.approx(result.test.get("loss"), rel=1e-5)
 
 
 def test_tensorboard_reads_what_is_written_for_it(finished):
@@ -142,7 +143,7 @@ def test_a_full_disk_under_tensorboard_stops_nothing(
         f"{tmp_path}/tensorboard: cannot be written (No space left on device); TensorBoard will "
         "not see the rest of this run."
     ]
-    assert result["params_digest"] == finished[1]["params_digest"]
+    assert result.params_digest == finished[1].params_digest
 
 
 class Stop(Exception):
@@ -179,10 +180,10 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
     interrupted(session, config, tmp_path, at)
     said = []
     again = loop.run(session, config, 1, tmp_path, say=said.append)
-    assert again["params_digest"] == result["params_digest"]
+    assert again.params_digest == result.params_digest
     assert lines(tmp_path) == lines(directory)
-    assert again["test"] == result["test"]
-    assert again["best_validation"] == result["best_validation"]
+    assert again.test == result.test
+    assert again.best_validation == result.best_validation
     assert said == ([] if at < 13 else ["resumed: seed 1 at step 13 of 30"])
 
 
@@ -203,8 +204,8 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(finished, session, tmp
     said = []
     again = loop.run(session, config, 1, tmp_path, say=said.append)
     assert said == ([f"resumed: seed 1 at step {at} of 30"] if at else [])
-    assert again["params_digest"] == result["params_digest"]
-    assert again["test"] == result["test"]
+    assert again.params_digest == result.params_digest
+    assert again.test == result.test
     assert lines(tmp_path) == lines(directory)
 
 
@@ -231,7 +232,7 @@ def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):
     said = []
     parts = loop.run(session, config, 1, tmp_path / "parts", say=said.append)
     assert said == ["resumed: seed 1 at step 16 of 30"]
-    assert parts["params_digest"] == whole["params_digest"]
+    assert parts.params_digest == whole.params_digest
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
 
 
@@ -249,17 +250,17 @@ def test_probes_are_asked_at_the_start_and_the_end(finished, session, tmp_path):
     probes = Probes({"share": share}, {"size": size})
     _, plain = finished
     whole = loop.run(session, small(), 1, tmp_path / "whole", probes=probes)
-    assert whole["params_digest"] == plain["params_digest"]
-    assert whole["measures"] == {
-        split: {"share": whole[split]["accuracy"]} for split in ("validation", "test")
+    assert whole.params_digest == plain.params_digest
+    assert whole.measures == {
+        split: {"share": whole.figures(split).get("accuracy")} for split in ("validation", "test")
     }
-    start, end = (whole["signals"][moment]["head"]["size"] for moment in ("start", "end"))
+    start, end = (whole.signals[moment]["head"]["size"] for moment in ("start", "end"))
     assert start != end
     with pytest.raises(Stop):
         loop.run(session, small(), 1, tmp_path / "parts", probes=stopping(probes))
     again = loop.run(session, small(), 1, tmp_path / "parts", probes=probes)
-    assert again["signals"] == whole["signals"]
-    assert json.loads((tmp_path / "parts/result.json").read_text())["signals"] == whole["signals"]
+    assert again.signals == whole.signals
+    assert results.read(tmp_path / "parts/result.json").signals == whole.signals
 
 
 def test_probes_that_are_asked_for_late_have_no_start(session, tmp_path):
@@ -267,7 +268,7 @@ def test_probes_that_are_asked_for_late_have_no_start(session, tmp_path):
         loop.run(session, small(), 1, tmp_path, probes=stopping(Probes()))
     late = Probes(signals={"one": lambda subject: {"head": {"one": 1.0}}})
     result = loop.run(session, small(), 1, tmp_path, probes=late)
-    assert result["signals"] == {"end": {"head": {"one": 1.0}}}
+    assert result.signals == {"end": {"head": {"one": 1.0}}}
 
 
 def stopping(probes):
@@ -282,8 +283,8 @@ def stopping(probes):
 def test_pmap_goes_the_same_way(finished, session, tmp_path):
     _, known = finished
     result = loop.run(session, small(training__parallel="pmap"), 1, tmp_path)
-    assert result["test"]["loss"] == pytest.approx(known["test"]["loss"], rel=1e-4)
-    assert result["compilations"] == 1
+    assert result.test.get("loss") == pytest.approx(known.test.get("loss"), rel=1e-4)
+    assert result.compilations == 1
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         kernel = next(iter(state.flat(checkpoints.weights(30)["params"]).values()))
     assert kernel.ndim < 3, "no axis of devices in the checkpoint"
@@ -295,14 +296,14 @@ def test_a_run_that_diverges_says_so_and_keeps_its_last_good_checkpoint(session,
         checkpointing__every_steps=1, model__activation="identity",
     )  # fmt: skip
     result = loop.run(session, config, 0, tmp_path)
-    assert result["status"] == "diverged"
-    assert 1 <= result["diverged_at_step"] <= 30
-    assert result["validation"] is None
+    assert result.status == "diverged"
+    assert 1 <= result.diverged_at_step <= 30
+    assert result.validation is None
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
     assert not (tmp_path / "predictions_test.npz").exists()
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.find("last")
-        assert step < result["diverged_at_step"]
+        assert step < result.diverged_at_step
         weights = checkpoints.weights(step)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights["params"]))
 
@@ -336,7 +337,7 @@ def test_the_number_of_threads_belongs_to_a_run(finished, tmp_path):
 
 def test_a_run_is_not_resumed_on_other_data(finished, session, tmp_path):
     directory, result = finished
-    assert result["runtime"]["data"] == session.load(small().data).fingerprint
+    assert result.runtime["data"] == session.load(small().data).fingerprint
     shutil.copytree(directory, tmp_path / "run")
     path = tmp_path / "run" / "runtime.json"
     runtime = json.loads(path.read_text())
@@ -347,7 +348,7 @@ def test_a_run_is_not_resumed_on_other_data(finished, session, tmp_path):
     del runtime["data"]  # of an older version, which did not tell
     path.write_text(json.dumps(runtime))
     again = loop.run(session, small(), 1, tmp_path / "run")
-    assert again["params_digest"] == result["params_digest"]
+    assert again.params_digest == result.params_digest
 
 
 def test_starting_from_weights_is_starting_where_they_ended(finished, session):
@@ -381,7 +382,7 @@ def test_a_torn_file_makes_the_run_start_anew(finished, session, tmp_path, name,
         for path in (known / "checkpoints", tmp_path / "run/checkpoints.unreadable")
     )
     assert [step.name for step in before] == [step.name for step in kept]
-    assert again["params_digest"] == result["params_digest"]
+    assert again.params_digest == result.params_digest
     assert json.loads((tmp_path / "run" / name).read_text())
 
 
@@ -398,4 +399,4 @@ def test_a_file_that_cannot_be_read_just_now_costs_nothing(finished, session, tm
     said: list[str] = []
     again = loop.run(session, small(), 1, tmp_path / "run", say=said.append)
     assert said == ["resumed: seed 1 at step 30 of 30"]
-    assert again["params_digest"] == result["params_digest"]
+    assert again.params_digest == result.params_digest

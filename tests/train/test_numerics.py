@@ -150,12 +150,12 @@ def test_what_was_used_is_recorded(backend, asked, recorded):
 def test_what_a_run_computed_with_is_in_its_result_and_stays(gpu, session, tmp_path):
     config = small(training__matmul_precision="highest", training__deterministic=True)
     result = loop.run(gpu, config, 0, tmp_path)
-    assert result["status"] == "finished"
-    assert result["runtime"]["matmul_precision"] == "highest"
-    assert result["runtime"]["deterministic"] is True
+    assert result.status == "finished"
+    assert result.runtime["matmul_precision"] == "highest"
+    assert result.runtime["deterministic"] is True
     path = tmp_path / "runtime.json"
     known = json.loads(path.read_text())
-    assert result["runtime"] == {**known, "jax": jax.__version__}
+    assert result.runtime == {**known, "jax": jax.__version__}
     path.write_text(json.dumps({**known, "matmul_precision": "high"}))
     with pytest.raises(UserError, match=r"matmul_precision is 'high' there and 'highest' now"):
         loop.run(gpu, config, 0, tmp_path)
@@ -175,7 +175,7 @@ def test_a_run_of_a_version_that_did_not_record_it_goes_on(gpu, tmp_path, asked,
         with pytest.raises(UserError, match=refused):
             loop.run(gpu, config, 0, tmp_path)
     else:
-        assert loop.run(gpu, config, 0, tmp_path)["params_digest"] == result["params_digest"]
+        assert loop.run(gpu, config, 0, tmp_path).params_digest == result.params_digest
 
 
 def test_on_a_cpu_it_goes_on_whatever_the_fields_are_by_now(session, tmp_path):
@@ -188,7 +188,7 @@ def test_on_a_cpu_it_goes_on_whatever_the_fields_are_by_now(session, tmp_path):
     stored = json.loads(config.read_text())
     del stored["training"]["matmul_precision"], stored["training"]["deterministic"]
     config.write_text(json.dumps(stored))
-    assert loop.run(session, small(), 0, tmp_path)["params_digest"] == result["params_digest"]
+    assert loop.run(session, small(), 0, tmp_path).params_digest == result.params_digest
 
 
 def test_probes_multiply_as_the_run_does(gpu, tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def test_ten_calls_of_the_first_run_that_is_long_enough_are_traced(session, tmp_
     assert [line.partition(";")[0] for line in said] == [
         f"profile: 10 calls of seed 1 are in {tmp_path / 'trace'}"
     ]
-    assert result["params_digest"] == plain["params_digest"]
+    assert result.params_digest == plain.params_digest
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def train(shared, tmp_path_factory):
         result = loop.run(session, override(small(), BASE | given), 1, directory)
         lines = len((directory / "metrics.jsonl").read_text().splitlines())
         kept = sorted(path.name for path in (directory / "checkpoints").iterdir())
-        return result["params_digest"], result["test"], lines, kept
+        return result.params_digest, result.test, lines, kept
 
     return run
 

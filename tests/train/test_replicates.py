@@ -50,10 +50,11 @@ def test_replicates_end_where_they_end_alone(together, session, tmp_path):
     directory, results = together
     alone = loop.run(session, CONFIG, 1, tmp_path, identity={"arm": "a", "seed": 1})
     stacked = results[1]
-    assert set(stacked) == set(alone)
-    assert (stacked["arm"], stacked["seed"], stacked["steps"]) == ("a", 1, 8)
+    assert stacked.model_fields_set == alone.model_fields_set
+    assert (stacked.arm, stacked.seed, stacked.steps) == ("a", 1, 8)
     for split in ("validation", "test"):
-        assert stacked[split]["loss"] == pytest.approx(alone[split]["loss"], rel=1e-4)
+        loss = alone.figures(split).get("loss")
+        assert stacked.figures(split).get("loss") == pytest.approx(loss, rel=1e-4)
         kept = directory / "seed-1" / f"predictions_{split}.npz"
         np.testing.assert_allclose(
             np.load(kept)["logits"],
@@ -71,13 +72,13 @@ def test_replicates_end_where_they_end_alone(together, session, tmp_path):
 
 def test_the_result_says_how_runs_were_trained_and_shares_out_the_cost(together, session, tmp_path):
     _, results = together
-    assert [result["runtime"]["replicates"] for result in results] == ["together"] * 3
-    assert [result["runtime"]["convolution"] for result in results] == ["xla"] * 3
-    assert [result["compilations"] for result in results] == [1, 0, 0]
-    assert len({result["params_digest"] for result in results}) == 3
-    assert all(result["seconds"] > 0 for result in results)
+    assert [result.runtime["replicates"] for result in results] == ["together"] * 3
+    assert [result.runtime["convolution"] for result in results] == ["xla"] * 3
+    assert [result.compilations for result in results] == [1, 0, 0]
+    assert len({result.params_digest for result in results}) == 3
+    assert all(result.seconds > 0 for result in results)
     alone = loop.run(session, CONFIG, 0, tmp_path)
-    assert alone["runtime"]["replicates"] == "one after another"
+    assert alone.runtime["replicates"] == "one after another"
 
 
 class Stop(Exception):
@@ -102,9 +103,9 @@ def stopped(session, directory, kind, method, at):
 
 def same(mine, others, folder, known):
     for one in mine:
-        (other,) = [other for other in others if other["seed"] == one["seed"]]
-        assert one["params_digest"] == other["params_digest"]
-        place = f"seed-{one['seed']}"
+        (other,) = [other for other in others if other.seed == one.seed]
+        assert one.params_digest == other.params_digest
+        place = f"seed-{one.seed}"
         assert figures(folder / place) == figures(known / place)
 
 
@@ -171,12 +172,12 @@ def test_one_that_diverges_leaves_the_others_alone(together, session, tmp_path, 
 
     monkeypatch.setattr(loop.Lanes, "figures", with_a_fault)
     first, second, third = loop.replicates(session, jobs(tmp_path))
-    assert (second["status"], second["diverged_at_step"]) == ("diverged", 5)
-    assert second["validation"] is None
-    assert second["examples_seen"] == 250
+    assert (second.status, second.diverged_at_step) == ("diverged", 5)
+    assert second.validation is None
+    assert second.examples_seen == 250
     assert max(line["step"] for line in figures(tmp_path / "seed-1")) == 5
-    assert first["params_digest"] == results[0]["params_digest"]
-    assert third["params_digest"] == results[2]["params_digest"]
+    assert first.params_digest == results[0].params_digest
+    assert third.params_digest == results[2].params_digest
     assert not (tmp_path / "seed-1" / "predictions_validation.npz").exists()
 
 
@@ -185,8 +186,8 @@ def test_where_all_diverge_the_steps_end(session, tmp_path):
         update={"optimizer": CONFIG.optimizer.model_copy(update={"learning_rate": 1e30})}
     )
     results = loop.replicates(session, jobs(tmp_path, config=config))
-    assert {result["status"] for result in results} == {"diverged"}
-    assert max(result["steps"] for result in results) < 8
+    assert {result.status for result in results} == {"diverged"}
+    assert max(result.steps for result in results) < 8
 
 
 def test_probes_are_asked_of_each(session, tmp_path):
@@ -196,9 +197,9 @@ def test_probes_are_asked_of_each(session, tmp_path):
 
     probes = Probes({"seed": lambda subject, split: {"seed": subject.seed}}, {"norm": norm})
     results = loop.replicates(session, jobs(tmp_path), probes=probes)
-    assert [result["measures"]["test"]["seed"] for result in results] == [0, 1, 2]
+    assert [result.measures["test"]["seed"] for result in results] == [0, 1, 2]
     for moment in ("start", "end"):
-        assert len({result["signals"][moment]["first"]["norm"] for result in results}) == 3
+        assert len({result.signals[moment]["first"]["norm"] for result in results}) == 3
 
 
 def test_a_run_goes_on_the_way_it_began(together, session):

@@ -53,11 +53,12 @@ def test_calls_end_where_something_is_written_and_depend_on_their_start_alone():
 def test_they_end_where_single_steps_end(scanned, session, tmp_path):
     directory, result = scanned
     alone = loop.run(session, CONFIG, 1, tmp_path)
-    assert result["runtime"]["steps_per_call"] == 4
-    assert alone["runtime"]["steps_per_call"] == 1
-    assert result["compilations"] == 2  # a call of four steps, and of one
+    assert result.runtime["steps_per_call"] == 4
+    assert alone.runtime["steps_per_call"] == 1
+    assert result.compilations == 2  # a call of four steps, and of one
     for split in ("validation", "test"):
-        assert result[split]["loss"] == pytest.approx(alone[split]["loss"], rel=1e-4)
+        loss = alone.figures(split).get("loss")
+        assert result.figures(split).get("loss") == pytest.approx(loss, rel=1e-4)
     for mine, other in zip(lines(directory), lines(tmp_path), strict=True):
         assert mine.pop("split") == other.pop("split")
         assert mine == pytest.approx(other, rel=1e-3)
@@ -72,8 +73,8 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(scanned, session, tmp_
         loop.run(session, CONFIG, 1, tmp_path, steps_per_call=4, stop=stopping_at(call))
     assert max(folder.steps(tmp_path / "checkpoints"), default=0) == step
     again = loop.run(session, CONFIG, 1, tmp_path, steps_per_call=1 if step else 4)
-    assert again["params_digest"] == result["params_digest"]
-    assert again["runtime"] == result["runtime"]
+    assert again.params_digest == result.params_digest
+    assert again.runtime == result.runtime
     assert lines(tmp_path) == lines(directory)
 
 
@@ -82,7 +83,7 @@ def test_streamed_batches_give_the_same_bits(scanned, session, tmp_path):
         update={"data": CONFIG.data.model_copy(update={"pipeline": "stream"})}
     )
     result = loop.run(session, config, 1, tmp_path, steps_per_call=4)
-    assert result["params_digest"] == scanned[1]["params_digest"]
+    assert result.params_digest == scanned[1].params_digest
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 4])
@@ -123,10 +124,10 @@ def test_a_run_that_diverges_ends_with_its_step(session, tmp_path, steps_per_cal
         tmp_path / "known",
     )
     result = loop.run(session, config, 0, tmp_path / "run", steps_per_call=steps_per_call)
-    assert (known["status"], result["status"]) == ("diverged", "diverged")
-    assert result["diverged_at_step"] == known["diverged_at_step"] == result["steps"]
-    assert result["diverged_at_step"] % 20
-    assert lines(tmp_path / "run")[-1]["step"] == result["diverged_at_step"]
+    assert (known.status, result.status) == ("diverged", "diverged")
+    assert result.diverged_at_step == known.diverged_at_step == result.steps
+    assert result.diverged_at_step % 20
+    assert lines(tmp_path / "run")[-1]["step"] == result.diverged_at_step
 
 
 def test_figures_are_fetched_where_a_line_is_written(session, tmp_path, monkeypatch):
@@ -175,7 +176,7 @@ def test_what_an_older_version_began_took_single_steps(session, tmp_path):
     del known["steps_per_call"]
     path.write_text(json.dumps(known))
     result = loop.run(session, CONFIG, 1, tmp_path, steps_per_call=4)
-    assert result["status"] == "finished"
+    assert result.status == "finished"
     assert folder.begun(tmp_path)["steps_per_call"] == 1
 
 

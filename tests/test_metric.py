@@ -1,0 +1,89 @@
+"""Metrics: which names there are, and what is said of them."""
+
+import math
+
+import pytest
+
+from cnnjax import metric
+from cnnjax.analysis import probes
+from cnnjax.errors import UserError
+from cnnjax.metric import ACCURACY, LOSS, find
+
+
+def test_those_of_a_task_come_first_and_probes_and_costs_are_known():
+    assert find("accuracy") is ACCURACY
+    assert find("loss") is LOSS
+    mine = (metric.Metric("ink", "pixels", higher_is_better=False),)
+    assert find("ink", mine).unit == "pixels"
+    with pytest.raises(UserError, match="unknown 'ink'"):
+        find("ink")
+
+
+SD = "sd of activations"
+FIRST_OVER_LAST = "gradient over weights of the first layer over that of the last"
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "sign", "kind", "title"),
+    [
+        ("measures.shift_1", "%", 1, "share", "shift 1"),
+        ("measures.monte_carlo_gain", "%", 1, "mean", "monte carlo gain"),
+        ("seconds", "s", -1, "run", "seconds"),
+        ("train_images_per_second", "images/s", 1, "run", "train images per second"),
+        ("parameters", "", -1, "fixed", "parameters"),
+        ("multiply_adds", "", -1, "fixed", "multiply adds"),
+        ("steps_to(0.9)", "steps", -1, "run", "steps to 90 % validation accuracy"),
+        ("signals.twins.largest", "%", -1, "run", "largest share of units alike of a layer"),
+        ("signals.sd.last", "", 1, "run", "sd of activations in the last layer"),
+        ("signals.start.sd.last", "", 1, "run", f"{SD} in the last layer before training"),
+        ("signals.gradient.first_over_last", "decades", 1, "run", FIRST_OVER_LAST),
+    ],
+)
+def test_units_directions_kinds_and_words(name, unit, sign, kind, title):
+    of = find(name)
+    assert (of.unit, of.sign, of.kind, of.title) == (unit, sign, kind, title)
+    assert of.of_split == (kind in ("share", "mean"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("acuracy", "metric: unknown 'acuracy'. Did you mean 'accuracy'?"),
+        ("second", "Did you mean 'seconds'?"),
+        ("signals.gradiant.mean", "metric: signals: unknown 'gradiant'. Did you mean 'gradient'?"),
+        ("signals.dead.median", "metric: signals.dead: unknown 'median'. Did you mean 'mean'?"),
+        ("signals.dead.first_over_last", "may be 0; allowed: of gradient, sd"),
+        ("signals.mean.first_over_last", "may be 0; allowed: of gradient, sd"),
+        ("steps_to(90)", "'steps_to(90)': 90 is no accuracy; allowed: 0 to 1"),
+        ("steps_to(much)", "unknown 'steps_to(much)'. Did you mean 'steps_to(0.9)'?"),
+        ("steps_to(1.2.3)", "1.2.3 is no accuracy"),
+    ],
+)
+def test_other_names_are_refused_with_the_nearest(name, says):
+    with pytest.raises(UserError) as told:
+        find(name)
+    assert says in str(told.value)
+
+
+def test_the_probe_of_a_metric():
+    assert metric.probe("accuracy") is metric.probe("seconds") is None
+    assert metric.probe("measures.monte_carlo") == "mc_dropout"
+    assert metric.probe("signals.start.twins.largest") == "gradients"
+    with pytest.raises(UserError, match=r"measures: unknown 'shift'. Did you mean 'shift_\d'"):
+        metric.probe("measures.shift")
+
+
+def test_every_number_of_a_layer_is_known():
+    """The names that probes give, read off their own docstrings."""
+    for probe, names in metric.catalog.SIGNALS.items():
+        assert all(f"`{name}`" in probes.SIGNALS[probe].__doc__ for name in names)
+    assert set(metric.SIGNALS) == {n for names in metric.catalog.SIGNALS.values() for n in names}
+
+
+def test_shares_are_shown_in_percent_and_their_differences_in_points():
+    assert (ACCURACY.show(0.97333), ACCURACY.difference_unit) == ("97.33 %", "points")
+    assert (LOSS.show(0.5), LOSS.difference_unit) == ("0.50 nats", "nats")
+    assert find("parameters").show(61706) == "61,706"
+    assert ACCURACY.ends_of_differences() == (-1, 1)
+    assert ACCURACY.ends_of_differences(4) == (-2, 2)
+    assert LOSS.ends_of_differences() == (-math.inf, math.inf)
