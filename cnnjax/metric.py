@@ -4,11 +4,12 @@ Claims, tables, plots and words read these off a metric and never ask for its na
 own metrics; those of probes and costs are here.
 """
 
+import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cnnjax import catalog
 from cnnjax.errors import UserError, unknown
@@ -88,6 +89,31 @@ ACCURACY = Metric("accuracy", PERCENT, kind="share", ends=SHARES)
 LOSS = Metric("loss", "nats", higher_is_better=False, ends=POSITIVE)
 CLASSIFICATION = (ACCURACY, LOSS)
 """The metrics of classification; of every task the first is the one that runs are compared by."""
+
+TASKS = {"classification": CLASSIFICATION}
+"""The metrics of the tasks that come with cnnjax."""
+
+
+def write(of: Metric) -> dict[str, Any]:
+    """A metric as plain values; an end that there is none of is None."""
+    ends = [end if math.isfinite(end) else None for end in of.ends]
+    return dataclasses.asdict(of) | {"ends": ends}
+
+
+def read(values: Mapping[str, Any]) -> Metric:
+    """A metric from `write`'s values. Raises TypeError where they are of none."""
+    low, high = values["ends"]
+    ends = -math.inf if low is None else low, math.inf if high is None else high
+    return Metric(**{**values, "ends": ends})
+
+
+def of_task(name: str, levels: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:
+    """The metrics of a task: one of TASKS, or of the user's own."""
+    if name in TASKS:
+        return TASKS[name]
+    metrics: tuple[Metric, ...] = levels["task"][name].metrics
+    return metrics
+
 
 COSTS = (
     Metric("seconds", "s", higher_is_better=False, kind="run", ends=POSITIVE),

@@ -15,6 +15,9 @@ from cnnjax.metric import Metric
 Status = Literal["finished", "diverged", "failed"]
 Seconds = Annotated[float, Field(ge=0, le=1e10)]
 SPLITS = ("validation", "test")
+OUTCOME = "outcome"
+"""What the value of the primary metric for each example is called in predictions_<split>.npz."""
+
 MOMENTS = ("start", "end")
 
 _ENDS = {known.name: known.ends for known in metric.CLASSIFICATION}

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from cnnjax import catalog, paths
+from cnnjax import catalog, metric, paths
 from cnnjax.fields import Probability, Room, named, probability_to_keep
 
 MILLION, BILLION = 10**6, 10**9
@@ -236,8 +236,10 @@ class Transfer(Room):
 
 
 class RunConfig(Room):
-    """One run, but for its seed."""
+    """One run, but for its seed. `task` is what the network is trained for: `classification`, or
+    one of the user's own."""
 
+    task: named("task", metric.TASKS) = "classification"  # type: ignore[valid-type]
     model: Model = Model()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()

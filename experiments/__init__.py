@@ -6,10 +6,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnjax import catalog, paths
+from cnnjax import catalog, metric, paths
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import Levels
 from cnnjax.errors import UserError, place, unknown
+from cnnjax.metric import Metric
+from cnnjax.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,11 @@ class Loaded:
     experiment: Experiment
     levels: Levels
     path: Path
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics of the experiment's task."""
+        return metric.of_task(self.experiment.task, self.levels)
 
 
 def names() -> list[str]:
@@ -62,7 +69,12 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path}: defines no EXPERIMENT = Experiment(...).")
-    return Loaded(experiment, _levels(path, getattr(module, "LEVELS", {})), path)
+    loaded = Loaded(experiment, _levels(path, getattr(module, "LEVELS", {})), path)
+    if experiment.task not in {**metric.TASKS, **loaded.levels.get("task", {})}:
+        known = (*metric.TASKS, *loaded.levels.get("task", {}))
+        raise unknown(f"{path}: base: task", experiment.task, known)
+    experiment.check_claims(loaded.metrics)
+    return loaded
 
 
 def _levels(path: Path, levels: object) -> Levels:
@@ -72,6 +84,7 @@ def _levels(path: Path, levels: object) -> Levels:
         "activation": catalog.ACTIVATIONS,
         "initializer": catalog.INITIALIZERS,
         "model": catalog.MODELS,
+        "task": metric.TASKS,
     }
     for kind, own in levels.items():
         if kind not in built_in:
@@ -81,6 +94,9 @@ def _levels(path: Path, levels: object) -> Levels:
         for name, value in own.items():
             if name in built_in[kind] or name == "default":
                 raise UserError(f"{path}: LEVELS[{kind!r}]: {name!r} is a built-in name already.")
-            if not callable(value):
+            if kind == "task" and not isinstance(value, Task):
+                made = "make one with cnnjax.tasks.task.Task"
+                raise UserError(f"{path}: LEVELS['task'][{name!r}]: is no task; {made}.")
+            if kind != "task" and not callable(value):
                 raise UserError(f"{path}: LEVELS[{kind!r}][{name!r}]: is not callable.")
     return levels

@@ -48,6 +48,7 @@ def prepare(
     from cnnjax import models
     from cnnjax.data import augment, inputs
     from cnnjax.nn import operations
+    from cnnjax.tasks import classification
     from cnnjax.train import numerics, optim, parallel, session, state
     from cnnjax.train import step as steps
 
@@ -65,6 +66,7 @@ def prepare(
     normalize = inputs.normalizer("none", (), ())
     train = steps.train_step(
         module,
+        classification.TASK,
         make_optimizer,
         augment=augment.build(config.data.augmentation, images.shape[1:], ()),
         normalize=normalize,
@@ -73,7 +75,7 @@ def prepare(
     train = numerics.at_precision(used["matmul_precision"], train)
     compiled = parallel.compile(
         train,
-        steps.eval_step(module, normalize=normalize),
+        steps.eval_step(module, classification.TASK, normalize=normalize),
         inputs.gather,
         mode="jit",
         devices=jax.devices(),
@@ -93,7 +95,7 @@ def prepare(
         augment_key=compiled.place(keys["augment"]),
         dropout_key=compiled.place(keys["dropout"]),
     )
-    batch = {"images": jax.device_put(images), "labels": jax.device_put(arrays["labels"])}
+    batch = {"images": jax.device_put(images), "label": jax.device_put(arrays["labels"])}
     step = compiled.train
     if together:
         assert compiled.together is not None

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import experiments
-from cnnjax import files
+from cnnjax import files, metric
 from cnnjax.config import Levels, RunConfig, create, override
 from cnnjax.errors import UserError, shown, unknown
+from cnnjax.metric import PERCENT, Metric
 from launch import flags
 
 SPLITS = ("test", "validation", "train")
@@ -56,17 +57,22 @@ def main(arguments: Sequence[str]) -> int:
     results = _evaluate(
         found, levels, asked.split, step, asked.data_dir, keep=not asked.init_from, several=several
     )
+    metrics = metric.of_task(found[0][1].task, levels)
     for result in results:
-        loss = "not finite" if result["loss"] is None else f"{result['loss']:.4f}"
-        print(
-            f"{result['run']}, step {result['step']}, {result['split']}: accuracy "
-            f"{100 * result['accuracy']:.2f} %, loss {loss}, {result['examples']} examples"
-        )
+        said = ", ".join(f"{each.title} {_shown(each, result[each.name])}" for each in metrics)
+        where = f"{result['run']}, step {result['step']}, {result['split']}"
+        print(f"{where}: {said}, {result['examples']} examples")
     if asked.split == "test" and not any(path.startswith("data.") for path in changes):
         _count_looks(started)
     if output:
-        files.write_json(output, _together(results) if several else results[0])
+        files.write_json(output, _together(results, metrics) if several else results[0])
     return 1 if len(results) < len(directories) else 0
+
+
+def _shown(of: Metric, value: float | None) -> str:
+    if value is None:
+        return "not finite"
+    return of.show(value) if of.unit == PERCENT else f"{value:.4f}"
 
 
 def _evaluate(
@@ -104,6 +110,7 @@ def _evaluate(
             print(f"left out: {error}")
             continue
         measured = evaluation.evaluate(
+            program.task,
             program.compiled,
             variables,
             session.store(config, program),
@@ -192,25 +199,23 @@ def _seed(directory: Path) -> int:
     return int(number) if prefix == "seed" and number.isdecimal() else 0
 
 
-def _together(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def _together(results: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> Mapping[str, Any]:
     """The figures of several runs, and their means over the runs of each arm."""
     arms: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         arms.setdefault(Path(result["run"]).parent.name, []).append(result)
     return {
-        "arms": {arm: _mean(runs) for arm, runs in arms.items()},
+        "arms": {arm: _mean(runs, metrics) for arm, runs in arms.items()},
         "runs": list(results),
     }
 
 
-def _mean(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    losses = [run["loss"] for run in runs]
-    return {
-        "accuracy": sum(run["accuracy"] for run in runs) / len(runs),
-        "loss": None if None in losses else sum(losses) / len(losses),
-        "examples": runs[0]["examples"],
-        "runs": len(runs),
-    }
+def _mean(runs: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> Mapping[str, Any]:
+    means = {}
+    for each in metrics:
+        values = [run[each.name] for run in runs]
+        means[each.name] = None if None in values else sum(values) / len(values)
+    return {**means, "examples": runs[0]["examples"], "runs": len(runs)}
 
 
 if __name__ == "__main__":

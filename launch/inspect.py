@@ -109,9 +109,11 @@ def _arm(arguments: Sequence[str]) -> Subject:
         if shape and asked.classes:
             return shape, asked.classes
         from cnnjax import data
+        from cnnjax.tasks import registry
 
         spec = data.load(config.data, asked.data_dir).spec
-        return shape or spec.image_shape, asked.classes or spec.classes
+        units = registry.find(config.task, loaded.levels).units(spec)
+        return shape or spec.image_shape, asked.classes or units
 
     return Subject(arm, config, loaded.levels, loaded.path, sizes)
 

@@ -211,7 +211,8 @@ def _summary(request: Request) -> int:
     count = f"{ended} of {len(results)}"
     print(f"{count} runs have ended ({diverged} diverged), {len(failed)} failed")
     for run, result in failed.items():
-        print(f"  {describe(run, result)}\n    whole error: {run.directory / 'error.txt'}")
+        said = describe(run, result, request.loaded.metrics[0])
+        print(f"  {said}\n    whole error: {run.directory / 'error.txt'}")
     left = 0
     fresh = [run for run in open_ if not (run.directory / "config.json").exists()]
     if fresh:

@@ -155,7 +155,7 @@ def _disk(request: Request, session: Any, pending: Sequence[Run]) -> str:
         copies = 1 + SLOTS[config.optimizer.name] + (config.training.ema_decay is not None)
         dataset = session.dataset(config, request.seeds[0])
         examples = sum(len(split) for name, split in dataset.splits.items() if name != "train")
-        logits = examples * dataset.spec.classes * BYTES_OF_LOGITS
+        logits = examples * program.task.units(dataset.spec) * BYTES_OF_LOGITS
         sizes[arm] = 4 * numbers * copies * (config.checkpointing.keep_last + 1) + logits
     return f"about {sum(sizes[run.arm] for run in pending) / 1e6:,.0f} MB"
 
@@ -191,4 +191,5 @@ def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> No
         for block in claims.where(claim, levels):
             runs = len(claims.members(claim.sides[0], block, levels)) * len(request.seeds)
             where = f" [{block}]" if block else ""
-            print(f"  {statements.claim(claim)}{where}: {statements.to_show(claim, runs, family)}")
+            said = statements.claim(claim, request.loaded.metrics)
+            print(f"  {said}{where}: {statements.to_show(claim, runs, family)}")

@@ -141,6 +141,7 @@ class Tally:
         self.waiting = {deaths.key(run): run for run in runs}
         self._before = {key: stamp(run) for key, run in self.waiting.items()}
         self._pace = Pace(len(runs), workers, request.max_minutes)
+        self._primary = request.loaded.metrics[0]
         self._bar = bar
         self._shown: set[str] = set()
 
@@ -167,7 +168,8 @@ class Tally:
             done = len(self.ended)
             self._bar.update()
             number = self._counted + done
-            self.say(line(run, result, number, self._total, self._pace.left(done)))
+            left = self._pace.left(done)
+            self.say(line(run, result, self._primary, number, self._total, left))
 
     def count(self, worker: Worker, how: str) -> bool:
         """Counts the death of a process for the runs that it was at, which may make them failed;

@@ -2,8 +2,8 @@
 
 import time
 
-from cnnjax import metric
 from cnnjax.ablation import study
+from cnnjax.metric import Metric
 from cnnjax.result import RunResult
 
 
@@ -30,21 +30,23 @@ class Pace:
         return left if self._most is None else min(left, max(0.0, self._most - passed))
 
 
-def line(run: study.Run, result: RunResult, number: int, of: int, left: float) -> str:
+def line(
+    run: study.Run, result: RunResult, primary: Metric, number: int, of: int, left: float
+) -> str:
     """A run's result with its number and the time left in seconds (from a second on)."""
-    return f"[{number:>{len(str(of))}}/{of}] {describe(run, result)}" + (
+    return f"[{number:>{len(str(of))}}/{of}] {describe(run, result, primary)}" + (
         f"; about {duration(left)} left" if left >= 1 else ""
     )
 
 
-def describe(run: study.Run, result: RunResult) -> str:
-    """A run's result in one line; the test split stays out of sight until the report is final."""
+def describe(run: study.Run, result: RunResult, primary: Metric) -> str:
+    """A run's result in one line, with the primary metric; the test split stays out of sight until
+    the report is final."""
     label = f"{run.arm} seed {run.seed}"
     if result.status == "failed":
         return f"{label}: FAILED: {result.error[:200]}"
     if result.status == "diverged":
         return f"{label}: diverged at step {result.diverged_at_step}"
-    primary = metric.CLASSIFICATION[0]
     value = result.figures("validation").get(primary.name)
     took = [] if result.seconds is None else [f"{result.seconds:.1f} s"]
     speed = result.train_images_per_second

@@ -179,6 +179,7 @@ class Request:
             self.loaded.path,
             self.configs,
             self.seeds,
+            metrics=self.loaded.metrics,
             planned=self._planned,
             data=data,
             changes=self.changes,

@@ -82,7 +82,9 @@ def work(
             left = pace.left(done) if done else 0.0
             for number, (run, result) in enumerate(results.items(), first):
                 failed += result.status == "failed"
-                print(line(run, result, number, total, 0 if quiet else left), flush=True)
+                primary = request.loaded.metrics[0]
+                shown = line(run, result, primary, number, total, 0 if quiet else left)
+                print(shown, flush=True)
     profile.close()
     return 1 if failed else 0
 

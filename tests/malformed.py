@@ -323,26 +323,29 @@ def of_lines() -> Iterator[Case]:
 def of_predictions() -> Iterator[Case]:
     """predictions_validation.npz with other arrays, cut and changed."""
     path, words = "w/relu/seed-0/predictions_validation.npz", ("report", "--workdir=w")
-    good = {"ids": np.arange(20), "labels": np.arange(20) % 3, "logits": np.ones((20, 3))}
+    older = {"ids": np.arange(20), "labels": np.arange(20) % 3, "logits": np.ones((20, 3))}
+    newer = {"ids": np.arange(20), "outcome": np.ones(20)}
     others = (
         np.array(3), np.arange(0), np.ones((20, 3, 2)), np.array(["a"] * 20), np.full(20, np.nan),
         np.ones((20, 0)), np.array([{}] * 20, object), np.ones(20, complex), np.arange(19),
         np.zeros(20, "M8[s]"), np.zeros(20, [("a", int)]), np.full((20, 3), 1e308),
     )  # fmt: skip
-    for name in good:
-        for number, other in enumerate(others):
+    for good, name in [(each, name) for each in (older, newer) for name in each]:
 
-            def make(folder: Path, name: str = name, other: np.ndarray = other) -> None:
+        def writes(arrays: dict[str, np.ndarray]) -> Callable[[Path], None]:
+            def make(folder: Path) -> None:
                 (folder / path).unlink()
-                np.savez(folder / path, **{**good, name: other})  # type: ignore[arg-type]
+                np.savez(folder / path, **arrays)  # type: ignore[arg-type]
 
-            yield Case("predictions", f"{path}: {name} is array {number}", words, make)
+            return make
 
-        def lacks(folder: Path, name: str = name) -> None:
-            (folder / path).unlink()
-            np.savez(folder / path, **{key: own for key, own in good.items() if key != name})  # type: ignore[arg-type]
-
-        yield Case("predictions", f"{path}: {name} removed", words, lacks)
+        for number, other in enumerate(others):
+            what = f"{path}: {name} of {', '.join(good)} is array {number}"
+            yield Case("predictions", what, words, writes({**good, name: other}))
+        left = {key: own for key, own in good.items() if key != name}
+        yield Case(
+            "predictions", f"{path}: {name} of {', '.join(good)} removed", words, writes(left)
+        )
     yield from of_bytes("predictions", path, words)
 
 

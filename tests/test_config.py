@@ -48,7 +48,7 @@ def test_json_round_trip():
             {"schedule.name": "step", "schedule.boundaries_epochs": [3, 1]},
             "[3.0, 1.0] is not valid; allowed: ascending",
         ),
-        ({"zzz": 1}, "zzz: unknown. Known: model, data, optimizer, schedule"),
+        ({"zzz": 1}, "zzz: unknown. Known: task, model, data, optimizer, schedule"),
         ({"model.dropout": 1}, "set one of model.dropout.keep_prob"),
         ({"model.dropout.keep_prob": 0}, "model.dropout.keep_prob: 0 is not valid; allowed: a num"),
         ({"model.dropout.keep_prob": 1.5}, "1.5 is not valid"),

@@ -36,7 +36,8 @@ def study(given: Study) -> Study:
         about=paths.value(given.about),
         arms=tuple(_arm(arm, paths) for arm in given.arms),
         claims=tuple(
-            (claims.read(paths.value(claims.write(claim))), late) for claim, late in given.claims
+            (claims.read(paths.value(claims.write(claim)), given.metrics), late)
+            for claim, late in given.claims
         ),
     )
 

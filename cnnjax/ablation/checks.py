@@ -12,6 +12,7 @@ from typing import Any
 from cnnjax import catalog, metric
 from cnnjax.ablation.claims import OF_RUNS, Claim, block_of, imbalance, members, where, wrong
 from cnnjax.errors import UserError, unknown
+from cnnjax.metric import Metric
 
 _TAKEN = (
     "study",
@@ -183,12 +184,18 @@ def seeds(place: str, given: Any) -> tuple[int, ...]:
     return found
 
 
-def claim(place: str, stated: Any, arms: Mapping[str, Mapping[str, Any]]) -> None:
-    """A claim on these arms, with their levels, that some result could decide."""
+def claim(
+    place: str,
+    stated: Any,
+    arms: Mapping[str, Mapping[str, Any]],
+    metrics: Sequence[Metric] | None,
+) -> None:
+    """A claim on these arms, with their levels, that some result could decide; `metrics` are those
+    of the task, None where they are not known yet."""
     if not isinstance(stated, Claim):
         raise UserError(f"{place}: {stated!r} is not a claim; make it with cnnjax.ablation.claims.")
     place = f"{place}: {stated.kind}"
-    if nonsense := wrong(stated):
+    if nonsense := wrong(stated, metrics):
         raise UserError(f"{place}: {nonsense}.")
     factors = {path for values in arms.values() for path in values}
     names = {*arms, *(arm.partition(".")[2] for arm in arms if block_of(arm))}

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from cnnjax import metric
 from cnnjax.errors import UserError, shown, unknown
-from cnnjax.metric import ACCURACY
+from cnnjax.metric import ACCURACY, CLASSIFICATION, Metric
 
 Side = str | Mapping[str, Any]
 Kind = Literal["better", "equivalent", "monotone", "interaction", "diverges", "chance_level"]
@@ -212,9 +212,9 @@ def write(claim: Claim) -> dict[str, Any]:
     return dataclasses.asdict(claim)
 
 
-def read(values: Mapping[str, Any]) -> Claim:
-    """A claim from `write`'s values; others beside them are passed over, and texts that are none
-    are made so. Raises ValueError."""
+def read(values: Mapping[str, Any], task: Sequence[Metric] = CLASSIFICATION) -> Claim:
+    """A claim from `write`'s values, on the metrics of a task; others beside them are passed over,
+    and texts that are none are made so. Raises ValueError."""
     fields = {field.name for field in dataclasses.fields(Claim)}
     try:
         own = {name: value for name, value in values.items() if name in fields}
@@ -223,7 +223,7 @@ def read(values: Mapping[str, Any]) -> Claim:
         claim = Claim(sides=sides, blocks=blocks, **own)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"a claim that makes no sense ({error})") from None
-    if nonsense := wrong(claim):
+    if nonsense := wrong(claim, task):
         raise ValueError(f"a claim that makes no sense ({nonsense})")
     return claim
 
@@ -232,8 +232,9 @@ def _tuple(values: Any) -> Any:
     return tuple(values) if isinstance(values, list) else values
 
 
-def wrong(claim: Claim) -> str:
-    """What is wrong with a claim whatever the arms, "" for nothing."""
+def wrong(claim: Claim, task: Sequence[Metric] | None = CLASSIFICATION) -> str:
+    """What is wrong with a claim whatever the arms, "" for nothing; `task` are the metrics of the
+    task, or None where those are not known yet, and nothing is said of the claim's."""
     if not isinstance(claim.kind, str) or claim.kind not in _SIDES:
         return f"{claim.kind!r} is no kind of claim; allowed: {', '.join(_SIDES)}"
     if not isinstance(claim.sides, list | tuple):
@@ -252,16 +253,10 @@ def wrong(claim: Claim) -> str:
         return f"blocks: {claim.blocks!r} is not a list of names"
     if not isinstance(claim.metric, str):
         return f"metric: {claim.metric!r} is not text"
-    try:
-        compared = metric.find(claim.metric)
-    except UserError as error:
-        return str(error).rstrip(".")
     if not isinstance(claim.margin, int | float) or isinstance(claim.margin, bool):
         return f"margin: {claim.margin!r} is not a number"
-    largest = compared.scale * compared.ends_of_differences()[1]
-    if not 0 <= claim.margin < largest:
-        unit = f", in {compared.difference_unit}" if compared.difference_unit else ""
-        return f"margin: {claim.margin!r} is not valid; allowed: from 0 on{unit}"
+    if task is not None and (nonsense := _wrong_metric(claim, task)):
+        return nonsense
     if not isinstance(claim.expected, bool):
         return f"expected: {claim.expected!r} is neither True nor False"
     for name, kinds in _ONLY.items():
@@ -279,6 +274,18 @@ def wrong(claim: Claim) -> str:
     if claim.kind == "equivalent" and (not claim.margin or not claim.reason):
         return "needs a margin above 0 and a reason for it"
     return ""
+
+
+def _wrong_metric(claim: Claim, task: Sequence[Metric]) -> str:
+    try:
+        compared = metric.find(claim.metric, task)
+    except UserError as error:
+        return str(error).rstrip(".")
+    largest = compared.scale * compared.ends_of_differences()[1]
+    if 0 <= claim.margin < largest:
+        return ""
+    unit = f", in {compared.difference_unit}" if compared.difference_unit else ""
+    return f"margin: {claim.margin!r} is not valid; allowed: from 0 on{unit}"
 
 
 def _crossed(sides: Sequence[Side]) -> bool:

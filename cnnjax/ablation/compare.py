@@ -74,7 +74,7 @@ class Block:
 
 def blocks(study: Study) -> list[Block]:
     """Every block of the study; differences are taken within blocks only."""
-    outcomes = Outcomes(study.workdir, study.split)
+    outcomes = Outcomes(study.workdir, study.split, study.primary)
     return [_block(name, arms, study, outcomes) for name, arms in study.blocks().items()]
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files, paths
+from cnnjax import files, metric, paths
 from cnnjax.ablation import checks
 from cnnjax.ablation.claims import Claim, block_of
 from cnnjax.config import PREPROCESSING, Levels, RunConfig, create, flat, override, resolve
 from cnnjax.errors import UserError, unknown
+from cnnjax.metric import Metric
 
 Overrides = Mapping[str, Any]
 
@@ -84,10 +85,25 @@ class Experiment:
         if self.tune is not None:
             plain = checks.tune(f"{where}: tune", self.tune, self.arms, self.seeds)
             object.__setattr__(self, "tune", Tune(*plain))
-        levels = {arm: self.levels(arm) for arm in arms}
+        for arm, own in arms.items():
+            if "task" in own:
+                text = "all arms of an experiment have one task; put it into the base"
+                raise UserError(f"{where}: arm {arm!r}: task: {text}.")
+        self.check_claims(metric.TASKS.get(self.task))
+
+    @property
+    def task(self) -> str:
+        """What its networks are trained for."""
+        return str(self.base.get("task", RunConfig().task))
+
+    def check_claims(self, metrics: Sequence[Metric] | None) -> None:
+        """Raises UserError for a claim that no result could decide; `metrics` are those of the
+        task, None where they are not known yet."""
+        where = f"experiment {self.name}: claims"
+        levels = {arm: self.levels(arm) for arm in self.arms}
         for claim in self.claims:
-            checks.claim(f"{where}: claims", claim, levels)
-            checks.measured(f"{where}: claims: {claim.kind}", claim, self.probes)
+            checks.claim(where, claim, levels, metrics)
+            checks.measured(f"{where}: {claim.kind}", claim, self.probes)
 
     @property
     def factors(self) -> list[str]:
@@ -128,6 +144,8 @@ class Experiment:
         if arm not in self.arms:
             raise unknown(f"experiment {self.name}: arm", arm, self.arms)
         for path in changes:
+            if path == "task":
+                raise UserError("--set task: is the experiment's own; write it into its base.")
             if self.tune and path in self.tune.grid:
                 raise UserError(f"--set {path}: is tuned by experiment {self.name}.")
             if path in self.arms[arm]:

@@ -5,7 +5,7 @@ A run's status is that of its `result.json` (`finished`, `diverged`, `failed`), 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,15 +35,21 @@ def load(workdir: str | Path, split: str = "validation") -> Study:
     path = record.path(workdir)
     about = record.read(path)
     expected = _expected(about)
-    read = tuple(_arm(workdir, name, arm, expected) for name, arm in about["arms"].items())
-    return Study(about, read, _claims(path, about), workdir, split)
+    metrics = tuple(map(metric.read, about["metrics"])) or metric.CLASSIFICATION
+    read = tuple(
+        _arm(workdir, name, arm, expected, metrics[0]) for name, arm in about["arms"].items()
+    )
+    return Study(about, read, _claims(path, about, metrics), workdir, split, metrics)
 
 
-def _claims(path: Path, about: Mapping[str, Any]) -> tuple[tuple[Claim, bool], ...]:
+def _claims(
+    path: Path, about: Mapping[str, Any], metrics: Sequence[Metric]
+) -> tuple[tuple[Claim, bool], ...]:
     """The claims, each with whether it was made after results were there. Raises UserError."""
     try:
         return tuple(
-            (claims.read(values), bool(values.get("post_hoc"))) for values in about["claims"]
+            (claims.read(values, metrics), bool(values.get("post_hoc")))
+            for values in about["claims"]
         )
     except ValueError as error:
         raise UserError(f"{path}: claims: {error}.") from None
@@ -59,13 +65,15 @@ def _expected(about: Mapping[str, Any]) -> set[tuple[str, int]]:
     }
 
 
-def _arm(workdir: Path, name: str, about: Mapping[str, Any], expected: set[Any]) -> Arm:
+def _arm(
+    workdir: Path, name: str, about: Mapping[str, Any], expected: set[Any], primary: Metric
+) -> Arm:
     seeds = {seed for arm, seed in expected if arm == name}
     for folder in (workdir / name).glob("seed-*"):
         number = folder.name.removeprefix("seed-")
         seeds |= {int(number)} if number.isdecimal() and str(int(number)) == number else set()
     runs = tuple(
-        _run(workdir / name / f"seed-{seed}", name, about["block"], seed, about["config"])
+        _run(workdir / name / f"seed-{seed}", name, about["block"], seed, about["config"], primary)
         for seed in sorted(seeds)
     )
     levels = about["levels"] or about["overrides"]
@@ -73,19 +81,21 @@ def _arm(workdir: Path, name: str, about: Mapping[str, Any], expected: set[Any])
     return Arm(name, block, baseline, about["overrides"], about["config"], runs, levels)
 
 
-def _run(folder: Path, arm: str, block: str, seed: int, config: Mapping[str, Any]) -> Run:
+def _run(
+    folder: Path, arm: str, block: str, seed: int, config: Mapping[str, Any], primary: Metric
+) -> Run:
     config = _config(folder / "config.json") or config
-    curve = _curve(folder / "metrics.jsonl", metric.CLASSIFICATION[0])
+    curve = _curve(folder / "metrics.jsonl", primary)
     path = folder / "result.json"
     if not os.path.lexists(path):
         status = "unfinished" if folder.is_dir() else "missing"
-        return Run(arm, block, seed, status, "", config, curve)
+        return Run(arm, block, seed, status, "", config, curve, primary=primary)
     try:
         read = result.read(path)
     except UserError as error:
         text = str(error).removeprefix(f"{folder}{os.sep}")
-        return Run(arm, block, seed, "unreadable", text, config, curve)
-    return Run(arm, block, seed, read.status, read.error, config, curve, read)
+        return Run(arm, block, seed, "unreadable", text, config, curve, primary=primary)
+    return Run(arm, block, seed, read.status, read.error, config, curve, read, primary)
 
 
 def _curve(path: Path, of: Metric) -> tuple[tuple[int, float, float], ...]:

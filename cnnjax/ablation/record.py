@@ -13,7 +13,8 @@ from pydantic_core import PydanticCustomError
 
 from cnnjax.ablation.checks import SEEDS
 from cnnjax.errors import MachineError, UserError
-from cnnjax.fields import Record, from_file
+from cnnjax.fields import Number, Record, from_file
+from cnnjax.metric import Kind
 
 MOST_POINTS = 10_000
 
@@ -82,10 +83,23 @@ class Extension(Record):
     git: dict[str, Any] | None = None
 
 
+class MetricRecord(Record):
+    """A metric of the study's task, see `cnnjax.metric.Metric`."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    kind: Kind
+    ends: Annotated[list[Number | None], Field(min_length=2, max_length=2)]
+    decimals: Annotated[int, Field(ge=0, le=20)]
+    title: str
+
+
 class StudyRecord(Record):
     """A study: its experiment, its arms and seeds, and how it came to be."""
 
     experiment: Texts = Texts()
+    metrics: list[MetricRecord] = Field(default_factory=list)
     factors: list[str] = Field(default_factory=list)
     tune: Tuning | None = None
     arms: dict[ArmName, Arm]

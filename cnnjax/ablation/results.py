@@ -12,7 +12,7 @@ from typing import Any
 
 from cnnjax import fingerprint, metric
 from cnnjax.ablation.claims import Claim
-from cnnjax.metric import Metric
+from cnnjax.metric import ACCURACY, CLASSIFICATION, Metric
 from cnnjax.result import SPLITS, RunResult
 
 COLUMNS = (
@@ -57,6 +57,7 @@ class Run:
       curve: the task's first metric on the validation split during training as (step, epoch,
         value), by step.
       result: the result, one without any figure where there is none.
+      primary: the task's first metric.
     """
 
     arm: str
@@ -67,6 +68,7 @@ class Run:
     config: Mapping[str, Any]
     curve: tuple[tuple[int, float, float], ...]
     result: RunResult = NO_RESULT
+    primary: Metric = ACCURACY
 
     @property
     def runtime(self) -> Mapping[str, Any]:
@@ -100,8 +102,8 @@ class Run:
 
     def _reached(self, target: float) -> int | None:
         """The first step after which the validation split was evaluated to `target` or better."""
-        primary = metric.CLASSIFICATION[0]
-        good = (at for at, _, value in self.curve if primary.sign * (value - target) >= 0)
+        sign = self.primary.sign
+        good = (at for at, _, value in self.curve if sign * (value - target) >= 0)
         return next(good, None)
 
     @property
@@ -151,13 +153,14 @@ class Arm:
 class Study:
     """What a workdir holds: `about` is study.json as `cnnjax.ablation.record` reads it, `arms` the
     runs read from disk, `claims` what is claimed, each with whether it was made after results were
-    there, `split` the one whose figures are looked at."""
+    there, `split` the one whose figures are looked at, `metrics` those of the task."""
 
     about: Mapping[str, Any]
     arms: tuple[Arm, ...]
     claims: tuple[tuple[Claim, bool], ...]
     workdir: Path
     split: str = "validation"
+    metrics: tuple[Metric, ...] = CLASSIFICATION
 
     @property
     def experiment(self) -> Mapping[str, Any]:
@@ -195,14 +198,13 @@ class Study:
         return tuple(run for arm in self.arms for run in arm.runs)
 
     @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """The metrics of the study's task."""
-        return metric.CLASSIFICATION
-
-    @property
     def primary(self) -> Metric:
         """The metric that arms are compared by."""
         return self.metrics[0]
+
+    def find(self, name: str) -> Metric:
+        """The metric that a claim names. Raises UserError for another."""
+        return metric.find(name, self.metrics)
 
     @property
     def columns(self) -> dict[str, Callable[[RunResult], Any]]:

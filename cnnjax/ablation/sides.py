@@ -132,10 +132,10 @@ class Sides:
         return statistics.compare(there, here, ends=ends)
 
     def _population(self, first: int, second: int, seeds: Sequence[int]) -> Population | None:
-        if self.metric.name != "accuracy" or len(seeds) < 2:
+        if self.metric != self.outcomes.of_metric or len(seeds) < 2:
             return None
         a, b = (self.outcomes.scores(self.arms[side], seeds) for side in (first, second))
-        return population(a[0] - b[0]) if a and b and a[1] == b[1] else None
+        return population(self.metric.sign * (a[0] - b[0])) if a and b and a[1] == b[1] else None
 
 
 def fewer(finished: Paired | None, whole: Paired | None) -> Paired | None:

@@ -23,13 +23,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import cache, files, machine, result
+from cnnjax import cache, files, machine, metric, result
 from cnnjax.ablation import agreement, claims, provenance, record, tuning
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import RunConfig, flat_json
+from cnnjax.config import changes as config_changes
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
+from cnnjax.metric import CLASSIFICATION, Metric
 from cnnjax.result import SPLITS, RunResult
 
 FINAL = "final"
@@ -101,6 +103,7 @@ def extend(
     configs: Mapping[str, RunConfig],
     seeds: Sequence[int],
     *,
+    metrics: Sequence[Metric] = CLASSIFICATION,
     planned: Mapping[str, RunConfig],
     data: Sequence[Fingerprint],
     changes: Mapping[str, Any],
@@ -117,6 +120,7 @@ def extend(
       source: the experiment's file, a copy of which is kept.
       configs: the resolved configuration of each arm that is to be run.
       seeds: the seeds that are to be run.
+      metrics: those of the experiment's task.
       planned: the resolved configurations of all arms that the experiment's file has.
       data: the fingerprints of the data that are to be trained on, as far as they were read.
       changes: what `--set` changed.
@@ -135,10 +139,14 @@ def extend(
         configs = {**{arm: planned[arm] for arm in adopted}, **configs}
         arms = study["arms"]
         plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
-        missing = [arm for arm in configs if arm not in arms or arms[arm]["config"] != plain[arm]]
+        missing = [
+            arm
+            for arm, config in configs.items()
+            if arm not in arms or config_changes(arms[arm]["config"], config)
+        ]
         wanted = dict.fromkeys([*seeds, *itertools.chain.from_iterable(adopted.values())])
         more = [seed for seed in wanted if seed not in study["seeds"]]
-        known = _claimed(workdir, study)
+        known = _claimed(workdir, study, metrics)
         stated = [claim for claim in experiment.claims if claim.key not in known]
         seen = any(workdir.glob("*/seed-*/result.json"))
         digests = _digests(experiment, {**planned, **configs})
@@ -164,6 +172,7 @@ def extend(
             }
         study["factors"] = list(dict.fromkeys([*experiment.factors, *study["factors"]]))
         study["tune"] = experiment.plain_tune
+        study["metrics"] = [metric.write(each) for each in metrics]
         order = [*experiment.arms, *arms]
         study["arms"] = dict(sorted(arms.items(), key=lambda item: order.index(item[0])))
         study["seeds"] = sorted([*study["seeds"], *more])
@@ -192,10 +201,10 @@ def extend(
         return sum(map(len, adopted.values()))
 
 
-def _claimed(workdir: Path, study: Mapping[str, Any]) -> set[str]:
+def _claimed(workdir: Path, study: Mapping[str, Any], metrics: Sequence[Metric]) -> set[str]:
     """The keys of the claims of a study. Raises UserError where one of them makes no sense."""
     try:
-        return {claims.read(values).key for values in study["claims"]}
+        return {claims.read(values, metrics).key for values in study["claims"]}
     except ValueError as error:
         raise UserError(f"{workdir / 'study.json'}: claims: {error}.") from None
 
@@ -301,11 +310,12 @@ def _lost(workdir: Path) -> dict[str, Any]:
 
 
 def _digests(experiment: Experiment, configs: Mapping[str, RunConfig]) -> dict[str, str]:
-    """{arm: a digest of its settings}, but for those that tuning chooses."""
+    """{arm: a digest of its settings}, but for those that tuning chooses. What is left alone is no
+    part of it, so that a field which an older version did not have makes no difference."""
     chosen = experiment.tune.grid if experiment.tune else ()
-    plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
-    settings = {arm: flat_json(values) for arm, values in plain.items()}
+    settings = {arm: flat_json(each.model_dump(mode="json")) for arm, each in configs.items()}
+    default = flat_json(RunConfig().model_dump(mode="json"))
     return {
-        arm: cache.digest({path: value for path, value in own.items() if path not in chosen})
+        arm: cache.digest({p: v for p, v in own.items() if p not in chosen and v != default[p]})
         for arm, own in settings.items()
     }

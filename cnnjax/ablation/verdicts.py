@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from cnnjax import metric
 from cnnjax.ablation import claims, design, evidence, statistics
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import ALPHA, Evidence
@@ -62,7 +61,7 @@ def findings(study: Study) -> list[Finding]:
     levels = {arm.name: _levels(arm, study.factors) for arm in study.arms}
     by_name = {arm.name: arm for arm in study.arms}
     early = {name: own for name, own in levels.items() if name not in study.late_arms}
-    outcomes = Outcomes(study.workdir, study.split)
+    outcomes = Outcomes(study.workdir, study.split, study.primary)
     asked, tested = [], []
     for claim, late in study.claims:
         for block in claims.where(claim, levels):
@@ -74,7 +73,7 @@ def findings(study: Study) -> list[Finding]:
             ]
             names = [called(side) for side in claim.sides]
             asked.append((claim, block, post_hoc, _distinct(arms)))
-            sides = Sides(names, arms, outcomes, study.split, metric.find(claim.metric))
+            sides = Sides(names, arms, outcomes, study.split, study.find(claim.metric))
             tested.append(evidence.of(claim, sides))
     waiting = [
         _waiting(arms, found, claims.imbalance(claim, block, levels if late else early))
@@ -104,7 +103,7 @@ def findings(study: Study) -> list[Finding]:
         Finding(
             claim,
             block,
-            metric.find(claim.metric),
+            study.find(claim.metric),
             late,
             verdicts[place],
             found,
@@ -114,7 +113,7 @@ def findings(study: Study) -> list[Finding]:
                 _notes(found, verdicts[place], waiting[place], corrected[place], against[place])
                 + ([_SCALE] if scale[place] else [])
                 + _outcomes(found, arms)
-                + (_lost(arms, outcomes) if of_images(claim) else [])
+                + (_lost(arms, outcomes) if of_images(claim, study.primary) else [])
                 + _left_out(claim, block, arms, levels)
                 + _mixed(claim, block, levels if late else early)
             ),
@@ -124,9 +123,10 @@ def findings(study: Study) -> list[Finding]:
     ]
 
 
-def of_images(claim: Claim) -> bool:
-    """Whether a claim can be asked of other images too: on a difference of accuracies."""
-    return claim.metric == "accuracy" and claim.kind in ("better", "equivalent", "monotone")
+def of_images(claim: Claim, primary: Metric) -> bool:
+    """Whether a claim can be asked of other images too: on a difference of means over them."""
+    means = claim.metric == primary.name and primary.kind in ("share", "mean")
+    return means and claim.kind in ("better", "equivalent", "monotone")
 
 
 def called(side: claims.Side) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 from flax import traverse_util
 from jax import Array
 
 from cnnjax import models
+from cnnjax.errors import UserError
 from cnnjax.models.taps import EVERY
 
 SHIFTS = (1, 2, 3, 4, 5, 6)
@@ -27,13 +27,13 @@ DIRECTIONS = ((0, 1), (1, 0))
 
 
 def shift(subject: Any, split: str) -> dict[str, float]:
-    """Accuracy on images that are moved by 1 to 6 pixels, the mean of right and down; what comes in
-    is black: `shift_1` to `shift_6`."""
+    """The share that is right of images which are moved by 1 to 6 pixels, the mean of right and
+    down; what comes in is black: `shift_1` to `shift_6`."""
     return {
         f"shift_{pixels}": float(
             np.mean(
                 [
-                    subject.evaluate(split, _mover(pixels * down, pixels * right)).correct.mean()
+                    _right(subject, subject.evaluate(split, _mover(pixels * down, pixels * right)))
                     for down, right in DIRECTIONS
                 ]
             )
@@ -45,10 +45,9 @@ def shift(subject: Any, split: str) -> dict[str, float]:
 def shift_consistency(subject: Any, split: str) -> dict[str, float]:
     """The share of images that get the same class when they are moved by one pixel, the mean of
     right and down. Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again"."""
-    before = subject.evaluate(split).logits.argmax(-1)
+    before = _classes(subject.evaluate(split))
     same = [
-        np.mean(subject.evaluate(split, _mover(*way)).logits.argmax(-1) == before)
-        for way in DIRECTIONS
+        np.mean(_classes(subject.evaluate(split, _mover(*way))) == before) for way in DIRECTIONS
     ]
     return {"shift_consistency": float(np.mean(same))}
 
@@ -59,8 +58,9 @@ def mc_dropout(subject: Any, split: str) -> dict[str, float]:
     2014, section 7.5. Batch norm, where there is any, would see the batch in these passes: use it
     without."""
     scaled = subject.evaluate(split)
-    images, _ = subject.batch(split, len(scaled.labels))
-    step = _stochastic(subject.module, subject.normalize)
+    one, count = _right(subject, scaled), len(_classes(scaled))
+    images, targets = subject.batch(split, count)
+    step = _stochastic(subject.module, subject.inputs)
     key = jax.random.key(subject.seed)
     right = 0.0
     for start in range(0, len(images), IMAGES):
@@ -72,9 +72,26 @@ def mc_dropout(subject: Any, split: str) -> dict[str, float]:
                 for sample in range(SAMPLES)
             )
         chosen = np.asarray(probability).argmax(-1)[: len(part)]
-        right += float((chosen == scaled.labels[start : start + IMAGES]).sum())
-    averaged, one = right / len(images), float(scaled.correct.mean(dtype=np.float64))
+        right += float((chosen == targets["label"][start : start + IMAGES]).sum())
+    averaged = right / len(images)
     return {"monte_carlo": averaged, "monte_carlo_gain": averaged - one}
+
+
+def _right(subject: Any, evaluated: Any) -> float:
+    """The primary metric of an evaluation. Raises UserError where it is no share of examples."""
+    primary = subject.task.primary
+    if primary.kind != "share":
+        raise UserError(f"probes: {primary.title} is no share of examples that are right")
+    value: float = evaluated.figures().get(primary.name)
+    return value
+
+
+def _classes(evaluated: Any) -> np.ndarray:
+    """The class of each example. Raises UserError where the task has none."""
+    if "logits" not in evaluated.predictions:
+        raise UserError("probes: shift_consistency and mc_dropout are for classification")
+    classes: np.ndarray = evaluated.predictions["logits"].argmax(-1)
+    return classes
 
 
 def activity(subject: Any) -> dict[str, dict[str, float]]:
@@ -82,7 +99,7 @@ def activity(subject: Any) -> dict[str, dict[str, float]]:
     units (channels of maps) that are the same on all of them: `sd`, `mean`, `dead`."""
     images, _ = subject.batch("validation", IMAGES)
     with subject.precision():
-        features = _features(subject.module, subject.normalize)(subject.variables, images)
+        features = _features(subject.module, subject.inputs)(subject.variables, images)
     return {
         name: {kind: float(value) for kind, value in features[name].items()}
         for name in _endpoints(subject.module, images.shape[1:])
@@ -92,9 +109,10 @@ def activity(subject: Any) -> dict[str, dict[str, float]]:
 def gradients(subject: Any) -> dict[str, dict[str, float]]:
     """Of each layer's kernel on 256 validation images: the norm of the loss's gradient over that of
     the kernel, and the share of units whose weights equal another unit's: `gradient`, `twins`."""
-    images, labels = subject.batch("validation", IMAGES)
+    images, targets = subject.batch("validation", IMAGES)
+    norms_of = _gradients(subject.module, subject.task, subject.inputs)
     with subject.precision():
-        norms = _gradients(subject.module, subject.normalize)(subject.variables, images, labels)
+        norms = norms_of(subject.variables, images, targets)
     kernels = traverse_util.flatten_dict(subject.variables["params"], sep="/")
     order = _endpoints(subject.module, images.shape[1:])
 
@@ -150,12 +168,12 @@ def _endpoints(module: nn.Module, image_shape: tuple[int, int, int]) -> list[str
 
 
 @functools.cache
-def _stochastic(module: nn.Module, normalize: Callable[[Array], Array]) -> Callable[..., Array]:
+def _stochastic(module: nn.Module, inputs: Callable[[Array], Array]) -> Callable[..., Array]:
     @jax.jit
     def step(variables: Any, images: Array, key: Array, keep_prob: float) -> Array:
         logits, _ = module.apply(
             variables,
-            normalize(images.astype(jnp.float32) / 255),
+            inputs(images),
             train=True,
             keep_prob=keep_prob,
             rngs={"dropout": key},
@@ -167,11 +185,11 @@ def _stochastic(module: nn.Module, normalize: Callable[[Array], Array]) -> Calla
 
 
 @functools.cache
-def _features(module: nn.Module, normalize: Callable[[Array], Array]) -> Callable[..., Any]:
+def _features(module: nn.Module, inputs: Callable[[Array], Array]) -> Callable[..., Any]:
     @jax.jit
     def found(variables: Any, images: Array) -> dict[str, dict[str, Array]]:
-        inputs = normalize(images.astype(jnp.float32) / 255)
-        (_, features), _ = module.apply(variables, inputs, capture=EVERY, **_AS_IN_TRAINING)
+        given = inputs(images)
+        (_, features), _ = module.apply(variables, given, capture=EVERY, **_AS_IN_TRAINING)
         return {name: _statistics(value) for name, value in features.items()}
 
     return found
@@ -187,15 +205,16 @@ def _statistics(features: Array) -> dict[str, Array]:
 
 
 @functools.cache
-def _gradients(module: nn.Module, normalize: Callable[[Array], Array]) -> Callable[..., Any]:
+def _gradients(
+    module: nn.Module, task: Any, inputs: Callable[[Array], Array]
+) -> Callable[..., Any]:
     @jax.jit
-    def found(variables: Any, images: Array, labels: Array) -> dict[str, Array]:
-        inputs = normalize(images.astype(jnp.float32) / 255)
-
+    def found(variables: Any, images: Array, targets: Any) -> dict[str, Array]:
         def loss(params: Any) -> Array:
             given = {**variables, "params": params}
-            logits, _ = module.apply(given, inputs, **_AS_IN_TRAINING)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+            outputs, _ = module.apply(given, inputs(images), **_AS_IN_TRAINING)
+            value: Array = task.loss(outputs, targets, 0.0).mean()
+            return value
 
         gradient = traverse_util.flatten_dict(jax.grad(loss)(variables["params"]), sep="/")
         params = traverse_util.flatten_dict(variables["params"], sep="/")

@@ -123,22 +123,24 @@ class Dataset:
         return augmentation.model_copy(update={"random_resized_crop": 1.0})
 
     def store(self) -> dict[str, np.ndarray]:
-        """What batches index: {"images": uint8 [N, H, W, C], "labels": int32 [N]} of all examples
-        of all splits, one split after another, the same for every seed; {} when streaming."""
+        """What batches index: {"images": uint8 [N, H, W, C]} and the targets ([N, ...]) of all
+        examples of all splits, one split after another, the same for every seed; {} when
+        streaming."""
         if not self.in_memory:
             return {}
         parts = list(self.loaded.splits.values())
-        return {
-            "images": np.concatenate([part.images for part in parts]),
-            "labels": np.concatenate([part.labels for part in parts]),
+        targets = {
+            name: np.concatenate([part.targets[name] for part in parts])
+            for name in parts[0].targets
         }
+        return {"images": np.concatenate([part.images for part in parts]), **targets}
 
     def train_batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """The host batches of the steps start_step..stop_step - 1, in order.
 
-        In memory {"indices": int32 [B]} into `store()`; streaming {"images": uint8 [B, H, W, C],
-        "labels": int32 [B]}, with the random-resized crops already made. It starts at any step
-        without going through those before.
+        In memory {"indices": int32 [B]} into `store()`; streaming {"images": uint8 [B, H, W, C]}
+        and the targets ([B, ...]), with the random-resized crops already made. It starts at any
+        step without going through those before.
         """
         if self.in_memory:
             return (
@@ -170,16 +172,16 @@ class Dataset:
         flow = stream.batches(batch, 0, -(-len(part) // batch_size), workers)
         return (_padded(batch, batch_size) for batch in flow)
 
-    def first(self, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def first(self, split: str, count: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The first `count` images of a split, or all of fewer, uint8 [n, H, W, C], and their
-        labels, int32 [n]. Of the training images those of the run's order, not augmented: with
+        targets, [n, ...] each. Of the training images those of the run's order, not augmented: with
         `count` = batch size, the batch of step 0."""
         kept = self.splits[split]
         places = self.order.span(0, count) if split == "train" else np.arange(len(kept))[:count]
         if kept.images is not None:
-            return kept.images[places], kept.labels[places]
+            return kept.images[places], kept.targets_at(places)
         read = kept.read(places.tolist())
-        return np.stack([self.loaded.fit(image) for image in read]), kept.labels[places]
+        return np.stack([self.loaded.fit(image) for image in read]), kept.targets_at(places)
 
     def _positions(self, places: np.ndarray) -> np.ndarray:
         """Places in the training set used as places in `store()`."""
@@ -279,7 +281,7 @@ def _memory_splits(
     for name, (origin, positions) in parts.items():
         part, reader = whole[origin], Reader(found.splits[origin], positions)
         images = part.images if len(positions) == len(part.images) else part.images[positions]
-        splits[name] = Split(positions, part.labels[positions], images, reader)
+        splits[name] = Split(positions, {"label": part.labels[positions]}, images, reader)
     sums = whole["train"].sums[parts["train"][1]]
     return splits, decoded.moments(sums, fit)
 
@@ -290,7 +292,8 @@ def _stream_splits(
     splits = {}
     for name, (origin, positions) in parts.items():
         reader = Reader(found.splits[origin], positions)
-        splits[name] = Split(positions, decoded.labels(found, origin)[positions], None, reader)
+        targets = {"label": decoded.labels(found, origin)[positions]}
+        splits[name] = Split(positions, targets, None, reader)
     return splits, decoded.streamed_moments(found, splits["train"], fit)
 
 
@@ -299,7 +302,7 @@ def _take(part: Split, chosen: np.ndarray) -> Split:
     reader = part.read
     if isinstance(reader, Reader):
         reader = replace(reader, positions=reader.positions[chosen])
-    return Split(part.ids[chosen], part.labels[chosen], images, reader)
+    return Split(part.ids[chosen], part.targets_at(chosen), images, reader)
 
 
 def _padded(batch: Batch, batch_size: int) -> Batch:

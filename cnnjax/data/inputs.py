@@ -11,21 +11,21 @@ Batch = Mapping[str, jax.Array | np.ndarray]
 
 
 def gather(store: Store, batch: Batch) -> dict[str, jax.Array | np.ndarray]:
-    """Images and labels of a batch, whichever pipeline it comes from.
+    """Images and targets of a batch, whichever pipeline it comes from.
 
     Args:
-      store: {"images": uint8 [N, H, W, C], "labels": int32 [N]} on the device, or {} when the batch
-        brings its images.
-      batch: {"indices": int32 [B], ...} or {"images": uint8 [B, H, W, C], "labels": [B], ...}.
+      store: {"images": uint8 [N, H, W, C]} and the targets ([N, ...]) on the device, or {} when the
+        batch brings its images.
+      batch: {"indices": int32 [B]}, or {"images": uint8 [B, H, W, C]} and the targets ([B, ...]).
 
     Returns:
-      {"images": uint8 [B, H, W, C], "labels": int32 [B]}.
+      {"images": uint8 [B, H, W, C]} and the targets ([B, ...]).
     """
     if "indices" not in batch:
-        return {"images": batch["images"], "labels": batch["labels"]}
+        return dict(batch)
     indices = batch["indices"]
     return {
-        name: store[name].at[indices].get(mode="promise_in_bounds") for name in ("images", "labels")
+        name: values.at[indices].get(mode="promise_in_bounds") for name, values in store.items()
     }
 
 

@@ -58,15 +58,19 @@ class Split:
 
     Attributes:
       ids: int32 [N], the examples' positions in the source's split they were drawn from.
-      labels: int32 [N].
+      targets: what is to be predicted, {name: [N, ...]}; of classes `label`, int32 [N].
       images: uint8 [N, H, W, C], resized; None where the data set is streamed.
       read: the decoded originals, uint8 [h, w, C] each, of the examples at some positions.
     """
 
     ids: np.ndarray
-    labels: np.ndarray
+    targets: Mapping[str, np.ndarray]
     images: np.ndarray | None
     read: Callable[[Sequence[int]], list[np.ndarray]]
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def targets_at(self, places: np.ndarray | slice) -> dict[str, np.ndarray]:
+        """The targets of the examples at some places."""
+        return {name: values[places] for name, values in self.targets.items()}

@@ -36,12 +36,12 @@ class TrainBatch:
     smallest_crop: float
 
     def __call__(self, step: int) -> Batch:
-        """{"images": uint8 [B, H, W, C], "labels": int32 [B]} of one step."""
+        """{"images": uint8 [B, H, W, C]} and the targets ([B, ...]) of one step."""
         positions = self.order.indices(step)
         images = self.split.read(positions.tolist())
         boxes = [self._box(image, step, place) for place, image in enumerate(images)]
         sized = [self.fit(image, box) for image, box in zip(images, boxes, strict=True)]
-        return {"images": np.stack(sized), "labels": self.split.labels[positions]}
+        return {"images": np.stack(sized), **self.split.targets_at(positions)}
 
     def _box(self, image: np.ndarray, step: int, place: int) -> Box | None:
         if self.smallest_crop == 1:
@@ -59,11 +59,12 @@ class EvalBatch:
     batch_size: int
 
     def __call__(self, number: int) -> Batch:
-        """{"images": uint8 [B, H, W, C], "labels": int32 [B]} of batch `number`, from 0."""
+        """{"images": uint8 [B, H, W, C]} and the targets ([B, ...]) of batch `number`, from 0."""
         start = number * self.batch_size
         positions = range(start, min(start + self.batch_size, len(self.split)))
         images = [self.fit(image) for image in self.split.read(positions)]
-        return {"images": np.stack(images), "labels": self.split.labels[start : positions.stop]}
+        targets = self.split.targets_at(slice(start, positions.stop))
+        return {"images": np.stack(images), **targets}
 
 
 def batches(batch: TrainBatch | EvalBatch, start: int, stop: int, workers: int) -> Iterator[Batch]:

@@ -138,7 +138,7 @@ def _verdicts(
         verdicts = {finding.verdict for finding in both if finding}
         differ = "differ" if len(verdicts) > 1 else ""
         claim = claims[0].get(key) or claims[1][key]
-        rows.append((statements.claim(claim), block, *cells, differ))
+        rows.append((statements.claim(claim, studies[0].metrics), block, *cells, differ))
     if not rows:
         return []
     head = ("Claim", "Block", names[0], "Difference", names[1], "Difference", "")

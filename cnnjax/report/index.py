@@ -68,7 +68,7 @@ def _section(entry: Entry) -> Section:
         seeds = {run.seed for arm in study.arms for run in arm.runs if arm.block == finding.block}
         rows.append(
             (
-                statements.claim(finding.claim),
+                statements.claim(finding.claim, study.metrics),
                 finding.block or words.NONE,
                 _verdict(finding),
                 "; ".join(statements.differences(finding)),

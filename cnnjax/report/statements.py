@@ -1,23 +1,26 @@
 """A claim, and what was found on it, as sentences."""
 
+from collections.abc import Sequence
+
 from cnnjax.ablation import power
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import ALPHA
 from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.verdicts import Finding, called
-from cnnjax.metric import find
+from cnnjax.metric import CLASSIFICATION, Metric, find
 from cnnjax.report import forest, words
 
 
-def claim(statement: Claim) -> str:
-    """What is claimed, as a sentence without its full stop."""
+def claim(statement: Claim, task: Sequence[Metric] = CLASSIFICATION) -> str:
+    """What is claimed, as a sentence without its full stop; `task` are the task's metrics, of which
+    the first needs no words."""
     names = [called(side) for side in statement.sides]
-    compared = find(statement.metric)
+    compared = find(statement.metric, task)
     unit = compared.difference_unit
     unit = unit.removesuffix("s") if statement.margin == 1 and len(unit) > 1 else unit
     margin = f"{statement.margin:g} {unit}".rstrip()
     by = f" by more than {margin}" if statement.margin else ""
-    metric = "" if statement.metric == "accuracy" else f" in {compared.title}"
+    metric = "" if compared == task[0] else f" in {compared.title}"
     match statement.kind:
         case "better" if compared.of_split:
             return f"{names[0]} beats {names[1]}{metric}{by}"

@@ -20,7 +20,7 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
     put = {finding.claim.key for finding in findings}
     absent = [statement for statement, _ in study.claims if statement.key not in put]
     if absent:
-        named = "; ".join(map(statements.claim, absent))
+        named = "; ".join(statements.claim(each, study.metrics) for each in absent)
         text = f"{named}. The arms that these are about are not all here."
         elements.append(Paragraph(text, "Not put to the test:", "warning"))
     if study.late_seeds:
@@ -31,7 +31,7 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
         elements.append(Paragraph(text, "Post hoc.", "warning"))
     for finding in findings:
         text = statements.sentence(finding, len(findings))
-        elements.append(Paragraph(text, _lead(finding), finding.verdict))
+        elements.append(Paragraph(text, _lead(finding, study), finding.verdict))
     for place, rows in enumerate(forest.drawn(findings).values()):
         figure = Figure(
             f"claims-{place + 1}" if place else "claims",
@@ -44,7 +44,7 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
         )
         elements.append(figure)
     if findings:
-        elements += [_table(findings), *_published(findings)]
+        elements += [_table(findings, study), *_published(findings, study)]
     return [Section("Verdicts", tuple(elements))]
 
 
@@ -53,7 +53,7 @@ def lines(study: Study, findings: Sequence[Finding]) -> list[str]:
     if not findings:
         return []
     preview = "" if study.split == "test" else " (a preview, on the validation split)"
-    said = [f"  {_lead(finding)} {_why(finding)}" for finding in findings]
+    said = [f"  {_lead(finding, study)} {_why(finding)}" for finding in findings]
     return [f"verdicts{preview}:", *said]
 
 
@@ -63,10 +63,11 @@ def _why(finding: Finding) -> str:
     return " ".join([*first, statements.figures(finding)])
 
 
-def _lead(finding: Finding) -> str:
+def _lead(finding: Finding, study: Study) -> str:
     where = f" [{finding.block}]" if finding.block else ""
     late = " (post hoc)" if finding.post_hoc else ""
-    return f"{finding.verdict.capitalize()}{late}{where}: {statements.claim(finding.claim)}."
+    said = statements.claim(finding.claim, study.metrics)
+    return f"{finding.verdict.capitalize()}{late}{where}: {said}."
 
 
 def _count(findings: Sequence[Finding]) -> str:
@@ -97,7 +98,7 @@ def _standing(study: Study) -> Paragraph:
     )
 
 
-def _table(findings: Sequence[Finding]) -> Table:
+def _table(findings: Sequence[Finding], study: Study) -> Table:
     blocks = any(finding.block for finding in findings)
     labels = ("Claim", "Block", "Verdict") if blocks else ("Claim", "Verdict")
     units = {_unit(finding) for finding in findings}
@@ -114,28 +115,32 @@ def _table(findings: Sequence[Finding]) -> Table:
     )
     rows = []
     for finding in findings:
-        names = (statements.claim(finding.claim), finding.block, finding.verdict)
+        said = statements.claim(finding.claim, study.metrics)
+        names = (said, finding.block, finding.verdict)
         opening = names if blocks else (names[0], names[2])
         unit = "" if alike else f" {_unit(finding)}"
         rows += [(*opening, *cells) for cells in _cells(finding, unit)]
+    both = any(finding.evidence.log_odds for finding in findings)
+    scales = ", the larger of accuracy and log-odds for an interaction" if both else ""
     caption = (
         "The claims. p: one-sided paired t (two one-sided tests for an equivalence, two-sided for "
-        "an interaction without a direction and against an equivalence, the larger of accuracy and "
-        "log-odds for an interaction, exact binomial for shares of runs); corrected: Holm over all "
+        f"an interaction without a direction and against an equivalence{scales}, exact binomial "
+        "for shares of runs); corrected: Holm over all "
         "claims; contrary: the corrected p against the claim; permutation p: two-sided, exact, "
         "against a mean difference of the margin, as a check."
     )
     return Table(caption, (*labels, *figures), tuple(rows), labels=len(labels))
 
 
-def _published(findings: Sequence[Finding]) -> list[Table]:
+def _published(findings: Sequence[Finding], study: Study) -> list[Table]:
     """What others found, beside what was found here."""
     told = [finding for finding in findings if finding.claim.published]
     rows = []
     for finding in told:
         here = "; ".join(statements.differences(finding))
         where = f" [{finding.block}]" if finding.block else ""
-        rows.append((f"{statements.claim(finding.claim)}{where}", here, finding.claim.published))
+        said = statements.claim(finding.claim, study.metrics)
+        rows.append((f"{said}{where}", here, finding.claim.published))
     caption = "What was published on these claims, beside what was found here."
     return [Table(caption, ("Claim", "Here", "Published"), tuple(rows), labels=3)] if rows else []
 

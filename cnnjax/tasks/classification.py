@@ -1,43 +1,73 @@
-"""Classification: loss and figures per example, so that sums over any split are exact."""
+"""Classification: an image has one label, the network gives a logit for each class."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
+
+from cnnjax import metric
+from cnnjax.tasks.task import Arrays, Task
 
 
 def cross_entropy(
-    logits: jax.Array, labels: ArrayLike, label_smoothing: ArrayLike = 0.0
+    logits: jax.Array, targets: Arrays, label_smoothing: ArrayLike = 0.0
 ) -> jax.Array:
     """Cross-entropy of each example, in nats.
 
     Args:
       logits: [B, classes].
-      labels: int [B], in 0..classes-1.
+      targets: `label`, int [B], in 0..classes-1.
       label_smoothing: the share of the target spread evenly over all classes, in [0, 1)
         (Szegedy et al. 2016, section 7).
 
     Returns:
       float [B].
     """
-    smoothing = jnp.asarray(label_smoothing)
+    smoothing, labels = jnp.asarray(label_smoothing), jnp.asarray(targets["label"])
     log_probabilities = jax.nn.log_softmax(logits)
-    hit = jnp.take_along_axis(log_probabilities, jnp.asarray(labels)[:, None], axis=-1)[:, 0]
+    hit = jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
     spread = log_probabilities.mean(axis=-1)
     return -(1.0 - smoothing) * hit - smoothing * spread
 
 
-def correct(logits: jax.Array, labels: ArrayLike) -> jax.Array:
+def correct(logits: jax.Array, targets: Arrays) -> jax.Array:
     """1.0 where the largest logit is the label's, else 0.0; logits that are not finite are wrong.
 
     Args:
       logits: [B, classes].
-      labels: int [B].
+      targets: `label`, int [B].
     """
     finite = jnp.isfinite(logits).all(axis=-1)
-    return ((logits.argmax(axis=-1) == labels) & finite).astype(jnp.float32)
+    return ((logits.argmax(axis=-1) == targets["label"]) & finite).astype(jnp.float32)
 
 
-def per_example(logits: jax.Array, labels: ArrayLike) -> dict[str, jax.Array]:
-    """Loss (without smoothing) and correctness of each example, [B] each."""
-    loss = cross_entropy(logits, labels)
-    return {"loss": loss, "correct": correct(logits, labels)}
+def statistics(logits: jax.Array, targets: Arrays) -> dict[str, jax.Array]:
+    """Correctness and loss (without smoothing) of each example, [B] each."""
+    return {"accuracy": correct(logits, targets), "loss": cross_entropy(logits, targets)}
+
+
+def constant(targets: Arrays) -> Mapping[str, float]:
+    """The best that a prediction which is the same for all examples can reach: the accuracy of the
+    most frequent class; the loss, in nats, of predicting the shares of the classes (their
+    entropy)."""
+    counts = np.bincount(targets["label"])
+    shares = counts[counts > 0] / counts.sum()
+    return {"accuracy": float(shares.max()), "loss": float(np.sum(shares * np.log(1 / shares)))}
+
+
+def _classes(spec: Any) -> int:
+    classes: int = spec.classes
+    return classes
+
+
+TASK = Task(
+    metrics=metric.CLASSIFICATION,
+    units=_classes,
+    loss=cross_entropy,
+    statistics=statistics,
+    constant=constant,
+    predictions=lambda logits: {"logits": logits},
+)

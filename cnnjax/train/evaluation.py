@@ -2,14 +2,17 @@
 
 import dataclasses
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from cnnjax import data, files
-from cnnjax.result import Figures
+from cnnjax.result import OUTCOME, Figures
+from cnnjax.tasks.task import Task
 from cnnjax.train import memory
 from cnnjax.train.parallel import Compiled
 
@@ -19,41 +22,51 @@ class Evaluation:
     """The figures of one split, per example and in the order of the split.
 
     Attributes:
+      task: what was evaluated.
       ids: the examples' ids [N].
-      labels: int32 [N].
-      logits: float32 [N, classes].
-      losses: float32 [N], nats.
-      correct: float32 [N], 0 or 1.
+      targets: what the data set says of them, {name: [N, ...]}.
+      statistics: those of the task, {name: [N, ...]}.
+      predictions: what the task keeps of the network's outputs, {name: [N, ...]}.
     """
 
+    task: Task
     ids: np.ndarray
-    labels: np.ndarray
-    logits: np.ndarray
-    losses: np.ndarray
-    correct: np.ndarray
+    targets: Mapping[str, np.ndarray]
+    statistics: Mapping[str, np.ndarray]
+    predictions: Mapping[str, np.ndarray]
 
     @property
     def finite(self) -> bool:
-        """Whether every logit and loss is a number."""
-        return bool(np.isfinite(self.logits).all() and np.isfinite(self.losses).all())
+        """Whether every statistic and prediction is a number."""
+        arrays = (*self.statistics.values(), *self.predictions.values())
+        return all(bool(np.isfinite(each).all()) for each in arrays)
 
     def figures(self) -> Figures:
-        """The accuracy and the loss in nats; one that is not finite is None."""
-        loss = float(self.losses.mean(dtype=np.float64))
-        return Figures(
-            accuracy=float(self.correct.mean(dtype=np.float64)),
-            loss=loss if np.isfinite(loss) else None,
-            examples=len(self.labels),
-        )
+        """The task's metrics; one that is not finite is None."""
+        values = {
+            name: value if np.isfinite(value) else None
+            for name, value in self.task.evaluated(self.statistics).items()
+        }
+        return Figures(**values, examples=len(self.ids))
+
+    @property
+    def outcome(self) -> np.ndarray | None:
+        """The value of the primary metric for each example [N], where it is a mean over them."""
+        primary = self.task.primary.name
+        return self.statistics[primary] if primary in self.task.means else None
 
     def write(self, path: Path) -> None:
-        """Writes ids, labels and logits as a compressed npz, atomically."""
+        """Writes ids, targets, predictions and outcome as a compressed npz, atomically."""
+        arrays = {"ids": self.ids, **self.targets, **self.predictions}
+        if self.outcome is not None:
+            arrays[OUTCOME] = self.outcome
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, ids=self.ids, labels=self.labels, logits=self.logits)
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         files.write_bytes(path, buffer.getvalue())
 
 
 def evaluate(
+    task: Task,
     compiled: Compiled,
     variables: Any,
     store: Any,
@@ -66,6 +79,7 @@ def evaluate(
     """Evaluates `variables` on a whole split.
 
     Args:
+      task: what the network is trained for.
       compiled: the compiled steps.
       variables: `params` and `batch_stats`.
       store: the examples on the devices, or an empty mapping where they are streamed.
@@ -81,28 +95,28 @@ def evaluate(
         for batch in dataset.eval_batches(split, batch_size):
             mask = np.asarray(batch["mask"], bool)
             inputs = {name: value for name, value in batch.items() if name != "mask"}
-            figures = compiled.evaluate(variables, store, inputs, np.asarray(keep_prob, np.float32))
-            outputs.append((figures, mask))
-        joined = {
-            name: np.concatenate([np.asarray(figures[name])[mask] for figures, mask in outputs])
-            for name in ("logits", "loss", "correct")
-        }
+            found = compiled.evaluate(variables, store, inputs, np.asarray(keep_prob, np.float32))
+            outputs.append((found, mask))
+        joined = jax.tree.map(
+            lambda *parts: np.concatenate(parts),
+            *[jax.tree.map(lambda each, m=mask: np.asarray(each)[m], f) for f, mask in outputs],
+        )
     kept = dataset.splits[split]
-    return Evaluation(kept.ids, kept.labels, joined["logits"], joined["loss"], joined["correct"])
+    return Evaluation(task, kept.ids, kept.targets, joined["statistics"], joined["predictions"])
 
 
 def batch_size(asked: int, dataset: data.Dataset, devices: int) -> int:
     """The evaluation batch: as asked, but no larger than the largest split evaluated, and such
     that it can be dealt out evenly to the devices."""
-    largest = max(len(split.labels) for name, split in dataset.splits.items() if name != "train")
+    largest = max(len(split) for name, split in dataset.splits.items() if name != "train")
     return -(-min(asked, largest) // devices) * devices
 
 
-def chance(labels: np.ndarray) -> Figures:
-    """The best that a prediction which is the same for all examples can reach: the accuracy of the
-    most frequent class; the loss, in nats, of predicting the shares of the classes (their
-    entropy)."""
-    counts = np.bincount(labels)
-    shares = counts[counts > 0] / len(labels)
-    entropy = float(np.sum(shares * np.log(1 / shares)))
-    return Figures(accuracy=float(shares.max()), loss=entropy)
+def chance(task: Task, dataset: data.Dataset, split: str) -> Figures:
+    """What the best prediction scores that is the same for all examples of a split."""
+    kept = dataset.splits[split]
+    targets: Mapping[str, Any] = kept.targets
+    if task.derives_targets:
+        targets = task.targets(*dataset.first(split, len(kept)))
+    values: Mapping[str, Any] = task.constant({n: np.asarray(each) for n, each in targets.items()})
+    return Figures(**values)

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from cnnjax.errors import UserError
+from cnnjax.tasks.task import Arrays
 from cnnjax.train.state import HParams, TrainState
 from cnnjax.train.step import Batch, EvalStep, TrainStep
 
@@ -36,7 +37,7 @@ class Compiled:
       together: `train` for replicates: all but the store have a leading axis, which is dealt out
         to the devices, so that its length is a multiple of their number; None under pmap.
       together_steps: `train_steps` for replicates; the axis of steps comes second. None under pmap.
-      evaluate: (variables, store, batch, keep_prob) -> per-example figures.
+      evaluate: (variables, store, batch, keep_prob) -> statistics and predictions of each example.
       place: puts a tree on the devices, one whole copy on each.
       feed: (batch, steps) -> the batch of one or of several steps on the devices, sharded as
         `train` and `train_steps` want it; its transfer need not be complete on return.
@@ -51,7 +52,7 @@ class Compiled:
     train_steps: Train
     together: Train | None
     together_steps: Train | None
-    evaluate: Callable[[Any, Any, Batch, ArrayLike], dict[str, jax.Array]]
+    evaluate: Callable[[Any, Any, Batch, ArrayLike], dict[str, Arrays]]
     place: Callable[[Any], Any]
     feed: Callable[[Batch, bool], Batch]
     deal: Callable[[Sequence[Any]], Any]
@@ -75,7 +76,7 @@ def compile(
     Args:
       train: the pure step, built with `axis_name=AXIS` where `mode` is pmap.
       evaluate: the pure eval step.
-      gather: (store, batch) -> batch of images and labels: looks indices up on the device.
+      gather: (store, batch) -> batch of images and targets: looks indices up on the device.
       mode: `jit` shards the batch over a mesh; `pmap` maps the step over the devices.
       devices: the devices to use.
       compiler_options: what `jax.jit` is given for the steps; `pmap` takes none.

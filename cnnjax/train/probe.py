@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 from flax import linen as nn
 
 from cnnjax import data
+from cnnjax.data.inputs import to_float
 from cnnjax.errors import UserError
+from cnnjax.tasks.task import Arrays, Task
 from cnnjax.train import evaluation, numerics
 from cnnjax.train.parallel import Compiled
 
@@ -23,6 +26,7 @@ class Subject:
     """A network at one moment of its run.
 
     Attributes:
+      task: what the network is trained for.
       module: the network.
       variables: `params` and `batch_stats`, the averaged ones where there are such.
       normalize: images in 0..1 -> the network's inputs.
@@ -32,6 +36,7 @@ class Subject:
       matmul_precision: what the run multiplies with, see `cnnjax.train.numerics.used`.
     """
 
+    task: Task
     module: nn.Module
     variables: Mapping[str, Any]
     normalize: Callable[[jax.Array], jax.Array]
@@ -61,6 +66,7 @@ class Subject:
                 raise UserError("data.pipeline: this probe needs the data in memory")
             store = {**store, "images": change(store["images"])}
         return evaluation.evaluate(
+            self.task,
             self._compiled,
             self.variables,
             store,
@@ -70,9 +76,21 @@ class Subject:
             keep_prob=self.keep_prob,
         )
 
-    def batch(self, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first images of a split, uint8 [count, H, W, C], and their labels int32 [count]."""
-        return self.dataset.first(split, count)
+    def batch(self, split: str, count: int) -> tuple[np.ndarray, Arrays]:
+        """The first images of a split, uint8 [count, H, W, C], and what is to be predicted of
+        them, [count, ...] each."""
+        images, targets = self.dataset.first(split, count)
+        return images, self.task.targets(images, targets)
+
+    @property
+    def inputs(self) -> Callable[[jax.Array], jax.Array]:
+        """Images uint8 [B, H, W, C] -> the network's inputs."""
+        return _inputs(self.normalize)
+
+
+@functools.cache
+def _inputs(normalize: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    return lambda images: normalize(to_float(images))
 
 
 Measure = Callable[[Subject, str], Mapping[str, float]]

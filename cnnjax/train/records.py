@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax import files
+from cnnjax.tasks.task import Task
 from cnnjax.train.board import Board
 from cnnjax.train.folder import Say
 
@@ -24,6 +25,7 @@ class Records:
 
     Args:
       directory: the run's folder.
+      task: what the network is trained for.
       restored_step: the step that the run goes on from; 0 for one that begins.
       total_steps: how many steps it takes.
       label: what the progress bar is called; None for no bar.
@@ -34,6 +36,7 @@ class Records:
     def __init__(
         self,
         directory: Path,
+        task: Task,
         *,
         restored_step: int,
         total_steps: int,
@@ -41,7 +44,7 @@ class Records:
         notes: Mapping[str, Any],
         say: Say,
     ):
-        self._path = directory / "metrics.jsonl"
+        self._path, self._task = directory / "metrics.jsonl", task
         kept = [
             line
             for line in files.read_lines(self._path)
@@ -114,13 +117,16 @@ class Records:
             return
         means = {
             name: float(np.mean([metrics[name] for metrics in self._window]))
-            for name in ("loss", "accuracy")
+            for name in dict.fromkeys(("loss", *self._task.means))
         }
         self._window = []
         extra = {"learning_rate": float(rate), "images_per_second": round(speed, 1)}
         self.write(step, epoch, "train", means | extra, seconds)
+        primary = self._task.primary
+        reached = means.get(primary.name)
+        shown = [] if reached is None else [f"{primary.title} {primary.show(reached)}"]
         self._bar.set_postfix_str(
-            f"loss {means['loss']:.3f}, acc {100 * means['accuracy']:.1f} %, {speed:,.0f} img/s"
+            ", ".join([f"loss {means['loss']:.3f}", *shown, f"{speed:,.0f} img/s"])
         )
 
     def write(

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax import data, files, metric
+from cnnjax import data, files
 from cnnjax.result import SPLITS, Best, RunResult, Status
 from cnnjax.train import evaluation, folder
 from cnnjax.train.checkpoint import Checkpoints
@@ -50,6 +50,7 @@ class Replicate:
         self.evaluations: dict[str, evaluation.Evaluation] = {}
         self._checkpoints, self._records = checkpoints, records
         self._config, self._probes = setting.config, setting.probes
+        self._task = setting.program.task
         self._parameters = sum(leaf.size for leaf in jax.tree.leaves(start.params))
         self._eval_batch = evaluation.batch_size(
             setting.config.evaluation.batch_size, dataset, len(setting.session.devices)
@@ -93,7 +94,7 @@ class Replicate:
                 self._diverge(step)
                 return
             figures = found.figures()
-            score = _score(figures.values)
+            score = self._score(figures.values)
             epoch = step / self.planned.steps_per_epoch
             self._records.write(step, epoch, "validation", figures.model_dump(), self._seconds())
         copy, notes = (
@@ -158,6 +159,7 @@ class Replicate:
 
     def _evaluate(self, state: TrainState, split: str) -> evaluation.Evaluation:
         return evaluation.evaluate(
+            self._task,
             self.setting.program.compiled,
             state.variables,
             self.setting.store,
@@ -169,6 +171,7 @@ class Replicate:
 
     def _subject(self, state: TrainState) -> Subject:
         return Subject(
+            self._task,
             self.setting.program.module,
             state.variables,
             self.setting.program.normalize,
@@ -211,7 +214,7 @@ class Replicate:
             steps=steps,
             **(values | found),
             chance={
-                split: evaluation.chance(self.dataset.splits[split].labels)
+                split: evaluation.chance(self._task, self.dataset, split)
                 for split in self.setting.splits(self.dataset)
             },
             best_validation=self._best(),
@@ -222,19 +225,18 @@ class Replicate:
             multiply_adds=self.setting.multiply_adds,
         )
 
+    def _score(self, figures: Mapping[str, float | None]) -> float:
+        """How good figures are, larger being better."""
+        primary = self._task.primary
+        value = figures.get(primary.name)
+        return -math.inf if value is None else primary.sign * value
+
     def _best(self) -> Best | None:
         """The best evaluation on the validation split so far; of equal ones the first."""
         lines = self._records.validations()
-        best = max(lines, key=lambda line: (_score(line), -line["step"]), default=None)
-        names = ("step", "epoch", *(each.name for each in metric.CLASSIFICATION))
+        best = max(lines, key=lambda line: (self._score(line), -line["step"]), default=None)
+        names = ("step", "epoch", *(each.name for each in self._task.metrics))
         return None if best is None else Best(**{name: best[name] for name in names})
-
-
-def _score(figures: Mapping[str, float | None]) -> float:
-    """How good figures are, larger being better."""
-    primary = metric.CLASSIFICATION[0]
-    value = figures.get(primary.name)
-    return -math.inf if value is None else primary.sign * value
 
 
 @contextlib.contextmanager
@@ -261,7 +263,13 @@ def opened(setting: Setting, job: Job, *, bar: str | None, say: Say) -> Iterator
         if restored:
             say(f"resumed: {job.label} at step {step} of {total}")
         with Records(
-            directory, restored_step=step, total_steps=total, label=bar, notes=notes, say=say
+            directory,
+            setting.program.task,
+            restored_step=step,
+            total_steps=total,
+            label=bar,
+            notes=notes,
+            say=say,
         ) as records:
             made = Replicate(setting, job, dataset, planned, start, checkpoints, records)
             made.signal()

@@ -22,6 +22,8 @@ from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
 from cnnjax.nn import lsuv, operations
 from cnnjax.nn.native import library
+from cnnjax.tasks import registry
+from cnnjax.tasks.task import Task
 from cnnjax.train import numerics, optim, parallel, state, step, transfer
 from cnnjax.train.devices import find
 from cnnjax.train.program_key import data_key, program_key, steps_key
@@ -34,10 +36,12 @@ ONCE = {"cpu": {"xla_backend_optimization_level": 0}}
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A network with its compiled functions: `initialize` is (key) -> fresh variables, `create`
-    (variables) -> the state before the first step, `matmul_precision` one of `numerics.used`."""
+    """A network with its task and its compiled functions: `initialize` is (key) -> fresh variables,
+    `create` (variables) -> the state before the first step, `matmul_precision` one of
+    `numerics.used`."""
 
     module: nn.Module
+    task: Task
     initialize: Callable[[jax.Array], Any]
     create: Callable[[Any], state.TrainState]
     make_optimizer: optim.MakeOptimizer
@@ -163,6 +167,10 @@ class Session:
         """What decides the compiled steps: runs for which it is the same share them."""
         return steps_key(config, convolution or self.convolution(config))
 
+    def task(self, config: schema.RunConfig) -> Task:
+        """What the network of a configuration is trained for."""
+        return registry.find(config.task, self.levels)
+
     def plain_module(self, config: schema.RunConfig) -> nn.Module:
         """The network of a configuration, in float32 and without a backend's own operations: its
         program can be read by `cnnjax.analysis.layers`."""
@@ -173,7 +181,7 @@ class Session:
         return models.build(
             config.model,
             image_shape=spec.image_shape,
-            classes=spec.classes,
+            classes=self.task(config).units(spec),
             levels=self.levels,
             **how,
         )
@@ -202,8 +210,10 @@ class Session:
         )
         compiled = known or self._compile(config, module, make_optimizer, normalize)
         averaged = config.training.ema_decay is not None
+        task = self.task(config)
         program = Program(
             module,
+            task,
             jax.jit(
                 functools.partial(state.initial_variables, module, spec.image_shape),
                 compiler_options={**ONCE.get(backend, {}), **options} or None,
@@ -217,8 +227,8 @@ class Session:
             used["matmul_precision"],
         )
         if self.levels:  # code that no test of cnnjax has seen
-            shape, classes = spec.image_shape, spec.classes
-            state.check_logits(module, program.shapes, shape, classes, train=not mapped)
+            shape, units = spec.image_shape, task.units(spec)
+            state.check_outputs(module, program.shapes, shape, units, train=not mapped)
         return program
 
     def _compile(
@@ -232,8 +242,10 @@ class Session:
         spec = dataset.spec
         mapped = config.training.parallel == "pmap"
         used = self.numerics(config)
+        task = self.task(config)
         train = step.train_step(
             module,
+            task,
             make_optimizer,
             augment=augment.build(dataset.augmentation, spec.image_shape, spec.mean),
             normalize=normalize,
@@ -241,7 +253,7 @@ class Session:
             axis_name=parallel.AXIS if mapped else None,
             auxiliary_weight=config.model.auxiliary_weight or 0.0,
         )
-        evaluate = step.eval_step(module, normalize=normalize)
+        evaluate = step.eval_step(module, task, normalize=normalize)
         return parallel.compile(
             numerics.at_precision(used["matmul_precision"], train),
             numerics.at_precision(used["matmul_precision"], evaluate),

@@ -89,11 +89,11 @@ def initial_variables(module: nn.Module, image_shape: tuple[int, int, int], key:
     return module.init(key, jnp.zeros((2, *image_shape), jnp.float32), train=False)
 
 
-def check_logits(
+def check_outputs(
     module: nn.Module,
     variables: Any,
     image_shape: tuple[int, int, int],
-    classes: int,
+    units: int,
     *,
     train: bool,
 ) -> None:
@@ -103,10 +103,10 @@ def check_logits(
       module: the network.
       variables: its variables, or their shapes.
       image_shape: (height, width, channels).
-      classes: number of classes.
+      units: how many numbers the task asks of the network for an image.
       train: whether this is a pass of training or of a test.
 
-    Raises ValueError where the network has no parameters or gives no logits [B, classes], and
+    Raises ValueError where the network has no parameters or gives no outputs [B, units], and
     whatever it raises.
     """
 
@@ -121,9 +121,11 @@ def check_logits(
         raise ValueError("the network has no parameters, so there is nothing to train")
     given = jax.eval_shape(run, variables, jax.eval_shape(lambda: jax.random.key(0)))
     alone = isinstance(given, jax.ShapeDtypeStruct)
-    if not alone or given.shape != (2, classes) or not jnp.issubdtype(given.dtype, jnp.floating):
+    if not alone or given.shape != (2, units) or not jnp.issubdtype(given.dtype, jnp.floating):
         text = f"{given.dtype}{list(given.shape)}" if alone else f"a {type(given).__name__}"
-        raise ValueError(f"the network gives {text} for two images; logits are float{[2, classes]}")
+        raise ValueError(
+            f"the network gives {text} for two images; its task asks for float{[2, units]}"
+        )
 
 
 def flat(tree: Any) -> dict[str, Any]:

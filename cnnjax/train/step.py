@@ -11,19 +11,20 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from cnnjax.data.inputs import to_float
-from cnnjax.tasks import classification
+from cnnjax.tasks.task import Arrays, Task
 from cnnjax.train.optim import MakeOptimizer
 from cnnjax.train.state import Ema, HParams, TrainState
 
 Batch = Mapping[str, jax.Array | np.ndarray]
 TrainStep = Callable[[TrainState, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
-EvalStep = Callable[[Any, Batch, ArrayLike], dict[str, jax.Array]]
+EvalStep = Callable[[Any, Batch, ArrayLike], dict[str, Arrays]]
 Images = Callable[[jax.Array], jax.Array]
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def train_step(
     module: nn.Module,
+    task: Task,
     make_optimizer: MakeOptimizer,
     *,
     augment: Augment,
@@ -36,6 +37,7 @@ def train_step(
 
     Args:
       module: the network.
+      task: what it is trained for.
       make_optimizer: (learning_rate, weight_decay) -> optax transformation.
       augment: (keys [B], images float [B, H, W, C] in 0..1) -> images.
       normalize: images in 0..1 -> the network's inputs.
@@ -44,10 +46,10 @@ def train_step(
         are not in the metrics.
       axis_name: the mapped axis to average gradients, statistics and metrics over, under pmap.
 
-    The batch holds `images` (uint8 [B, H, W, C]) and `labels` (int32 [B]). Metrics are scalars:
-    `loss` and `accuracy`, means over the batch as trained on, and `finite`, whether the loss and
-    the gradient are. Running statistics are averaged over devices at each step under pmap
-    (Ioffe and Szegedy 2015 leave it open).
+    The batch holds `images` (uint8 [B, H, W, C]) and the targets ([B, ...]). Metrics are scalars:
+    `loss` and those of the task that are means over examples, all over the batch as trained on, and
+    `finite`, whether the loss and the gradient are. Running statistics are averaged over devices
+    at each step under pmap (Ioffe and Szegedy 2015 leave it open).
     """
 
     def mean(tree: Any) -> Any:
@@ -56,7 +58,8 @@ def train_step(
     def step(
         state: TrainState, batch: Batch, hparams: HParams
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        count = batch["labels"].shape[0]
+        count = batch["images"].shape[0]
+        targets = _targets(task, batch)
         device = 0 if axis_name is None else jax.lax.axis_index(axis_name)
         augment_key = jax.random.fold_in(hparams.augment_key, state.step)
         dropout_key = jax.random.fold_in(hparams.dropout_key, state.step)
@@ -67,7 +70,7 @@ def train_step(
         images = normalize(augment(example_keys, to_float(batch["images"])))
 
         def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
-            logits, updates = module.apply(
+            outputs, updates = module.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
                 train=True,
@@ -76,22 +79,19 @@ def train_step(
                 mutable=["batch_stats", "auxiliary"],
             )
 
-            def mean_loss(logits: jax.Array) -> jax.Array:
-                smoothing = hparams.label_smoothing
-                return classification.cross_entropy(logits, batch["labels"], smoothing).mean()
+            def mean_loss(outputs: jax.Array) -> jax.Array:
+                return task.loss(outputs, targets, hparams.label_smoothing).mean()
 
-            value = mean_loss(logits)
+            value = mean_loss(outputs)
             heads = jax.tree.leaves(updates.get("auxiliary", {}))
             total = sum((auxiliary_weight * mean_loss(head) for head in heads), value)
-            return total, (value, logits, updates.get("batch_stats", {}))
+            return total, (value, outputs, updates.get("batch_stats", {}))
 
-        (_, (value, logits, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
+        (_, (value, outputs, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
             state.params
         )
-        metrics = {
-            "loss": value,
-            "accuracy": classification.correct(logits, batch["labels"]).mean(),
-        }
+        statistics = task.statistics(outputs, targets)
+        metrics = {name: statistics[name].mean() for name in task.means} | {"loss": value}
         gradient, batch_stats, metrics = mean((gradient, batch_stats, metrics))
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
         transform = make_optimizer(hparams.learning_rate, hparams.weight_decay)
@@ -105,15 +105,23 @@ def train_step(
     return step
 
 
-def eval_step(module: nn.Module, *, normalize: Images) -> EvalStep:
-    """Builds `step(variables, batch, keep_prob) -> {"logits", "loss", "correct"}`, per example.
+def eval_step(module: nn.Module, task: Task, *, normalize: Images) -> EvalStep:
+    """Builds `step(variables, batch, keep_prob)`, which gives {"statistics": those of the task,
+    "predictions": what it keeps}, each {name: [B, ...]}.
 
     `keep_prob` is what classic dropout scales with at test time.
     """
 
-    def step(variables: Any, batch: Batch, keep_prob: ArrayLike) -> dict[str, jax.Array]:
+    def step(variables: Any, batch: Batch, keep_prob: ArrayLike) -> dict[str, Arrays]:
         images = normalize(to_float(batch["images"]))
-        logits: Any = module.apply(variables, images, train=False, keep_prob=keep_prob)
-        return {"logits": logits, **classification.per_example(logits, batch["labels"])}
+        outputs: Any = module.apply(variables, images, train=False, keep_prob=keep_prob)
+        statistics = task.statistics(outputs, _targets(task, batch))
+        return {"statistics": statistics, "predictions": task.predictions(outputs)}
 
     return step
+
+
+def _targets(task: Task, batch: Batch) -> Arrays:
+    """What is to be predicted of the images of a batch."""
+    given = {name: values for name, values in batch.items() if name != "images"}
+    return task.targets(batch["images"], given)

@@ -70,6 +70,24 @@ def test_what_is_claimed_or_added_after_results_is_marked(tmp_path):
     assert read.late_seeds == [2]
 
 
+def test_a_study_of_an_older_version_is_extended_and_its_arms_are_not_late(tmp_path):
+    """It knew fewer fields, and made its digests of all of them."""
+    extend(tmp_path)
+    begin(tmp_path, "a")
+    (tmp_path / "a/seed-0/result.json").write_text("{}")
+    path = tmp_path / "study.json"
+    older = json.loads(path.read_text())
+    digests = {arm: f"of all fields of {arm}" for arm in older["arms"]}
+    older["extensions"][0]["planned"] = digests
+    for arm, own in older["arms"].items():
+        own["defined"] = digests[arm]
+        del own["config"]["task"]
+    path.write_text(json.dumps(older))
+    found = extend(tmp_path, seeds=(0, 1, 2))
+    assert {arm: own["defined"] for arm, own in found["arms"].items()} == digests
+    assert reading.load(tmp_path).late_arms == set()
+
+
 def test_the_baseline_stays_and_new_factors_are_told(tmp_path):
     extend(tmp_path)
     begin(tmp_path, "a")

@@ -97,7 +97,7 @@ class Network:
         draw = np.random.default_rng(0)
         self.batch = {
             "images": draw.integers(0, 256, (batch, *self.shape), dtype=np.uint8),
-            "labels": draw.integers(0, CLASSES, batch).astype(np.int32),
+            "label": draw.integers(0, CLASSES, batch).astype(np.int32),
         }
         cpu = jax.devices("cpu")[0]
         with jax.default_device(cpu):
@@ -133,7 +133,7 @@ class Network:
                 mutable=["batch_stats", "auxiliary"],
             )  # fmt: skip
             wide = logits.astype(way.wide)
-            return classification.cross_entropy(wide, batch["labels"], 0.0).mean(), wide
+            return classification.cross_entropy(wide, batch, 0.0).mean(), wide
 
         batch = jax.device_put(self.batch, way.where)
         with jax.default_device(way.where), jax.default_matmul_precision(way.precision):
@@ -151,7 +151,7 @@ class Network:
             way = Way(where, jnp.float64)
             make = optim.optimizer(self.config.optimizer)
             train = step.train_step(
-                self.module(way), make,
+                self.module(way), classification.TASK, make,
                 augment=augment.build(self.config.data.augmentation, self.shape, ()),
                 normalize=lambda images: images.astype(jnp.float64),
             )  # fmt: skip

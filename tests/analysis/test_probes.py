@@ -11,6 +11,8 @@ import pytest
 from cnnjax import config as configs
 from cnnjax import models
 from cnnjax.analysis import probes
+from cnnjax.data.inputs import to_float
+from cnnjax.tasks import classification
 from cnnjax.train import evaluation
 
 
@@ -20,24 +22,20 @@ class Subject:
     def __init__(self, images, labels, logits=None, module=None, variables=None, keep_prob=1.0):
         self.images, self.labels, self.logits = images, np.asarray(labels), logits
         self.module, self.variables, self.keep_prob, self.seed = module, variables, keep_prob, 0
-        self.normalize = identity
+        self.inputs, self.task = to_float, classification.TASK
 
     def precision(self):
         return contextlib.nullcontext()
 
     def evaluate(self, split, change=None):
         images = self.images if change is None else np.asarray(change(jnp.asarray(self.images)))
-        logits = np.asarray(self.logits(images))
-        correct = (logits.argmax(-1) == self.labels).astype(np.float32)
+        logits, targets = np.asarray(self.logits(images), np.float32), {"label": self.labels}
+        figures = jax.tree.map(np.asarray, self.task.statistics(logits, targets))
         ids = np.arange(len(images))
-        return evaluation.Evaluation(ids, self.labels, logits, 1 - correct, correct)
+        return evaluation.Evaluation(self.task, ids, targets, figures, {"logits": logits})
 
     def batch(self, split, count):
-        return self.images[:count], self.labels[:count]
-
-
-def identity(images):
-    return images
+        return self.images[:count], {"label": self.labels[:count]}
 
 
 def bright_column(images):

@@ -27,7 +27,7 @@ def test_digits(digits):
     scaled = digits.splits["train"].images / 255
     np.testing.assert_allclose(spec.mean, [scaled.mean()], rtol=1e-9)
     np.testing.assert_allclose(spec.sd, [scaled.std()], rtol=1e-9)
-    counts = np.bincount(digits.splits["test"].labels, minlength=10)
+    counts = np.bincount(digits.splits["test"].targets["label"], minlength=10)
     assert counts.min() > 25
 
 
@@ -40,7 +40,7 @@ def test_digits_are_scikit_learns_own(digits):
         for image, label in zip(bunch.images, bunch.target, strict=True)
     }
     for part in digits.splits.values():
-        for image, label in zip(part.images, part.labels, strict=True):
+        for image, label in zip(part.images, part.targets["label"], strict=True):
             assert known[image.tobytes()] == label
 
 
@@ -76,7 +76,7 @@ def test_subsets(make_config):
     assert sorted(seen) == sorted(runs[50].chosen)
     ids = runs[50].loaded.splits["train"].ids
     assert sorted(ids[seen]) == sorted(small.ids)
-    np.testing.assert_array_equal(store["labels"][runs[50].chosen], small.labels)
+    np.testing.assert_array_equal(store["label"][runs[50].chosen], small.targets["label"])
     (batch,) = runs[50].eval_batches("train", 50)
     np.testing.assert_array_equal(store["images"][batch["indices"]], small.images)
     assert len(runs[50].splits["test"]) == 450
@@ -99,11 +99,11 @@ def test_evaluation_covers_each_example_once(make_config, pipeline):
         assert mask.shape == (50,)
         assert mask.dtype == np.float32
         if pipeline == "memory":
-            batch = {name: store[name][batch["indices"]] for name in ("images", "labels")}
+            batch = {name: store[name][batch["indices"]] for name in ("images", "label")}
         assert batch["images"].shape == (50, 8, 8, 1)
-        labels += batch["labels"][mask == 1].tolist()
+        labels += batch["label"][mask == 1].tolist()
         images += list(batch["images"][mask == 1])
-    assert labels == part.labels.tolist()
+    assert labels == part.targets["label"].tolist()
     np.testing.assert_array_equal(images, list(part.read(range(135))))
 
 
@@ -124,7 +124,7 @@ def test_resizing(make_config):
     assert loaded.spec.image_shape == (32, 32, 1)
     small, large = data.load(make_config()).splits["test"], loaded.splits["test"]
     assert large.images.shape == (450, 32, 32, 1)
-    np.testing.assert_array_equal(small.labels, large.labels)
+    np.testing.assert_array_equal(small.targets["label"], large.targets["label"])
     assert abs(large.images.mean() - small.images.mean()) < 3
     picture = Image.fromarray(small.images[5, :, :, 0]).resize((32, 32), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(large.images[5, :, :, 0], np.asarray(picture))

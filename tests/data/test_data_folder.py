@@ -43,7 +43,7 @@ def test_folder_of_classes(make_config, picture_folder):
     assert loaded.spec.image_shape == (10, 12, 3)
     assert loaded.spec.examples == {"train": 22, "validation": 2, "test": 6}
     marks = np.concatenate([part.images[:, 0, 0, 0] for part in loaded.splits.values()])
-    labels = np.concatenate([part.labels for part in loaded.splits.values()])
+    labels = np.concatenate([part.targets["label"] for part in loaded.splits.values()])
     assert sorted(marks) == [*range(15), *range(100, 115)]
     np.testing.assert_array_equal(marks // 100, labels)
 
@@ -76,7 +76,7 @@ def test_folder_with_splits_of_varying_grey_images(tmp_path, make_config):
     assert loaded.spec.image_shape == (8, 8, 1)
     assert loaded.spec.variable_size
     part = loaded.splits["validation"]
-    np.testing.assert_array_equal(part.images.max((1, 2, 3)), 200 * part.labels)
+    np.testing.assert_array_equal(part.images.max((1, 2, 3)), 200 * part.targets["label"])
     (tmp_path / "test" / "c").mkdir()
     with pytest.raises(UserError, match="is not one of the training classes a, b"):
         data.load(make_config(name=name, image_size=8))

@@ -37,11 +37,11 @@ def test_given_scaling_and_channels_turned_round():
 
 def test_gather_takes_both_kinds_of_batch():
     images = jnp.arange(5 * 2 * 2, dtype=jnp.uint8).reshape(5, 2, 2, 1)
-    store = {"images": images, "labels": jnp.arange(5)}
+    store = {"images": images, "label": jnp.arange(5)}
     found = inputs.gather(store, {"indices": jnp.array([4, 0, 4])})
     assert found["images"].dtype == jnp.uint8
     np.testing.assert_array_equal(found["images"], images[jnp.array([4, 0, 4])])
-    np.testing.assert_array_equal(found["labels"], [4, 0, 4])
-    found = inputs.gather({}, {"images": images[:2], "labels": jnp.array([1, 2])})
+    np.testing.assert_array_equal(found["label"], [4, 0, 4])
+    found = inputs.gather({}, {"images": images[:2], "label": jnp.array([1, 2])})
     np.testing.assert_array_equal(found["images"], images[:2])
-    np.testing.assert_array_equal(found["labels"], [1, 2])
+    np.testing.assert_array_equal(found["label"], [1, 2])

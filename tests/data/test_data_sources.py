@@ -107,7 +107,7 @@ def test_real_mnist(shared_datasets, make_config):
         for name in names:
             found = loaded.splits[name]
             np.testing.assert_array_equal(found.images, images[found.ids])
-            np.testing.assert_array_equal(found.labels, labels[found.ids])
+            np.testing.assert_array_equal(found.targets["label"], labels[found.ids])
 
 
 def test_real_mnist_comes_from_the_cache_the_second_time(shared_datasets, make_config, monkeypatch):
@@ -133,7 +133,9 @@ def test_real_cifar10_as_prepared_by_tfds(shared_datasets, make_config):
     assert loaded.spec.class_names[:4] == ("airplane", "automobile", "bird", "cat")
     np.testing.assert_allclose(loaded.spec.mean, [0.4914, 0.4822, 0.4465], atol=5e-3)
     np.testing.assert_allclose(loaded.spec.sd, [0.2470, 0.2435, 0.2616], atol=5e-3)
-    labels = np.concatenate([loaded.splits[name].labels for name in ("train", "validation")])
+    labels = np.concatenate(
+        [loaded.splits[name].targets["label"] for name in ("train", "validation")]
+    )
     assert np.bincount(labels).tolist() == [5000] * 10
     batch = next(loaded.for_seed(0, 64).train_batches(700, 701))
     assert batch["images"].shape == (64, 32, 32, 3)
@@ -156,7 +158,7 @@ def test_mnist_format_from_a_manual_folder(tmp_path, own_cache, make_config, mon
     assert loaded.spec.examples == {"train": 27, "validation": 3, "test": 10}
     train = loaded.splits["train"]
     np.testing.assert_array_equal(train.images[..., 0], images[train.ids])
-    np.testing.assert_array_equal(train.labels, labels[train.ids])
+    np.testing.assert_array_equal(train.targets["label"], labels[train.ids])
     np.testing.assert_array_equal(loaded.splits["test"].images[..., 0], images[:10])
     assert not list(own_cache.rglob(".*@*")), "nothing half done is left"
 
@@ -183,7 +185,7 @@ def test_cifar_format(tmp_path, own_cache, make_config, monkeypatch, name, class
     for split, start in (("train", 0), ("validation", 0), ("test", 30)):
         part = loaded.splits[split]
         np.testing.assert_array_equal(part.images, images[start + part.ids])
-        np.testing.assert_array_equal(part.labels, labels[start + part.ids])
+        np.testing.assert_array_equal(part.targets["label"], labels[start + part.ids])
 
 
 def test_a_wrong_original(tmp_path, own_cache, make_config):

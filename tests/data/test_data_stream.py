@@ -17,7 +17,7 @@ def collect(run, start, stop):
     store = run.store()
     if run.in_memory:
         batches = [{name: store[name][b["indices"]] for name in store} for b in batches]
-    return [np.stack([batch[name] for batch in batches]) for name in ("images", "labels")]
+    return [np.stack([batch[name] for batch in batches]) for name in ("images", "label")]
 
 
 @pytest.mark.parametrize("fields", [{}, {"train_examples": 100}, {"image_size": 16}])
@@ -89,7 +89,7 @@ def test_workers_want_flags_parsed(make_config, picture_folder, monkeypatch):
 def test_a_stream_left_early_ends(make_config, picture_folder):
     run = data.build(make_config(name=picture_folder, pipeline="stream"), seed=0, batch_size=4)
     flow = run.train_batches(0, 1000)
-    assert next(flow)["labels"].dtype == np.int32
+    assert next(flow)["label"].dtype == np.int32
     del flow
     assert collect(run, 0, 1)[0].shape == (1, 4, 10, 12, 3)
 

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 
 from cnnjax.ablation import study
+from cnnjax.metric import CLASSIFICATION
+
+LOADED = {"levels": {}, "path": Path("mine.py"), "metrics": CLASSIFICATION}
 
 
 class Request:
@@ -14,7 +17,7 @@ class Request:
 
     def __init__(self, **configs):
         self.configs = configs
-        self.loaded = type("Loaded", (), {"levels": {}, "path": Path("mine.py")})
+        self.loaded = type("Loaded", (), LOADED)
 
 
 def runs(folder, arms, seeds=3):

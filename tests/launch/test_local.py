@@ -11,6 +11,7 @@ from cnnjax.ablation import study
 from cnnjax.ablation.claims import better, diverges
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.errors import MachineError, UserError
+from cnnjax.metric import CLASSIFICATION
 from common import program, small
 from launch import local, plan, progress, request, work
 
@@ -91,7 +92,7 @@ def test_the_plan_says_what_so_many_runs_can_show(capsys):
     )
 
     class Request:
-        loaded = type("Loaded", (), {"experiment": made})
+        loaded = type("Loaded", (), {"experiment": made, "metrics": CLASSIFICATION})
         configs, seeds = made.arms, made.seeds
 
     plan._show_power(Request)

@@ -18,6 +18,7 @@ import pytest
 from cnnjax import files
 from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
+from cnnjax.metric import CLASSIFICATION
 from common import ROOT
 from launch import deaths, processes, work
 
@@ -57,6 +58,7 @@ def share(tmp_path, monkeypatch):
     class Request:
         workdir, words = tmp_path / "w", ("--sets=x",)
         max_minutes = profile = None
+        loaded = type("Loaded", (), {"metrics": CLASSIFICATION})
 
     def start(code, arms=("a",), seeds=(0, 1, 2), workers=1):
         script = tmp_path / "worker"

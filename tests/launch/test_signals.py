@@ -9,6 +9,7 @@ import pytest
 
 from cnnjax.ablation import study
 from cnnjax.errors import Stopped
+from cnnjax.metric import CLASSIFICATION
 from cnnjax.train import loop
 from common import ROOT, small
 from launch import signals, work
@@ -81,7 +82,7 @@ def request(replicates):
     experiment = types.SimpleNamespace(probes=())
     return types.SimpleNamespace(
         configs={"a": small(training__steps=8)},
-        loaded=types.SimpleNamespace(experiment=experiment),
+        loaded=types.SimpleNamespace(experiment=experiment, metrics=CLASSIFICATION),
         max_minutes=None,
         replicates=replicates,
         steps_per_call=None,

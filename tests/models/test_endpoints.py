@@ -16,6 +16,7 @@ from cnnjax.nn import ingredients, operations
 from cnnjax.nn.dropout import drop_path
 from cnnjax.nn.native import library
 from cnnjax.nn.normalization import local_response
+from cnnjax.tasks import classification
 from cnnjax.train import optim, state
 from cnnjax.train import step as steps
 from common import variables as drawn
@@ -100,6 +101,7 @@ def test_steps_lower_the_loss_and_reach_every_parameter(name, size, width):
     make = optim.optimizer(Optimizer())
     train = steps.train_step(
         module,
+        classification.TASK,
         make,
         augment=lambda keys, images: images,
         normalize=lambda images: images,
@@ -110,7 +112,7 @@ def test_steps_lower_the_loss_and_reach_every_parameter(name, size, width):
     numbers = map(np.float32, (0.01, 0, 1, 0))
     hparams = state.HParams(*numbers, keys["augment"], keys["dropout"])
     images = np.random.default_rng(0).integers(0, 256, (8, *shape), dtype=np.uint8)
-    batch = {"images": images, "labels": np.arange(8, dtype=np.int32)}
+    batch = {"images": images, "label": np.arange(8, dtype=np.int32)}
     losses, step = [], jax.jit(train)
     for _ in range(6):
         current, metrics = step(current, batch, hparams)
@@ -147,10 +149,15 @@ def test_auxiliary_heads_count_in_the_gradient_and_not_in_the_metrics():
     params = {"a": jnp.zeros(2), "b": jnp.zeros(2)}
     keys = state.keys(0)
     hparams = state.HParams(1.0, 0.0, 1.0, 0.0, keys["augment"], keys["dropout"])
-    batch = {"images": np.zeros((2, 1, 1, 1), np.uint8), "labels": np.zeros(2, np.int32)}
+    batch = {"images": np.zeros((2, 1, 1, 1), np.uint8), "label": np.zeros(2, np.int32)}
     for weight in (0.0, 0.25):
         step = steps.train_step(
-            Two(), make, augment=lambda k, x: x, normalize=lambda x: x, auxiliary_weight=weight
+            Two(),
+            classification.TASK,
+            make,
+            augment=lambda k, x: x,
+            normalize=lambda x: x,
+            auxiliary_weight=weight,
         )
         after, metrics = step(
             state.create({"params": params}, make, averaged=False), batch, hparams

@@ -113,13 +113,15 @@ def test_what_are_no_logits_is_told(give, told):
 
     module = own.Adapted(Odd())
     shapes = jax.eval_shape(lambda: state.initial_variables(module, (4, 4, 1), jax.random.key(0)))
-    with pytest.raises(ValueError, match=rf"gives {told} for two images; logits are float\[2, 10"):
-        state.check_logits(module, shapes, (4, 4, 1), 10, train=True)
+    with pytest.raises(
+        ValueError, match=rf"gives {told} for two images; its task asks for float\[2, 10"
+    ):
+        state.check_outputs(module, shapes, (4, 4, 1), 10, train=True)
 
 
 def test_a_network_without_parameters_is_told():
     with pytest.raises(ValueError, match="has no parameters"):
-        state.check_logits(own.Adapted(nn.Sequential([])), {}, (4, 4, 1), 10, train=True)
+        state.check_outputs(own.Adapted(nn.Sequential([])), {}, (4, 4, 1), 10, train=True)
 
 
 @pytest.mark.parametrize(("name", "text"), EXAMPLES, ids=[name for name, _ in EXAMPLES])

@@ -22,6 +22,7 @@ import numpy as np
 from cnnjax import catalog, config, models, pretrained
 from cnnjax.analysis import layers
 from cnnjax.nn import operations
+from cnnjax.tasks import classification
 from cnnjax.train import optim, session, state, step
 
 CLASSES = 1000
@@ -40,7 +41,9 @@ def seconds_to_initialize(module, shape):
 
 def seconds_to_compile(module, shape):
     make = optim.optimizer(config.Optimizer())
-    train = step.train_step(module, make, augment=lambda key, x: x, normalize=lambda x: x)
+    train = step.train_step(
+        module, classification.TASK, make, augment=lambda key, x: x, normalize=lambda x: x
+    )
     start = time.perf_counter()
     variables = jax.eval_shape(
         lambda key: state.initial_variables(module, shape, key), jax.random.key(0)
@@ -48,7 +51,7 @@ def seconds_to_compile(module, shape):
     before = jax.eval_shape(lambda given: state.create(given, make, averaged=False), variables)
     batch = {
         "images": jax.ShapeDtypeStruct((2, *shape), np.uint8),
-        "labels": jax.ShapeDtypeStruct((2,), np.int32),
+        "label": jax.ShapeDtypeStruct((2,), np.int32),
     }
     keys, number = state.keys(0), np.float32(0.1)
     hparams = state.HParams(number, number, number, number, keys["augment"], keys["dropout"])

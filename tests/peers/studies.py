@@ -43,7 +43,7 @@ def images(folder, data_dir):
     loaded = data.load(config.Data(name="mnist"), data_dir=data_dir)
     parts = {}
     for name, split in loaded.splits.items():
-        parts |= {f"{name}_images": split.images, f"{name}_labels": split.labels}
+        parts |= {f"{name}_images": split.images, f"{name}_labels": split.targets["label"]}
     np.savez(folder / "mnist.npz", **parts)
     return folder / "mnist.npz"
 

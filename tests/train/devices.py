@@ -15,13 +15,14 @@ from cnnjax import models
 from cnnjax.config import Augmentation, Optimizer, create
 from cnnjax.data import augment, inputs
 from cnnjax.models.vgg import VGG
+from cnnjax.tasks import classification
 from cnnjax.train import lanes, optim, parallel, state, step
 
 STEPS, BATCH, SHAPE = 4, 16, (8, 8, 1)
 draw = np.random.default_rng(0)
 store = {
     "images": draw.integers(0, 256, (64, *SHAPE)).astype(np.uint8),
-    "labels": draw.integers(0, 3, 64).astype(np.int32),
+    "label": draw.integers(0, 3, 64).astype(np.int32),
 }
 order = draw.permuted(np.tile(np.arange(64, dtype=np.int32), (STEPS, 1)), axis=1)[:, :BATCH]
 
@@ -49,6 +50,7 @@ def built(mode, devices, statistics="global", **model):
     make = optim.optimizer(Optimizer(name="momentum"))
     train = step.train_step(
         module,
+        classification.TASK,
         make,
         augment=augment.build(Augmentation(shift_pixels=1, flip=0.5), SHAPE),
         normalize=normalize,
@@ -56,7 +58,7 @@ def built(mode, devices, statistics="global", **model):
     )
     compiled = parallel.compile(
         train,
-        step.eval_step(module, normalize=normalize),
+        step.eval_step(module, classification.TASK, normalize=normalize),
         inputs.gather,
         mode=mode,
         devices=jax.devices()[:devices],
@@ -100,7 +102,7 @@ def run(mode, devices, statistics="global", per_call=1):
         "loss": float(np.ravel(metrics["loss"])[-1]),
         "traces": compiled.traces(),
         "whole": whole,
-        "logits": np.asarray(figures["logits"]),
+        "logits": np.asarray(figures["predictions"]["logits"]),
         "step": int(current.step),
     }
 

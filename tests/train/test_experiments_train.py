@@ -9,6 +9,7 @@ import experiments
 from cnnjax import models
 from cnnjax.config import override
 from cnnjax.data import augment
+from cnnjax.tasks import classification
 from cnnjax.train import loop, optim, state, step
 
 SHAPES = {
@@ -38,6 +39,7 @@ def abstract_step(config):
     make = optim.optimizer(config.optimizer)
     train = step.train_step(
         module,
+        classification.TASK,
         make,
         augment=augment.build(config.data.augmentation, shape),
         normalize=lambda x: x,
@@ -47,7 +49,7 @@ def abstract_step(config):
     def once(key):
         variables = state.initial_variables(module, shape, key)
         before = state.create(variables, make, averaged=False)
-        batch = {"images": jnp.zeros((4, *shape), jnp.uint8), "labels": jnp.zeros(4, jnp.int32)}
+        batch = {"images": jnp.zeros((4, *shape), jnp.uint8), "label": jnp.zeros(4, jnp.int32)}
         numbers = state.HParams(0.1, 0.0, 0.5, 0.0, key, key)
         return before, train(before, batch, numbers)
 

@@ -123,7 +123,8 @@ program, dataset = session.program(config), session.dataset(config, 0)
 variables = program.initialize(jax.random.key(0))
 store = session.store(config, program)
 try:
-    evaluation.evaluate(program.compiled, variables, store, dataset, "train", batch_size=1300)
+    arrays = program.compiled, variables, store, dataset
+    evaluation.evaluate(program.task, *arrays, "train", batch_size=1300)
 except Exception as error:
     print(type(error).__name__, error)
 """

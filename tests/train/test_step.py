@@ -26,7 +26,7 @@ class Linear(nn.Module):
 
 BATCH = {
     "images": np.array([[[[255]]], [[[0]]]], np.uint8),
-    "labels": np.array([0, 1], np.int32),
+    "label": np.array([0, 1], np.int32),
 }
 
 
@@ -44,7 +44,12 @@ def one_step(ema_decay=None, **fields):
     variables = module.init(jax.random.key(0), jnp.zeros((1, 1, 1, 1)), train=False)
     before = state.create(variables, make, averaged=ema_decay is not None)
     run = step.train_step(
-        module, make, augment=lambda keys, x: x, normalize=lambda x: x, ema_decay=ema_decay
+        module,
+        classification.TASK,
+        make,
+        augment=lambda keys, x: x,
+        normalize=lambda x: x,
+        ema_decay=ema_decay,
     )
     return jax.jit(run)(before, BATCH, numbers(**fields))
 
@@ -65,7 +70,7 @@ def test_label_smoothing_by_hand():
     assert float(metrics["loss"]) == pytest.approx(np.log(2))
     np.testing.assert_allclose(after.params["fc"]["kernel"], [[0.1, -0.1]], rtol=1e-6)
     logits = jnp.array([[2.0, 0.0]])
-    smooth = classification.cross_entropy(logits, jnp.array([0]), 0.2)
+    smooth = classification.cross_entropy(logits, {"label": jnp.array([0])}, 0.2)
     p = np.exp([2.0, 0.0]) / np.exp([2.0, 0.0]).sum()
     np.testing.assert_allclose(smooth, [-(0.9 * np.log(p[0]) + 0.1 * np.log(p[1]))], rtol=1e-6)
 
@@ -84,7 +89,8 @@ def test_a_loss_that_is_no_number_is_seen():
 
 def test_logits_that_are_not_finite_are_wrong():
     logits = jnp.array([[jnp.nan, 0.0], [1.0, 0.0], [jnp.inf, 0.0]])
-    np.testing.assert_array_equal(classification.correct(logits, jnp.zeros(3, int)), [0, 1, 0])
+    right = classification.correct(logits, {"label": jnp.zeros(3, int)})
+    np.testing.assert_array_equal(right, [0, 1, 0])
 
 
 def test_the_digest_depends_on_every_byte_name_and_dtype_but_not_on_order():
