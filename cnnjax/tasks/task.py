@@ -5,16 +5,23 @@ else of it, so that one of the user's own goes the same way as those of cnnjax: 
 names it in `LEVELS["task"]`, and its base asks for it with `task`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cnnjax.metric import Metric
+from cnnjax.errors import UserError
+from cnnjax.metric import COSTS, Metric
 
 Arrays = Mapping[str, Any]
 """Arrays by name, of jax or of numpy; the first axis of each counts examples."""
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED = ("examples", "step", "epoch", "split", *(cost.name for cost in COSTS))
+"""Names that mean something else where metrics stand."""
 
 
 def _as_they_are(images: Any, targets: Arrays) -> Arrays:
@@ -45,6 +52,8 @@ class Task:
       predictions: (outputs) -> {name: [B, ...]}, which is kept of each example.
       figures: ({name: [N, ...]}) -> {metric: number} of the statistics of any examples, on the
         host; by default the mean of what has the metric's name.
+
+    Raises UserError where the metrics are not those of a split.
     """
 
     metrics: tuple[Metric, ...]
@@ -55,6 +64,24 @@ class Task:
     targets: Callable[[Any, Arrays], Arrays] = _as_they_are
     predictions: Callable[[Any], Arrays] = _outputs
     figures: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metrics, tuple) or not self.metrics:
+            raise UserError(f"Task: metrics: {self.metrics!r} is not a tuple of at least one.")
+        for each in self.metrics:
+            if not isinstance(each, Metric):
+                raise UserError(f"Task: metrics: {each!r} is no Metric.")
+            if not each.of_split:
+                allowed = "share, mean, corpus"
+                raise UserError(f"Task: metric {each.name!r}: kind: {each.kind!r}; {allowed}.")
+            if not _NAME.fullmatch(each.name) or each.name in RESERVED:
+                raise UserError(
+                    f"Task: metric {each.name!r}: name: allowed are small letters, digits and _, "
+                    f"but for {', '.join(RESERVED)}."
+                )
+        without = [each.name for each in self.metrics if each.kind == "corpus"]
+        if without and self.figures is None:
+            raise UserError(f"Task: figures: is missing; {without[0]!r} is no mean over examples.")
 
     @property
     def primary(self) -> Metric:

@@ -229,7 +229,16 @@ class Session:
         if self.levels:  # code that no test of cnnjax has seen
             shape, units = spec.image_shape, task.units(spec)
             state.check_outputs(module, program.shapes, shape, units, train=not mapped)
+            step.check_task(task, config.task, spec, self._targets(config))
         return program
+
+    def _targets(self, config: schema.RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
+        """What the targets of two examples look like."""
+        given = self.load(config.data).splits["train"].targets
+        return {
+            name: jax.ShapeDtypeStruct((2, *values.shape[1:]), values.dtype)
+            for name, values in given.items()
+        }
 
     def _compile(
         self,

@@ -10,6 +10,7 @@ import optax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
+from cnnjax.data import DatasetSpec
 from cnnjax.data.inputs import to_float
 from cnnjax.tasks.task import Arrays, Task
 from cnnjax.train.optim import MakeOptimizer
@@ -119,6 +120,34 @@ def eval_step(module: nn.Module, task: Task, *, normalize: Images) -> EvalStep:
         return {"statistics": statistics, "predictions": task.predictions(outputs)}
 
     return step
+
+
+def check_task(task: Task, name: str, spec: DatasetSpec, targets: Arrays) -> None:
+    """Calls the functions of a task with the shapes of two examples; nothing is computed.
+
+    Args:
+      task: the task, `name` what it is called.
+      spec: the data set.
+      targets: what its targets look like, [2, ...] each.
+
+    Raises ValueError where a loss or a metric that is a mean is not one number for each example,
+    and whatever the functions raise.
+    """
+
+    def run(images: jax.Array, targets: Arrays, outputs: jax.Array) -> tuple[Any, Arrays, Arrays]:
+        wanted = task.targets(images, targets)
+        loss = task.loss(outputs, wanted, jnp.float32(0))
+        return loss, task.statistics(outputs, wanted), task.predictions(outputs)
+
+    images = jax.ShapeDtypeStruct((2, *spec.image_shape), jnp.uint8)
+    outputs = jax.ShapeDtypeStruct((2, task.units(spec)), jnp.float32)
+    loss, statistics, _ = jax.eval_shape(run, images, targets, outputs)
+    given = {"loss": loss, **{f"statistics: {each}": statistics.get(each) for each in task.means}}
+    for what, found in given.items():
+        shape = getattr(found, "shape", None)
+        if shape != (2,):
+            told = "is missing" if found is None else f"has the shape {list(shape or ())}"
+            raise ValueError(f"task {name!r}: {what}: {told} for two examples; allowed: [2]")
 
 
 def _targets(task: Task, batch: Batch) -> Arrays:

@@ -10,6 +10,8 @@ import experiments
 from cnnjax.ablation import reading
 from cnnjax.ablation.outcomes import Outcomes
 from cnnjax.errors import UserError
+from cnnjax.metric import Metric
+from cnnjax.tasks.task import Task
 from cnnjax.train.session import Session
 from common import ROOT, program
 
@@ -75,6 +77,12 @@ EXPERIMENT = Experiment(
     probes=["activity", "gradients"],
 )
 '''
+
+
+(CODE,) = re.findall(
+    r"```python\n# ink\.py.*?\n(.*?)```", (ROOT / "docs/own_tasks.md").read_text(), re.DOTALL
+)
+"""The example of the documentation."""
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +159,8 @@ def test_it_is_evaluated(study, tmp_path):
 
 
 def test_that_of_the_documentation_can_be_run(tmp_path):
-    text = (ROOT / "docs/own_tasks.md").read_text()
-    (code,) = re.findall(r"```python\n# ink\.py.*?\n(.*?)```", text, re.DOTALL)
     file = tmp_path / "ink.py"
-    file.write_text(code)
+    file.write_text(CODE)
     loaded = experiments.load(str(file))
     assert loaded.metrics[0].name == "absolute_error"
     own = Session(levels=loaded.levels)
@@ -180,6 +186,45 @@ def test_mistakes_are_answered_before_anything_starts(tmp_path, change, says):
     file.write_text(INK.replace(*change))
     with pytest.raises(UserError) as told:
         experiments.load(str(file))
+    assert says in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("outputs[:, 0] - targets", "outputs - targets"), "has the shape"),
+        (
+            ('targets: {"absolute_error": jnp', 'targets: {"error": jnp'),
+            "task 'ink': statistics: absolute_error: is missing for two examples; allowed: [2]",
+        ),
+        (('targets["ink"]', 'targets["ik"]'), "KeyError: 'ik'"),
+    ],
+)  # fmt: skip
+def test_a_task_that_cannot_be_computed_fails_before_the_first_step(tmp_path, change, says):
+    file = tmp_path / "ink.py"
+    file.write_text(CODE.replace(*change))
+    done = program(
+        "launch.train", f"--experiment={file}", "--arm=relu", "--seeds=0",
+        f"--workdir={tmp_path / 'w'}", check=1,
+    )  # fmt: skip
+    assert says in done.stdout
+    assert not list((tmp_path / "w/relu/seed-0").glob("checkpoints/*"))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        ((), "is not a tuple of at least one"),
+        ((Metric("seconds"),), "metric 'seconds': name: allowed are small letters"),
+        ((Metric("Mean error"),), "metric 'Mean error': name"),
+        ((Metric("a", kind="run"),), "metric 'a': kind: 'run'; share, mean, corpus"),
+        ((Metric("a", kind="corpus"),), "figures: is missing; 'a' is no mean over examples"),
+        (("accuracy",), "'accuracy' is no Metric"),
+    ],
+)
+def test_metrics_of_a_task_that_make_no_sense_are_refused(metrics, says):
+    with pytest.raises(UserError) as told:
+        Task(metrics, units=len, loss=max, statistics=max, constant=max)
     assert says in str(told.value)
 
 

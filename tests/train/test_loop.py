@@ -36,7 +36,6 @@ def test_what_a_run_leaves(finished):
     assert (result.arm, result.seed, result.status) == ("a", 1, "finished")
     assert result.steps == 30
     assert result.examples_seen == 1500
-    assert result.compilations <= 1
     assert result.train_images_per_second > 0
     assert len(result.params_digest) == 64
     assert result.validation.examples == 135
