@@ -27,6 +27,27 @@ class NoRoom(UserError):
     """A device has less memory than a run needs; the message names the fields that help."""
 
 
+class Mismatch(UserError):
+    """Stored variables do not fit a network: the paths of entries that are `missing`, `extra`, or
+    `different` in shape or dtype."""
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        missing: Iterable[str],
+        extra: Iterable[str],
+        different: Iterable[str],
+    ):
+        super().__init__(text)
+        self.missing, self.extra, self.different = map(tuple, (missing, extra, different))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.missing + self.extra + self.different
+
+
 class Stopped(BaseException):
     """A program was asked to stop; the message says by what, and where. Not an Exception, as
     KeyboardInterrupt is none, so that nothing takes it for a fault of a run."""

@@ -22,7 +22,7 @@ from flax import serialization
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cnnjax import files
-from cnnjax.errors import UserError
+from cnnjax.errors import Mismatch, UserError
 from cnnjax.train.damage import Damaged, judged, not_now, without_figures
 from cnnjax.train.folder import Say
 from cnnjax.train.state import TrainState, checksum, flat
@@ -156,8 +156,8 @@ class Checkpoints:
           target: variables of the network, for names, shapes, dtypes and placement.
           ignore: stored top-level layers that are left out.
 
-        Raises UserError where an entry is missing, extra or different, or the checkpoint is
-        damaged; MachineError where it cannot be read just now.
+        Raises Mismatch where an entry is missing, extra or different, UserError where the
+        checkpoint is damaged, MachineError where it cannot be read just now.
         """
         found = {
             kind: {name: value for name, value in tree.items() if name not in ignore}
@@ -288,18 +288,21 @@ def _score(metrics: Any) -> float:
 
 
 def _compare(where: Path, stored: Any, wanted: Any) -> None:
-    """Raises one UserError that lists every missing, extra and differing entry."""
+    """Raises a Mismatch that lists every missing, extra and differing entry."""
     have = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat(stored).items()}
     want = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat(wanted).items()}
-    lines = [f"  missing: {path} {_text(want[path])}" for path in want if path not in have]
-    lines += [f"  extra: {path} {_text(have[path])}" for path in have if path not in want]
+    missing = [path for path in want if path not in have]
+    extra = [path for path in have if path not in want]
+    different = [path for path in want if path in have and have[path] != want[path]]
+    lines = [f"  missing: {path} {_text(want[path])}" for path in missing]
+    lines += [f"  extra: {path} {_text(have[path])}" for path in extra]
     lines += [
         f"  different: {path} is {_text(have[path])}, the network has {_text(want[path])}"
-        for path in want
-        if path in have and have[path] != want[path]
+        for path in different
     ]
     if lines:
-        raise UserError("\n".join([f"{where}: does not fit this network:", *lines]))
+        text = "\n".join([f"{where}: does not fit this network:", *lines])
+        raise Mismatch(text, missing=missing, extra=extra, different=different)
 
 
 def _text(entry: tuple[tuple[int, ...], str]) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 
 from cnnjax import files
 from cnnjax.config import RunConfig
-from cnnjax.errors import UserError, unknown
+from cnnjax.errors import Mismatch, UserError, unknown
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.state import TrainState
 
@@ -100,15 +99,13 @@ def _opened(
     with Checkpoints(path, read_only=True) as checkpoints:
         try:
             yield checkpoints, fresh
-        except UserError as error:
-            if hint := _hint(str(error), reset, fresh["params"]):
-                raise UserError(f"{error}{hint}") from None
-            raise
+        except Mismatch as error:
+            raise UserError(f"{error}{_hint(error, reset, fresh['params'])}") from None
 
 
-def _hint(text: str, reset: Sequence[str], params: Mapping[str, Any]) -> str:
+def _hint(error: Mismatch, reset: Sequence[str], params: Mapping[str, Any]) -> str:
     """What to type where layers do not fit."""
-    named = set(re.findall(r"(?:params|batch_stats)/([^/\s]+)", text))
+    named = {path.split("/")[1] for path in error.paths if "/" in path}
     layers = [name for name in params if name in named]
     if not layers or len(layers) == len(params):
         return ""
