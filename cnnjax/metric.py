@@ -50,6 +50,8 @@ class Metric:
     title: str = ""
 
     def __post_init__(self) -> None:
+        if not self.ends[0] < self.ends[1]:
+            raise UserError(f"Metric {self.name!r}: ends: {self.ends} do not ascend.")
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " "))
 
@@ -117,9 +119,9 @@ def of_task(name: str, levels: Mapping[str, Mapping[str, Any]]) -> tuple[Metric,
 
 COSTS = (
     Metric("seconds", "s", higher_is_better=False, kind="run", ends=POSITIVE),
-    Metric("train_images_per_second", "images/s", kind="run", ends=POSITIVE, decimals=0),
+    Metric("train_images_per_second", "images/s", True, "run", POSITIVE, 0, "images per second"),
     Metric("parameters", "", higher_is_better=False, kind="fixed", ends=POSITIVE, decimals=0),
-    Metric("multiply_adds", "", higher_is_better=False, kind="fixed", ends=POSITIVE, decimals=0),
+    Metric("multiply_adds", "", False, "fixed", POSITIVE, 0, "multiply-adds"),
 )
 """What a run takes: fields of its result."""
 

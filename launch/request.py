@@ -129,7 +129,7 @@ class Request:
             for arm, config in self.configs.items()
             if not self.tunes or arm in experiment.chosen
         }
-        study.check(self.workdir, experiment, settled, self._planned)
+        study.check(self.workdir, experiment, settled, self._planned, self.loaded.metrics)
         for arm, config in self.configs.items():
             if (self.replicates or 1) > 1 and config.training.parallel == "pmap":
                 raise UserError(

@@ -1,14 +1,15 @@
 """What a workdir and a request must agree in before anything is added to it. No jax."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files, fingerprint
+from cnnjax import files, fingerprint, metric
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import RunConfig, changes
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
+from cnnjax.metric import Metric
 
 
 def same_question(workdir: Path, study: Mapping[str, Any], experiment: Experiment) -> None:
@@ -24,6 +25,17 @@ def same_question(workdir: Path, study: Mapping[str, Any], experiment: Experimen
         raise UserError(
             f"--workdir: {workdir} has arms tuned by {_in_words(study['tune'])}, not by "
             f"{_in_words(tune)}: all arms of a study choose from one grid. Pick another folder."
+        )
+
+
+def same_metrics(workdir: Path, study: Mapping[str, Any], metrics: Sequence[Metric]) -> None:
+    """Raises UserError where runs of a workdir were measured by other metrics than the task has."""
+    before, after = study.get("metrics"), [metric.write(each) for each in metrics]
+    if before and before != after and any(workdir.glob("*/seed-*/config.json")):
+        named = (", ".join(each["name"] for each in known) for known in (before, after))
+        raise UserError(
+            f"--workdir: {workdir} has runs measured by other metrics ({' -> '.join(named)}; name, "
+            "unit, direction, kind and ends count). Pick another folder or undo the change."
         )
 
 

@@ -276,16 +276,24 @@ def wrong(claim: Claim, task: Sequence[Metric] | None = CLASSIFICATION) -> str:
     return ""
 
 
+def compared(claim: Claim, task: Sequence[Metric] = CLASSIFICATION) -> Metric:
+    """What a claim compares, by the metrics of a task: the first where it says nothing else, or is
+    about how many runs do a thing. Raises UserError for a metric that there is not."""
+    default = claim.metric == ACCURACY.name and ACCURACY not in task
+    return task[0] if default or claim.kind in OF_RUNS else metric.find(claim.metric, task)
+
+
 def _wrong_metric(claim: Claim, task: Sequence[Metric]) -> str:
     try:
-        compared = metric.find(claim.metric, task)
+        measured = compared(claim, task)
     except UserError as error:
         return str(error).rstrip(".")
-    largest = compared.scale * compared.ends_of_differences()[1]
+    largest = measured.scale * measured.ends_of_differences()[1]
     if 0 <= claim.margin < largest:
         return ""
-    unit = f", in {compared.difference_unit}" if compared.difference_unit else ""
-    return f"margin: {claim.margin!r} is not valid; allowed: from 0 on{unit}"
+    unit = f", in {measured.difference_unit}" if measured.difference_unit else ""
+    below = f" and below {largest:g}" if largest < float("inf") else ""
+    return f"margin: {claim.margin!r} is not valid; allowed: from 0 on{below}{unit}"
 
 
 def _crossed(sides: Sequence[Side]) -> bool:

@@ -198,7 +198,8 @@ def at_chance(run: Run, primary: Metric, split: str) -> bool | None:
     if value is None or chance is None or examples is None:
         return None
     if primary.kind == "share":
-        return proportions.at_chance(value, examples, chance)
+        right = (value, chance) if primary.higher_is_better else (1 - value, 1 - chance)
+        return proportions.at_chance(right[0], examples, right[1])
     return primary.sign * value <= primary.sign * chance
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files, metric, paths
+from cnnjax import catalog, files, metric, paths
 from cnnjax.ablation import checks
 from cnnjax.ablation.claims import Claim, block_of
 from cnnjax.config import PREPROCESSING, Levels, RunConfig, create, flat, override, resolve
@@ -101,6 +101,12 @@ class Experiment:
         task, None where they are not known yet."""
         where = f"experiment {self.name}: claims"
         levels = {arm: self.levels(arm) for arm in self.arms}
+        if metrics is not None and metrics[0] != metric.ACCURACY:
+            of_classes = [probe for probe in self.probes if probe in catalog.MEASURES]
+            if of_classes:
+                text = f"{of_classes[0]!r} is for classification; allowed here"
+                allowed = ", ".join(catalog.SIGNALS)
+                raise UserError(f"experiment {self.name}: probes: {text}: {allowed}.")
         for claim in self.claims:
             checks.claim(where, claim, levels, metrics)
             checks.measured(f"{where}: {claim.kind}", claim, self.probes)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
+from cnnjax.metric import EVERYWHERE, Ends
+
 
 @dataclass(frozen=True)
 class Population:
@@ -37,9 +39,11 @@ class Population:
     rest_sd: float
 
 
-def population(differences: np.ndarray, confidence: float = 0.95) -> Population | None:
-    """The interval of the mean of `differences` [seeds, images], each from -1 to 1; None with fewer
-    than 2 of either.
+def population(
+    differences: np.ndarray, confidence: float = 0.95, ends: Ends = EVERYWHERE
+) -> Population | None:
+    """The interval of the mean of `differences` [seeds, images], each between `ends`; None with
+    fewer than 2 of either.
 
     It is never narrower than the interval over seeds alone, or over images alone.
     """
@@ -68,8 +72,8 @@ def population(differences: np.ndarray, confidence: float = 0.95) -> Population 
     )
     return Population(
         mean,
-        max(mean - half, -1.0),
-        min(mean + half, 1.0),
+        max(mean - half, ends[0]),
+        min(mean + half, ends[1]),
         df,
         math.sqrt(max(0.0, square_seed - square_rest) / images),
         math.sqrt(max(0.0, square_image - square_rest) / seeds),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import fingerprint, metric
-from cnnjax.ablation.claims import Claim
+from cnnjax.ablation.claims import Claim, compared
 from cnnjax.metric import ACCURACY, CLASSIFICATION, Metric
 from cnnjax.result import SPLITS, RunResult
 
@@ -202,9 +202,9 @@ class Study:
         """The metric that arms are compared by."""
         return self.metrics[0]
 
-    def find(self, name: str) -> Metric:
-        """The metric that a claim names. Raises UserError for another."""
-        return metric.find(name, self.metrics)
+    def compared(self, claim: Claim) -> Metric:
+        """What a claim compares."""
+        return compared(claim, self.metrics)
 
     @property
     def columns(self) -> dict[str, Callable[[RunResult], Any]]:

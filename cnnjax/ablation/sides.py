@@ -135,7 +135,9 @@ class Sides:
         if self.metric != self.outcomes.of_metric or len(seeds) < 2:
             return None
         a, b = (self.outcomes.scores(self.arms[side], seeds) for side in (first, second))
-        return population(self.metric.sign * (a[0] - b[0])) if a and b and a[1] == b[1] else None
+        if a is None or b is None or a[1] != b[1]:
+            return None
+        return population(self.metric.sign * (a[0] - b[0]), ends=self._ends(2))
 
 
 def fewer(finished: Paired | None, whole: Paired | None) -> Paired | None:

@@ -131,7 +131,7 @@ def extend(
     """
     with files.lock(workdir / ".lock", wait=True):
         new = not (workdir / "study.json").exists()
-        adopted = check(workdir, experiment, configs, planned)
+        adopted = check(workdir, experiment, configs, planned, metrics)
         check_data(workdir, data)
         study = _fresh(experiment) if new else read(workdir)
         if adopted:
@@ -227,6 +227,7 @@ def check(
     experiment: Experiment,
     configs: Mapping[str, RunConfig],
     planned: Mapping[str, RunConfig],
+    metrics: Sequence[Metric] = CLASSIFICATION,
 ) -> dict[str, list[int]]:
     """Raises UserError where `workdir` cannot hold these arms; writes nothing.
 
@@ -235,6 +236,7 @@ def check(
       experiment: the experiment asked for.
       configs: the resolved configurations of the arms asked for.
       planned: those of all arms that the experiment's file has.
+      metrics: those of the experiment's task.
 
     Returns {arm: seeds} of runs whose study.json was lost and can be made again.
     """
@@ -243,6 +245,7 @@ def check(
     if (workdir / "study.json").exists():
         study = read(workdir)
         agreement.same_question(workdir, study, experiment)
+        agreement.same_metrics(workdir, study, metrics)
         agreement.same_arms(workdir, study, configs)
         return {}
     if adopted := agreement.adoptable(workdir, experiment, {**planned, **configs}):

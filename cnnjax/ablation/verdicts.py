@@ -73,7 +73,7 @@ def findings(study: Study) -> list[Finding]:
             ]
             names = [called(side) for side in claim.sides]
             asked.append((claim, block, post_hoc, _distinct(arms)))
-            sides = Sides(names, arms, outcomes, study.split, study.find(claim.metric))
+            sides = Sides(names, arms, outcomes, study.split, study.compared(claim))
             tested.append(evidence.of(claim, sides))
     waiting = [
         _waiting(arms, found, claims.imbalance(claim, block, levels if late else early))
@@ -103,7 +103,7 @@ def findings(study: Study) -> list[Finding]:
         Finding(
             claim,
             block,
-            study.find(claim.metric),
+            study.compared(claim),
             late,
             verdicts[place],
             found,
@@ -112,7 +112,7 @@ def findings(study: Study) -> list[Finding]:
             tuple(
                 _notes(found, verdicts[place], waiting[place], corrected[place], against[place])
                 + ([_SCALE] if scale[place] else [])
-                + _outcomes(found, arms)
+                + _outcomes(found, arms, study.compared(claim))
                 + (_lost(arms, outcomes) if of_images(claim, study.primary) else [])
                 + _left_out(claim, block, arms, levels)
                 + _mixed(claim, block, levels if late else early)
@@ -165,11 +165,15 @@ def _notes(
     return [text for text in dict.fromkeys(notes) if text]
 
 
-def _outcomes(found: Evidence, arms: Sequence[Arm]) -> list[str]:
+def _outcomes(found: Evidence, arms: Sequence[Arm], compared: Metric) -> list[str]:
     """What became of the runs, and in what they differ."""
     diverged = [(arm, arm.count("diverged")) for arm in arms if found.share is None]
     told = [f"{arm.label} {number} of {len(arm.runs)}" for arm, number in diverged if number]
     notes = [f"Diverged: {', '.join(told)}."] if told else []
+    if not compared.of_split:
+        short = [(arm, sum(run.stands_in(compared) for run in arm.runs)) for arm in arms]
+        late = [f"{arm.label} {number} of {len(arm.runs)}" for arm, number in short if number]
+        notes += [f"Never came as far: {', '.join(late)}."] if late else []
     return notes + mixtures([run for arm in arms for run in arm.runs])
 
 

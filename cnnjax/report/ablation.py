@@ -95,7 +95,7 @@ def build(study: Study, found: Sequence[Finding], notice: str | None = None) -> 
     for index, block in enumerate(blocks):
         sections.append(_block(block, index, study, single=len(blocks) == 1))
     sections += tuning.sections(study)
-    sections += [guide.section()] if found else []
+    sections += [guide.section(study.primary)] if found else []
     sections += appendix.sections(study, blocks)
     title = str(experiment.get("question") or name)
     return Document(f"{OPENING}{name}", title, subtitle, tuple(sections), notice)
@@ -124,7 +124,8 @@ def _reading(study: Study) -> tuple[Element, ...]:
     if study.primary != ACCURACY:
         constant = "the best prediction that is the same for all examples"
     largest = study.primary.scale * study.primary.ends_of_differences()[1]
-    bound = f", and no further than {largest:g} points" if math.isfinite(largest) else ""
+    unit = study.primary.difference_unit
+    bound = f", and no further than {largest:g} {unit}" if math.isfinite(largest) else ""
     note = (
         f"sd: standard deviation over seeds (n − 1). A diverged run scores chance ({constant}); "
         "'finished only' leaves the pairs out in which a run diverged. "
@@ -184,7 +185,8 @@ def _table(block: Block, study: Study) -> Table:
     )
     strong = (0,) if block.baseline else ()
     caption = f"{words.measured(study).capitalize()}, the baseline first."
-    head = ("Arm", *(words.headed(name, units.get(name, "")) for name in kept))
+    ahead = {} if primary.higher_is_better else {"Difference": "Ahead by"}
+    head = ("Arm", *(words.headed(ahead.get(n, n), units.get(n, "")) for n in kept))
     return Table(caption, head, cells, strong=strong)
 
 

@@ -13,6 +13,7 @@ from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.results import Arm, Study, plain
 from cnnjax.ablation.verdicts import Finding, findings
 from cnnjax.config import flat_json
+from cnnjax.errors import UserError
 from cnnjax.report import canvas, html, markdown, statements, words
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
@@ -40,6 +41,11 @@ def write(first: Path, second: Path, output: Path, *, final: bool = False) -> Pa
 def build(studies: tuple[Study, Study], names: tuple[str, str]) -> Document:
     """The page as a document: what the studies share, and a list of what they do not."""
     one, other = studies
+    if one.metrics != other.metrics:
+        measured = (", ".join(each.name for each in study.metrics) for study in studies)
+        raise UserError(
+            f"The studies are of different tasks, measured by {' and by '.join(measured)}."
+        )
     pairs = _pairs(one, other)
     sections = [
         *_verdicts(studies, names, pairs),

@@ -1,13 +1,17 @@
 """How to read the verdicts of a report, for somebody who has nothing but the page."""
 
 from cnnjax.ablation.evidence import ALPHA
+from cnnjax.metric import ACCURACY, Metric
 from cnnjax.report.document import Definitions, Paragraph, Section
 
 TITLE = "How to read this"
 
 
-def section() -> Section:
+def section(primary: Metric = ACCURACY) -> Section:
     """What the words and numbers of a verdict mean."""
+    ends = ""
+    if primary == ACCURACY:
+        ends = ": at 100 points between two accuracies, at 200 between two such differences"
     pairs = (
         (
             "Verdicts",
@@ -25,8 +29,7 @@ def section() -> Section:
             "Intervals",
             "[low, high] beside a mean difference: Student's t interval of the paired differences, "
             "95 % where nothing else is said. It is about these images and other seeds, and ends "
-            "where the difference can be no larger: at 100 points between two accuracies, at 200 "
-            "between two such differences.",
+            f"where the difference can be no larger{ends}.",
         ),
         (
             "Other images",

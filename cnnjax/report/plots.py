@@ -84,7 +84,7 @@ def curves(arms: Sequence[ArmResult], of: Metric) -> Drawing:
         canvas.close(panels, len(arms))
         figure.supxlabel("epoch", fontsize=9.5, color=canvas.MUTED)
         title = words.headed(f"validation {of.title}", of.unit)
-        figure.supylabel(title, fontsize=9.5, color=canvas.MUTED)
+        figure.supylabel(canvas.label(title, 26), fontsize=9.5, color=canvas.MUTED)
         return canvas.draw(figure)
 
 

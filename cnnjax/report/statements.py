@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from cnnjax.ablation import power
+from cnnjax.ablation import claims, power
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.evidence import ALPHA
 from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.verdicts import Finding, called
-from cnnjax.metric import CLASSIFICATION, Metric, find
+from cnnjax.metric import CLASSIFICATION, Metric
 from cnnjax.report import forest, words
 
 
@@ -15,10 +15,10 @@ def claim(statement: Claim, task: Sequence[Metric] = CLASSIFICATION) -> str:
     """What is claimed, as a sentence without its full stop; `task` are the task's metrics, of which
     the first needs no words."""
     names = [called(side) for side in statement.sides]
-    compared = find(statement.metric, task)
+    compared = claims.compared(statement, task)
     unit = compared.difference_unit
     unit = unit.removesuffix("s") if statement.margin == 1 and len(unit) > 1 else unit
-    margin = f"{statement.margin:g} {unit}".rstrip()
+    margin = f"{statement.margin:,.12g} {unit}".rstrip()
     by = f" by more than {margin}" if statement.margin else ""
     metric = "" if compared == task[0] else f" in {compared.title}"
     match statement.kind:
@@ -31,7 +31,8 @@ def claim(statement: Claim, task: Sequence[Metric] = CLASSIFICATION) -> str:
             return f"{names[0]} and {names[1]} differ by less than {margin}{metric}"
         case "monotone":
             each = f", each step{by}" if by else ""
-            way = "rises" if compared.higher_is_better else "falls"
+            plural = "" if compared.title.endswith("s") else "s"
+            way = ("rise" if compared.higher_is_better else "fall") + plural
             way = "it gets better" if compared.of_split else f"{compared.title} {way}"
             metric = metric if compared.of_split else ""
             return f"{way} from {words.listing(names, 'to')}{metric}{each}"
@@ -133,6 +134,8 @@ def figures(finding: Finding) -> str:
         if odds is not None and odds.low is not None and odds.high is not None:
             low, high = words.decimal(odds.low), words.decimal(odds.high)
             said.append(f"in log-odds by {words.decimal(odds.mean, signed=True)} [{low}, {high}]")
+    if finding.metric.kind == "fixed" and finding.verdict in ("supported", "contradicted"):
+        return f"{'; '.join(said)}; no seed changes it."
     return f"{'; '.join(said)}; {p}."
 
 

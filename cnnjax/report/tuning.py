@@ -76,7 +76,7 @@ def plot(choices: Sequence[Choice], path: str, of: Metric) -> Drawing:
         canvas.close(panels, len(choices))
         figure.supxlabel(path, fontsize=9.5, color=canvas.MUTED)
         title = words.headed(f"validation {of.title}", of.unit)
-        figure.supylabel(title, fontsize=9.5, color=canvas.MUTED)
+        figure.supylabel(canvas.label(title, 26), fontsize=9.5, color=canvas.MUTED)
         return canvas.draw(figure)
 
 

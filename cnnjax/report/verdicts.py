@@ -32,13 +32,14 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
     for finding in findings:
         text = statements.sentence(finding, len(findings))
         elements.append(Paragraph(text, _lead(finding, study), finding.verdict))
-    for place, rows in enumerate(forest.drawn(findings).values()):
+    for place, (unit, rows) in enumerate(forest.drawn(findings).items()):
+        about = f"What each claim in {unit} is about" if unit else "What each claim is about"
         figure = Figure(
             f"claims-{place + 1}" if place else "claims",
             forest.claims(rows),
             "Interval plot of the difference that each claim is about; the figures are in the "
             "table of claims.",
-            "What each claim is about: the mean difference with its interval (95 %; 90 % for an "
+            f"{about}: the mean difference with its interval (95 %; 90 % for an "
             "equivalence) and the margin claimed as a tick or a pair of ticks. Filled: supported; "
             "red: contradicted; hollow: undecided or open.",
         )
@@ -118,7 +119,7 @@ def _table(findings: Sequence[Finding], study: Study) -> Table:
         said = statements.claim(finding.claim, study.metrics)
         names = (said, finding.block, finding.verdict)
         opening = names if blocks else (names[0], names[2])
-        unit = "" if alike else f" {_unit(finding)}"
+        unit = "" if alike else f" {_unit(finding)}".rstrip()
         rows += [(*opening, *cells) for cells in _cells(finding, unit)]
     both = any(finding.evidence.log_odds for finding in findings)
     scales = ", the larger of accuracy and log-odds for an interaction" if both else ""

@@ -134,12 +134,13 @@ def _distance(arm: ArmResult, versus: Paired, primary: Metric) -> str:
     pairs = count(versus.n, "pair")
     distance = f"{amount(primary, abs(versus.mean))} {primary.difference_unit}".rstrip()
     opening = f"{arm.arm.label} is {distance} {_side(versus.mean, primary)} the baseline"
-    if versus.low is None:
+    if versus.low is None or versus.high is None:
         return f"{opening} ({pairs}: no interval)."
     doubt = "" if versus.separate else "; the interval does not settle the sign"
     if versus.low == versus.high:
         doubt = "; all differences are equal, so the interval has no width"
-    return f"{opening} {interval(primary, versus.low, versus.high)}, {pairs}{doubt}."
+    ends = sorted((primary.sign * versus.low, primary.sign * versus.high))
+    return f"{opening} {interval(primary, *ends)}, {pairs}{doubt}."
 
 
 def _best(block: Block, primary: Metric) -> list[str]:

@@ -20,7 +20,15 @@ Arrays = Mapping[str, Any]
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-RESERVED = ("examples", "step", "epoch", "split", *(cost.name for cost in COSTS))
+RESERVED = (
+    "examples",
+    "step",
+    "epoch",
+    "split",
+    "learning_rate",
+    "images_per_second",
+    *(cost.name for cost in COSTS),
+)
 """Names that mean something else where metrics stand."""
 
 
@@ -66,8 +74,9 @@ class Task:
     figures: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.metrics, tuple) or not self.metrics:
-            raise UserError(f"Task: metrics: {self.metrics!r} is not a tuple of at least one.")
+        if not isinstance(self.metrics, list | tuple) or not self.metrics:
+            raise UserError(f"Task: metrics: {self.metrics!r} is no list of at least one.")
+        object.__setattr__(self, "metrics", tuple(self.metrics))
         for each in self.metrics:
             if not isinstance(each, Metric):
                 raise UserError(f"Task: metrics: {each!r} is no Metric.")
@@ -79,6 +88,9 @@ class Task:
                     f"Task: metric {each.name!r}: name: allowed are small letters, digits and _, "
                     f"but for {', '.join(RESERVED)}."
                 )
+        names = [each.name for each in self.metrics]
+        if len(set(names)) < len(names):
+            raise UserError(f"Task: metrics: {', '.join(names)}: each name may be there once.")
         without = [each.name for each in self.metrics if each.kind == "corpus"]
         if without and self.figures is None:
             raise UserError(f"Task: figures: is missing; {without[0]!r} is no mean over examples.")

@@ -178,10 +178,14 @@ class Session:
 
     def _module(self, config: schema.RunConfig, **how: Any) -> nn.Module:
         spec = self.load(config.data).spec
+        units = self.task(config).units(spec)
+        if not isinstance(units, int) or units < 1:
+            allowed = "allowed: a whole number, at least 1"
+            raise UserError(f"task {config.task!r}: units: {units!r} is not valid; {allowed}.")
         return models.build(
             config.model,
             image_shape=spec.image_shape,
-            classes=self.task(config).units(spec),
+            classes=units,
             levels=self.levels,
             **how,
         )
@@ -229,16 +233,9 @@ class Session:
         if self.levels:  # code that no test of cnnjax has seen
             shape, units = spec.image_shape, task.units(spec)
             state.check_outputs(module, program.shapes, shape, units, train=not mapped)
-            step.check_task(task, config.task, spec, self._targets(config))
+            first = self.dataset(config, seed=0).first("train", 64)
+            step.check_task(task, config.task, spec, *first)
         return program
-
-    def _targets(self, config: schema.RunConfig) -> dict[str, jax.ShapeDtypeStruct]:
-        """What the targets of two examples look like."""
-        given = self.load(config.data).splits["train"].targets
-        return {
-            name: jax.ShapeDtypeStruct((2, *values.shape[1:]), values.dtype)
-            for name, values in given.items()
-        }
 
     def _compile(
         self,

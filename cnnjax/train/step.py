@@ -122,32 +122,40 @@ def eval_step(module: nn.Module, task: Task, *, normalize: Images) -> EvalStep:
     return step
 
 
-def check_task(task: Task, name: str, spec: DatasetSpec, targets: Arrays) -> None:
-    """Calls the functions of a task with the shapes of two examples; nothing is computed.
+def check_task(
+    task: Task, name: str, spec: DatasetSpec, images: np.ndarray, targets: Mapping[str, np.ndarray]
+) -> None:
+    """Calls the functions of a task with some examples; of those that a step calls, nothing is
+    computed but the targets.
 
     Args:
       task: the task, `name` what it is called.
       spec: the data set.
-      targets: what its targets look like, [2, ...] each.
+      images: uint8 [B, H, W, C], its first images.
+      targets: their targets, [B, ...] each.
 
-    Raises ValueError where a loss or a metric that is a mean is not one number for each example,
-    and whatever the functions raise.
+    Raises ValueError where a target, the loss or a metric that is a mean is not one for each
+    example, or `constant` gives not a number for each metric, and whatever the functions raise.
     """
-
-    def run(images: jax.Array, targets: Arrays, outputs: jax.Array) -> tuple[Any, Arrays, Arrays]:
-        wanted = task.targets(images, targets)
-        loss = task.loss(outputs, wanted, jnp.float32(0))
-        return loss, task.statistics(outputs, wanted), task.predictions(outputs)
-
-    images = jax.ShapeDtypeStruct((2, *spec.image_shape), jnp.uint8)
-    outputs = jax.ShapeDtypeStruct((2, task.units(spec)), jnp.float32)
-    loss, statistics, _ = jax.eval_shape(run, images, targets, outputs)
-    given = {"loss": loss, **{f"statistics: {each}": statistics.get(each) for each in task.means}}
-    for what, found in given.items():
-        shape = getattr(found, "shape", None)
-        if shape != (2,):
-            told = "is missing" if found is None else f"has the shape {list(shape or ())}"
-            raise ValueError(f"task {name!r}: {what}: {told} for two examples; allowed: [2]")
+    count = len(images)
+    outputs = jax.ShapeDtypeStruct((count, task.units(spec)), jnp.float32)
+    wanted = task.targets(images, targets)
+    loss = jax.eval_shape(task.loss, outputs, wanted, jnp.float32(0))
+    statistics = jax.eval_shape(task.statistics, outputs, wanted)
+    whole: dict[str, Any] = {
+        f"targets: {each}": np.shape(values)[:1] for each, values in wanted.items()
+    }
+    each_one = {"loss": loss, **{f"statistics: {n}": statistics.get(n) for n in task.means}}
+    whole |= {what: getattr(found, "shape", None) for what, found in each_one.items()}
+    for what, shape in whole.items():
+        if shape != (count,):
+            told = "is missing" if shape is None else f"has the shape {list(shape)}"
+            raise ValueError(f"task {name!r}: {what}: {told} for {count} examples")
+    constant = task.constant({each: np.asarray(values) for each, values in wanted.items()})
+    for each in task.metrics:
+        value = constant.get(each.name) if isinstance(constant, Mapping) else None
+        if not isinstance(value, int | float) or not np.isfinite(value):
+            raise ValueError(f"task {name!r}: constant: has no number for {each.name!r}")
 
 
 def _targets(task: Task, batch: Batch) -> Arrays:

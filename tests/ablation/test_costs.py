@@ -59,7 +59,8 @@ def test_what_no_seed_changes_is_decided_without_a_test(tmp_path):
     ]
     assert fewer.evidence.p == 0
     assert statements.figures(fewer).startswith("narrow is 61,706 ahead of wide")
-    assert statements.claim(fewer.claim).endswith("in parameters by more than 61705")
+    assert statements.claim(fewer.claim).endswith("in parameters by more than 61,705")
+    assert statements.figures(fewer).endswith("no seed changes it.")
 
 
 def layers(first, last, moment="end", name="gradient"):

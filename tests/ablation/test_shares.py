@@ -51,7 +51,7 @@ def test_parts_of_the_variance_by_hand():
     # Two seeds, three images; row means 1/3, 2/3, column means 1, 1/2, 0, mean 1/2.
     # Seeds: 3 * 2 * (1/6)^2 = 1/6; images: 2 * (1/4 + 0 + 1/4) / 2 = 1/2;
     # rest: [1/6, -1/3, 1/6] and its negative: 2 * (1/36 + 4/36 + 1/36) / 2 = 1/6.
-    found = population(np.array([[1, 0, 0], [1, 1, 0]]))
+    found = population(np.array([[1, 0, 0], [1, 1, 0]]), ends=(-1.0, 1.0))
     assert found.mean == pytest.approx(0.5)
     assert found.seed_sd == 0.0
     assert found.image_sd == pytest.approx(math.sqrt((1 / 2 - 1 / 6) / 2))
