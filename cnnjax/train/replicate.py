@@ -148,7 +148,8 @@ class Replicate:
         if self._probes.signals and self._signals.is_file():  # not there where asked for later
             signals = files.read_json(self._signals) | signals
         runtime = files.read_json(directory / "runtime.json") | {"jax": jax.__version__}
-        changes = {"compilations": compilations, "signals": signals, "runtime": runtime}
+        changes: dict[str, Any] = {"compilations": compilations, "runtime": runtime}
+        changes |= {"signals": signals} if signals else {}
         result = self.outcome.model_copy(update=changes)
         result.write(directory / "result.json")
         return result
