@@ -112,7 +112,7 @@ def _arm(arguments: Sequence[str]) -> Subject:
         from cnnjax.tasks import registry
 
         spec = data.load(config.data, asked.data_dir).spec
-        units = registry.find(config.task, loaded.levels).units(spec)
+        units = registry.find(config.task, loaded.levels).num_outputs(spec)
         return shape or spec.image_shape, asked.classes or units
 
     return Subject(arm, config, loaded.levels, loaded.path, sizes)

@@ -155,7 +155,7 @@ def _disk(request: Request, session: Any, pending: Sequence[Run]) -> str:
         copies = 1 + SLOTS[config.optimizer.name] + (config.training.ema_decay is not None)
         dataset = session.dataset(config, request.seeds[0])
         examples = sum(len(split) for name, split in dataset.splits.items() if name != "train")
-        logits = examples * program.task.units(dataset.spec) * BYTES_OF_LOGITS
+        logits = examples * program.task.num_outputs(dataset.spec) * BYTES_OF_LOGITS
         sizes[arm] = 4 * numbers * copies * (config.checkpointing.keep_last + 1) + logits
     return f"about {sum(sizes[run.arm] for run in pending) / 1e6:,.0f} MB"
 

@@ -1,5 +1,6 @@
 """What a workdir and a request must agree in before anything is added to it. No jax."""
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ def same_question(workdir: Path, study: Mapping[str, Any], experiment: Experimen
 
 def same_metrics(workdir: Path, study: Mapping[str, Any], metrics: Sequence[Metric]) -> None:
     """Raises UserError where runs of a workdir were measured by other metrics than the task has."""
-    before, after = study.get("metrics"), [metric.write(each) for each in metrics]
-    if before and before != after and any(workdir.glob("*/seed-*/config.json")):
-        named = (", ".join(each["name"] for each in known) for known in (before, after))
+    decide = operator.attrgetter("name", "unit", "higher_is_better", "kind", "ends")
+    before = [*map(metric.read, study["metrics"])]
+    same = [*map(decide, before)] == [*map(decide, metrics)]
+    if before and not same and any(workdir.glob("*/seed-*/config.json")):
+        named = (", ".join(each.name for each in known) for known in (before, metrics))
         raise UserError(
             f"--workdir: {workdir} has runs measured by other metrics ({' -> '.join(named)}; name, "
             "unit, direction, kind and ends count). Pick another folder or undo the change."

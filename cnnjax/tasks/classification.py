@@ -65,7 +65,7 @@ def _classes(spec: Any) -> int:
 
 TASK = Task(
     metrics=metric.CLASSIFICATION,
-    units=_classes,
+    num_outputs=_classes,
     loss=cross_entropy,
     statistics=statistics,
     constant=constant,

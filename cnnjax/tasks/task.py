@@ -46,10 +46,10 @@ class Task:
 
     Attributes:
       metrics: what a split is evaluated to; runs are compared by the first.
-      units: (spec) -> how many numbers the network gives for an image; `spec` is a
+      num_outputs: (spec) -> how many numbers the network gives for an image; `spec` is a
         `cnnjax.data.DatasetSpec`.
       loss: (outputs, targets, label_smoothing) -> float [B], differentiable. outputs: float
-        [B, units]. label_smoothing, in [0, 1), is for those who take it.
+        [B, num_outputs]. label_smoothing, in [0, 1), is for those who take it.
       statistics: (outputs, targets) -> {name: [B, ...]} in an evaluation, on the device, and small.
         Of a metric that is a mean over examples, the value of each by the metric's name.
       constant: (targets) -> {metric: number}, on the host, of all targets of a split: what the best
@@ -65,7 +65,7 @@ class Task:
     """
 
     metrics: tuple[Metric, ...]
-    units: Callable[[Any], int]
+    num_outputs: Callable[[Any], int]
     loss: Callable[[Any, Arrays, Any], Any]
     statistics: Callable[[Any, Arrays], Arrays]
     constant: Callable[[Arrays], Mapping[str, float]]

@@ -178,14 +178,16 @@ class Session:
 
     def _module(self, config: schema.RunConfig, **how: Any) -> nn.Module:
         spec = self.load(config.data).spec
-        units = self.task(config).units(spec)
-        if not isinstance(units, int) or units < 1:
+        num_outputs = self.task(config).num_outputs(spec)
+        if not isinstance(num_outputs, int) or num_outputs < 1:
             allowed = "allowed: a whole number, at least 1"
-            raise UserError(f"task {config.task!r}: units: {units!r} is not valid; {allowed}.")
+            raise UserError(
+                f"task {config.task!r}: num_outputs: {num_outputs!r} is not valid; {allowed}."
+            )
         return models.build(
             config.model,
             image_shape=spec.image_shape,
-            classes=units,
+            classes=num_outputs,
             levels=self.levels,
             **how,
         )
@@ -231,7 +233,7 @@ class Session:
             used["matmul_precision"],
         )
         if self.levels:  # code that no test of cnnjax has seen
-            shape, units = spec.image_shape, task.units(spec)
+            shape, units = spec.image_shape, task.num_outputs(spec)
             state.check_outputs(module, program.shapes, shape, units, train=not mapped)
             first = self.dataset(config, seed=0).first("train", 64)
             step.check_task(task, config.task, spec, *first)

@@ -138,7 +138,7 @@ def check_task(
     example, or `constant` gives not a number for each metric, and whatever the functions raise.
     """
     count = len(images)
-    outputs = jax.ShapeDtypeStruct((count, task.units(spec)), jnp.float32)
+    outputs = jax.ShapeDtypeStruct((count, task.num_outputs(spec)), jnp.float32)
     wanted = task.targets(images, targets)
     loss = jax.eval_shape(task.loss, outputs, wanted, jnp.float32(0))
     statistics = jax.eval_shape(task.statistics, outputs, wanted)

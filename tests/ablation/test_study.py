@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import workdirs
 
-from cnnjax.ablation import reading, study
+from cnnjax.ablation import agreement, reading, study
 from cnnjax.ablation.claims import better
 from cnnjax.ablation.experiment import Experiment, Tune
 from cnnjax.errors import UserError
+from cnnjax.metric import ACCURACY, LOSS
 from cnnjax.report import ablation
 
 EXPERIMENT = Experiment(
@@ -86,6 +87,17 @@ def test_a_study_of_an_older_version_is_extended_and_its_arms_are_not_late(tmp_p
     found = extend(tmp_path, seeds=(0, 1, 2))
     assert {arm: own["defined"] for arm, own in found["arms"].items()} == digests
     assert reading.load(tmp_path).late_arms == set()
+
+
+def test_runs_are_added_to_where_the_metrics_are_the_same_but_for_their_looks(tmp_path):
+    study_ = extend(tmp_path)
+    begin(tmp_path, "a")
+    looks = dataclasses.replace(ACCURACY, title="top-1", decimals=1)
+    agreement.same_metrics(tmp_path, study_, (looks, LOSS))
+    with pytest.raises(UserError, match="measured by other metrics"):
+        agreement.same_metrics(
+            tmp_path, study_, (dataclasses.replace(ACCURACY, higher_is_better=False), LOSS)
+        )
 
 
 def test_the_baseline_stays_and_new_factors_are_told(tmp_path):

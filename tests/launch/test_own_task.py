@@ -45,7 +45,7 @@ TASK = Task(
         Metric("absolute_error", "gray", higher_is_better=False, ends=(0.0, 100.0)),
         Metric("worst", "gray", higher_is_better=False, kind="corpus"),
     ),
-    units=lambda spec: 1,
+    num_outputs=lambda spec: 1,
     targets=ink,
     loss=lambda outputs, targets, label_smoothing: error(outputs, targets) ** 2,
     statistics=lambda outputs, targets: {"absolute_error": jnp.abs(error(outputs, targets))},
@@ -200,7 +200,10 @@ def test_mistakes_are_answered_before_anything_starts(tmp_path, change, says):
     [
         (("outputs[:, 0] - targets", "outputs - targets"), "task 'ink': loss: has the shape"),
         ((".mean((1, 2, 3))", ".mean()"), "task 'ink': targets: ink: has the shape []"),
-        (("units=lambda spec: 1", "units=lambda spec: 1.5"), "task 'ink': units: 1.5 is not valid"),
+        (
+            ("num_outputs=lambda spec: 1", "num_outputs=lambda spec: 1.5"),
+            "task 'ink': num_outputs: 1.5 is not valid",
+        ),
         (
             ('return {"absolute_error": float(apart.mean())}', 'return {"mae": 1.0}'),
             "task 'ink': constant: has no number for 'absolute_error'",
@@ -238,7 +241,7 @@ def test_a_task_that_cannot_be_computed_is_told_before_any_step(tmp_path, change
 )
 def test_metrics_of_a_task_that_make_no_sense_are_refused(metrics, says):
     with pytest.raises(UserError) as told:
-        Task(metrics, units=len, loss=max, statistics=max, constant=max)
+        Task(metrics, num_outputs=len, loss=max, statistics=max, constant=max)
     assert says in str(told.value)
 
 
