@@ -51,7 +51,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not self.ends[0] < self.ends[1]:
-            raise UserError(f"Metric {self.name!r}: ends: {self.ends} do not ascend.")
+            raise UserError(f"Metric {self.name!r}: ends: {self.ends} must be ascending.")
         if not self.title:
             object.__setattr__(self, "title", self.name.replace("_", " "))
 

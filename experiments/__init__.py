@@ -96,7 +96,7 @@ def _levels(path: Path, levels: object) -> Levels:
                 raise UserError(f"{path}: LEVELS[{kind!r}]: {name!r} is a built-in name already.")
             if kind == "task" and not isinstance(value, Task):
                 made = "make one with cnnjax.tasks.task.Task"
-                raise UserError(f"{path}: LEVELS['task'][{name!r}]: is no task; {made}.")
+                raise UserError(f"{path}: LEVELS['task'][{name!r}]: is not a Task; {made}.")
             if kind != "task" and not callable(value):
                 raise UserError(f"{path}: LEVELS[{kind!r}][{name!r}]: is not callable.")
     return levels

@@ -75,11 +75,11 @@ class Task:
 
     def __post_init__(self) -> None:
         if not isinstance(self.metrics, list | tuple) or not self.metrics:
-            raise UserError(f"Task: metrics: {self.metrics!r} is no list of at least one.")
+            raise UserError(f"Task: metrics: {self.metrics!r} is not a non-empty list.")
         object.__setattr__(self, "metrics", tuple(self.metrics))
         for each in self.metrics:
             if not isinstance(each, Metric):
-                raise UserError(f"Task: metrics: {each!r} is no Metric.")
+                raise UserError(f"Task: metrics: {each!r} is not a Metric.")
             if not each.of_split:
                 allowed = "share, mean, corpus"
                 raise UserError(f"Task: metric {each.name!r}: kind: {each.kind!r}; {allowed}.")
@@ -90,7 +90,7 @@ class Task:
                 )
         names = [each.name for each in self.metrics]
         if len(set(names)) < len(names):
-            raise UserError(f"Task: metrics: {', '.join(names)}: each name may be there once.")
+            raise UserError(f"Task: metrics: {', '.join(names)}: names must be unique.")
         without = [each.name for each in self.metrics if each.kind == "corpus"]
         if without and self.figures is None:
             raise UserError(f"Task: figures: is missing; {without[0]!r} is no mean over examples.")

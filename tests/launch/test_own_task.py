@@ -179,7 +179,7 @@ def test_that_of_the_documentation_can_be_run(tmp_path):
         (("", ""), "claims: better: metric: unknown 'loss'"),
         (('probes=["activity", "gradients"]', 'probes=["shift"]'), "'shift' is for classification"),
         (('"task": "ink"', '"task": "inc"'), "base: task: unknown 'inc'. Did you mean 'ink'?"),
-        (('{"ink": TASK}', '{"ink": ink}'), "LEVELS['task']['ink']: is no task"),
+        (('{"ink": TASK}', '{"ink": ink}'), "LEVELS['task']['ink']: is not a Task"),
         (('{"ink": TASK}', '{"classification": TASK}'), "is a built-in name already"),
         (
             ('{"optimizer.learning_rate": 1e-5}', '{"task": "ink"}'),
@@ -229,14 +229,14 @@ def test_a_task_that_cannot_be_computed_is_told_before_any_step(tmp_path, change
 @pytest.mark.parametrize(
     ("metrics", "says"),
     [
-        ((), "is no list of at least one"),
-        ((Metric("a"), Metric("a")), "each name may be there once"),
+        ((), "is not a non-empty list"),
+        ((Metric("a"), Metric("a")), "names must be unique"),
         ((Metric("learning_rate"),), "metric 'learning_rate': name"),
         ((Metric("seconds"),), "metric 'seconds': name: allowed are small letters"),
         ((Metric("Mean error"),), "metric 'Mean error': name"),
         ((Metric("a", kind="run"),), "metric 'a': kind: 'run'; share, mean, corpus"),
         ((Metric("a", kind="corpus"),), "figures: is missing; 'a' is no mean over examples"),
-        (("accuracy",), "'accuracy' is no Metric"),
+        (("accuracy",), "'accuracy' is not a Metric"),
     ],
 )
 def test_metrics_of_a_task_that_make_no_sense_are_refused(metrics, says):
