@@ -58,7 +58,7 @@ def prepare(
     module = models.build(
         config.model,
         image_shape=images.shape[1:],
-        classes=task["classes"],
+        num_outputs=task["classes"],
         dtype=session.PRECISIONS[config.training.precision],
         operations=operations.choose(jax.default_backend(), convolution),
     )

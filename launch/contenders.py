@@ -41,7 +41,7 @@ def task(folder: Path, network: str, batch_size: int, precision: str, threads: i
     }
     shape = IMAGES[network]
     model = contender.configuration(values).model
-    module = models.build(model, image_shape=shape, classes=CLASSES)
+    module = models.build(model, image_shape=shape, num_outputs=CLASSES)
     fresh = jax.jit(
         lambda key: state.initial_variables(module, shape, key),
         compiler_options=session.ONCE["cpu"],

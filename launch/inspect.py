@@ -39,13 +39,15 @@ def main(arguments: Sequence[str]) -> int:
     name, config, levels = subject.name, subject.config, subject.levels
     if asked.format == "html" and not asked.output:
         raise UserError(f"--output: is missing; a page is written to a file: --output={name}.html")
-    shape, classes = subject.sizes()
+    shape, num_outputs, head = subject.sizes()
     from cnnjax import models
     from cnnjax.analysis import layers
     from cnnjax.report import architecture, html
 
     try:
-        module = models.build(config.model, image_shape=shape, classes=classes, levels=levels)
+        module = models.build(
+            config.model, image_shape=shape, num_outputs=num_outputs, head=head, levels=levels
+        )
         found = layers.layers(module, shape)
     except Exception as error:
         if not levels:
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         }
         text = json.dumps(values, indent=2)
     elif asked.format == "html":
-        text = html.write(architecture.document(name, found, shape, classes))
+        text = html.write(architecture.document(name, found, shape, num_outputs))
     else:
         text = _table([architecture.HEAD, *map(architecture.cells, found)], found, total)
     if asked.output:
@@ -74,13 +76,13 @@ def main(arguments: Sequence[str]) -> int:
 
 class Subject(NamedTuple):
     """A network that is looked at, with the user's own levels and their file; `sizes` gives the
-    shape of its images and its classes."""
+    shape of its images, the number of its outputs, and its task's own head or None."""
 
     name: str
     config: RunConfig
     levels: Levels
     path: Path
-    sizes: Callable[[], tuple[tuple[int, int, int], int]]
+    sizes: Callable[[], tuple[tuple[int, int, int], int, Any]]
 
 
 def _published(arguments: Sequence[str]) -> Subject:
@@ -93,7 +95,7 @@ def _published(arguments: Sequence[str]) -> Subject:
     config = resolve(override(RunConfig(), {"model.name": name, **given}))
     shape = _shape(asked.input) if asked.input else catalog.IMAGES[name]
     classes = asked.classes or catalog.CLASSES[name]
-    return Subject(name, config, {}, Path(), lambda: (shape, classes))
+    return Subject(name, config, {}, Path(), lambda: (shape, classes, None))
 
 
 def _arm(arguments: Sequence[str]) -> Subject:
@@ -105,15 +107,16 @@ def _arm(arguments: Sequence[str]) -> Subject:
     config = loaded.experiment.config(arm, flags.changes(arguments), loaded.levels)
     shape = _shape(asked.input) if asked.input else None
 
-    def sizes() -> tuple[tuple[int, int, int], int]:
-        if shape and asked.classes:
-            return shape, asked.classes
+    def sizes() -> tuple[tuple[int, int, int], int, Any]:
         from cnnjax import data
         from cnnjax.tasks import registry
 
+        task = registry.find(config.task, loaded.levels)
+        if shape and asked.classes and task.head is None:
+            return shape, asked.classes, None
         spec = data.load(config.data, asked.data_dir).spec
-        units = registry.find(config.task, loaded.levels).num_outputs(spec)
-        return shape or spec.image_shape, asked.classes or units
+        head = task.head(spec) if task.head else None
+        return shape or spec.image_shape, asked.classes or task.num_outputs(spec), head
 
     return Subject(arm, config, loaded.levels, loaded.path, sizes)
 

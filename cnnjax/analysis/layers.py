@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnjax.analysis import fields
 from cnnjax.analysis.fields import Field
-from cnnjax.models import taps
+from cnnjax.models.backbone import EVERY
 
 KINDS = {
     "conv_general_dilated": "convolution",
@@ -85,7 +85,7 @@ def layers(module: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
     )
 
     def run(images: Any, variables: Any) -> Any:
-        return module.apply(variables, images, train=False, capture=taps.EVERY)
+        return module.apply(variables, images, train=False, capture=EVERY)
 
     program = jax.make_jaxpr(run)(images, variables).jaxpr
     sizes = _parameters(variables["params"])

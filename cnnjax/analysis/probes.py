@@ -18,7 +18,7 @@ from jax import Array
 
 from cnnjax import models
 from cnnjax.errors import UserError
-from cnnjax.models.taps import EVERY
+from cnnjax.models.backbone import EVERY
 
 SHIFTS = (1, 2, 3, 4, 5, 6)
 SAMPLES = 16

@@ -12,13 +12,14 @@ from jax import Array
 from cnnjax import catalog
 from cnnjax.config import Levels, Model
 from cnnjax.errors import UserError, unknown
-from cnnjax.models import alexnet, googlenet, inception, lenet, mlp, own, resnet, stack, taps, vgg
+from cnnjax.models import alexnet, googlenet, inception, lenet, mlp, own, resnet, stack, vgg
+from cnnjax.models.backbone import EVERY, Backbone, Network
 from cnnjax.nn import ingredients
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.operations import PLAIN, Operations
 
-Constructor = Callable[[Ingredients, int, tuple[int, int, int]], nn.Module]
-"""(ingredients, classes, (height, width, channels)) -> module."""
+Constructor = Callable[[Ingredients, tuple[int, int, int]], Backbone]
+"""(ingredients, (height, width, channels)) -> backbone."""
 
 DEPTHS = (8, 20, 32, 44, 56, 110)
 PLAIN_TOO = (18, 34)
@@ -61,7 +62,8 @@ def build(
     config: Model,
     *,
     image_shape: tuple[int, int, int],
-    classes: int,
+    num_outputs: int,
+    head: nn.Module | None = None,
     levels: Levels | None = None,
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
@@ -71,13 +73,16 @@ def build(
     """The network of a configuration.
 
     The module is called as `module.apply(variables, images, train=..., keep_prob=...)` with images
-    [B, H, W, C] and gives logits [B, classes] in `param_dtype`. `keep_prob`, maybe traced,
-    replaces the configured number; whether there is dropout at all is decided here.
+    [B, H, W, C] and gives outputs [B, num_outputs] in `param_dtype`. `keep_prob`, maybe traced,
+    replaces the configured number; whether there is dropout at all is decided here. Without its
+    head, the network is `backbone` of the module (`cnnjax.models.backbone.Network`).
 
     Args:
       config: resolved or not; `default` becomes the architecture's published choice.
       image_shape: (height, width, channels) of the images.
-      classes: number of classes.
+      num_outputs: how many numbers the network gives for an image: the number of classes.
+      head: a module, features [B, n] -> outputs [B, num_outputs], which gets the name `head`; by
+        default the architecture's own last layer.
       levels: the user's own {"activation": {...}, "initializer": {...}, "model": {...}}, looked up
         after the built-in ones; for what a model may be, see `own.build`.
       dtype: of the computation; parameters and statistics are in `param_dtype`.
@@ -85,13 +90,14 @@ def build(
       operations: the forms of the operations that have several.
 
     Raises:
-      UserError: an unknown name, or an image that is too small for the network.
+      UserError: an unknown name, an image that is too small for the network, or a head for a
+        network of the user's own that has its own.
     """
     mine = (levels or {}).get("model", {})
     if config.name not in MODELS and config.name not in mine:
         raise unknown("model.name", config.name, [*MODELS, *mine])
-    if classes < 1:
-        raise UserError(f"classes: {classes} is not valid; allowed: 1 or more")
+    if num_outputs < 1:
+        raise UserError(f"num_outputs: {num_outputs} is not valid; allowed: 1 or more")
     made = ingredients.build(
         config,
         levels=levels,
@@ -101,8 +107,17 @@ def build(
         operations=operations,
     )
     if config.name in MODELS:
-        return MODELS[config.name](made, classes, image_shape)
-    return own.build(mine[config.name], made, classes, image_shape)
+        network: nn.Module = MODELS[config.name](made, image_shape)
+    else:
+        network = own.build(mine[config.name], made, num_outputs, image_shape)
+    if isinstance(network, Backbone):
+        return Network(network, num_outputs, head)
+    if head is not None:
+        raise UserError(
+            f"model.name: {config.name!r} has a head of its own, but the task brings its own; "
+            "allowed: a level that gives a cnnjax.models.backbone.Backbone, or a built-in network"
+        )
+    return network
 
 
 def describe(
@@ -126,14 +141,14 @@ def describe(
             raise unknown("model.name", network, MODELS)
         image_shape = image_shape or catalog.IMAGES[network]
         network = build(
-            Model(name=network), image_shape=image_shape, classes=catalog.CLASSES[network]
+            Model(name=network), image_shape=image_shape, num_outputs=catalog.CLASSES[network]
         )
     module, shape = network, image_shape or (224, 224, 3)
     found: dict[str, tuple[int, ...]] = {}
 
     def run(images: Array) -> Any:
         variables = module.init(jax.random.key(0), images, train=False)
-        _, features = module.apply(variables, images, train=False, capture=taps.EVERY)
+        _, features = module.apply(variables, images, train=False, capture=EVERY)
         found.update({name: value.shape[1:] for name, value in features.items()})
 
     jax.eval_shape(run, jax.ShapeDtypeStruct((1, *shape), jnp.float32))

@@ -3,8 +3,8 @@
 import flax.linen as nn
 from jax import Array
 
+from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.models.size import require_places
-from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.normalization import local_response
@@ -17,7 +17,7 @@ PLACES = {  # convolutions and poolings of (one tower, two groups), for the size
 }
 
 
-class AlexNet(nn.Module):
+class AlexNet(Backbone):
     """Krizhevsky et al. 2012, "ImageNet Classification with Deep Convolutional Neural Networks";
     one tower: Krizhevsky 2014, "One weird trick", as torchvision has it: 61,100,840 parameters on
     224x224x3 images with 1000 classes.
@@ -32,64 +32,47 @@ class AlexNet(nn.Module):
     them to 6x6, which they are for images of 224 pixels.
     """
 
-    ingredients: Ingredients
-    classes: int
     grouped: bool
 
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: tuple[str, ...] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
-        make, tap = self.ingredients, Taps(capture)
+    def features(self, x: Array, run: Pass) -> Array:
+        """x: [B, H, W, C] -> [B, units]."""
+        make = self.ingredients
         two = 2 if self.grouped else 1
         first, second, *widths = (96, 256, 384, 384, 256) if two == 2 else (64, 192, 384, 256, 256)
         first, second, *widths = (make.width(n, two) for n in (first, second, *widths))
 
         def conv(
             index: int, features: int, kernel: int, pad: int, strides: int = 1, groups: int = 1
-        ) -> ConvBlock:
-            around, name = ((pad, pad), (pad, pad)), f"conv{index}"
-            return ConvBlock(make, features, kernel, strides, around, groups, name=name)
+        ) -> Array:
+            name, around, then = f"conv{index}", ((pad, pad), (pad, pad)), None
+            if index in (1, 2, 5):
+                then = make.pool(f"pool{index}", POOL)
+            separate = self.grouped and index in (1, 2)
+            pool = None if separate else then
+            block = ConvBlock(make, features, kernel, strides, around, groups, pool=pool, name=name)
+            y = run(block, x)
+            if then is None:
+                return y
+            y = run.tap(f"pool{index}", then(local_response(y)) if separate else y)
+            return run.drop(make.dropout(f"pool{index}_dropout", only="spatial"), y)
 
-        def pooled(x: Array, block: ConvBlock) -> Array:
-            index = str(block.name)[-1]
-            pool = make.pool(f"pool{index}", POOL)
-            if self.grouped and index != "5":
-                x = pool(local_response(tap(str(block.name), block(x, train=train))))
-            else:
-                x = tap.block_and_pool(block, pool, x, train)
-            dropout = make.dropout(f"pool{index}_dropout", only="spatial")
-            return dropout(tap(f"pool{index}", x), train=train, keep_prob=keep_prob)
-
-        stem = conv(1, first, 11, 0 if self.grouped else 2, strides=4)
-        x = pooled(x.astype(make.dtype), stem)
-        x = pooled(x, conv(2, second, 5, 2, groups=two))
-        x = tap("conv3", conv(3, widths[0], 3, 1)(x, train=train))
-        x = tap("conv4", conv(4, widths[1], 3, 1, groups=two)(x, train=train))
-        x = pooled(x, conv(5, widths[2], 3, 1, groups=two))
+        x = conv(1, first, 11, 0 if self.grouped else 2, strides=4)
+        x = conv(2, second, 5, 2, groups=two)
+        x = conv(3, widths[0], 3, 1)
+        x = conv(4, widths[1], 3, 1, groups=two)
+        x = conv(5, widths[2], 3, 1, groups=two)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(make.config.hidden or (), start=1):
-            dropout = make.dropout(f"fc{index}_dropout", only="plain")
-            x = dropout(x, train=train, keep_prob=keep_prob)
-            x = DenseBlock(make, make.width(units), name=f"fc{index}")(x, train=train)
-            x = tap(f"fc{index}", x)
-        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+            x = run.drop(make.dropout(f"fc{index}_dropout", only="plain"), x)
+            x = run(DenseBlock(make, make.width(units), name=f"fc{index}"), x)
+        return x
 
 
 def alexnet(
-    ingredients: Ingredients,
-    classes: int,
-    image_shape: tuple[int, int, int],
-    *,
-    grouped: bool = False,
+    ingredients: Ingredients, image_shape: tuple[int, int, int], *, grouped: bool = False
 ) -> AlexNet:
     """AlexNet. Raises UserError for images that are too small for its windows."""
     name = "alexnet_grouped" if grouped else "alexnet"
     require_places(name, image_shape, PLACES[grouped] if ingredients.pools else PLACES[grouped][:1])
-    return AlexNet(ingredients, classes, grouped)
+    return AlexNet(ingredients, grouped)

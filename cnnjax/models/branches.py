@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.nn.blocks import ConvBlock
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
@@ -87,12 +88,8 @@ def adaptive_average(x: Array, size: int) -> Array:
     return jnp.einsum("bhwc,ih,jw->bijc", x, weights(x.shape[1]), weights(x.shape[2]))
 
 
-def auxiliary(
-    module: nn.Module, x: Array, head: Callable[[Array, bool], Array], train: bool
-) -> None:
-    """Puts the logits of an auxiliary head into the collection `auxiliary`, for the loss: in
-    training only, and not at all where `model.auxiliary_weight` is 0."""
-    if module.ingredients.config.auxiliary_weight and (train or module.is_initializing()):
-        logits = head(x, train)
-        if not module.is_initializing():
-            module.sow("auxiliary", "logits", logits.astype(module.ingredients.param_dtype))
+def auxiliary_wanted(backbone: Backbone, run: Pass) -> bool:
+    """Whether auxiliary heads are computed: in training only, and not at all where
+    `model.auxiliary_weight` is 0."""
+    weight = backbone.ingredients.config.auxiliary_weight
+    return bool(weight) and (run.train or backbone.is_initializing())

@@ -1,27 +1,24 @@
 """GoogLeNet, the first Inception network."""
 
-from collections.abc import Callable
-
 import flax.linen as nn
 from jax import Array
 
+from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.models.branches import (
     Branches,
     adaptive_average,
-    auxiliary,
+    auxiliary_wanted,
     concatenate,
     largest,
 )
 from cnnjax.models.size import require_places
-from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock, DenseBlock, rematerialized
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
 
-Head = Callable[[Array, bool], Array]
-
 POOL, LAST = Window(3, 2, 0, ceil=True), Window(2, 2, 0, ceil=True)
 STEM = Window(7, 2, 3)
+AUXILIARY = {"mixed4a": "auxiliary1", "mixed4d": "auxiliary2"}
 BLOCKS = (  # 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 after pooling
     (("mixed3a", 64, 96, 128, 16, 32, 32), ("mixed3b", 128, 128, 192, 32, 96, 64)),
     (
@@ -54,7 +51,7 @@ class Block(nn.Module):
         )
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(Backbone):
     """Szegedy et al. 2015, "Going Deeper with Convolutions", as torchvision has it: 13,004,888
     parameters with both auxiliary heads, for images of 224 pixels.
 
@@ -67,59 +64,37 @@ class GoogLeNet(nn.Module):
     Deviations from the paper, as torchvision: batch norm, and 3x3 where it has 5x5.
     """
 
-    ingredients: Ingredients
-    classes: int
-
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: tuple[str, ...] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
-        make, tap = self.ingredients, Taps(capture)
-        stem = ConvBlock(make, make.width(64), 7, 2, padding=((3, 3), (3, 3)), name="conv1")
-        pool = make.pool("pool1", POOL)
-        x = tap("pool1", tap.block_and_pool(stem, pool, x.astype(make.dtype), train))
-        x = tap("conv2", ConvBlock(make, make.width(64), 1, name="conv2")(x, train=train))
-        third = ConvBlock(make, make.width(192), 3, name="conv3")
-        x = tap("pool2", tap.block_and_pool(third, make.pool("pool2", POOL), x, train))
+    def features(self, x: Array, run: Pass) -> Array:
+        """x: [B, H, W, C] -> [B, 1024]."""
+        make = self.ingredients
+        pool, around = make.pool("pool1", POOL), ((3, 3), (3, 3))
+        x = run(ConvBlock(make, make.width(64), 7, 2, around, pool=pool, name="conv1"), x)
+        x = run(ConvBlock(make, make.width(64), 1, name="conv2"), run.tap("pool1", x))
+        pool = make.pool("pool2", POOL)
+        x = run.tap("pool2", run(ConvBlock(make, make.width(192), 3, pool=pool, name="conv3"), x))
         for stage, blocks in enumerate(BLOCKS, start=3):
             for name, *widths in blocks:
                 block = Block(make, tuple(widths), name=name)
-                x = tap(name, rematerialized(block, x, train=train))
-                if name in ("mixed4a", "mixed4d"):
-                    which = "auxiliary1" if name == "mixed4a" else "auxiliary2"
-                    auxiliary(self, x, self._auxiliary(which, keep_prob), train)
+                x = run.tap(name, rematerialized(block, x, train=run.train))
+                if name in AUXILIARY and auxiliary_wanted(self, run):
+                    self._auxiliary(AUXILIARY[name], x, run)
             if stage < 5:
                 name = f"pool{stage}"
-                x = tap(name, make.pool(name, POOL if stage == 3 else LAST)(x))
-        x = x.mean(axis=(1, 2))
-        x = make.dropout("dropout")(x, train=train, keep_prob=keep_prob)
-        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+                x = run.tap(name, make.pool(name, POOL if stage == 3 else LAST)(x))
+        return run.drop(make.dropout("dropout"), x.mean(axis=(1, 2)))
 
-    def _auxiliary(self, name: str, keep_prob: Array | float | None) -> Head:
-        make = self.ingredients
-
-        def head(x: Array, train: bool) -> Array:
-            block = ConvBlock(make, make.width(128), 1, name=f"{name}_conv")
-            x = block(adaptive_average(x, 4), train=train)
-            x = x.reshape(x.shape[0], -1)
-            units = make.width(1024)
-            x = DenseBlock(make, units, normalize=False, name=f"{name}_fc")(x, train=train)
-            x = make.dropout(f"{name}_dropout")(x, train=train, keep_prob=keep_prob)
-            return make.dense(self.classes, name=f"{name}_head")(x)
-
-        return head
+    def _auxiliary(self, name: str, x: Array, run: Pass) -> None:
+        make, train = self.ingredients, run.train
+        block = ConvBlock(make, make.width(128), 1, name=f"{name}_conv")
+        x = block(adaptive_average(x, 4), train=train).reshape(x.shape[0], -1)
+        dense = DenseBlock(make, make.width(1024), normalize=False, name=f"{name}_fc")
+        x = dense(x, train=train)
+        run.auxiliary[name] = run.drop(make.dropout(f"{name}_dropout"), x)
 
 
-def googlenet(
-    ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]
-) -> GoogLeNet:
+def googlenet(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> GoogLeNet:
     """GoogLeNet. Raises UserError for images that are too small for its windows."""
     kept = (STEM, POOL, POOL, POOL, LAST) if ingredients.pools else (STEM,)
     require_places("googlenet", image_shape, kept)
-    return GoogLeNet(ingredients, classes)
+    return GoogLeNet(ingredients)

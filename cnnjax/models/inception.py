@@ -1,19 +1,21 @@
 """Inception v3, and a small network of the same blocks for small images."""
 
+from typing import Any
+
 import flax.linen as nn
 from jax import Array
 
+from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.models.branches import (
     Branches,
     Kernel,
-    auxiliary,
+    auxiliary_wanted,
     average,
     concatenate,
     halving,
     largest,
 )
 from cnnjax.models.size import require_places, require_size
-from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock, rematerialized
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
@@ -112,7 +114,7 @@ class E(nn.Module):
         )
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(Backbone):
     """Szegedy et al. 2016, "Rethinking the Inception Architecture", as torchvision has it: on
     299x299x3 images with 1000 classes 27,161,264 parameters, 23,834,568 without the auxiliary head.
 
@@ -122,36 +124,22 @@ class InceptionV3(nn.Module):
     either kind, comes before the head.
     """
 
-    ingredients: Ingredients
-    classes: int
-
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: tuple[str, ...] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
-        make, tap = self.ingredients, Taps(capture)
+    def features(self, x: Array, run: Pass) -> Array:
+        """x: [B, H, W, C] -> [B, C]."""
+        make = self.ingredients
 
         def conv(
-            index: int, features: int, kernel: int, stride: int = 1, pad: int = 0
-        ) -> ConvBlock:
-            around = ((pad, pad), (pad, pad))
-            width = make.width(features)
-            return ConvBlock(make, width, kernel, stride, padding=around, name=f"conv{index}")
+            index: int, features: int, kernel: int, stride: int = 1, pad: int = 0, **fields: Any
+        ) -> Array:
+            width, around, name = make.width(features), ((pad, pad), (pad, pad)), f"conv{index}"
+            return run(ConvBlock(make, width, kernel, stride, around, name=name, **fields), x)
 
-        x = x.astype(make.dtype)
-        x = tap("conv1", conv(1, 32, 3, 2)(x, train=train))
-        x = tap("conv2", conv(2, 32, 3)(x, train=train))
-        pool = make.pool("pool1", POOL)
-        x = tap("pool1", tap.block_and_pool(conv(3, 64, 3, pad=1), pool, x, train))
-        x = tap("conv4", conv(4, 80, 1)(x, train=train))
-        pool = make.pool("pool2", POOL)
-        x = tap("pool2", tap.block_and_pool(conv(5, 192, 3), pool, x, train))
+        x = conv(1, 32, 3, 2)
+        x = conv(2, 32, 3)
+        x = run.tap("pool1", conv(3, 64, 3, pad=1, pool=make.pool("pool1", POOL)))
+        x = conv(4, 80, 1)
+        x = run.tap("pool2", conv(5, 192, 3, pool=make.pool("pool2", POOL)))
         blocks = (
             *(A(make, features, name=f"mixed{i}") for i, features in ((1, 32), (2, 64), (3, 64))),
             B(make, name="mixed4"),
@@ -161,22 +149,19 @@ class InceptionV3(nn.Module):
             E(make, name="mixed11"),
         )
         for block in blocks:
-            x = tap(str(block.name), rematerialized(block, x, train=train))
-            if block.name == "mixed8":
-                auxiliary(self, x, self._auxiliary, train)
-        x = x.mean(axis=(1, 2))
-        x = make.dropout("dropout")(x, train=train, keep_prob=keep_prob)
-        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+            x = run.tap(str(block.name), rematerialized(block, x, train=run.train))
+            if block.name == "mixed8" and auxiliary_wanted(self, run):
+                run.auxiliary["auxiliary"] = self._auxiliary(x, run.train)
+        return run.drop(make.dropout("dropout"), x.mean(axis=(1, 2)))
 
     def _auxiliary(self, x: Array, train: bool) -> Array:
-        """Logits from the 17x17 maps."""
+        """The features of the auxiliary head, from the 17x17 maps."""
         make = self.ingredients
         x = nn.avg_pool(x, (5, 5), (3, 3)) if min(x.shape[1:3]) >= 5 else x
         x = ConvBlock(make, make.width(128), 1, name="auxiliary_conv1")(x, train=train)
         around = ((0, 0), (0, 0)) if min(x.shape[1:3]) >= 5 else ((2, 2), (2, 2))
         block = ConvBlock(make, make.width(768), 5, padding=around, name="auxiliary_conv2")
-        x = block(x, train=train).mean(axis=(1, 2))
-        return make.dense(self.classes, name="auxiliary_head")(x)
+        return block(x, train=train).mean(axis=(1, 2))
 
 
 class SmallBlock(nn.Module):
@@ -219,53 +204,36 @@ class SmallBlock(nn.Module):
         )
 
 
-class InceptionSmall(nn.Module):
+class InceptionSmall(Backbone):
     """A 3x3 convolution of 32 channels and three stages of two blocks (16, 32 and 64 channels a
     branch) with pooling between them, for images of about 32x32. Layers and endpoints: `conv1`,
     `mixed1_1`, `mixed1_2`, `pool1`, ..., `mixed3_2`; `head`. Dropout, of either kind, comes before
     the head."""
 
-    ingredients: Ingredients
-    classes: int
-
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: tuple[str, ...] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
-        make, tap = self.ingredients, Taps(capture)
-        stem = ConvBlock(make, make.width(32), name="conv1")
-        x = tap("conv1", stem(x.astype(make.dtype), train=train))
+    def features(self, x: Array, run: Pass) -> Array:
+        """x: [B, H, W, C] -> [B, C]."""
+        make = self.ingredients
+        x = run(ConvBlock(make, make.width(32), name="conv1"), x)
         for stage, features in enumerate((16, 32, 64), start=1):
             if stage > 1:
                 name = f"pool{stage - 1}"
-                x = tap(name, make.pool(name)(x))
+                x = run.tap(name, make.pool(name)(x))
             for index in (1, 2):
                 name = f"mixed{stage}_{index}"
                 block = SmallBlock(make, make.width(features), name=name)
-                x = tap(name, rematerialized(block, x, train=train))
-        x = x.mean(axis=(1, 2))
-        x = make.dropout("dropout")(x, train=train, keep_prob=keep_prob)
-        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+                x = run.tap(name, rematerialized(block, x, train=run.train))
+        return run.drop(make.dropout("dropout"), x.mean(axis=(1, 2)))
 
 
-def inception_v3(
-    ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]
-) -> InceptionV3:
+def inception_v3(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> InceptionV3:
     """Inception v3. Raises UserError for images that are too small for its windows."""
     kept = [PLACES[i] for i in ((0, 1, 2, 3, 4, 5, 6) if ingredients.pools else (0, 1, 3, 5, 6))]
     require_places("inception_v3", image_shape, kept)
-    return InceptionV3(ingredients, classes)
+    return InceptionV3(ingredients)
 
 
-def inception_small(
-    ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]
-) -> InceptionSmall:
+def inception_small(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> InceptionSmall:
     """The small network. Raises UserError for images below 4x4 (with pooling)."""
     require_size("inception_small", image_shape, 4 if ingredients.pools else 1)
-    return InceptionSmall(ingredients, classes)
+    return InceptionSmall(ingredients)

@@ -3,15 +3,16 @@
 Both put zeros around images smaller than 32x32, centred, as LeCun did with the 28x28 digits.
 """
 
+from typing import Any
+
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from cnnjax.errors import UserError
+from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.models.size import pad_to
-from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
 
@@ -55,7 +56,7 @@ def rbf_codes(classes: int) -> np.ndarray:
     return np.random.default_rng(1998).choice([-1.0, 1.0], size=(classes, 84))
 
 
-class LeNet5(nn.Module):
+class LeNet5(Backbone):
     """LeNet-5 of LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition",
     sec. II-B: 60,000 parameters on 32x32x1 images.
 
@@ -69,37 +70,41 @@ class LeNet5(nn.Module):
     does not have: `plain` after C5 and F6, `spatial` after S2 and S4.
     """
 
-    ingredients: Ingredients
-    classes: int
+    @nn.compact
+    def features(self, x: Array, run: Pass) -> Array:
+        """x: [B, H, W, C] -> [B, 84]."""
+        make = self.ingredients
+        x = pad_to(x, SIZE)
+        pool = make.pool("pool1")
+        block = ConvBlock(make, 6, kernel=5, padding="VALID", pool=pool, name="conv1")
+        x = run.tap("pool1", run(block, x))
+        x = run.drop(make.dropout("pool1_dropout", only="spatial"), x)
+        pool = make.pool("pool2")
+        block = ConvBlock(make, 16, 5, connections=C3_CONNECTIONS, pool=pool, name="conv2")
+        x = run.tap("pool2", run(block, x))
+        x = run.drop(make.dropout("pool2_dropout", only="spatial"), x)
+        x = run(ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3"), x)
+        x = x.reshape(x.shape[0], -1)
+        x = run.drop(make.dropout("conv3_dropout", only="plain"), x)
+        x = run(DenseBlock(make, 84, name="fc1"), x)
+        return run.drop(make.dropout("fc1_dropout", only="plain"), x)
+
+    @nn.nowrap
+    def output_layer(self, num_outputs: int) -> "Codes":
+        """Distances to codes, which have no parameters."""
+        return Codes(num_outputs, self.ingredients.param_dtype, name="head")
+
+
+class Codes(nn.Module):
+    """The output units of LeNet-5: minus the squared distances to the centres `rbf_codes`."""
+
+    num_outputs: int
+    dtype: Any
 
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: tuple[str, ...] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> logits [B, classes], all at most 0; with `capture`, (logits, {name:
-        features})."""
-        make, tap = self.ingredients, Taps(capture)
-        x = pad_to(x.astype(make.dtype), SIZE)
-        block = ConvBlock(make, 6, kernel=5, padding="VALID", name="conv1")
-        x = tap("pool1", tap.block_and_pool(block, make.pool("pool1"), x, train))
-        x = make.dropout("pool1_dropout", only="spatial")(x, train=train, keep_prob=keep_prob)
-        block = ConvBlock(make, 16, kernel=5, connections=C3_CONNECTIONS, name="conv2")
-        x = tap("pool2", tap.block_and_pool(block, make.pool("pool2"), x, train))
-        x = make.dropout("pool2_dropout", only="spatial")(x, train=train, keep_prob=keep_prob)
-        block = ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3")
-        x = tap("conv3", block(x, train=train))
-        x = x.reshape(x.shape[0], -1)
-        x = make.dropout("conv3_dropout", only="plain")(x, train=train, keep_prob=keep_prob)
-        x = tap("fc1", DenseBlock(make, 84, name="fc1")(x, train=train))
-        x = make.dropout("fc1_dropout", only="plain")(x, train=train, keep_prob=keep_prob)
-        with jax.named_scope("head"):
-            codes = rbf_codes(self.classes)
-            return tap.result(negative_distances(x.astype(make.param_dtype), codes))
+    def __call__(self, x: Array) -> Array:
+        """x: [B, 84] -> logits [B, num_outputs], all at most 0."""
+        return negative_distances(x.astype(self.dtype), rbf_codes(self.num_outputs))
 
 
 def negative_distances(x: Array, codes: np.ndarray) -> Array:
@@ -109,7 +114,7 @@ def negative_distances(x: Array, codes: np.ndarray) -> Array:
     return 2 * x @ centres.T - squares
 
 
-class LeNet5Modern(nn.Module):
+class LeNet5Modern(Backbone):
     """LeNet-5 with ReLU, max pooling, all C3 connections and a softmax output: 61,706 parameters
     on 32x32x1 images. Layers and endpoints: `conv1`, `pool1`, `conv2`, `pool2`, `fc1`, `fc2`;
     `head`.
@@ -117,37 +122,25 @@ class LeNet5Modern(nn.Module):
     Dropout: `plain` after `fc1` and `fc2`, `spatial` after each pooling.
     """
 
-    ingredients: Ingredients
-    classes: int
-
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: tuple[str, ...] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
-        make, tap = self.ingredients, Taps(capture)
-        x = pad_to(x.astype(make.dtype), SIZE)
+    def features(self, x: Array, run: Pass) -> Array:
+        """x: [B, H, W, C] -> [B, units]."""
+        make = self.ingredients
+        x = pad_to(x, SIZE)
         for index, features in enumerate((6, 16), start=1):
             name, width = f"pool{index}", make.width(features)
-            block = ConvBlock(make, width, kernel=5, padding="VALID", name=f"conv{index}")
-            x = tap(name, tap.block_and_pool(block, make.pool(name), x, train))
-            dropout = make.dropout(f"pool{index}_dropout", only="spatial")
-            x = dropout(x, train=train, keep_prob=keep_prob)
+            pool = make.pool(name)
+            block = ConvBlock(make, width, 5, padding="VALID", pool=pool, name=f"conv{index}")
+            x = run.tap(name, run(block, x))
+            x = run.drop(make.dropout(f"{name}_dropout", only="spatial"), x)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate((120, 84), start=1):
-            dense = DenseBlock(make, make.width(units), name=f"fc{index}")
-            x = tap(f"fc{index}", dense(x, train=train))
-            dropout = make.dropout(f"fc{index}_dropout", only="plain")
-            x = dropout(x, train=train, keep_prob=keep_prob)
-        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+            x = run(DenseBlock(make, make.width(units), name=f"fc{index}"), x)
+            x = run.drop(make.dropout(f"fc{index}_dropout", only="plain"), x)
+        return x
 
 
-def lenet5(ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]) -> LeNet5:
+def lenet5(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> LeNet5:
     """LeNet-5 as published. Takes images of any size. Raises UserError for a `model.width`, which
     its table of connections does not allow."""
     if ingredients.config.width != 1:
@@ -155,11 +148,9 @@ def lenet5(ingredients: Ingredients, classes: int, image_shape: tuple[int, int, 
             f"model.width: {ingredients.config.width:g} is not possible for lenet5, whose table of "
             "connections is fixed; allowed: 1, or model.name=lenet5_modern"
         )
-    return LeNet5(ingredients, classes)
+    return LeNet5(ingredients)
 
 
-def lenet5_modern(
-    ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]
-) -> LeNet5Modern:
+def lenet5_modern(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> LeNet5Modern:
     """LeNet-5 as it is built today. Takes images of any size."""
-    return LeNet5Modern(ingredients, classes)
+    return LeNet5Modern(ingredients)

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 from jax import Array
 
-from cnnjax.models.taps import Taps
+from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.nn.ingredients import Ingredients
 
 TRAIN = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
@@ -46,47 +46,49 @@ class Adapted(nn.Module):
         given |= {"keep_prob": keep_prob, "capture": capture}
         takes = _takes(type(self.network).__call__)
         words = {name: value for name, value in given.items() if name in takes}
-        tap = Taps(() if "capture" in takes else capture)
+        run = Pass(train, keep_prob, () if "capture" in takes else capture)
 
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             with nn.override_named_call(True):
                 result = call(*args, **kwargs)
             below = context.module.parent is self.network and context.method_name == "__call__"
             if below and isinstance(result, jax.Array):
-                tap(context.module.name, result)
+                run.tap(context.module.name, result)
             return result
 
         # The scopes of the program have the names of the layers, without that of `network`.
         with nn.override_named_call(False), nn.intercept_methods(intercept):
-            return tap.result(self.network(x, **words))
+            return run.result(self.network(x, **words))
 
 
 def build(
-    level: Any, ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]
+    level: Any, ingredients: Ingredients, num_outputs: int, image_shape: tuple[int, int, int]
 ) -> nn.Module:
     """The network that a level of the user's own stands for.
 
     Args:
       level: a flax module; its class, or a function that returns it, called with those of
-        `num_classes`, `classes` and `image_shape` that it takes; or a function (ingredients,
-        classes, image_shape) -> module.
+        `num_classes` (or `num_outputs`, `classes`) and `image_shape` that it takes; or a function
+        (ingredients, num_classes, image_shape) -> module. A `Backbone` gets a head of so many
+        outputs, other modules give them themselves.
       ingredients: the configured choices.
-      classes: number of classes.
+      num_outputs: how many numbers the network gives for an image.
       image_shape: (height, width, channels).
 
     Raises TypeError where what it gives is no flax module, and what it raises.
     """
     network = level
     if not isinstance(level, nn.Module) and _needs_three(level):
-        network = level(ingredients, classes, image_shape)
+        network = level(ingredients, num_outputs, image_shape)
     elif not isinstance(level, nn.Module):
-        named = {"num_classes": classes, "classes": classes, "image_shape": image_shape}
+        counts = dict.fromkeys(("num_outputs", "num_classes", "classes"), num_outputs)
+        named: dict[str, Any] = {**counts, "image_shape": image_shape}
         takes = _takes(level)
         network = level(**{name: value for name, value in named.items() if name in takes})
     if not isinstance(network, nn.Module):
         raise TypeError(f"model level: {network!r} is no flax.linen module")
     complete = {"train", "keep_prob", "capture"} <= _takes(type(network).__call__)
-    return network if complete else Adapted(network)
+    return network if complete or isinstance(network, Backbone) else Adapted(network)
 
 
 def _needs_three(level: Any) -> bool:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.models.size import require_size
-from cnnjax.models.taps import Taps
-from cnnjax.nn.blocks import ConvBlock, rematerialized
+from cnnjax.nn.blocks import ConvBlock, Layer, rematerialized
 from cnnjax.nn.dropout import drop_path
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
@@ -83,16 +83,16 @@ class Block(nn.Module):
         stride = 2 if downsample and not pooled else 1
         first = stride if make.config.stride_on == "first" or not self.bottleneck else 1
 
-        def conv(index: int, features: int, kernel: int, stride: int) -> ConvBlock:
-            around = ((kernel // 2, kernel // 2),) * 2
-            return ConvBlock(make, features, kernel, stride, padding=around, name=f"conv{index}")
+        def conv(index: int, kernel: int, stride: int, pool: Layer | None = None) -> ConvBlock:
+            around, name = ((kernel // 2, kernel // 2),) * 2, f"conv{index}"
+            return ConvBlock(make, features, kernel, stride, around, pool=pool, name=name)
 
         pool = make.pool("pool") if pooled else None
         if self.bottleneck:
-            y = conv(1, features, 1, first)(x, train=train)
-            y = conv(2, features, 3, stride // first)(y, train=train, pool=pool)
+            y = conv(1, 1, first)(x, train=train)
+            y = conv(2, 3, stride // first, pool)(y, train=train)
         else:
-            y = conv(1, features, 3, stride)(x, train=train, pool=pool)
+            y = conv(1, 3, stride, pool)(x, train=train)
         y = make.dropout("dropout")(y, train=train, keep_prob=keep_prob)
         kernel = 1 if self.bottleneck else 3
         last = ConvBlock(
@@ -122,7 +122,7 @@ class Block(nn.Module):
         return option_a(x, y)
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """He et al. 2015, "Deep Residual Learning".
 
     For small images (sec. 4.2): a 3x3 convolution of 16 channels, three stages of 16, 32 and 64.
@@ -137,35 +137,26 @@ class ResNet(nn.Module):
     are captured.
     """
 
-    ingredients: Ingredients
-    classes: int
     blocks: tuple[int, ...]
     bottleneck: bool = False
     residual: bool = True
     imagenet: bool = False
 
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: tuple[str, ...] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
-        make, tap = self.ingredients, Taps(capture)
-        x, base = x.astype(make.dtype), 64 if self.imagenet else 16
+    def features(self, x: Array, run: Pass) -> Array:
+        """x: [B, H, W, C] -> [B, C]."""
+        make = self.ingredients
+        base = 64 if self.imagenet else 16
         if self.imagenet:
-            around = ((3, 3), (3, 3))
-            stem = ConvBlock(make, make.width(base), 7, 2, padding=around, name="conv1")
-            x = tap("pool1", tap.block_and_pool(stem, make.pool("pool1", STEM_POOL), x, train))
+            pool, around = make.pool("pool1", STEM_POOL), ((3, 3), (3, 3))
+            stem = ConvBlock(make, make.width(base), 7, 2, around, pool=pool, name="conv1")
+            x = run.tap("pool1", run(stem, x))
         else:
-            x = tap("conv1", ConvBlock(make, make.width(base), name="conv1")(x, train=train))
+            x = run(ConvBlock(make, make.width(base), name="conv1"), x)
         depth, total = make.config.stochastic_depth or 0.0, sum(self.blocks)
         survival = 1 - depth * np.arange(1, total + 1, dtype=np.float32) / total
-        looped = make.config.scan and not capture
-        done, options = 0, {"train": train, "keep_prob": keep_prob}
+        looped = make.config.scan and not run.captures
+        done, options = 0, {"train": run.train, "keep_prob": run.keep_prob}
         for stage, count in enumerate(self.blocks, start=1):
             features = make.width(base * 2 ** (stage - 1))
             names = [f"stage{stage}_block{index}" for index in range(1, count + 1)]
@@ -173,14 +164,13 @@ class ResNet(nn.Module):
                 place = Place(features, downsample=stage > 1 and name == names[0])
                 block = self._block(place, name=name)
                 passed = float(survival[done + names.index(name)])
-                x = tap(name, rematerialized(block, x, survival=passed, **options))
+                x = run.tap(name, rematerialized(block, x, survival=passed, **options))
             if looped and count > 1:
                 alike = self._block(Place(features, downsample=False), parent=None)
                 rest, remat = survival[done + 1 : done + count], make.config.remat
                 x = in_a_loop(self, alike, names[1:], x, rest, remat=remat, **options)
             done += count
-        x = x.mean(axis=(1, 2))
-        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+        return x.mean(axis=(1, 2))
 
     def _block(self, place: Place, **of_module: Any) -> Block:
         return Block(
@@ -195,7 +185,6 @@ class ResNet(nn.Module):
 
 def resnet(
     ingredients: Ingredients,
-    classes: int,
     image_shape: tuple[int, int, int],
     *,
     depth: int,
@@ -208,12 +197,11 @@ def resnet(
     name = f"{'resnet' if residual else 'plain'}{depth}"
     one_pixel_works = ingredients.config.pooling in ("none", "strided")
     require_size(name, image_shape, 1 if one_pixel_works else 4)
-    return ResNet(ingredients, classes, ((depth - 2) // 6,) * 3, residual=residual)
+    return ResNet(ingredients, ((depth - 2) // 6,) * 3, residual=residual)
 
 
 def imagenet_resnet(
     ingredients: Ingredients,
-    classes: int,
     image_shape: tuple[int, int, int],
     *,
     depth: int,
@@ -221,4 +209,4 @@ def imagenet_resnet(
 ) -> ResNet:
     """A network for images of about 224 pixels, of a depth in `IMAGENET`. Any size works."""
     blocks, bottleneck = IMAGENET[depth]
-    return ResNet(ingredients, classes, blocks, bottleneck, residual, imagenet=True)
+    return ResNet(ingredients, blocks, bottleneck, residual, imagenet=True)

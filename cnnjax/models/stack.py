@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import flax.linen as nn
 from jax import Array
 
+from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.models.size import require_size
-from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock
 from cnnjax.nn.ingredients import Ingredients
 
@@ -22,7 +22,7 @@ KERNELS: Mapping[str, tuple[int | tuple[int, int], ...]] = {
 `two_1x3_3x1` see the same with 25, 18 and 12 weights (Szegedy et al. 2016, section 3)."""
 
 
-class Stack(nn.Module):
+class Stack(Backbone):
     """`model.depth` weighted layers: all but the last are convolutions in three stages of 16, 32
     and 64 channels, as equally long as can be, the earlier ones longer; the configured pooling
     between stages, the mean over the maps, a dense layer. No shortcuts, no hidden layers.
@@ -33,34 +33,23 @@ class Stack(nn.Module):
     ... where a layer is made up of several), `pool1`, `pool2`; `mean`; `head`.
     """
 
-    ingredients: Ingredients
-    classes: int
-
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: tuple[str, ...] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
-        make, tap = self.ingredients, Taps(capture)
+    def features(self, x: Array, run: Pass) -> Array:
+        """x: [B, H, W, C] -> [B, C]."""
+        make = self.ingredients
         kernels = KERNELS[make.config.kernel or "3x3"]
-        x, number = x.astype(make.dtype), 0
+        number = 0
         for stage, (width, layers) in enumerate(zip(WIDTHS, stages(make), strict=True), start=1):
             for _ in range(layers):
                 number += 1
                 for part, kernel in enumerate(kernels, start=1):
                     name = f"conv{number}_{part}" if len(kernels) > 1 else f"conv{number}"
                     block = ConvBlock(make, make.width(width), kernel, name=name)
-                    x = tap(name, block(x, train=train))
-            x = make.dropout(f"dropout{stage}")(x, train=train, keep_prob=keep_prob)
+                    x = run(block, x)
+            x = run.drop(make.dropout(f"dropout{stage}"), x)
             if stage < len(WIDTHS):
-                x = tap(f"pool{stage}", make.pool(f"pool{stage}")(x))
-        x = tap("mean", x.mean((1, 2)))
-        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+                x = run.tap(f"pool{stage}", make.pool(f"pool{stage}")(x))
+        return run.tap("mean", x.mean((1, 2)))
 
 
 def stages(make: Ingredients) -> tuple[int, ...]:
@@ -69,7 +58,7 @@ def stages(make: Ingredients) -> tuple[int, ...]:
     return tuple(layers // 3 + (stage < layers % 3) for stage in range(3))
 
 
-def stack(ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]) -> Stack:
+def stack(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> Stack:
     """The stack. Raises UserError for images below 4x4 (with pooling)."""
     require_size("stack", image_shape, 4 if ingredients.pools else 1)
-    return Stack(ingredients, classes)
+    return Stack(ingredients)

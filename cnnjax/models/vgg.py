@@ -3,8 +3,8 @@
 import flax.linen as nn
 from jax import Array
 
+from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.models.size import require_size
-from cnnjax.models.taps import Taps
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
 
@@ -12,7 +12,7 @@ CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2,) * 5, 16: (2, 2, 3, 3, 3), 19: (2, 
 """The convolutions of each stage (Simonyan and Zisserman 2015, table 1: A, B, D, E)."""
 
 
-class VGG(nn.Module):
+class VGG(Backbone):
     """Simonyan and Zisserman 2015, "Very Deep Convolutional Networks": stages of 3x3 convolutions,
     each followed by pooling, then `model.hidden` dense layers.
 
@@ -23,61 +23,44 @@ class VGG(nn.Module):
     size, where torchvision first brings them to 7x7, which they are for images of 224 pixels.
     """
 
-    ingredients: Ingredients
-    classes: int
     stages: tuple[tuple[int, ...], ...]
     published: bool = True
 
     @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: tuple[str, ...] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> logits [B, classes]; with `capture`, (logits, {name: features})."""
-        make, tap = self.ingredients, Taps(capture)
-        x = x.astype(make.dtype)
+    def features(self, x: Array, run: Pass) -> Array:
+        """x: [B, H, W, C] -> [B, n]."""
+        make = self.ingredients
         for stage, widths in enumerate(self.stages, start=1):
-            *blocks, last = (
-                ConvBlock(
+            for index, features in enumerate(widths, start=1):
+                block = ConvBlock(
                     make,
                     make.width(features),
                     use_bias=True if self.published else None,
+                    pool=make.pool(f"pool{stage}") if index == len(widths) else None,
                     name=f"conv{stage}_{index}",
                 )
-                for index, features in enumerate(widths, start=1)
-            )
-            for block in blocks:
-                x = tap(str(block.name), block(x, train=train))
-            x = tap.block_and_pool(last, make.pool(f"pool{stage}"), x, train)
-            dropout = make.dropout(f"pool{stage}_dropout", only="spatial")
-            x = dropout(tap(f"pool{stage}", x), train=train, keep_prob=keep_prob)
+                x = run(block, x)
+            x = run.tap(f"pool{stage}", x)
+            x = run.drop(make.dropout(f"pool{stage}_dropout", only="spatial"), x)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(make.config.hidden or (), start=1):
             name = f"fc{index}"
             dense = DenseBlock(make, make.width(units), normalize=not self.published, name=name)
-            x = tap(name, dense(x, train=train))
-            dropout = make.dropout(f"{name}_dropout", only="plain")
-            x = dropout(x, train=train, keep_prob=keep_prob)
-        return tap.result(make.dense(self.classes, name="head")(x).astype(make.param_dtype))
+            x = run.drop(make.dropout(f"{name}_dropout", only="plain"), run(dense, x))
+        return x
 
 
-def vgg(
-    ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int], *, depth: int
-) -> VGG:
+def vgg(ingredients: Ingredients, image_shape: tuple[int, int, int], *, depth: int) -> VGG:
     """A published network of 11, 13, 16 or 19 weighted layers. Raises UserError for images below
     32x32 (with pooling)."""
     require_size(f"vgg{depth}", image_shape, 32 if ingredients.pools else 1)
     widths = zip((64, 128, 256, 512, 512), CONVOLUTIONS[depth], strict=True)
-    return VGG(ingredients, classes, tuple((width,) * count for width, count in widths))
+    return VGG(ingredients, tuple((width,) * count for width, count in widths))
 
 
-def vgg_small(ingredients: Ingredients, classes: int, image_shape: tuple[int, int, int]) -> VGG:
+def vgg_small(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> VGG:
     """Six convolutions of 32, 32, 64, 64, 128, 128 channels and one hidden layer of 128 units, for
     images of about 32x32. Raises UserError for images below 8x8 (with pooling)."""
     require_size("vgg_small", image_shape, 8 if ingredients.pools else 1)
     stages = ((32, 32), (64, 64), (128, 128))
-    return VGG(ingredients, classes, stages, published=False)
+    return VGG(ingredients, stages, published=False)

@@ -22,19 +22,18 @@ def _finish(
     *,
     activate: bool,
     train: bool,
-    pool: Layer | None = None,
+    early: Layer | None = None,
     zero_scale: bool = False,
 ) -> Array:
-    """Normalisation and activation in the configured order, then pooling; without activation
-    normalisation and pooling only. Pooling goes first where that changes nothing."""
+    """Normalisation and activation in the configured order; without `activate` normalisation alone.
+    `early` is a pooling that may come before the activation; after it comes no other layer."""
     norm = make.norm("norm", train=train, zero_scale=zero_scale)
     activation = make.activation("activation")
     layers = [norm, activation] if make.config.norm.placement == "before" else [activation, norm]
     if not activate:
         layers = [norm]
-    if pool is not None:
-        last = layers[-1] is activation and make.pool_passes_activation
-        layers.insert(len(layers) - last, pool)
+    if early is not None:
+        layers.insert(len(layers) - (layers[-1] is activation), early)
     for layer in layers:
         x = layer(x)
     return x
@@ -52,7 +51,9 @@ class ConvBlock(nn.Module):
     `activate=False` leaves the activation out, and normalisation follows the convolution at once.
     `connections`, a table of the input channels of each output channel, makes the convolution a
     `SparseConv` (stride 1, padding VALID). `use_bias` None leaves the bias out before batch norm;
-    with `zero_scale` the norm's scale starts at zero (Goyal et al. 2017, sec. 5.1).
+    with `zero_scale` the norm's scale starts at zero (Goyal et al. 2017, sec. 5.1). `pool`, [B, H',
+    W', features] -> a smaller size, comes last, or where that gives the same and costs less, before
+    the activation.
     Layers: `conv`, `norm`, `activation`.
     """
 
@@ -66,10 +67,12 @@ class ConvBlock(nn.Module):
     use_bias: bool | None = None
     zero_scale: bool = False
     connections: tuple[tuple[int, ...], ...] | None = None
+    pool: Layer | None = None
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, pool: Layer | None = None) -> Array:
-        """x: [B, H, W, C] -> [B, H', W', features]; smaller with `pool`, which comes last."""
+    def __call__(self, x: Array, *, train: bool, before_pool: Layer | None = None) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', features]. `before_pool` is called with the features that
+        are pooled."""
         make, bias = self.ingredients, self.use_bias
         if bias is None:
             bias = _needs_bias(make, self.activate)
@@ -86,16 +89,20 @@ class ConvBlock(nn.Module):
                 use_bias=bias,
                 name="conv",
             )
-        if pool is not None and make.config.norm.kind == "none" and make.pool_passes_activation:
-            return _finish(make, layer(x, pool), activate=self.activate, train=train)
-        return _finish(
+        early = self.pool if before_pool is None and make.pool_passes_activation else None
+        if early is not None and make.config.norm.kind == "none":
+            return _finish(make, layer(x, early), activate=self.activate, train=train)
+        x = _finish(
             make,
             layer(x),
             activate=self.activate,
             train=train,
-            pool=pool,
+            early=early,
             zero_scale=self.zero_scale,
         )
+        if before_pool is not None:
+            x = before_pool(x)
+        return x if early is not None or self.pool is None else self.pool(x)
 
 
 class DenseBlock(nn.Module):

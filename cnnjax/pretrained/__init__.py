@@ -100,7 +100,7 @@ def _converted(
     modules = there.models[model]()
     classes = _classes(there, modules["head"], found)
     shape = (size, size, 3)
-    module = models.build(config.model, image_shape=shape, classes=classes)
+    module = models.build(config.model, image_shape=shape, num_outputs=classes)
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     fresh = jax.eval_shape(
         lambda images: module.init(jax.random.key(0), images, train=False), images

@@ -57,6 +57,8 @@ class Task:
       targets: (images, targets) -> targets, before augmentation: what is to be predicted where it
         is not what the data set says. images: uint8 [B, H, W, C]; targets: of a data set of classes
         `label`, int32 [B].
+      head: (spec) -> a flax module, features [B, n] of a backbone -> outputs [B, num_outputs]; by
+        default the backbone's own last layer, which for most is a fully connected one.
       predictions: (outputs) -> {name: [B, ...]}, which is kept of each example.
       figures: ({name: [N, ...]}) -> {metric: number} of the statistics of any examples, on the
         host; by default the mean of what has the metric's name.
@@ -70,6 +72,7 @@ class Task:
     statistics: Callable[[Any, Arrays], Arrays]
     constant: Callable[[Arrays], Mapping[str, float]]
     targets: Callable[[Any, Arrays], Arrays] = _as_they_are
+    head: Callable[[Any], Any] | None = None
     predictions: Callable[[Any], Arrays] = _outputs
     figures: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] | None = None
 

@@ -178,7 +178,8 @@ class Session:
 
     def _module(self, config: schema.RunConfig, **how: Any) -> nn.Module:
         spec = self.load(config.data).spec
-        num_outputs = self.task(config).num_outputs(spec)
+        task = self.task(config)
+        num_outputs = task.num_outputs(spec)
         if not isinstance(num_outputs, int) or num_outputs < 1:
             allowed = "allowed: a whole number, at least 1"
             raise UserError(
@@ -187,7 +188,8 @@ class Session:
         return models.build(
             config.model,
             image_shape=spec.image_shape,
-            classes=num_outputs,
+            num_outputs=num_outputs,
+            head=task.head(spec) if task.head else None,
             levels=self.levels,
             **how,
         )

@@ -112,7 +112,7 @@ class Network:
         """The network as a run builds it."""
         backend = {"cuda": "gpu", "rocm": "gpu"}.get(way.where.platform, way.where.platform)
         return models.build(
-            self.config.model, image_shape=self.shape, classes=CLASSES, dtype=way.dtype,
+            self.config.model, image_shape=self.shape, num_outputs=CLASSES, dtype=way.dtype,
             param_dtype=way.wide, operations=operations.choose(backend, "xla"),
         )  # fmt: skip
 

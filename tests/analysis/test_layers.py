@@ -12,7 +12,7 @@ from peers.networks import sees
 from cnnjax import catalog, models
 from cnnjax.analysis import fields, layers
 from cnnjax.config import Dropout, Model, Norm, resolve_model
-from cnnjax.models import taps
+from cnnjax.models.backbone import EVERY
 from common import ROOT, program
 
 KEY = jax.random.key(0)
@@ -22,7 +22,7 @@ TABLE = ROOT / "docs" / "networks.md"
 def build(name, size, classes=10, channels=3, **values):
     shape = (size, size, channels)
     config = Model(name=name, **values)
-    return models.build(config, image_shape=shape, classes=classes), shape
+    return models.build(config, image_shape=shape, num_outputs=classes), shape
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_table_of_networks_says_what_units_see(name):
     (line,) = (line for line in TABLE.read_text().splitlines() if line.startswith(f"| `{name}` |"))
     shape = catalog.IMAGES[name]
     model = resolve_model(Model(name=name))
-    module = models.build(model, image_shape=shape, classes=catalog.CLASSES[name])
+    module = models.build(model, image_shape=shape, num_outputs=catalog.CLASSES[name])
     found = layers.layers(module, shape)
     cells = [cell.strip() for cell in line.split("|")][2:7]
     assert cells[0] == "x".join(map(str, shape))
@@ -138,7 +138,7 @@ def test_receptive_fields_are_what_a_gradient_finds(name, size, values):
     @jax.jit
     def gradients(image):
         def sums(image):
-            _, features = module.apply(variables, image, train=False, capture=taps.EVERY)
+            _, features = module.apply(variables, image, train=False, capture=EVERY)
             return [
                 features[n][0, features[n].shape[1] // 2, features[n].shape[2] // 2].sum()
                 for n in names

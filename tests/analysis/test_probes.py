@@ -85,7 +85,7 @@ def test_units_that_are_the_same_are_counted():
 def stack():
     def made(**fields):
         model = configs.Model(name="stack", depth=4, **fields)
-        module = models.build(model, image_shape=(8, 8, 1), classes=3)
+        module = models.build(model, image_shape=(8, 8, 1), num_outputs=3)
         images = np.random.default_rng(1).integers(0, 255, (300, 8, 8, 1), np.uint8)
         variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
         labels = np.arange(300) % 3

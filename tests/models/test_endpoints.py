@@ -26,7 +26,7 @@ KEY = jax.random.key(0)
 
 def described(name, size, **fields):
     shape = (size, size, 3)
-    module = models.build(Model(name=name, **fields), image_shape=shape, classes=10)
+    module = models.build(Model(name=name, **fields), image_shape=shape, num_outputs=10)
     return models.describe(module, shape)
 
 
@@ -63,7 +63,7 @@ def test_the_endpoints_of_published_networks():
 
 
 def test_captured_features_are_those_on_the_way_to_the_logits():
-    module = models.build(Model(name="lenet5_modern"), image_shape=(8, 8, 1), classes=3)
+    module = models.build(Model(name="lenet5_modern"), image_shape=(8, 8, 1), num_outputs=3)
     images = jax.random.normal(KEY, (2, 8, 8, 1))
     variables = drawn(module, (8, 8, 1))
     run = jax.jit(functools.partial(module.apply, train=False), static_argnames="capture")
@@ -78,7 +78,7 @@ def test_captured_features_are_those_on_the_way_to_the_logits():
 
 
 def test_an_unknown_endpoint_is_named():
-    module = models.build(Model(name="lenet5_modern"), image_shape=(8, 8, 1), classes=3)
+    module = models.build(Model(name="lenet5_modern"), image_shape=(8, 8, 1), num_outputs=3)
     run = functools.partial(module.init_with_output, train=False, capture=("conv3",))
     with pytest.raises(UserError, match=r"capture: unknown 'conv3'. Did you mean 'conv"):
         jax.eval_shape(run, KEY, jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32))
@@ -97,7 +97,7 @@ SAMPLE = [
 def test_steps_lower_the_loss_and_reach_every_parameter(name, size, width):
     shape, forms = (size, size, 3), operations.NATIVE
     config = Model(name=name, width=width)
-    module = models.build(config, image_shape=shape, classes=10, operations=forms)
+    module = models.build(config, image_shape=shape, num_outputs=10, operations=forms)
     make = optim.optimizer(Optimizer())
     train = steps.train_step(
         module,
@@ -126,12 +126,14 @@ def test_steps_lower_the_loss_and_reach_every_parameter(name, size, width):
 
 def test_auxiliary_heads_count_in_the_gradient_and_not_in_the_metrics():
     shape = (15, 15, 1)
-    module = models.build(Model(name="googlenet", width=0.05), image_shape=shape, classes=3)
+    module = models.build(Model(name="googlenet", width=0.05), image_shape=shape, num_outputs=3)
     variables = jax.eval_shape(
         functools.partial(module.init, train=False), KEY, jnp.zeros((1, *shape))
     )
     assert {"auxiliary1_head", "auxiliary2_head"} <= set(variables["params"])
-    bare = models.build(Model(name="googlenet", auxiliary_weight=0.0), image_shape=shape, classes=3)
+    bare = models.build(
+        Model(name="googlenet", auxiliary_weight=0.0), image_shape=shape, num_outputs=3
+    )
     variables = jax.eval_shape(
         functools.partial(bare.init, train=False), KEY, jnp.zeros((1, *shape))
     )
@@ -265,7 +267,7 @@ def test_rematerialisation_changes_no_gradient():
 
     def gradient(remat):
         config = Model(name="resnet8", width=0.25, remat=remat)
-        module = models.build(config, image_shape=(8, 8, 3), classes=3)
+        module = models.build(config, image_shape=(8, 8, 3), num_outputs=3)
         variables = drawn(module, (8, 8, 3))
 
         def loss(params):
@@ -288,7 +290,7 @@ def test_rematerialisation_changes_no_gradient():
 def test_width_multiplies_channels_and_units():
     def sizes(**fields):
         shape = (63, 63, 3)
-        module = models.build(Model(name="alexnet", **fields), image_shape=shape, classes=4)
+        module = models.build(Model(name="alexnet", **fields), image_shape=shape, num_outputs=4)
         params = jax.eval_shape(
             functools.partial(module.init, train=False), KEY, jnp.zeros((1, *shape))
         )["params"]
@@ -313,7 +315,7 @@ def test_a_field_of_another_architecture_is_refused(name, field, value):
 
 def test_lenet5_has_one_width():
     with pytest.raises(UserError, match=r"model.width: 0.5 is not possible for lenet5"):
-        models.build(Model(name="lenet5", width=0.5), image_shape=(28, 28, 1), classes=10)
+        models.build(Model(name="lenet5", width=0.5), image_shape=(28, 28, 1), num_outputs=10)
 
 
 def test_describe_by_name_is_checked():
@@ -334,7 +336,7 @@ def test_a_loop_over_alike_blocks_is_the_blocks_one_by_one(native, remat):
 
     def built(scan):
         model = Model(name="resnet20", scan=scan, remat=remat, norm=norm)
-        return models.build(model, image_shape=(16, 16, 3), classes=3, operations=fast)
+        return models.build(model, image_shape=(16, 16, 3), num_outputs=3, operations=fast)
 
     variables = drawn(built(True), (16, 16, 3))
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
@@ -365,7 +367,7 @@ def test_a_loop_over_alike_blocks_is_the_blocks_one_by_one(native, remat):
 
 def test_blocks_of_a_loop_are_drawn_one_by_one():
     model = Model(name="resnet20", scan=True, width=0.25, norm=Norm(kind="batch"))
-    module = models.build(model, image_shape=(4, 4, 3), classes=3)
+    module = models.build(model, image_shape=(4, 4, 3), num_outputs=3)
     variables = jax.jit(lambda key: state.initial_variables(module, (4, 4, 3), key))(KEY)
     kernels = [variables["params"][f"stage3_block{i}"]["conv1"]["conv"]["kernel"] for i in (2, 3)]
     assert not np.allclose(*kernels)
@@ -374,7 +376,7 @@ def test_blocks_of_a_loop_are_drawn_one_by_one():
 
 def test_stochastic_depth_and_dropout_differ_from_block_to_block_in_a_loop():
     model = Model(name="resnet20", scan=True, stochastic_depth=0.5, dropout=Dropout(keep_prob=0.5))
-    module = models.build(model, image_shape=(8, 8, 3), classes=3)
+    module = models.build(model, image_shape=(8, 8, 3), num_outputs=3)
     images = jax.random.normal(KEY, (4, 8, 8, 3))
     variables = drawn(module, (8, 8, 3))
 

@@ -20,7 +20,7 @@ from cnnjax.nn import ingredients
 
 
 def shapes(config, image_shape, classes=10):
-    module = models.build(config, image_shape=image_shape, classes=classes)
+    module = models.build(config, image_shape=image_shape, num_outputs=classes)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     return jax.eval_shape(
         functools.partial(module.init, train=False), jax.random.key(0, impl="rbg"), images
@@ -178,7 +178,7 @@ def test_the_hidden_layers_of_the_perceptron(hidden):
 def test_where_dropout_sits(name, plain, spatial):
     for kind, expected in (("plain", plain), ("spatial", spatial)):
         config = Model(name=name, dropout=Dropout(keep_prob=0.5, kind=kind))
-        module = models.build(config, image_shape=(8, 8, 1), classes=2)
+        module = models.build(config, image_shape=(8, 8, 1), num_outputs=2)
         run = functools.partial(module.init_with_output, train=False, capture_intermediates=_drops)
         run = functools.partial(run, mutable=True)
         _, state = jax.eval_shape(run, jax.random.key(0, impl="rbg"), jnp.zeros((1, 8, 8, 1)))
@@ -211,7 +211,7 @@ def test_forms_of_a_layer_of_the_stack_see_the_same_with_fewer_weights():
     fields = {form: Model(name="stack", depth=4, kernel=form) for form in forms}
     sees = {}
     for form, fielded in fields.items():
-        module = models.build(fielded, image_shape=(32, 32, 3), classes=10)
+        module = models.build(fielded, image_shape=(32, 32, 3), num_outputs=10)
         found = [
             layer for layer in layers.layers(module, (32, 32, 3)) if layer.kind == "convolution"
         ]

@@ -132,7 +132,7 @@ def test_every_pair_of_levels_builds(name):
     for row in ROWS:
         if row["name"] != name:
             continue
-        module = models.build(model(row), image_shape=shape, classes=4, levels=LEVELS)
+        module = models.build(model(row), image_shape=shape, num_outputs=4, levels=LEVELS)
 
         def train(images, module=module):
             variables = module.init(jax.random.key(0), images, train=False)
@@ -160,9 +160,9 @@ def test_the_families_stand_for_all_models():
             models.build(
                 Model.model_validate({"name": one}, context={"levels": LEVELS}),
                 image_shape=shape,
-                classes=4,
+                num_outputs=4,
                 levels=LEVELS,
-            )
+            ).backbone
             for one in (name, twin)
         )
         assert type(made) is type(like)
@@ -197,7 +197,7 @@ def test_levels_of_ones_own():
     config = Model.model_validate(
         {"name": "tiny", "activation": "cube", "initializer": "sevens"}, context={"levels": levels}
     )
-    module = models.build(config, image_shape=(1, 2, 1), classes=3, levels=levels)
+    module = models.build(config, image_shape=(1, 2, 1), num_outputs=3, levels=levels)
     images = jnp.array([1.0, 2.0]).reshape(1, 1, 2, 1)
     logits, _ = module.init_with_output(jax.random.key(0), images, train=False)
     np.testing.assert_allclose(logits, [[63.0, 63.0, 63.0]])
@@ -208,7 +208,7 @@ def test_levels_of_ones_own():
 def test_unknown_levels_are_named(field):
     name = {"activation": "cube", "initializer": "sevens", "name": "short"}[field]
     with pytest.raises(UserError, match=f"model.{field}: unknown '{name}'"):
-        models.build(own(**{field: name}), image_shape=(8, 8, 1), classes=2)
+        models.build(own(**{field: name}), image_shape=(8, 8, 1), num_outputs=2)
 
 
 @pytest.mark.parametrize(
@@ -236,16 +236,16 @@ def test_unknown_levels_are_named(field):
 def test_the_smallest_size(name, pooling, smallest):
     config = Model(name=name, pooling=pooling)
     shape = (smallest, smallest + 1, 1)
-    module = models.build(config, image_shape=shape, classes=2)
+    module = models.build(config, image_shape=shape, num_outputs=2)
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     run = functools.partial(module.init_with_output, train=False)
     assert jax.eval_shape(run, jax.random.key(0), images)[0].shape == (1, 2)
     if smallest > 1:
         wrong = f"data.image_size: {smallest}x{smallest - 1} .*{name}.* works is {smallest}$"
         with pytest.raises(UserError, match=wrong):
-            models.build(config, image_shape=(smallest, smallest - 1, 1), classes=2)
+            models.build(config, image_shape=(smallest, smallest - 1, 1), num_outputs=2)
 
 
 def test_no_classes():
-    with pytest.raises(UserError, match="classes: 0"):
-        models.build(Model(), image_shape=(8, 8, 1), classes=0)
+    with pytest.raises(UserError, match="num_outputs: 0"):
+        models.build(Model(), image_shape=(8, 8, 1), num_outputs=0)

@@ -62,7 +62,7 @@ KEY = jax.random.key(0, impl="rbg")
 def abstract(name, image_shape, classes=10, fields=None, **build):
     """The module and the shapes of its variables."""
     config = Model(name=name, **(fields or {}))
-    module = models.build(config, image_shape=image_shape, classes=classes, **build)
+    module = models.build(config, image_shape=image_shape, num_outputs=classes, **build)
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     init = functools.partial(module.init, train=False)
     return module, jax.eval_shape(init, KEY, images), images
@@ -109,7 +109,7 @@ def test_what_depends_on_what(name):
     are there, in training only."""
     config = Model(name=name, norm=Norm(kind="batch"), dropout=Dropout(keep_prob=0.5))
     size = SIZES.get(name, 16)
-    module = models.build(config, image_shape=(size, size, 3), classes=10)
+    module = models.build(config, image_shape=(size, size, 3), num_outputs=10)
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = jax.eval_shape(functools.partial(module.init, train=False), KEY, images)
 
@@ -149,7 +149,7 @@ def small(name):
     dropout = Dropout(keep_prob=keep_prob, kind="spatial" if name == "lenet5_modern" else "plain")
     values = {"name": name, "norm": Norm(kind="batch"), "dropout": dropout}
     values |= {"hidden": (32, 16)} if name in ("mlp", "vgg_small") else {}
-    module = models.build(Model(**values), image_shape=(8, 8, 1), classes=3)
+    module = models.build(Model(**values), image_shape=(8, 8, 1), num_outputs=3)
     images = jax.random.normal(jax.random.key(1, impl="rbg"), (8, 8, 8, 1))
     variables = jax.jit(functools.partial(module.init, train=False))(KEY, images)
 
@@ -206,7 +206,7 @@ def _flat(tree):
 
 def test_frozen_statistics_stay_in_training():
     config = Model(name="lenet5_modern", norm=Norm(kind="batch", frozen=True))
-    module = models.build(config, image_shape=(8, 8, 1), classes=3)
+    module = models.build(config, image_shape=(8, 8, 1), num_outputs=3)
     images = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
     variables = jax.eval_shape(functools.partial(module.init, train=False), KEY, images)
     run = functools.partial(module.apply, train=True, mutable=["batch_stats"])

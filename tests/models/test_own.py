@@ -47,7 +47,7 @@ class Bare(nn.Module):
 def build(level):
     levels = {"model": {"mine": level}}
     config = override(RunConfig(), {"model.name": "mine"}, levels)
-    return models.build(config.model, image_shape=(8, 8, 1), classes=10, levels=levels)
+    return models.build(config.model, image_shape=(8, 8, 1), num_outputs=10, levels=levels)
 
 
 @pytest.mark.parametrize(

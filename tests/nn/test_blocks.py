@@ -61,7 +61,7 @@ def test_pooling_first_changes_nothing(kind, placement, form):
         form_ = getattr(operations, form)
         make = ingredients.build(model, levels=levels, operations=form_)
         assert make.pool_passes_activation is (activation == "relu")
-        block = ConvBlock(make, 5)
+        block = ConvBlock(make, 5, pool=make.pool("pool"))
         variables = block.init(jax.random.key(1), x, train=True)
 
         def loss(params, x):
@@ -69,7 +69,6 @@ def test_pooling_first_changes_nothing(kind, placement, form):
                 {**variables, "params": params},
                 x,
                 train=True,
-                pool=make.pool("pool"),
                 mutable=["batch_stats"],
             )
             return (jnp.cos(jnp.arange(y.size)).reshape(y.shape) * y).sum(), (y, state)
@@ -97,7 +96,8 @@ def test_pooling_first_leaves_less_to_compute():
             model = Model(pooling="max").model_copy(update={"activation": "counted"})
             make = ingredients.build(model, levels={"activation": {"counted": counted}})
             x = jnp.zeros((1, 8, 8, 2))
-            ConvBlock(make, 3).init(jax.random.key(0), x, train=False, pool=make.pool("pool"))
+            block = ConvBlock(make, 3, pool=make.pool("pool"))
+            block.init(jax.random.key(0), x, train=False)
     assert seen == [(1, 8, 8, 3), (1, 4, 4, 3)]
 
 

@@ -20,7 +20,7 @@ def network(name, **fields):
     fields = {"initializer": "lsuv", "hidden": (9, 7) if name == "mlp" else None} | fields
     axis_name = fields.pop("axis_name", None)
     model = Model(name=name, **fields)
-    module = models.build(model, image_shape=SHAPE, classes=5, axis_name=axis_name)
+    module = models.build(model, image_shape=SHAPE, num_outputs=5, axis_name=axis_name)
     init = jax.jit(lambda key: module.init(key, IMAGES[:1], train=False))
     return module, init(jax.random.key(0, impl="rbg"))
 
@@ -64,7 +64,7 @@ def test_it_is_the_output_before_pooling_that_is_measured():
     for levels in ({}, {"activation": {"late": lambda x: jnp.maximum(x, 0)}}):
         model = Model(name="lenet5_modern", initializer="lsuv")
         model = model.model_copy(update={"activation": "late" if levels else "relu"})
-        module = models.build(model, image_shape=SHAPE, classes=5, levels=levels)
+        module = models.build(model, image_shape=SHAPE, num_outputs=5, levels=levels)
         variables = jax.jit(lambda m=module: m.init(jax.random.key(0), IMAGES[:1], train=False))()
         variables["params"]["conv1"]["conv"]["bias"] += 0.3
         found.append(lsuv(module, variables, IMAGES))

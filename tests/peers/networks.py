@@ -128,7 +128,7 @@ def apart(source, name, shape):
     with tempfile.TemporaryDirectory() as folder:
         path, logits = PEERS[source](name, Path(folder))
         found = pretrained.convert(source, name, path)
-    module = models.build(found.config.model, image_shape=shape, classes=found.classes)
+    module = models.build(found.config.model, image_shape=shape, num_outputs=found.classes)
     images = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     ours = jax.jit(lambda variables, x: module.apply(variables, x, train=False))(
         found.variables, images
@@ -149,11 +149,11 @@ def sees(found, shape):
 def row(name):
     shape, classes = catalog.IMAGES[name], catalog.CLASSES[name]
     model = config.resolve_model(config.Model(name=name))
-    plain = models.build(model, image_shape=shape, classes=classes)
+    plain = models.build(model, image_shape=shape, num_outputs=classes)
     found = layers.layers(plain, shape)
     total = layers.totals(found)
     fast = operations.choose(jax.default_backend(), "native")
-    module = models.build(model, image_shape=shape, classes=classes, operations=fast)
+    module = models.build(model, image_shape=shape, num_outputs=classes, operations=fast)
     cells = [
         f"`{name}`",
         "x".join(map(str, shape)),

@@ -32,7 +32,7 @@ def names_of(source, model, classes=10):
     if (source, model) == ("keras", "inception_v3"):
         fields["model.auxiliary_weight"] = 0.0
     config = configs.resolve(configs.override(configs.RunConfig(), fields))
-    module = models.build(config.model, image_shape=(size, size, 3), classes=classes)
+    module = models.build(config.model, image_shape=(size, size, 3), num_outputs=classes)
     import jax
 
     fresh = jax.eval_shape(
@@ -179,7 +179,7 @@ def test_the_hint_names_layers_that_do_not_fit_and_no_others(arrays, tmp_path):
     from cnnjax import models
 
     wider = configs.Model(name="resnet32")
-    module = models.build(wider, image_shape=(32, 32, 3), classes=10)
+    module = models.build(wider, image_shape=(32, 32, 3), num_outputs=10)
     fresh = jax.eval_shape(
         lambda key: state.initial_variables(module, (32, 32, 3), key), jax.random.key(0)
     )
@@ -235,7 +235,7 @@ def test_what_is_left_fresh_is_named_and_the_rest_is_of_the_file(arrays, tmp_pat
 
     from cnnjax import models
 
-    module = models.build(found.config.model, image_shape=(32, 32, 3), classes=3)
+    module = models.build(found.config.model, image_shape=(32, 32, 3), num_outputs=3)
     fresh = state.initial_variables(module, (32, 32, 3), jax.random.key(0))
     with pytest.raises(
         UserError, match=r"head/kernel.*\[64, 10\](.|\n)*transfer.reset=\[\"head\"\]"

@@ -78,7 +78,7 @@ def converted(name, path, **changes):
 
 def module(found, name):
     shape = (SIZES[name], SIZES[name], 3)
-    return models.build(found.config.model, image_shape=shape, classes=found.classes)
+    return models.build(found.config.model, image_shape=shape, num_outputs=found.classes)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "inception_v3", "resnet50"])

@@ -56,7 +56,7 @@ def converted(source, name, path, size):
 
 def built(found):
     size = found.config.data.image_size
-    return models.build(found.config.model, image_shape=(size, size, 3), classes=found.classes)
+    return models.build(found.config.model, image_shape=(size, size, 3), num_outputs=found.classes)
 
 
 def pictures(count, size):
@@ -99,7 +99,7 @@ def test_the_auxiliary_heads_too(name, tmp_path):
         }
     )
     ours, theirs = pictures(2, size)
-    module = models.build(frozen, image_shape=(size, size, 3), classes=CLASSES)
+    module = models.build(frozen, image_shape=(size, size, 3), num_outputs=CLASSES)
     logits, sown = jax.jit(
         lambda v, x: module.apply(v, x, train=True, mutable=["batch_stats", "auxiliary"])
     )(found.variables, ours)

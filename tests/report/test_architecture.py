@@ -12,7 +12,7 @@ from cnnjax.report import architecture, diagram, graph, html
 
 def inspected(name, size, channels=3, **values):
     shape = (size, size, channels)
-    module = models.build(Model(name=name, **values), image_shape=shape, classes=10)
+    module = models.build(Model(name=name, **values), image_shape=shape, num_outputs=10)
     return layers.layers(module, shape), shape
 
 

@@ -26,7 +26,7 @@ store = {
 }
 order = draw.permuted(np.tile(np.arange(64, dtype=np.int32), (STEPS, 1)), axis=1)[:, :BATCH]
 
-LEVELS = {"model": {"tiny": lambda make, classes, shape: VGG(make, classes, ((4,), (6,)), (8,))}}
+LEVELS = {"model": {"tiny": lambda make, classes, shape: VGG(make, ((4,), (6,)), (8,))}}
 
 
 def normalize(images):
@@ -41,7 +41,7 @@ def built(mode, devices, statistics="global", **model):
     module = models.build(
         config,
         image_shape=SHAPE,
-        classes=3,
+        num_outputs=3,
         dtype=jnp.float64,
         param_dtype=jnp.float64,
         axis_name=axis,

@@ -35,7 +35,7 @@ def abstract_step(config):
     size = config.data.image_size
     shape = SHAPES[config.data.name]
     shape = (size, size, shape[2]) if size else shape
-    module = models.build(config.model, image_shape=shape, classes=10)
+    module = models.build(config.model, image_shape=shape, num_outputs=10)
     make = optim.optimizer(config.optimizer)
     train = step.train_step(
         module,

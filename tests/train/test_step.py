@@ -215,4 +215,4 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state(session):
     floats = [leaf for leaf in jax.tree.leaves(after) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     assert {leaf.dtype for leaf in floats} == {jnp.dtype("float32")}
     assert metrics["loss"].dtype == jnp.float32
-    assert dataclasses.replace(program).module.ingredients.dtype == jnp.bfloat16
+    assert dataclasses.replace(program).module.backbone.ingredients.dtype == jnp.bfloat16

@@ -1,0 +1,145 @@
+"""What all networks have in common: a backbone with named endpoints, and a head."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+from jax import Array
+
+from cnnjax.errors import unknown
+from cnnjax.nn.dropout import Dropout
+from cnnjax.nn.ingredients import Ingredients
+
+EVERY = ("*",)
+"""What to `capture` for all endpoints, in the order in which the network computes them."""
+
+
+class Pass:
+    """One pass through a network: how it is called, and the endpoints that are asked for.
+
+    Attributes:
+      train: whether batches are normalised by their own statistics and dropout acts.
+      keep_prob: what replaces the configured keep_prob of dropout; None for the configured one.
+      auxiliary: the features of the auxiliary heads, by name.
+    """
+
+    def __init__(
+        self, train: bool, keep_prob: Array | float | None, capture: str | Sequence[str]
+    ) -> None:
+        self.train, self.keep_prob = train, keep_prob
+        self.auxiliary: dict[str, Array] = {}
+        self._asked = (capture,) if isinstance(capture, str) else tuple(capture)
+        self._names: list[str] = []
+        self._captured: dict[str, Array] = {}
+
+    @property
+    def captures(self) -> bool:
+        """Whether any endpoint is asked for."""
+        return bool(self._asked)
+
+    def wants(self, name: str) -> bool:
+        """Whether the endpoint `name` is asked for."""
+        return name in self._asked or self._asked == EVERY
+
+    def tap(self, name: str, x: Array) -> Array:
+        """x, which is the endpoint `name`."""
+        self._names.append(name)
+        if self.wants(name):
+            self._captured[name] = x
+        return x
+
+    def __call__(self, block: nn.Module, x: Array) -> Array:
+        """`block(x)`. Its features, before the block's pooling if it has one, are the endpoint of
+        its name."""
+        name = str(block.name)
+        if getattr(block, "pool", None) is None:
+            return self.tap(name, block(x, train=self.train))
+        if self.wants(name):
+            return block(x, train=self.train, before_pool=lambda x: self.tap(name, x))
+        self._names.append(name)
+        return block(x, train=self.train)
+
+    def drop(self, dropout: Dropout, x: Array) -> Array:
+        """`dropout(x)`."""
+        return dropout(x, train=self.train, keep_prob=self.keep_prob)
+
+    def result(self, outputs: Array) -> Array | tuple[Array, dict[str, Array]]:
+        """`outputs`, with {name: features} of the endpoints if any was asked for.
+
+        Raises UserError for a name that the network does not have.
+        """
+        if not self._asked:
+            return outputs
+        for name in self._asked if self._asked != EVERY else ():
+            if name not in self._captured:
+                raise unknown("capture", name, self._names)
+        return outputs, self._captured
+
+
+class Backbone(nn.Module):
+    """A network without its head: what a family of architectures defines, by `features`."""
+
+    ingredients: Ingredients
+
+    def features(self, x: Array, run: Pass) -> Array:
+        """The features of images, [B, H, W, C] in the dtype of the computation -> [B, n].
+
+        A compact method; it taps the endpoints.
+        """
+        raise NotImplementedError
+
+    @nn.nowrap
+    def output_layer(self, num_outputs: int) -> Callable[[Array], Array]:
+        """The head that gives so many numbers for an image: a layer `head`, [B, n] ->
+        [B, num_outputs]."""
+        return self.ingredients.dense(num_outputs, name="head")
+
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: str | Sequence[str] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> features [B, n]; with `capture`, (features, {name: endpoint})."""
+        run = Pass(train, keep_prob, capture)
+        return run.result(self.features(x.astype(self.ingredients.dtype), run))
+
+
+class Network(nn.Module):
+    """A backbone and a head. The variables of the backbone have the paths they have without it.
+
+    `head` is a module, [B, n] -> outputs [B, num_outputs], or None for the backbone's own layer.
+    In training, the outputs of auxiliary heads are sown into the collection `auxiliary`.
+    """
+
+    backbone: Backbone
+    num_outputs: int
+    head: nn.Module | None = None
+
+    def setup(self) -> None:
+        """Puts the backbone's variables in this module's place."""
+        nn.share_scope(self, self.backbone)
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: str | Sequence[str] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> outputs [B, num_outputs]; with `capture`, (outputs, {name: features}).
+
+        `keep_prob`, maybe traced, replaces the configured one. Raises UserError for a name in
+        `capture` that the network does not have.
+        """
+        make, run = self.backbone.ingredients, Pass(train, keep_prob, capture)
+        x = self.backbone.features(x.astype(make.dtype), run)
+        for name, features in run.auxiliary.items():
+            outputs = make.dense(self.num_outputs, name=f"{name}_head")(features)
+            if not self.is_initializing():
+                self.sow("auxiliary", "logits", outputs.astype(make.param_dtype))
+        head = self.head or self.backbone.output_layer(self.num_outputs)
+        return run.result(head(x).astype(make.param_dtype))

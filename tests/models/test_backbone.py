@@ -1,0 +1,125 @@
+"""Every network is a backbone and a head, and the backbone can be had alone."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import models
+from cnnjax.config import Model
+from cnnjax.errors import UserError
+from cnnjax.models.backbone import EVERY, Backbone
+
+SIZES = {"alexnet": 67, "alexnet_grouped": 67, "googlenet": 65, "inception_v3": 107}
+FAMILIES = {
+    "mlp": 64,
+    "lenet5": 84,
+    "lenet5_modern": 8,
+    "stack": 6,
+    "alexnet": 410,
+    "alexnet_grouped": 410,
+    "vgg_small": 13,
+    "vgg11": 410,
+    "inception_small": 24,
+    "googlenet": 102,
+    "inception_v3": 203,
+    "resnet8": 6,
+    "plain8": 6,
+    "resnet50": 204,
+}
+"""Each with the number of its features at a tenth of its width."""
+
+
+def network(name, **build):
+    size = SIZES.get(name, 32)
+    width = {} if name == "lenet5" else {"width": 0.1}
+    config = Model(name=name, **width, **({"hidden": (640,)} if name == "mlp" else {}))
+    module = models.build(config, image_shape=(size, size, 3), num_outputs=5, **build)
+    return module, jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_backbone_is_the_network_without_its_heads(name):
+    module, images = network(name)
+
+    def shapes(images):
+        whole = module.init(jax.random.key(0), images, train=False)
+        alone = module.backbone.init(jax.random.key(0), images, train=False)
+        features = module.backbone.apply(alone, images, train=False)
+        return whole, alone, features, module.apply(whole, images, train=False, capture=EVERY)[1]
+
+    whole, alone, features, endpoints = jax.eval_shape(shapes, images)
+    assert features.shape == (2, FAMILIES[name])
+    heads = set(whole["params"]) - set(alone["params"])
+    kept = {part: tree for part, tree in whole["params"].items() if part not in heads}
+    assert kept == alone["params"]
+    assert whole.get("batch_stats") == alone.get("batch_stats")
+    auxiliary = {"googlenet": {"auxiliary1_head", "auxiliary2_head"}}
+    auxiliary["inception_v3"] = {"auxiliary_head"}
+    own = set() if name == "lenet5" else {"head"}
+    assert heads == own | auxiliary.get(name, set())
+    assert "head" not in endpoints
+
+
+def test_the_head_is_applied_to_the_features():
+    module, _ = network("lenet5_modern")
+    images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+    variables = jax.jit(lambda: module.init(jax.random.key(0), images, train=False))()
+    features, endpoints = module.backbone.apply(variables, images, train=False, capture="pool2")
+    outputs, same = module.apply(variables, images, train=False, capture="pool2")
+    head = variables["params"]["head"]
+    np.testing.assert_allclose(outputs, features @ head["kernel"] + head["bias"], rtol=1e-5)
+    np.testing.assert_array_equal(endpoints["pool2"], same["pool2"])
+    alone = jax.jit(lambda: module.backbone.init(jax.random.key(0), images, train=False))()
+    assert jax.tree.all(
+        jax.tree.map(
+            lambda one, other: (one == other).all(),
+            alone["params"],
+            {part: tree for part, tree in variables["params"].items() if part != "head"},
+        )
+    )
+
+
+class TwoLayers(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(5, name="out")(nn.relu(nn.Dense(3, name="hidden")(x)))
+
+
+def test_a_head_of_ones_own():
+    module, images = network("resnet8", head=TwoLayers())
+    outputs, variables = jax.eval_shape(
+        lambda x: module.init_with_output(jax.random.key(0), x, train=False), images
+    )
+    assert outputs.shape == (2, 5)
+    assert set(variables["params"]["head"]) == {"hidden", "out"}
+    assert variables["params"]["head"]["hidden"]["kernel"].shape == (FAMILIES["resnet8"], 3)
+
+
+class Flat(Backbone):
+    @nn.compact
+    def features(self, x, run):
+        return run.tap("flat", self.ingredients.activation("activation")(x.mean((1, 2))))
+
+
+class Whole(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(5)(x.mean((1, 2)))
+
+
+def test_a_backbone_of_ones_own_gets_a_head():
+    levels = {"model": {"flat": lambda make, num_classes, shape: Flat(make), "whole": Whole()}}
+    config = Model.model_validate({"name": "flat"}, context={"levels": levels})
+    module = models.build(config, image_shape=(4, 4, 3), num_outputs=2, levels=levels)
+    (outputs, features), variables = module.init_with_output(
+        jax.random.key(0), jnp.ones((1, 4, 4, 3)), train=False, capture="flat"
+    )
+    assert (outputs.shape, features["flat"].shape) == ((1, 2), (1, 3))
+    assert set(variables["params"]) == {"head"}
+    whole = Model.model_validate({"name": "whole"}, context={"levels": levels})
+    with pytest.raises(UserError, match="model.name: 'whole' has a head of its own"):
+        models.build(
+            whole, image_shape=(4, 4, 3), num_outputs=5, levels=levels, head=TwoLayers()
+        )
