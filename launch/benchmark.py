@@ -6,8 +6,8 @@ python -m launch.benchmark --workdir=DIR [--networks=lenet5_modern,resnet20] [--
 Same network, weights, batch, optimizer and precision on all sides; the losses of the first two
 steps are compared. Peers are those of tests/peers (`pip install -e '.[bench]'`); one that is not
 installed is left out. Where jax finds an accelerator it is measured there: in both precisions, and
-with several steps a call and several replicates together too (`cnnjax 8 steps` and `cnnjax 8
-replicates`, or any other number where --contenders names it). resnet50, whose images have 224
+with several steps a call and several replicas together too (`cnnjax 8 steps` and `cnnjax 8
+replicas`, or any other number where --contenders names it). resnet50, whose images have 224
 pixels a side, is timed there, and on a CPU where it is named. Writes DIR/benchmark.json and
 DIR/benchmark.svg.
 """
@@ -40,7 +40,7 @@ class Kind(NamedTuple):
 
 
 def _of_several(way: str) -> Kind:
-    """cnnjax with `N steps` a call, or with `N replicates` trained together."""
+    """cnnjax with `N steps` a call, or with `N replicas` trained together."""
     return Kind("jax", ("launch.contender", "TASK", "xla", way), "accelerator")
 
 
@@ -50,7 +50,7 @@ CONTENDERS = {
     "cnnjax native": Kind("jax", ("launch.contender", "TASK", "native"), "cpu"),
     "cnnjax xla": Kind("jax", ("launch.contender", "TASK", "xla")),
     "cnnjax 8 steps": _of_several("8 steps"),
-    "cnnjax 8 replicates": _of_several("8 replicates"),
+    "cnnjax 8 replicas": _of_several("8 replicas"),
     "flax": Kind("jax", ("tests.peers.flax_peer", "TASK")),
     "keras": Kind("keras", ("tests.peers.keras_peer", "TASK")),
     "torch": Kind("torch", ("tests.peers.torch_peer", "TASK")),
@@ -131,7 +131,7 @@ def _chosen(flag: str, known: Sequence[str], usual: Sequence[str] | None = None)
 def _contenders(device: str) -> dict[str, Kind]:
     """The contenders asked for, or the usual ones for a device."""
     words = (flags.FLAGS.contenders or "").split(",")
-    found = (re.fullmatch(r"\s*cnnjax ([1-9]\d{0,3} (steps|replicates))\s*", w) for w in words)
+    found = (re.fullmatch(r"\s*cnnjax ([1-9]\d{0,3} (steps|replicas))\s*", w) for w in words)
     several = [match[1] for match in found if match]
     known = CONTENDERS | {f"cnnjax {way}": _of_several(way) for way in several}
     usual = [name for name, kind in CONTENDERS.items() if kind.device in ("", device)]

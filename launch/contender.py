@@ -1,6 +1,6 @@
 """cnnjax itself in the benchmark: python -m launch.contender TASK.json native|xla ["8 steps"]
 
-The third word is `N steps` (in one call) or `N replicates` (trained together).
+The third word is `N steps` (in one call) or `N replicas` (trained together).
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def prepare(
     Args:
       task: see `launch.contenders.task`.
       convolution: native or xla.
-      way: `N steps` in one call (a scan), or `N replicates` trained together (a vmap).
+      way: `N steps` in one call (a scan), or `N replicas` trained together (a vmap).
     """
     import flax
     import jax
@@ -52,7 +52,7 @@ def prepare(
     from cnnjax.train import numerics, optim, parallel, session, state
     from cnnjax.train import step as steps
 
-    count, together = int(way.split()[0]), "replicates" in way
+    count, together = int(way.split()[0]), "replicas" in way
     config, arrays = configuration(task), np.load(task["arrays"])
     images = arrays["images"]
     module = models.build(

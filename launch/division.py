@@ -6,18 +6,19 @@ kind of processor and all that decides how long a step takes.
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import shutil
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cnnjax import cache, files, machine
 from cnnjax.ablation import provenance
 from cnnjax.errors import UserError
-from launch.request import Request
 from launch.timing import Timed
+from launch.training import Training
 
 SECONDS = 1.5  # of steps that are timed
 SMALL = 60.0  # seconds of training that are over before measuring would pay
@@ -26,26 +27,35 @@ Say = Callable[[str], object]
 MEMORY = 0.8  # share of the free memory that all processes may take
 
 
-def processes(request: Request, images: Mapping[str, float], threads: int) -> int:
-    """The number of processes that would end the study first, each with its share of the threads.
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Runs that are to be divided.
 
-    Args:
-      request: what is asked for.
+    Attributes:
+      training: what they are trained with.
+      flags: those of `launch.sweep` that ask for them.
       images: of each arm that is not done, how many images it has to train on.
-      threads: the threads to divide.
+      runs: their number.
     """
-    return expected(request, images, threads, say=print)[0]
+
+    training: Training
+    flags: Sequence[str]
+    images: Mapping[str, float]
+    runs: int
 
 
-def expected(
-    request: Request, images: Mapping[str, float], threads: int, say: Say = lambda text: None
-) -> tuple[int, float]:
+def processes(work: Work, threads: int) -> int:
+    """The number of processes that would end the runs first, each with its share of the threads."""
+    return expected(work, threads, say=print)[0]
+
+
+def expected(work: Work, threads: int, say: Say = lambda text: None) -> tuple[int, float]:
     """That number, and the seconds of training that it would take; 0 where that is not known."""
-    most = min(threads, len(request.pending))
+    most = min(threads, work.runs)
     if most < 2 and say is print:
         return 1, 0.0
     try:
-        alone = _estimate(request, images, 1, threads)
+        alone = _estimate(work, 1, threads)
         if not alone.on_cpu:
             return 1, alone.seconds
         if alone.seconds < SMALL:
@@ -53,7 +63,7 @@ def expected(
         found = {1: alone.seconds}
         for number in sorted({most, *(2**n for n in range(1, most.bit_length()))}):
             if number * alone.peak_bytes < MEMORY * machine.free_memory():
-                found[number] = _estimate(request, images, number, threads).seconds
+                found[number] = _estimate(work, number, threads).seconds
     except UserError:
         return most, 0.0  # what is wrong with a run will be told by the run
     enough = WORTH * min(found.values())
@@ -77,24 +87,25 @@ class Estimate(NamedTuple):
     on_cpu: bool
 
 
-def _estimate(request: Request, images: Mapping[str, float], number: int, threads: int) -> Estimate:
-    keys = {arm: cache.digest(what_decides(request, arm)) for arm in images}
+def _estimate(work: Work, number: int, threads: int) -> Estimate:
+    keys = {arm: cache.digest(what_decides(work.training, arm)) for arm in work.images}
     alike = {key: arm for arm, key in reversed(keys.items())}  # the first of those that are alike
     figures = []
-    for arm, count in images.items():
+    for arm, count in work.images.items():
         key = keys[arm]
         place = f"{[*dict.fromkeys(keys.values())].index(key) + 1} of {len(alike)}"
-        found = _figures(request, alike[key], key, number, threads, place)
+        measure = functools.partial(_measure, work, alike[key], number, threads // number, place)
+        found = remembered([key, number, threads], measure)
         figures.append((count / found["images_per_second"], found["peak_bytes"], found["backend"]))
     seconds, peaks, backends = zip(*figures, strict=True)
     return Estimate(sum(seconds), max(peaks), set(backends) == {"cpu"})
 
 
-def what_decides(request: Request, arm: str) -> Any:
+def what_decides(training: Training, arm: str) -> Any:
     """What the speed of a step depends on, besides the machine and in the main: arms that differ in
     an activation, a norm or an initialiser are taken to be as fast as the first of them. A level of
     the user's own stands for the file that it is in."""
-    config = request.configs[arm]
+    config = training.configs[arm]
     model = ("name", "hidden", "width", "depth", "kernel", "pooling", "remat", "inception_block")
     values = config.model_dump(
         mode="json",
@@ -111,19 +122,11 @@ def what_decides(request: Request, arm: str) -> Any:
             },
         },
     )
-    values |= {"devices": request.devices} if request.devices else {}
-    own = [name for levels in request.loaded.levels.values() for name in levels]
+    values |= {"devices": training.devices} if training.devices else {}
+    own = [name for levels in training.levels.values() for name in levels]
     if {config.model.name, config.model.activation} & set(own):
-        values["file"] = files.sha256(request.loaded.path)
+        values["file"] = files.sha256(training.path)
     return values
-
-
-def _figures(
-    request: Request, arm: str, key: str, number: int, threads: int, place: str
-) -> dict[str, Any]:
-    """What `_measure` gives."""
-    measure = functools.partial(_measure, request, arm, number, threads // number, place)
-    return remembered([key, number, threads], measure)
 
 
 def remembered(what: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -142,15 +145,14 @@ def remembered(what: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, An
     return measured
 
 
-def _measure(request: Request, arm: str, number: int, threads: int, place: str) -> dict[str, Any]:
+def _measure(work: Work, arm: str, number: int, threads: int, place: str) -> dict[str, Any]:
     """The speed of so many processes together, and whether they compute on the CPU; `place` is said
     to whom waits."""
+    configs = work.training.configs
     weights = [
-        other
-        for other, config in request.configs.items()
-        if other != arm and config.transfer.init_from
+        other for other, config in configs.items() if other != arm and config.transfer.init_from
     ]  # are looked at before anything is timed
-    words = ["launch.rehearsal", *request.words, f"--arms={','.join([arm, *weights])}"]
+    words = ["launch.rehearsal", *work.flags, f"--arms={','.join([arm, *weights])}"]
     environment = {"PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
     environment |= machine.share_of_accelerator(number)
     named = _named(number, number * threads)
@@ -163,7 +165,7 @@ def _measure(request: Request, arm: str, number: int, threads: int, place: str) 
         for one in timed:
             one.ask(steps)
         seconds = [statistics.median(one.answer()) for one in timed]
-        batch_size = request.configs[arm].training.batch_size
+        batch_size = configs[arm].training.batch_size
         return {
             "images_per_second": sum(batch_size / each for each in seconds),
             "peak_bytes": max(one.peak_bytes for one in timed),

@@ -66,7 +66,7 @@ _NUMBERS = {
     "examples": "Training examples that a run may see at most: a quick look.",
     "max_minutes": "No run is started after so many minutes; the same command goes on.",
     "workers": "Processes that share the runs and the threads. By default measured.",
-    "replicates": "Runs of one program that are trained together. By default measured.",
+    "replicas": "Runs of one program that are trained together. By default measured.",
     "steps_per_call": "Steps in a call of the program. By default 1 on a CPU, else measured.",
     "devices": "Devices to compute on, the first of those there are. All by default.",
     "jobs": "With --commands: about how many commands of about equal cost.",
@@ -93,12 +93,12 @@ _DEFAULT_NUMBERS = {"rounds": 5, "batch_size": 128}
 
 
 PROGRAMS = {
-    "train": "experiment arm seeds workdir set data_dir threads init_from replicates "
+    "train": "experiment arm seeds workdir set data_dir threads init_from replicas "
     "steps_per_call devices profile",
     "sweep": "experiment arms seeds workdir workers threads final set init_from data_dir worker "
-    "base vary on plan commands jobs examples max_minutes tuning replicates "
+    "base vary on plan commands jobs examples max_minutes tuning replicas "
     "steps_per_call devices profile",
-    "rehearsal": "experiment arms seeds workdir set data_dir tuning replicates steps_per_call "
+    "rehearsal": "experiment arms seeds workdir set data_dir tuning replicas steps_per_call "
     "devices",
     "evaluate": "workdir arm seeds split step init_from output experiment set data_dir threads",
     "convert": "source model file output set",

@@ -21,6 +21,7 @@ from launch import deaths, division, processes
 from launch import plan as planning
 from launch.progress import describe
 from launch.request import Request
+from launch.training import Training
 from launch.work import work
 
 FORWARD = 1 / 3  # of the operations of a training step
@@ -39,19 +40,19 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         files.no_links(request.workdir / name, below=request.folder)
     threads = machine.threads()
     if worker is not None:
-        started, unsound = session(request, trains=True)
+        started, unsound = session(request.training, trains=True)
         study.check_data(request.workdir, started.fingerprints)
         others = deaths.left_out()
         mine = [run for run in request.pending if deaths.key(run) not in others]
         mine = [run for run in mine if _threads(run, threads) == threads]
-        if request.max_minutes is None:
+        if request.training.max_minutes is None:
             mine = _from(mine, worker, workers or 1)
         mine.sort(key=lambda run: run.arm not in unsound)  # what is wrong is said first
-        work(started, request, mine, quiet=True, processes=workers or 1)
+        work(started, request.training, mine, quiet=True, processes=workers or 1)
         return 0  # a run that failed has said so; this process has not
     request.keep_question()
     if workers is None:
-        workers = division.processes(request, _images(request, _load(request)), threads)
+        workers = division.processes(_work(request, _images(request, _load(request))), threads)
     here = threads if workers == 1 else max(1, threads // workers)
     groups, data = collections.defaultdict(list), list[Fingerprint]()
     broken: Collection[str] = ()
@@ -60,14 +61,14 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     alone = workers == 1 and len(groups) == 1
     if alone:
         os.environ["PJRT_NPROC"] = str(next(iter(groups)))
-        started, broken = session(request, trains=True)
+        started, broken = session(request.training, trains=True)
         data = started.fingerprints
     elif groups:
         data = [loaded.fingerprint for loaded in _load(request).values()]
         if request.loaded.levels or any(
             config.transfer.init_from for config in request.configs.values()
         ):
-            started, broken = session(request)
+            started, broken = session(request.training)
     request.write(data)
     print("".join(f"{line}\n" for line in request.brought()), end="")
     done = len(request.runs) - len(request.pending)
@@ -75,15 +76,16 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")
     failing = [run for run in request.pending if run.arm in broken]
     total = len(request.pending)
-    code = work(started, request, failing, quiet=False, total=total) if failing else 0
+    code = work(started, request.training, failing, quiet=False, total=total) if failing else 0
     sound, count = request.without(broken), {"ended": len(failing), "total": total}
     for threads, runs in groups.items():
         runs = [run for run in runs if run.arm not in broken]
         if alone:
-            code = max(code, work(started, sound, runs, quiet=False, **count))
+            code = max(code, work(started, sound.training, runs, quiet=False, **count))
         elif runs:
             number = min(workers, len(runs))
-            code = max(code, processes.share(sound, runs, threads, number, **count))
+            pool = processes.Pool(sound.words, request.workdir / "logs", number, threads)
+            code = max(code, processes.share(pool, sound.training, runs, **count))
         count["ended"] += len(runs)
     return max(code, _summary(request))
 
@@ -114,7 +116,7 @@ def _load(request: Request) -> dict[str, Any]:
         config = request.configs[arm].data
         key = config.model_dump_json()
         if key not in loaded:
-            loaded[key] = data.load(config, request.data_dir)
+            loaded[key] = data.load(config, request.training.data_dir)
         arms[arm] = loaded[key]
     study.check_data(request.workdir, [each.fingerprint for each in loaded.values()])
     return arms
@@ -136,6 +138,11 @@ def _images(request: Request, loaded: Mapping[str, Any]) -> dict[str, float]:
         evaluated = evaluations * sizes.get("validation", 0) + sizes.get("test", 0)
         images[run.arm] = images.get(run.arm, 0) + trained + FORWARD * evaluated
     return images
+
+
+def _work(request: Request, images: Mapping[str, float]) -> division.Work:
+    """The pending runs, as they are divided among processes."""
+    return division.Work(request.training, request.words, images, len(request.pending))
 
 
 def describe_data(request: Request) -> None:
@@ -161,7 +168,7 @@ def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
         request.keep_question()
         if request.text is not None:
             print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
-    started, broken = session(request)
+    started, broken = session(request.training)
     for arm, text in broken.items():
         said = f"arm {arm!r} cannot be built, and its runs will fail: {text}"
         print(said, file=sys.stderr if commands else sys.stdout)
@@ -172,27 +179,30 @@ def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
         print("".join(f"{line}\n" for line in lines), end="")
     else:
         describe_data(sound)
-        planning.show(sound, started, images, machine.threads())
+        planning.show(sound, started, _work(sound, images), machine.threads())
 
 
-def session(request: Request, *, trains: bool = False) -> tuple[Any, Mapping[str, str]]:
+def session(training: Training, *, trains: bool = False) -> tuple[Any, Mapping[str, str]]:
     """A session, and {arm: why} of arms whose network cannot be built in it, which every run of
     them will tell. All others can start. One that only checks, as it is unless it `trains`, leaves
     the memory of an accelerator to the processes that train. Raises UserError."""
     from cnnjax.train.session import Session
 
-    loaded, broken = request.loaded, {}
+    broken = {}
     with contextlib.nullcontext() if trains else machine.without_preallocation():
         made = Session(
-            data_dir=request.data_dir, levels=loaded.levels, devices=request.devices, trains=trains
+            data_dir=training.data_dir,
+            levels=training.levels,
+            devices=training.devices,
+            trains=trains,
         )
-    for arm, config in request.configs.items():
+    for arm, config in training.configs.items():
         try:
             made.check(config)
         except UserError:
             raise
         except Exception as error:
-            broken[arm] = in_a_line(error, request.loaded.path)
+            broken[arm] = in_a_line(error, training.path)
     if made.note:
         print(made.note)
     return made, broken
@@ -211,7 +221,7 @@ def _summary(request: Request) -> int:
     count = f"{ended} of {len(results)}"
     print(f"{count} runs have ended ({diverged} diverged), {len(failed)} failed")
     for run, result in failed.items():
-        said = describe(run, result, request.loaded.metrics[0])
+        said = describe(run, result, request.training.primary)
         print(f"  {said}\n    whole error: {run.directory / 'error.txt'}")
     left = 0
     fresh = [run for run in open_ if not (run.directory / "config.json").exists()]

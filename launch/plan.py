@@ -17,13 +17,13 @@ START, COMPILE = 4.0, 4.0  # seconds, of small networks; docs/networks.md has th
 SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "lars": 1}
 
 
-def show(request: Request, session: Any, images: Mapping[str, float], threads: int) -> None:
+def show(request: Request, session: Any, work: division.Work, threads: int) -> None:
     """Prints the plan of what is pending.
 
     Args:
       request: what is asked for.
       session: one in which every configuration can start.
-      images: of each arm that is not done, how many images it has to train on.
+      work: the pending runs.
       threads: the threads there are.
     """
     runs, pending = request.runs, request.pending
@@ -31,7 +31,7 @@ def show(request: Request, session: Any, images: Mapping[str, float], threads: i
     print(f"{arms} arms x {seeds} seeds = {len(runs)} runs, {len(pending)} of them to be done")
     print(f"groups that share a program: {len(groups(request, session))}")
     if pending:
-        number, seconds = division.expected(request, images, threads)
+        number, seconds = division.expected(work, threads)
         print(
             f"time: about {duration(seconds)} with {number} processes; start-up and, the first "
             f"time, compilation come on top, about {duration(_start_up(request, session))}"
@@ -191,5 +191,5 @@ def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> No
         for block in claims.where(claim, levels):
             runs = len(claims.members(claim.sides[0], block, levels)) * len(request.seeds)
             where = f" [{block}]" if block else ""
-            said = statements.claim(claim, request.loaded.metrics)
+            said = statements.claim(claim, request.training.metrics)
             print(f"  {said}{where}: {statements.to_show(claim, runs, family)}")

@@ -1,5 +1,6 @@
 """Several processes that share the runs of a sweep, watched and started again by this one."""
 
+import dataclasses
 import datetime
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -17,7 +19,7 @@ from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
 from launch import deaths, signals
 from launch.progress import Pace, line, stamp
-from launch.request import Request
+from launch.training import Training
 from launch.work import fail
 
 RESTARTS = 2  # of a process that dies before it is at a run
@@ -33,53 +35,62 @@ _SHOWN = (
 )  # lines of a process that the person at the terminal is to see
 
 
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """The processes of a sweep.
+
+    Attributes:
+      flags: those of `launch.sweep` that ask for the runs.
+      logs: the folder of what the processes write.
+      workers: how many there are.
+      threads: how many each computes with.
+    """
+
+    flags: Sequence[str]
+    logs: Path
+    workers: int
+    threads: int
+
+
 class Worker:
     """A process that takes its share of the runs; what it writes is added to its log.
 
     Args:
-      request: what was asked for.
-      number: which of the processes it is.
-      workers: how many there are.
-      threads: how many threads it computes with.
+      pool: the processes that it is one of.
+      number: which of them it is.
+      training: what the runs are trained with.
       left_out: runs that it is not to take.
     """
 
-    def __init__(
-        self,
-        request: Request,
-        number: int,
-        workers: int,
-        threads: int,
-        left_out: set[deaths.Key],
-    ):
+    def __init__(self, pool: Pool, number: int, training: Training, left_out: set[deaths.Key]):
         self.number = number
-        self.log = request.workdir / "logs" / f"worker-{number}.log"
-        words = [*request.words, f"--workers={workers}", f"--worker={number}"]
-        if request.max_minutes is not None:
-            words.append(f"--max_minutes={request.max_minutes:g}")
-        if request.profile is not None and number == 0:
-            words.append(f"--profile={request.profile}")
-        memory = machine.share_of_accelerator(workers)
+        self.log = pool.logs / f"worker-{number}.log"
+        words = [*pool.flags, f"--workers={pool.workers}", f"--worker={number}"]
+        if training.max_minutes is not None:
+            words.append(f"--max_minutes={training.max_minutes:g}")
+        if training.profile is not None and number == 0:
+            words.append(f"--profile={training.profile}")
+        memory = machine.share_of_accelerator(pool.workers)
         self.runs: set[deaths.Key] = set()  # those that it was at when it ended
-        with files.open_log(self.log) as log:
+        with files.open_log(self.log) as output:
             self._status = tempfile.TemporaryFile()  # noqa: SIM115
             status = self._status.fileno()
             deaths.write(status, left_out)
             now = datetime.datetime.now().isoformat(" ", "seconds")
-            log.write(f"--- process {number}, started {now}\n")
-            log.flush()
-            self._start = self._read = os.fstat(log.fileno()).st_size
+            output.write(f"--- process {number}, started {now}\n")
+            output.flush()
+            self._start = self._read = os.fstat(output.fileno()).st_size
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "launch.sweep", *words],
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[status],
                 env={
                     **os.environ,
                     **memory,
-                    "PJRT_NPROC": str(threads),
-                    "OMP_NUM_THREADS": str(threads),
+                    "PJRT_NPROC": str(pool.threads),
+                    "OMP_NUM_THREADS": str(pool.threads),
                     "PYTHONUNBUFFERED": "1",
                     PARENT: str(os.getpid()),
                     deaths.STATUS: str(status),
@@ -131,7 +142,7 @@ class Tally:
 
     def __init__(
         self,
-        request: Request,
+        training: Training,
         runs: Sequence[study.Run],
         workers: int,
         bar: Any,
@@ -140,8 +151,8 @@ class Tally:
         self._counted, self._total = counted
         self.waiting = {deaths.key(run): run for run in runs}
         self._before = {key: stamp(run) for key, run in self.waiting.items()}
-        self._pace = Pace(len(runs), workers, request.max_minutes)
-        self._primary = request.loaded.metrics[0]
+        self._pace = Pace(len(runs), workers, training.max_minutes)
+        self._primary = training.primary
         self._bar = bar
         self._shown: set[str] = set()
 
@@ -185,37 +196,43 @@ class Tally:
 
 
 def share(
-    request: Request,
+    pool: Pool,
+    training: Training,
     runs: Sequence[study.Run],
-    threads: int,
-    workers: int,
     *,
     ended: int = 0,
     total: int | None = None,
 ) -> int:
-    """Processes of `threads` threads each work on `runs`; shows progress; starts those that die
-    again, as long as there are runs to try. `ended` runs of `total` have been counted before.
+    """The processes of a pool work on `runs`; shows progress; starts those that die
+    again, as long as there are runs to try.
+
+    Args:
+      pool: the processes.
+      training: what the runs are trained with.
+      runs: the runs.
+      ended: how many runs have been counted before.
+      total: how many there are to count, these by default.
 
     Returns 1 where that had to end before its time, else 0. Raises UserError for the mistake that a
     process ended with, and Stopped when a signal asked to stop, after all processes have: it is
     passed on to them. Where the scheduler asked a process alone, the others go on first.
     """
-    print(f"{len(runs)} runs, {workers} processes of {threads} thread(s); ", end="")
-    print(f"logs in {request.workdir / 'logs'}")
+    print(f"{len(runs)} runs, {pool.workers} processes of {pool.threads} thread(s); ", end="")
+    print(f"logs in {pool.logs}")
     processes: dict[int, Worker] = {}
-    restarts = dict.fromkeys(range(workers), 0)
+    restarts = dict.fromkeys(range(pool.workers), 0)
     given_up, stopped = False, ""
 
     def start(number: int) -> None:
-        processes[number] = Worker(request, number, workers, threads, tally.ended)
+        processes[number] = Worker(pool, number, training, tally.ended)
 
     with (
         tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar,
         signals.held() as stop,
     ):
-        tally = Tally(request, runs, workers, bar, (ended, total or len(runs)))
+        tally = Tally(training, runs, pool.workers, bar, (ended, total or len(runs)))
         try:
-            for number in range(workers):
+            for number in range(pool.workers):
                 start(number)
             while processes:
                 time.sleep(0.2)

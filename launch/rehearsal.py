@@ -9,16 +9,16 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from launch import flags, local, replicates, request, timing
+from launch import flags, grouping, local, request, timing
 
 
 def main(arguments: Sequence[str]) -> int:
     """Answers until its standard input ends; returns the exit code."""
     with contextlib.redirect_stdout(sys.stderr):  # notes, and whatever a user's file prints
         asked = request.from_flags(flags.FLAGS.arms, arguments, stage="plan")
-        session, _ = local.session(asked, trains=True)
+        session, _ = local.session(asked.training, trains=True)
         config = asked.configs[flags.FLAGS.arms.partition(",")[0]]
-        step = replicates.calls(session, config, asked.seeds[:1])
+        step = grouping.calls(session, config, asked.seeds[:1])
     timing.serve(step, {"backend": session.runtime["backend"]})
     return 0
 

@@ -16,6 +16,7 @@ from cnnjax.config import RunConfig, flat
 from cnnjax.errors import UserError, unknown
 from cnnjax.fingerprint import Fingerprint
 from launch import flags, question
+from launch.training import Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,34 +26,27 @@ class Request:
     Attributes:
       experiment: the flag as typed.
       loaded: the experiment and its file.
-      configs: the resolved configuration of each arm asked for.
+      training: what the runs are trained with, the configuration of each arm among it.
       seeds: the seeds asked for.
       changes: what --set changes.
       workdir: the study's folder.
-      data_dir: where data sets are looked for, or None.
       text: the experiment's file, where it is yet to be written into the workdir.
       tuning: whether these are the runs that the experiment's arms are tuned by.
-      max_minutes: after how many minutes no run is started any more.
-      replicates: how many runs of one program are trained together; None where it is not said.
-      steps_per_call: how many steps a call of the program takes; None where it is not said.
-      profile: the folder that a trace of some steps is written to, or None.
-      devices: how many devices a process computes on; None for all.
     """
 
     experiment: str
     loaded: experiments.Loaded
-    configs: Mapping[str, RunConfig]
+    training: Training
     seeds: Sequence[int]
     changes: Mapping[str, Any]
     workdir: Path
-    data_dir: str | None
     text: str | None = None
     tuning: bool = False
-    max_minutes: float | None = None
-    replicates: int | None = None
-    steps_per_call: int | None = None
-    profile: Path | None = None
-    devices: int | None = None
+
+    @property
+    def configs(self) -> Mapping[str, RunConfig]:
+        """The resolved configuration of each arm asked for."""
+        return self.training.configs
 
     @property
     def folder(self) -> Path:
@@ -75,7 +69,7 @@ class Request:
         the time is short, so that what there is can be compared. Those that failed before come
         last, since one may end its process again."""
         pending = [run for run in self.runs if not run.ended]
-        if self.max_minutes is not None:
+        if self.training.max_minutes is not None:
             pending.sort(key=lambda run: run.seed)
         return sorted(pending, key=lambda run: _failed(run))
 
@@ -90,9 +84,11 @@ class Request:
             *(["--tuning"] if self.tuning else []),
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]
-        numbers = ("replicates", "steps_per_call", "devices")
-        words += [f"--{name}={number}" for name in numbers if (number := getattr(self, name))]
-        return [*words, f"--data_dir={self.data_dir}"] if self.data_dir else words
+        training = self.training
+        for name in ("replicas", "steps_per_call", "devices", "data_dir"):
+            if value := getattr(training, name):
+                words.append(f"--{name}={value}")
+        return words
 
     def words_without(self, *flags: str) -> list[str]:
         """`words` but for some flags."""
@@ -100,8 +96,7 @@ class Request:
 
     def without(self, arms: Collection[str]) -> "Request":
         """The same, but for some arms."""
-        kept = {arm: config for arm, config in self.configs.items() if arm not in arms}
-        return dataclasses.replace(self, configs=kept)
+        return dataclasses.replace(self, training=self.training.without(arms))
 
     def brought(self) -> list[str]:
         """What the weights that arms start from change in them, a line for each arm."""
@@ -121,9 +116,9 @@ class Request:
 
     def check(self) -> None:
         """Raises UserError where the workdir is of another experiment or configuration, or where
-        there are no weights to start from, or replicates cannot be trained together,
-        or a call would take more steps than there are between two lines."""
-        experiment = self.loaded.experiment
+        there are no weights to start from, runs cannot be trained together, or a call would take
+        more steps than there are between two lines."""
+        experiment, steps = self.loaded.experiment, self.training.steps_per_call or 1
         settled = {  # what an arm that is not tuned yet will be is not known
             arm: config
             for arm, config in self.configs.items()
@@ -131,17 +126,17 @@ class Request:
         }
         study.check(self.workdir, experiment, settled, self._planned, self.loaded.metrics)
         for arm, config in self.configs.items():
-            if (self.replicates or 1) > 1 and config.training.parallel == "pmap":
+            if (self.training.replicas or 1) > 1 and config.training.parallel == "pmap":
                 raise UserError(
-                    f"--replicates: arm {arm!r} has training.parallel=pmap, whose runs are trained "
+                    f"--replicas: arm {arm!r} has training.parallel=pmap, whose runs are trained "
                     "one after another. Leave the flag out, or --set training.parallel=jit"
                 )
             lines = config.training.log_every_steps
-            if (self.steps_per_call or 1) > lines:
+            if steps > lines:
                 raise UserError(
-                    f"--steps_per_call: {self.steps_per_call} is more than "
+                    f"--steps_per_call: {steps} is more than "
                     f"training.log_every_steps of arm {arm!r} ({lines}), and no call goes beyond a "
-                    f"line. Add --set training.log_every_steps={self.steps_per_call}, or use "
+                    f"line. Add --set training.log_every_steps={steps}, or use "
                     f"--steps_per_call={lines}"
                 )
             source = config.transfer.init_from
@@ -247,26 +242,25 @@ def from_flags(
     data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not paths.typed("--data_dir", data_dir).is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
-    return Request(
-        name,
-        loaded,
+    training = Training(
         {
             arm: experiment.config(arm, changes, loaded.levels)
             for arm in experiment.arms
             if arm in chosen
         },
-        seeds,
-        changes,
-        workdir / tuning.FOLDER if of_tuning else workdir,
+        loaded.metrics,
+        experiment.probes,
+        loaded.levels,
+        loaded.path,
         data_dir,
-        text,
-        of_tuning,
         flags.FLAGS.max_minutes if _given("max_minutes") else None,
-        flags.FLAGS.replicates,
+        flags.FLAGS.replicas,
         flags.FLAGS.steps_per_call,
         flags.folder("profile"),
         flags.FLAGS.devices,
     )
+    folder = workdir / tuning.FOLDER if of_tuning else workdir
+    return Request(name, loaded, training, seeds, changes, folder, text, of_tuning)
 
 
 def _given(flag: str) -> bool:

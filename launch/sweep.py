@@ -1,12 +1,12 @@
 """Runs all arms of an experiment with all its seeds, then writes the report.
 
 python -m launch.sweep --experiment=NAME [--arms=a,b] [--seeds=0-7] --workdir=DIR
-    [--workers=N] [--threads=N] [--replicates=N] [--set path=value ...] [--init_from=DIR]
+    [--workers=N] [--threads=N] [--replicas=N] [--set path=value ...] [--init_from=DIR]
     [--data_dir=DIR] [--plan [--commands [--jobs=N]]] [--examples=N] [--max_minutes=N] [--final]
 python -m launch.sweep --vary=path=level,level ... [--on=path=level,level ...] [--base=NAME] ...
 
 Runs that have ended in the workdir are skipped, unfinished ones are resumed, failed ones retried.
-The workers share the threads: all cores, unless `--threads` says otherwise. `--replicates` seeds of
+The workers share the threads: all cores, unless `--threads` says otherwise. `--replicas` seeds of
 an arm are trained together, by default as many as are fastest; the results are the same but for
 rounding. The report is on the validation split, with `--final` on the test split too (DIR/final):
 `launch.report`. `--vary` asks a question of your own; the experiment file that it stands for is

@@ -2,9 +2,9 @@
 
 python -m launch.train --experiment=NAME --arm=NAME[,NAME] --seeds=0,1,2 --workdir=DIR
     [--set path=value ...] [--init_from=DIR] [--data_dir=DIR] [--threads=N]
-    [--replicates=N]
+    [--replicas=N]
 
-Seeds are trained one after another, or `--replicates` of them together: by default what is fastest.
+Seeds are trained one after another, or `--replicas` of them together: by default what is fastest.
 
 `--init_from` starts from a folder of weights and takes the network and the preprocessing that they
 were made with; a head for other classes stays fresh with --set 'transfer.reset=["head"]'.

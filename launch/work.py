@@ -15,10 +15,10 @@ from cnnjax import files
 from cnnjax.ablation.study import Run
 from cnnjax.errors import MachineError, NoRoom, Stopped, in_a_line
 from cnnjax.result import RunResult
-from launch import deaths, replicates, signals
+from launch import deaths, grouping, signals
+from launch.grouping import Group
 from launch.progress import Pace, line, stamp
-from launch.replicates import Group
-from launch.request import Request
+from launch.training import Training
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _REFUSED = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
@@ -32,14 +32,14 @@ class Context:
     `profile` and `stop`."""
 
     session: Any
-    request: Request
+    training: Training
     profile: Any
     stop: Stop
 
 
 def work(
     session: Any,
-    request: Request,
+    training: Training,
     runs: Sequence[Run],
     *,
     quiet: bool,
@@ -52,7 +52,7 @@ def work(
 
     Args:
       session: what the runs share.
-      request: what was asked for.
+      training: what they are trained with.
       runs: the runs; those that another process has, or had, are left out.
       quiet: whether the time left is not said.
       processes: how many processes share the runs.
@@ -61,19 +61,19 @@ def work(
     """
     failed = done = 0
     total = total or len(runs)
-    started, pace = time.monotonic(), Pace(len(runs), 1, request.max_minutes)
+    started, pace = time.monotonic(), Pace(len(runs), 1, training.max_minutes)
     before = {run: stamp(run) for run in runs}
     from cnnjax.train.profile import Profile
 
-    profile = Profile(request.profile, functools.partial(print, flush=True))
+    profile = Profile(training.profile, functools.partial(print, flush=True))
     with signals.held() as stop:
-        context = Context(session, request, profile, stop)
-        ways = replicates.ways(session, request, runs, processes=processes)
-        for group in replicates.groups(runs, ways, replicates.alike(request)):
+        context = Context(session, training, profile, stop)
+        ways = grouping.ways(session, training, runs, processes=processes)
+        for group in grouping.groups(runs, ways, grouping.alike(training)):
             if stop():
                 break
-            if time.monotonic() - started > 60 * (request.max_minutes or math.inf):
-                minutes = f"{request.max_minutes:g} minutes"
+            if time.monotonic() - started > 60 * (training.max_minutes or math.inf):
+                minutes = f"{training.max_minutes:g} minutes"
                 print(f"{minutes} are over; the same command goes on from here.")
                 break
             results = _locked(context, group, before)
@@ -82,8 +82,8 @@ def work(
             left = pace.left(done) if done else 0.0
             for number, (run, result) in enumerate(results.items(), first):
                 failed += result.status == "failed"
-                primary = request.loaded.metrics[0]
-                shown = line(run, result, primary, number, total, 0 if quiet else left)
+                left = 0.0 if quiet else left
+                shown = line(run, result, training.primary, number, total, left)
                 print(shown, flush=True)
     profile.close()
     return 1 if failed else 0
@@ -103,7 +103,7 @@ def _locked(context: Context, group: Group, before: Mapping[Run, int]) -> dict[R
             deaths.count_left(run)
         results = {run: _given_up(run) for run in filter(deaths.too_often, mine)}
         mine = [run for run in mine if run not in results]
-        fresh = [run for run in mine if replicates.begun_with(run) is None]
+        fresh = [run for run in mine if grouping.begun_with(run) is None]
         if len(mine) > 1 or (fresh and len(group.lanes) > 1):
             results |= _together(context, group._replace(runs=mine))
         elif mine:
@@ -137,13 +137,13 @@ def _together(context: Context, group: Group) -> dict[Run, RunResult]:
             results |= _together(context, part)
         else:
             (run,) = part.runs
-            lanes = replicates.begun_with(run) or (deaths.key(run),)
+            lanes = grouping.begun_with(run) or (deaths.key(run),)
             results |= _one(context, part._replace(lanes=lanes))
     return results
 
 
 def _has_begun(run: Run) -> bool:
-    return replicates.begun_with(run) is not None
+    return grouping.begun_with(run) is not None
 
 
 def _one(context: Context, group: Group) -> dict[Run, RunResult]:
@@ -155,7 +155,7 @@ def _one(context: Context, group: Group) -> dict[Run, RunResult]:
         assert error is not None
         text = "".join(traceback.format_exception(error))
         (run,) = group.runs
-        return {run: fail(run, in_a_line(error, context.request.loaded.path), text)}
+        return {run: fail(run, in_a_line(error, context.training.path), text)}
 
 
 def _given_up(run: Run) -> RunResult:
@@ -183,19 +183,19 @@ def _train(context: Context, group: Group) -> dict[Run, RunResult]:
     processes that read data may have been asked to stop as well."""
     from cnnjax.train import loop
 
-    runs, request = group.runs, context.request
+    runs, training = group.runs, context.training
     try:
         with deaths.at(runs):
             results = loop.replicates(
                 context.session,
                 [
-                    loop.Job(request.configs[run.arm], run.seed, run.directory, _identity(run))
+                    loop.Job(training.configs[run.arm], run.seed, run.directory, _identity(run))
                     for run in runs
                 ],
                 together=bool(group.lanes),
                 lanes=group.lanes,
                 steps_per_call=group.steps_per_call,
-                probes=_probes(request.loaded.experiment.probes),
+                probes=_probes(training.probes),
                 say=functools.partial(print, flush=True),
                 profile=context.profile,
                 stop=context.stop,

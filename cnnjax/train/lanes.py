@@ -55,8 +55,8 @@ class Lanes:
             return
         if compiled.together is None or compiled.together_steps is None:
             raise UserError(
-                "--replicates: runs with training.parallel=pmap are trained one after another; use "
-                "--replicates=1, or jit."
+                "--replicas: runs with training.parallel=pmap are trained one after another; use "
+                "--replicas=1, or jit."
             )
         self._one, self._several = compiled.together, compiled.together_steps
         self._state = compiled.deal(self._filled(states))

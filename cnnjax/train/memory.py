@@ -39,7 +39,7 @@ def explained(config: RunConfig, *, runs: int = 1) -> contextlib.AbstractContext
     together = f" of {runs} runs at a time" if runs > 1 else ""
     return told(
         f"training.batch_size: {training.batch_size}{together}",
-        *(["fewer --replicates"] if runs > 1 else []),
+        *(["fewer --replicas"] if runs > 1 else []),
         "a smaller training.batch_size",
         *([] if config.model.remat else ["model.remat=true"]),
         *([] if training.precision == "bfloat16" else ["training.precision=bfloat16"]),

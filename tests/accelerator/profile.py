@@ -18,7 +18,7 @@ from tests.accelerator.plan import GOALS
 
 CASES = {  # goal: network, batch size, precision, the contender's way
     "resnet50": ("resnet50", 256, "bfloat16", "1 step"),
-    "replicas": ("lenet5_modern", 128, "float32", "32 replicates"),
+    "replicas": ("lenet5_modern", 128, "float32", "32 replicas"),
 }
 STEPS, TOP = 5, 15
 LARGEST = 6 << 20  # bytes of a trace that is kept
@@ -44,7 +44,7 @@ def _case(part: Part, goal: str) -> None:
 
     network, batch, precision, way = CASES[goal]
     if part.tiny:
-        batch, way = 4, "2 replicates"
+        batch, way = 4, "2 replicas"
     make = "import sys, pathlib; from launch.contenders import task; a = sys.argv; "
     make += "task(pathlib.Path(a[1]), a[2], int(a[3]), a[4], 1)"
     folder = part.work / goal
@@ -66,7 +66,7 @@ def _run(part: Part) -> None:
     """A trace that `launch.train` keeps."""
     folder = part.work / "run"
     part.program(
-        "launch.train", "--experiment=quickstart", "--arm=relu_bn", "--seeds=0", "--replicates=1",
+        "launch.train", "--experiment=quickstart", "--arm=relu_bn", "--seeds=0", "--replicas=1",
         f"--workdir={part.work / 'traced'}", f"--profile={folder}",
         f"--set=training.steps={40 if part.tiny else 200}",
     )  # fmt: skip

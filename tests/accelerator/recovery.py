@@ -68,7 +68,7 @@ def _three_runs(part: Part, way: str) -> tuple[dict[str, str], float]:
     """{run: the digest of its parameters}, and the images per second of the first."""
     steps, save = (30, 8) if part.tiny else (1500, 300)
     words = [
-        *TRAIN, "--set=model.name=resnet8", f"--set=training.steps={steps}", "--replicates=1",
+        *TRAIN, "--set=model.name=resnet8", f"--set=training.steps={steps}", "--replicas=1",
         f"--set=checkpointing.every_steps={save}", "--set=evaluation.every_epochs=1000",
         f"--set=training.deterministic={'true' if way == 'deterministic' else 'false'}",
     ]  # fmt: skip
@@ -104,11 +104,11 @@ def memory(part: Part) -> None:
 
     from cnnjax.config import RunConfig, override, resolve
     from cnnjax.train.session import Session
-    from launch import replicates
+    from launch import grouping
 
     fields = {"data.image_size": 32, "model.norm.kind": "batch", "data.augmentation.flip": 0.5}
     config = resolve(override(RunConfig(), fields))
-    step = replicates.calls(Session(), config, [0])
+    step = grouping.calls(Session(), config, [0])
     total = 200 if part.tiny else 2000
     found = []
     for number in range(1, total + 1):

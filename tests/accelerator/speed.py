@@ -137,7 +137,7 @@ def _run(part: Part, network: str, calls: int, pipeline: str) -> None:
     workdir = part.work / f"{network}-{calls}-{pipeline}"
     steps = 64 if part.tiny else 960
     took = part.program(
-        "launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0", "--replicates=1",
+        "launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0", "--replicas=1",
         f"--steps_per_call={calls}", f"--workdir={workdir}", f"--set=model.name={network}",
         f"--set=training.steps={steps}", f"--set=data.pipeline={pipeline}",
         f"--set=training.batch_size={8 if part.tiny else 128}",

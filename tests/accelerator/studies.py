@@ -22,9 +22,9 @@ def quickstart(part: Part) -> None:
     """The first study: seeds together, one after another, and several steps a call."""
     sizes = ["--arms=relu,sigmoid_bn", "--seeds=0,1", "--set=training.steps=6"]
     ways = {
-        "seeds together, 10 steps a call": [*ONE_PROCESS, "--replicates=8"],
-        "one after another": ["--replicates=1"],
-        "one after another, 10 steps a call": [*ONE_PROCESS, "--replicates=1"],
+        "seeds together, 10 steps a call": [*ONE_PROCESS, "--replicas=8"],
+        "one after another": ["--replicas=1"],
+        "one after another, 10 steps a call": [*ONE_PROCESS, "--replicas=1"],
         "as measured": [],
     }
     for way, words in ways.items():
@@ -37,8 +37,8 @@ def mnist(part: Part) -> None:
     tiny = ["--seeds=0,1", "--set=training.steps=4"] if part.tiny else []
     part.attempt("data", _prepare, part, "mnist")
     for way, words in {
-        "seeds together, 10 steps a call": [*ONE_PROCESS, "--replicates=3"],
-        "one after another": ["--replicates=1"],
+        "seeds together, 10 steps a call": [*ONE_PROCESS, "--replicas=3"],
+        "one after another": ["--replicas=1"],
     }.items():
         part.attempt(way, _sweep, part, "mnist", way, [*words, *data, *tiny])
 
@@ -47,7 +47,7 @@ def cifar10(part: Part) -> None:
     """The whole recipe, of as many seeds together as the time allows."""
     part.attempt("data", _prepare, part, "cifar10")
     number = 2 if part.tiny else _seeds_in(part)
-    words = [f"--seeds=0-{number - 1}", f"--replicates={number}"] if number > 1 else ["--seeds=0"]
+    words = [f"--seeds=0-{number - 1}", f"--replicas={number}"] if number > 1 else ["--seeds=0"]
     part.attempt(f"{number} seeds", _as_far_as, part, "resnet20", part.left, words)
 
 

@@ -4,32 +4,38 @@ import json
 from pathlib import Path
 
 from cnnjax.ablation import study
+from cnnjax.ablation.experiment import Experiment
 from cnnjax.metric import CLASSIFICATION
+from common import small
+from experiments import Loaded
+from launch.request import Request
+from launch.training import Training
 
-LOADED = {"levels": {}, "path": Path("mine.py"), "metrics": CLASSIFICATION}
+
+def training(configs, levels=None, path=Path("mine.py"), **fields):
+    """Training of classification, without probes."""
+    return Training(configs, CLASSIFICATION, (), levels or {}, path, **fields)
 
 
-class Request:
-    """As much of a request as is needed."""
-
-    replicates = steps_per_call = profile = devices = None
-    seeds = range(20)
-
-    def __init__(self, **configs):
-        self.configs = configs
-        self.loaded = type("Loaded", (), LOADED)
+def request(workdir, arms=("a",), seeds=range(2), claims=(), **fields):
+    """A request for runs of an experiment whose arms have small networks, unless
+    `arms` has their configurations."""
+    asked = Experiment(
+        name="asked",
+        question="?",
+        base={"data.name": "digits"},
+        arms={arm: {"model.width": 1 + place} for place, arm in enumerate(arms)},
+        seeds=seeds,
+        claims=claims,
+    )
+    path = Path("mine.py")
+    configs = arms if isinstance(arms, dict) else dict.fromkeys(arms, small())
+    how = training(configs, path=path, **fields)
+    return Request("mine.py", Loaded(asked, {}, path), how, seeds, {}, workdir)
 
 
 def runs(folder, arms, seeds=3):
     return study.runs(folder, arms, range(seeds))
-
-
-def sweep(**configs):
-    """A request of a sweep that trains three seeds together."""
-    request = Request(**configs)
-    request.replicates, request.max_minutes = 3, None
-    request.loaded.experiment = type("Experiment", (), {"probes": ()})
-    return request
 
 
 def lanes(*seeds, arm="a"):

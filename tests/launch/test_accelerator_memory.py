@@ -4,12 +4,12 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from launch_requests import runs, sweep
+from launch_requests import runs, training
 
 from cnnjax.errors import NoRoom, UserError
 from cnnjax.train import loop, session
 from common import small
-from launch import local, processes, replicates, work
+from launch import grouping, local, processes, work
 
 FRACTIONS = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
 
@@ -24,10 +24,10 @@ def started(monkeypatch, tmp_path):
     monkeypatch.setattr(
         processes.subprocess, "Popen", lambda *_, env, **__: found.append(env) or kept
     )
-    request = SimpleNamespace(workdir=tmp_path, words=[], max_minutes=None, profile=None)
 
     def start(workers):
-        processes.Worker(request, 0, workers, 1, set())._status.close()
+        pool = processes.Pool([], tmp_path, workers, 1)
+        processes.Worker(pool, 0, training({}), set())._status.close()
         return {name: found[-1][name] for name in FRACTIONS if name in found[-1]}
 
     return start
@@ -59,11 +59,10 @@ def test_the_first_process_alone_is_asked_for_a_profile(monkeypatch, tmp_path):
     monkeypatch.setattr(
         processes.subprocess, "Popen", lambda words, **_: asked.append(words) or SimpleNamespace()
     )
-    request = SimpleNamespace(
-        workdir=tmp_path, words=[], max_minutes=None, profile=tmp_path / "trace"
-    )
+    profiled = training({}, profile=tmp_path / "trace")
     for number in (0, 1):
-        processes.Worker(request, number, 2, 1, set())._status.close()
+        pool = processes.Pool([], tmp_path, 2, 1)
+        processes.Worker(pool, number, profiled, set())._status.close()
     word = f"--profile={tmp_path / 'trace'}"
     assert [word in words for words in asked] == [True, False]
 
@@ -80,11 +79,8 @@ def test_a_process_that_checks_leaves_the_memory_to_those_that_train(monkeypatch
         return SimpleNamespace(note=None)
 
     monkeypatch.setattr(session, "Session", start)
-    request = SimpleNamespace(
-        data_dir=None, devices=None, configs={}, loaded=SimpleNamespace(levels={})
-    )
-    local.session(request)
-    local.session(request, trains=True)
+    local.session(training({}))
+    local.session(training({}), trains=True)
     assert seen == [(False, "false"), (True, before)]
     assert os.environ.get(name) == before, "processes that are started later have it as it was"
 
@@ -101,9 +97,8 @@ def test_runs_without_room_together_are_halved(session, tmp_path, monkeypatch, c
 
     asked = runs(tmp_path, ["a"], seeds=5)
     monkeypatch.setattr(loop, "replicates", too_large)
-    request = sweep(a=small(training__steps=4))
-    request.replicates = 5
-    assert work.work(session, request, asked, quiet=True) == 0
+    five = training({"a": small(training__steps=4)}, replicas=5)
+    assert work.work(session, five, asked, quiet=True) == 0
     assert tried == [[0, 1, 2, 3, 4], [0, 1], [2, 3], [4]]
     assert [run.result().status for run in asked] == ["finished"] * 5
     assert asked[3].result().runtime["lanes"] == [["a", 2], ["a", 3]]
@@ -113,8 +108,8 @@ def test_runs_without_room_together_are_halved(session, tmp_path, monkeypatch, c
 
 def test_what_has_no_room_when_it_is_timed_is_told(session, monkeypatch, capsys, tmp_path):
     """Fewer are tried on an accelerator; on a CPU, where it does not pay, one after another."""
-    monkeypatch.setitem(replicates.LEAST, "cpu", 0.0)
-    steps = replicates.calls
+    monkeypatch.setitem(grouping.LEAST, "cpu", 0.0)
+    steps = grouping.calls
 
     def too_large(session, config, seeds, **way):
         call = steps(session, config, seeds, **way)
@@ -129,8 +124,8 @@ def test_what_has_no_room_when_it_is_timed_is_told(session, monkeypatch, capsys,
         return timed
 
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(replicates, "calls", too_large)
-    request, asked = sweep(a=small()), runs(tmp_path, ["a"])
-    request.replicates = None
-    assert replicates.ways(session, request, asked, processes=1) == {"a": replicates.Way()}
+    monkeypatch.setattr(grouping, "calls", too_large)
+    asked = runs(tmp_path, ["a"])
+    chosen = grouping.ways(session, training({"a": small()}), asked, processes=1)
+    assert chosen == {"a": grouping.Way()}
     assert "a: training.batch_size: 50 of 3 runs at a time: needs more" in capsys.readouterr().out

@@ -12,12 +12,12 @@ from launch import benchmark, timing
 def test_it_times_and_writes_and_draws(tmp_path):
     done = program(
         "launch.benchmark", f"--workdir={tmp_path}", "--networks=lenet5_modern", "--rounds=2",
-        "--contenders=cnnjax xla,cnnjax 4 steps,cnnjax 2 replicates,flax", "--batch_size=8",
+        "--contenders=cnnjax xla,cnnjax 4 steps,cnnjax 2 replicas,flax", "--batch_size=8",
     )  # fmt: skip
     assert "lenet5_modern: round 2 of 2" in done.stdout
     found = json.loads((tmp_path / "benchmark.json").read_text())
     figures = found["networks"]["lenet5_modern"]
-    assert list(figures) == ["cnnjax xla", "cnnjax 4 steps", "cnnjax 2 replicates", "flax"]
+    assert list(figures) == ["cnnjax xla", "cnnjax 4 steps", "cnnjax 2 replicas", "flax"]
     assert [figure.get("images_a_call") for figure in figures.values()] == [8, 32, 16, None]
     for figure in figures.values():
         assert len(figure["images_per_second"]) == 2

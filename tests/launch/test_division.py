@@ -1,8 +1,10 @@
 """How a sweep divides the cores: what was measured decides, and it is measured once."""
 
 import importlib.metadata
+from pathlib import Path
 
 import pytest
+from launch_requests import training
 
 from cnnjax import machine
 from cnnjax.errors import UserError
@@ -10,15 +12,9 @@ from common import program, small
 from launch import division
 
 
-class Run:
-    """As much of a request as is needed."""
-
-    devices = None
-
-    def __init__(self, configs, pending, path=None, own=()):
-        self.configs, self.pending = configs, [None] * pending
-        levels = {"activation": dict.fromkeys(own)}
-        self.loaded = type("Loaded", (), {"levels": levels, "path": path})
+def work(configs, images, runs, *, levels=None, path=Path("mine.py"), flags=()):
+    asked = training(configs, levels, path)
+    return division.Work(asked, flags, dict.fromkeys(configs, images), runs)
 
 
 @pytest.fixture
@@ -26,7 +22,7 @@ def measured(monkeypatch, tmp_path):
     """{(arm, number): images per second}, in place of measuring; and what was asked."""
     speeds, asked = {}, []
 
-    def measure(request, arm, number, threads, place):
+    def measure(work, arm, number, threads, place):
         asked.append((arm, number, threads))
         return {
             "images_per_second": speeds[arm, number],
@@ -42,10 +38,10 @@ def measured(monkeypatch, tmp_path):
 
 def test_the_fastest_division_wins_and_is_measured_once(measured, capsys):
     speeds, asked = measured
-    request = Run({"a": small()}, pending=20)
+    some = work({"a": small()}, 100_000, 20)
     speeds |= {("a", 1): 100.0, ("a", 2): 150.0, ("a", 4): 190.0, ("a", 8): 160.0}
     for _ in range(2):
-        assert division.processes(request, {"a": 100_000}, 8) == 4
+        assert division.processes(some, 8) == 4
     assert asked == [("a", 1, 8), ("a", 2, 4), ("a", 4, 2), ("a", 8, 1)]
     assert "with 4 processes of 2 threads" in capsys.readouterr().out
 
@@ -53,24 +49,24 @@ def test_the_fastest_division_wins_and_is_measured_once(measured, capsys):
 def test_fewer_processes_are_taken_where_more_gain_next_to_nothing(measured):
     speeds, _ = measured
     speeds |= {("a", 1): 100.0, ("a", 2): 104.0}
-    assert division.processes(Run({"a": small()}, 5), {"a": 100_000}, 2) == 1
+    assert division.processes(work({"a": small()}, 100_000, 5), 2) == 1
 
 
 def test_never_more_processes_than_runs_or_memory(measured, monkeypatch):
     speeds, _ = measured
     speeds |= {("a", number): 100.0 * number for number in range(1, 9)}
-    request = Run({"a": small()}, pending=3)
-    assert division.processes(request, {"a": 100_000}, 8) == 3
+    some = work({"a": small()}, 100_000, 3)
+    assert division.processes(some, 8) == 3
     monkeypatch.setattr(machine, "free_memory", lambda: 2.6e9)
-    assert division.processes(request, {"a": 100_000}, 8) == 2
-    assert division.processes(Run({"a": small()}, 1), {"a": 100_000}, 8) == 1
-    assert division.processes(request, {"a": 100_000}, 1) == 1
+    assert division.processes(some, 8) == 2
+    assert division.processes(work({"a": small()}, 100_000, 1), 8) == 1
+    assert division.processes(some, 1) == 1
 
 
 def test_small_studies_are_not_measured_further(measured):
     speeds, asked = measured
     speeds |= {("a", 1): 1000.0}
-    assert division.processes(Run({"a": small()}, 9), {"a": 59_000}, 4) == 4
+    assert division.processes(work({"a": small()}, 59_000, 9), 4) == 4
     assert asked == [("a", 1, 4)]
 
 
@@ -82,8 +78,7 @@ def test_arms_of_one_speed_are_measured_together_and_others_apart(measured):
         "wide": small(model__hidden=(99,)),
     }
     speeds |= {("a", 1): 100.0, ("a", 2): 150.0, ("wide", 1): 100.0, ("wide", 2): 20.0}
-    images = dict.fromkeys(configs, 100_000)
-    assert division.processes(Run(configs, 9), images, 2) == 1
+    assert division.processes(work(configs, 100_000, 9), 2) == 1
     assert {arm for arm, *_ in asked} == {"a", "wide"}
 
 
@@ -96,7 +91,8 @@ def test_a_level_of_ones_own_is_measured_for_each_version_of_its_file(measured, 
     file = tmp_path / "mine.py"
     for text in ("1", "1", "2"):
         file.write_text(text)
-        division.processes(Run({"a": config}, 9, file, ["mine"]), {"a": 100}, 2)
+        levels = {"activation": {"mine": abs}}
+        division.processes(work({"a": config}, 100, 9, levels=levels, path=file), 2)
     assert len(asked) == 2
 
 
@@ -104,13 +100,13 @@ def test_a_cache_that_cannot_be_written_does_not_decide(measured, monkeypatch):
     speeds, _ = measured
     speeds |= {("a", 1): 100.0, ("a", 2): 50.0}
     monkeypatch.setenv("CNNJAX_CACHE", "/proc/no/such")
-    assert division.processes(Run({"a": small()}, 9), {"a": 100_000}, 2) == 1
+    assert division.processes(work({"a": small()}, 100_000, 9), 2) == 1
 
 
 def test_on_an_accelerator_one_process_does_all(measured):
     speeds, asked = measured
     speeds |= {("a", 1): 100.0, "backend": "gpu"}
-    assert division.processes(Run({"a": small()}, 9), {"a": 10**6}, 8) == 1
+    assert division.processes(work({"a": small()}, 10**6, 9), 8) == 1
     assert len(asked) == 1
 
 
@@ -119,7 +115,7 @@ def test_a_run_that_cannot_be_timed_tells_it_itself(measured, monkeypatch):
         raise UserError("stopped")
 
     monkeypatch.setattr(division, "_measure", broken)
-    assert division.processes(Run({"a": small()}, 9), {"a": 10**6}, 2) == 2
+    assert division.processes(work({"a": small()}, 10**6, 9), 2) == 2
 
 
 def test_a_sweep_measures_real_steps_and_says_what_it_chose(tmp_path):
@@ -158,8 +154,8 @@ def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch,
     asked: list = []
     monkeypatch.setattr(division, "Timed", Stopped)
     started = small(transfer__init_from="/weights")
-    request = Run({"a": small(), "b": started, "c": small(), "d": started}, pending=4)
-    request.words = ["--arms=a,b,c,d"]
+    configs = {"a": small(), "b": started, "c": small(), "d": started}
+    request = work(configs, 100, 4, flags=["--arms=a,b,c,d"])
     with pytest.raises(UserError, match="weights do not fit"):
         division._measure(request, "b", 1, 2, "1 of 2")
     assert asked == [("--arms=b,d", "0.75")]

@@ -4,16 +4,15 @@ import errno
 import os
 
 import pytest
+from launch_requests import request
 from PIL import Image
 
 from cnnjax import data, files
-from cnnjax.ablation import study
 from cnnjax.ablation.claims import better, diverges
-from cnnjax.ablation.experiment import Experiment
 from cnnjax.errors import MachineError, UserError
-from cnnjax.metric import CLASSIFICATION
+from cnnjax.result import RunResult
 from common import program, small
-from launch import local, plan, progress, request, work
+from launch import local, plan, progress, work
 
 TENSORSTORE = 'RESOURCE_EXHAUSTED: Error writing "params/0": No space left on device [os_error_code'
 
@@ -58,44 +57,24 @@ def test_a_second_sweep_in_a_workdir_is_refused(tmp_path):
 
 
 def test_where_the_time_is_short_seeds_come_first_and_no_run_is_started_late(tmp_path):
-    class Request:
-        max_minutes, replicates, steps_per_call, profile, configs = 1e-9, 1, None, None, {}
-        runs = study.runs(tmp_path, ["a", "b"], [0, 1])
-
-    pending = request.Request.pending.fget(Request)
+    asked = request(tmp_path, ["a", "b"], max_minutes=1e-9, replicas=1)
+    pending = asked.pending
     assert [(run.arm, run.seed) for run in pending] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    assert work.work(None, Request, pending, quiet=True) == 0
+    assert work.work(None, asked.training, pending, quiet=True) == 0
     assert not list(tmp_path.iterdir())
 
 
 def test_evaluation_counts_in_the_time_as_a_third_of_training(tmp_path):
     """30 steps of 50 examples of 1212, evaluated twice an epoch on 135, once on the 450 of test."""
-
-    class Request:
-        configs, data_dir = {"a": small()}, None
-        pending = study.runs(tmp_path, ["a"], [0, 1])
-
     evaluations = 1500 / 1212 / 0.5 + 1
     each = 1500 + (evaluations * 135 + 450) / 3
     loaded = {"a": data.load(small().data)}
-    assert local._images(Request, loaded) == {"a": pytest.approx(2 * each)}
+    assert local._images(request(tmp_path), loaded) == {"a": pytest.approx(2 * each)}
 
 
-def test_the_plan_says_what_so_many_runs_can_show(capsys):
-    made = Experiment(
-        name="asked",
-        question="?",
-        base={"data.name": "digits"},
-        arms={"a": {}, "b": {"model.activation": "tanh"}},
-        seeds=range(4),
-        claims=(better("a", "b"), diverges("b"), diverges("a", share=0.1)),
-    )
-
-    class Request:
-        loaded = type("Loaded", (), {"experiment": made, "metrics": CLASSIFICATION})
-        configs, seeds = made.arms, made.seeds
-
-    plan._show_power(Request)
+def test_the_plan_says_what_so_many_runs_can_show(tmp_path, capsys):
+    claims = (better("a", "b"), diverges("b"), diverges("a", share=0.1))
+    plan._show_power(request(tmp_path, ["a", "b"], range(4), claims))
     text = capsys.readouterr().out
     assert "claims: 3, put to 3 tests" in text
     assert "b diverges in more than 50 % of its runs: 4 runs cannot show it, even if all do" in text
@@ -103,12 +82,9 @@ def test_the_plan_says_what_so_many_runs_can_show(capsys):
 
 
 def test_runs_that_were_not_started_are_counted_not_listed(tmp_path, capsys):
-    class Request:
-        runs = study.runs(tmp_path, ["a"], [0, 1, 2])
-
     (tmp_path / "a/seed-1").mkdir(parents=True)
     (tmp_path / "a/seed-1/config.json").write_text("{}")
-    assert local._summary(Request) == 1
+    assert local._summary(request(tmp_path, seeds=range(3))) == 1
     told = capsys.readouterr().out
     assert "2 of them have not been started; the same command goes on from here" in told
     assert "a seed 1: has not ended; give the same command again" in told
@@ -166,11 +142,12 @@ def test_folders_of_images_are_described_once_for_what_is_pending(tmp_path, caps
         "d": small(data__name="folder:/nowhere"),
     }
 
-    class Request:
-        configs = arms
-        pending = study.runs(tmp_path, ["a", "b", "c"], [0, 1])
-
-    local.describe_data(Request)
+    asked = request(tmp_path, arms)
+    for run in asked.runs:
+        if run.arm == "d":
+            ended = RunResult(arm="d", block="", seed=run.seed, status="diverged")
+            ended.write(run.directory / "result.json")
+    local.describe_data(asked)
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == f"{pets}: 12 grey images 28x28 in 2 classes"
     assert sum(line.split() == ["all", "9", "1", "2"] for line in rest) == 1
@@ -202,14 +179,8 @@ def test_prepare_says_what_a_folder_holds(pets):
 
 @pytest.mark.parametrize("name", ["logs", "study"])
 def test_a_workdir_with_links_is_refused(tmp_path, name):
-    class Request:
-        workdir = folder = tmp_path / "w"
-
-        def check(self):
-            pass
-
     (tmp_path / "home").mkdir()
-    Request.workdir.mkdir()
-    (Request.workdir / name).symlink_to(tmp_path / "home")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / name).symlink_to(tmp_path / "home")
     with pytest.raises(UserError, match=rf"w/{name}: is a link to {tmp_path}/home; nothing is"):
-        local.execute(Request())
+        local.execute(request(tmp_path / "w"))

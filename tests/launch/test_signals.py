@@ -3,13 +3,12 @@
 import signal
 import subprocess
 import sys
-import types
 
 import pytest
+from launch_requests import training
 
 from cnnjax.ablation import study
 from cnnjax.errors import Stopped
-from cnnjax.metric import CLASSIFICATION
 from cnnjax.train import loop
 from common import ROOT, small
 from launch import signals, work
@@ -77,19 +76,8 @@ def test_what_is_ignored_stays_ignored():
     assert (code, told, error) == (0, [], "")
 
 
-def request(replicates):
-    """As much of a request as is needed."""
-    experiment = types.SimpleNamespace(probes=())
-    return types.SimpleNamespace(
-        configs={"a": small(training__steps=8)},
-        loaded=types.SimpleNamespace(experiment=experiment, metrics=CLASSIFICATION),
-        max_minutes=None,
-        replicates=replicates,
-        steps_per_call=None,
-        profile=None,
-        devices=None,
-        seeds=range(3),
-    )
+def together(replicas):
+    return training({"a": small(training__steps=8)}, replicas=replicas)
 
 
 def test_between_runs_no_further_one_is_begun(session, tmp_path, monkeypatch):
@@ -103,7 +91,7 @@ def test_between_runs_no_further_one_is_begun(session, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "replicates", asked_to_stop)
     runs = study.runs(tmp_path, ["a"], range(3))
     with pytest.raises(Stopped, match="stopped by SIGTERM"):
-        work.work(session, request(1), runs, quiet=True)
+        work.work(session, together(1), runs, quiet=True)
     assert [run.ended for run in runs] == [True, False, False]
 
 
@@ -119,9 +107,9 @@ def test_replicates_stop_where_they_are_and_go_on(session, tmp_path, monkeypatch
     monkeypatch.setattr(loop.Clock, "tick", tick)
     runs = study.runs(tmp_path, ["a"], range(3))
     with pytest.raises(Stopped, match=r"stopped by SIGHUP at step [345] of 8"):
-        work.work(session, request(3), runs, quiet=True)
+        work.work(session, together(3), runs, quiet=True)
     assert not any(run.ended for run in runs)
-    assert work.work(session, request(3), runs, quiet=True) == 0
+    assert work.work(session, together(3), runs, quiet=True) == 0
     told = capsys.readouterr().out
     assert all(f"resumed: a seed {seed} at step" in told for seed in range(3))
 
@@ -136,5 +124,5 @@ def test_a_fault_after_the_request_is_no_result(session, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "replicates", fault)
     runs = study.runs(tmp_path, ["a"], [0])
     with pytest.raises(Stopped, match="stopped by SIGTERM"):
-        work.work(session, request(3), runs, quiet=True)
+        work.work(session, together(3), runs, quiet=True)
     assert runs[0].result() is None

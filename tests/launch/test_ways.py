@@ -5,17 +5,17 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from launch_requests import Request, begin, lanes, runs
+from launch_requests import begin, lanes, runs, training
 
 from common import small
-from launch import replicates, work
-from launch.replicates import Way
+from launch import grouping, work
+from launch.grouping import Way
 
 
 def grouped(asked, alike=None, **numbers):
     """The groups of runs whose arms have so many replicates; by default no arms are alike."""
     ways = {arm: Way(number) for arm, number in numbers.items()}
-    return replicates.groups(asked, ways, alike or {arm: arm for arm in numbers})
+    return grouping.groups(asked, ways, alike or {arm: arm for arm in numbers})
 
 
 def sizes(groups):
@@ -72,7 +72,7 @@ def test_lanes_without_sense_are_those_of_the_run(tmp_path):
     asked = runs(tmp_path, ["a"], seeds=2)
     begin(asked[0], replicates="together", lanes=[7, 8])
     begin(asked[1], replicates="together", lanes="no")
-    assert [replicates.begun_with(run) for run in asked] == [lanes(0), None]
+    assert [grouping.begun_with(run) for run in asked] == [lanes(0), None]
 
 
 def test_arms_that_are_alike_are_in_one_group(tmp_path):
@@ -108,7 +108,7 @@ def test_those_that_failed_before_are_not_among_the_others(tmp_path):
 def test_lanes_of_an_older_version_were_seeds(tmp_path):
     asked = runs(tmp_path, ["a"], seeds=2)
     begin(asked[1], replicates="together", lanes=[0, 1, 2])
-    assert replicates.begun_with(asked[1]) == lanes(0, 1, 2)
+    assert grouping.begun_with(asked[1]) == lanes(0, 1, 2)
     assert [group.lanes for group in grouped(asked, a=2)] == [lanes(0, 1, 2)]
 
 
@@ -116,7 +116,7 @@ def test_what_has_no_checkpoint_has_not_begun(tmp_path):
     (run,) = runs(tmp_path, ["a"], seeds=1)
     begin(run, replicates="together", lanes=[0, 1])
     (run.directory / "checkpoints" / "7").rmdir()
-    assert replicates.begun_with(run) is None
+    assert grouping.begun_with(run) is None
 
 
 @pytest.fixture
@@ -131,13 +131,13 @@ def measured(monkeypatch, tmp_path):
         if isinstance(speeds[what], Exception):
             raise speeds[what]
         images = len(seeds) * steps_per_call * config.training.batch_size
-        clock.append(replicates.TIMED * images / speeds[what])
+        clock.append(grouping.TIMED * images / speeds[what])
         return lambda count: None
 
     clock = [0.0]
     times = iter(range(10**9))
-    monkeypatch.setattr(replicates.time, "perf_counter", lambda: next(times) * clock[-1])
-    monkeypatch.setattr(replicates, "calls", calls)
+    monkeypatch.setattr(grouping.time, "perf_counter", lambda: next(times) * clock[-1])
+    monkeypatch.setattr(grouping, "calls", calls)
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path))
     return speeds, asked
 
@@ -146,12 +146,12 @@ def measured(monkeypatch, tmp_path):
 def test_the_faster_way_is_taken_and_measured_once(
     session, measured, monkeypatch, capsys, faster, number, tmp_path
 ):
-    monkeypatch.setitem(replicates.LEAST, "cpu", 1.0)
+    monkeypatch.setitem(grouping.LEAST, "cpu", 1.0)
     speeds, asked = measured
     speeds |= {("mlp", 1): 1000.0, ("mlp", 6): faster * 1000.0}
-    request = Request(a=small(), b=small(optimizer__learning_rate=0.3))
+    request = training({"a": small(), "b": small(optimizer__learning_rate=0.3)})
     for _ in range(2):
-        chosen = replicates.ways(session, request, runs(tmp_path, ["a", "b"]), processes=1)
+        chosen = grouping.ways(session, request, runs(tmp_path, ["a", "b"]), processes=1)
         assert chosen == {"a": Way(number), "b": Way(number)}
     assert asked == [("mlp", 1, False), ("mlp", 6, True)]
     way = "6 runs together" if number > 1 else "one run"
@@ -161,9 +161,9 @@ def test_the_faster_way_is_taken_and_measured_once(
 
 def test_both_ways_are_really_timed(session, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(replicates.LEAST, "cpu", 0.0)
+    monkeypatch.setitem(grouping.LEAST, "cpu", 0.0)
     asked_for = runs(tmp_path, ["a"])
-    chosen = replicates.ways(session, Request(a=small()), asked_for, processes=1)["a"]
+    chosen = grouping.ways(session, training({"a": small()}), asked_for, processes=1)["a"]
     alone, together, way = re.search(
         r"images/s of one run ([\d,]+), 3 runs together ([\d,]+); taken: (.*)\n",
         capsys.readouterr().out,
@@ -177,18 +177,18 @@ def test_what_is_soon_over_is_not_measured_further(session, measured, tmp_path):
     speeds, asked = measured
     speeds["mlp", 1] = 1000.0
     asked_for = runs(tmp_path, ["a"])
-    assert replicates.ways(session, Request(a=small()), asked_for, processes=1) == {"a": Way()}
+    assert grouping.ways(session, training({"a": small()}), asked_for, processes=1) == {"a": Way()}
     assert asked == [("mlp", 1, False)]
 
 
 def test_steps_that_need_too_much_memory_are_taken_one_after_another(
     session, measured, monkeypatch, tmp_path
 ):
-    monkeypatch.setitem(replicates.LEAST, "cpu", 1.0)
+    monkeypatch.setitem(grouping.LEAST, "cpu", 1.0)
     speeds, _ = measured
     speeds |= {("mlp", 1): 1000.0, ("mlp", 3): RuntimeError("RESOURCE_EXHAUSTED")}
     asked_for = runs(tmp_path, ["a"])
-    assert replicates.ways(session, Request(a=small()), asked_for, processes=1) == {"a": Way()}
+    assert grouping.ways(session, training({"a": small()}), asked_for, processes=1) == {"a": Way()}
 
 
 def accelerator(session):
@@ -213,10 +213,10 @@ def test_on_an_accelerator_steps_a_call_are_measured_too(
     session, measured, monkeypatch, speeds, way, tmp_path
 ):
     """Small runs have a line every five steps. Where eight are too many, four are tried."""
-    monkeypatch.setattr(replicates, "ON_ACCELERATORS", 0.1)
+    monkeypatch.setattr(grouping, "ON_ACCELERATORS", 0.1)
     measured[0].update({("mlp", *key): speed for key, speed in speeds.items()})
-    request, asked_for = Request(a=small()), runs(tmp_path, ["a"], seeds=8)
-    chosen = replicates.ways(accelerator(session), request, asked_for, processes=1)
+    request, asked_for = training({"a": small()}), runs(tmp_path, ["a"], seeds=8)
+    chosen = grouping.ways(accelerator(session), request, asked_for, processes=1)
     assert chosen == {"a": way}
     assert [what[:-1] for what in measured[1]] == [("mlp", *key) for key in speeds]
 
@@ -224,37 +224,41 @@ def test_on_an_accelerator_steps_a_call_are_measured_too(
 def test_the_longest_call_leaves_no_single_steps_over():
     lines = {1: 1, 7: 7, 10: 10, 50: 25, 64: 32, 97: 1, 100: 25}
     for every, steps in lines.items():
-        assert replicates.longest_call(small(training__log_every_steps=every)) == steps
+        assert grouping.longest_call(small(training__log_every_steps=every)) == steps
 
 
 def test_what_cannot_be_together_is_not_measured(session, measured, tmp_path):
     _, asked = measured
-    request = Request(
-        mapped=small(training__parallel="pmap"), streamed=small(data__pipeline="stream"), a=small()
+    request = training(
+        {
+            "mapped": small(training__parallel="pmap"),
+            "streamed": small(data__pipeline="stream"),
+            "a": small(),
+        }
     )
     asked_for = runs(tmp_path, ["mapped", "streamed"])
-    chosen = replicates.ways(session, request, asked_for, processes=1)
+    chosen = grouping.ways(session, request, asked_for, processes=1)
     assert chosen == {"mapped": Way(), "streamed": Way()}
     one_seed = runs(tmp_path, ["a"], seeds=1)
-    assert replicates.ways(session, request, one_seed, processes=1) == {"a": Way()}
+    assert grouping.ways(session, request, one_seed, processes=1) == {"a": Way()}
     assert not asked
 
 
 def test_the_number_asked_for_is_taken_unless_a_process_would_idle(session, tmp_path):
-    request, asked_for = Request(a=small()), runs(tmp_path, ["a"], seeds=10)
-    assert replicates.ways(session, request, asked_for, processes=2) == {"a": Way()}
-    request.replicates = 8
-    assert replicates.ways(session, request, asked_for, processes=1) == {"a": Way(8)}
-    assert replicates.ways(session, request, asked_for, processes=2) == {"a": Way(5)}
+    request, asked_for = training({"a": small()}), runs(tmp_path, ["a"], seeds=10)
+    assert grouping.ways(session, request, asked_for, processes=2) == {"a": Way()}
+    request = training({"a": small()}, replicas=8)
+    assert grouping.ways(session, request, asked_for, processes=1) == {"a": Way(8)}
+    assert grouping.ways(session, request, asked_for, processes=2) == {"a": Way(5)}
 
 
 def test_the_steps_that_are_timed_are_those_of_the_runs(session):
     config = small()
-    alone = [replicates.calls(session, config, [seed]) for seed in (0, 1)]
-    together = replicates.calls(session, config, [0, 1], together=True)
+    alone = [grouping.calls(session, config, [seed]) for seed in (0, 1)]
+    together = grouping.calls(session, config, [0, 1], together=True)
     for _ in range(3):
         assert together() == pytest.approx([one for step in alone for one in step()], rel=1e-4)
-    three_more = replicates.calls(session, config, [0], steps_per_call=3)
+    three_more = grouping.calls(session, config, [0], steps_per_call=3)
     assert three_more(2) == pytest.approx(alone[0](3), rel=1e-4)
 
 
@@ -264,7 +268,7 @@ def test_a_compilation_for_timing_is_the_first_runs(session, tmp_path, monkeypat
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
     config = small(training__steps=4, model__hidden=(19,))
     asked_for = runs(tmp_path, ["a"])
-    chosen = replicates.ways(session, Request(a=config), asked_for, processes=1)
+    chosen = grouping.ways(session, training({"a": config}), asked_for, processes=1)
     assert chosen == {"a": Way()}
     results = [loop.run(session, config, run.seed, run.directory) for run in asked_for]
     assert [result.compilations for result in results] == [1, 0, 0]

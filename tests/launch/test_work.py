@@ -5,12 +5,12 @@ import shutil
 import tempfile
 
 import pytest
-from launch_requests import Request, begin, lanes, runs, sweep
+from launch_requests import begin, lanes, runs, training
 
 from cnnjax import result as results
 from cnnjax.errors import UserError
 from common import program, small
-from launch import deaths, replicates, work
+from launch import deaths, grouping, work
 
 EXPERIMENT = """
 from cnnjax.ablation.experiment import Experiment
@@ -26,7 +26,7 @@ EXPERIMENT = Experiment(
 
 def test_a_seed_that_is_made_again_has_the_same_bits(session, tmp_path):
     asked = runs(tmp_path, ["a"])
-    request = sweep(a=small(training__steps=4, model__norm__kind="batch"))
+    request = training({"a": small(training__steps=4, model__norm__kind="batch")}, replicas=3)
     assert work.work(session, request, asked, quiet=True) == 0
     before = asked[1].result()
     shutil.rmtree(asked[1].directory)
@@ -51,7 +51,7 @@ def test_one_that_cannot_be_among_the_others_again_goes_on_alone(
     asked = runs(tmp_path, ["a"])
     begin(asked[0], replicates="together", lanes=[0, 1, 2])
     monkeypatch.setattr(loop, "replicates", too_large)
-    request = sweep(a=small(training__steps=4))
+    request = training({"a": small(training__steps=4)}, replicas=3)
     assert work.work(session, request, asked[1:2], quiet=True) == 0
     assert asked[1].result().runtime["lanes"] == [["a", 1]]
     assert "a: too little memory; these runs go on one after another" in capsys.readouterr().out
@@ -68,8 +68,7 @@ def test_arms_are_trained_together_and_end_where_they_end_alone(session, tmp_pat
             model__initializer="lecun_normal",
         ),
     }  # fmt: skip
-    together, alone = sweep(**configs), sweep(**configs)
-    together.replicates, alone.replicates = 4, 1
+    together, alone = training(configs, replicas=4), training(configs, replicas=1)
     found = {}
     for request, name in ((together, "together"), (alone, "alone")):
         asked = runs(tmp_path / name, ["a", "b"], seeds=2)
@@ -94,7 +93,7 @@ def test_a_sweep_trains_replicates_together(tmp_path):
     file = tmp_path / "pair.py"
     file.write_text(EXPERIMENT)
     words = ["launch.sweep", f"--experiment={file}", f"--workdir={tmp_path / 'study'}"]
-    done = program(*words, "--workers=1", "--replicates=3", "--arms=low")
+    done = program(*words, "--workers=1", "--replicas=3", "--arms=low")
     assert done.stdout.count("validation") >= 3
     for seed in range(3):
         result = results.read(tmp_path / f"study/low/seed-{seed}/result.json")
@@ -144,9 +143,9 @@ def test_pmap_is_refused_before_anything_is_written(tmp_path):
     file.write_text(EXPERIMENT)
     done = program(
         "launch.sweep", f"--experiment={file}", f"--workdir={tmp_path / 'study'}",
-        "--replicates=3", "--set", "training.parallel=pmap", check=2,
+        "--replicas=3", "--set", "training.parallel=pmap", check=2,
     )  # fmt: skip
-    assert "--replicates: arm 'low' has training.parallel=pmap" in done.stderr
+    assert "--replicas: arm 'low' has training.parallel=pmap" in done.stderr
     assert not (tmp_path / "study").exists()
 
 
@@ -162,7 +161,7 @@ def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, ca
         return real(session, jobs, **others)
 
     monkeypatch.setattr(loop, "replicates", faulty)
-    request = sweep(a=small(training__steps=4))
+    request = training({"a": small(training__steps=4)}, replicas=3)
     asked = runs(tmp_path, ["a"])
     assert work.work(session, request, asked, quiet=True) == 1
     assert [run.result().status for run in asked] == ["finished", "failed", "finished"]
@@ -192,7 +191,7 @@ def told(monkeypatch):
 
 def test_a_process_says_which_runs_it_is_at(session, tmp_path, told):
     asked = runs(tmp_path, ["a"], seeds=2)
-    work.work(session, sweep(a=small()), asked, quiet=True)
+    work.work(session, training({"a": small()}, replicas=3), asked, quiet=True)
     assert told == [
         ([0, 1], lanes(0, 1), {("a", 0), ("a", 1)}),
         ([0], lanes(0), {("a", 0)}),
@@ -203,7 +202,7 @@ def test_a_process_says_which_runs_it_is_at(session, tmp_path, told):
 def test_runs_that_a_process_died_with_go_one_by_one(session, tmp_path, told):
     asked = runs(tmp_path, ["a"], seeds=2)
     assert deaths.count(asked) == []
-    work.work(session, sweep(a=small()), asked, quiet=True)
+    work.work(session, training({"a": small()}, replicas=3), asked, quiet=True)
     assert [call[:2] for call in told] == [([0], lanes(0)), ([1], lanes(1))]
 
 
@@ -213,14 +212,14 @@ def test_a_run_that_was_given_up_ends_no_further_command(session, tmp_path, told
     deaths.count([run])
     deaths.count([run])
     for _ in range(2):
-        assert work.work(session, sweep(a=small()), [run], quiet=True) == 1
+        assert work.work(session, training({"a": small()}, replicas=3), [run], quiet=True) == 1
         error = run.result().error
         assert error == (
             f"process ended without a word (memory?); remove {deaths.record(run)} to try it again"
         )
     assert not told
     deaths.record(run).unlink()
-    work.work(session, sweep(a=small()), [run], quiet=True)
+    work.work(session, training({"a": small()}, replicas=3), [run], quiet=True)
     assert len(told) == 1
 
 
@@ -229,7 +228,9 @@ def test_a_folder_that_leads_elsewhere_stops_the_sweep(session, tmp_path, told):
     (tmp_path / "w/a/seed-0").mkdir(parents=True)
     (tmp_path / "w/a/seed-0/checkpoints").symlink_to(tmp_path / "home")
     with pytest.raises(UserError, match="checkpoints: is a link to"):
-        work.work(session, sweep(a=small()), runs(tmp_path / "w", ["a"]), quiet=True)
+        work.work(
+            session, training({"a": small()}, replicas=3), runs(tmp_path / "w", ["a"]), quiet=True
+        )
     assert not told
 
 
@@ -237,9 +238,9 @@ def test_not_even_a_lock_is_written_through_a_link(tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "w/a").mkdir(parents=True)
     (tmp_path / "w/a/seed-0").symlink_to(tmp_path / "home")
-    asked, request = runs(tmp_path / "w", ["a"]), Request(a=small())
+    asked, request = runs(tmp_path / "w", ["a"]), training({"a": small()})
     with pytest.raises(UserError, match="seed-0: is a link to"):
-        replicates.ways(None, request, asked, processes=1)
+        grouping.ways(None, request, asked, processes=1)
     with pytest.raises(UserError, match="seed-0: is a link to"), deaths.at(asked):
         pass
     assert not list((tmp_path / "home").iterdir())
@@ -248,7 +249,7 @@ def test_not_even_a_lock_is_written_through_a_link(tmp_path):
 def test_what_another_process_has_is_left_to_it(session, tmp_path):
     from cnnjax import files
 
-    request = sweep(a=small(training__steps=4))
+    request = training({"a": small(training__steps=4)}, replicas=3)
     asked = runs(tmp_path, ["a"])
     with files.lock(asked[1].directory / ".lock", wait=False):
         assert work.work(session, request, asked, quiet=True) == 0
@@ -262,6 +263,6 @@ def test_a_full_disk_stops_replicates_too(session, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loop, "replicates", full)
-    request = sweep(a=small())
+    request = training({"a": small()}, replicas=3)
     with pytest.raises(UserError, match="make room"):
         work.work(session, request, runs(tmp_path, ["a"]), quiet=True)

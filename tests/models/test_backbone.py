@@ -119,7 +119,5 @@ def test_a_backbone_of_ones_own_gets_a_head():
     assert (outputs.shape, features["flat"].shape) == ((1, 2), (1, 3))
     assert set(variables["params"]) == {"head"}
     whole = Model.model_validate({"name": "whole"}, context={"levels": levels})
-    with pytest.raises(UserError, match="model.name: 'whole' has a head of its own"):
-        models.build(
-            whole, image_shape=(4, 4, 3), num_outputs=5, levels=levels, head=TwoLayers()
-        )
+    with pytest.raises(UserError, match=r"model\.name: 'whole' has a head of its own"):
+        models.build(whole, image_shape=(4, 4, 3), num_outputs=5, levels=levels, head=TwoLayers())

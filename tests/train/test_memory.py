@@ -49,7 +49,7 @@ def test_no_other_error_is_one_of_memory():
          "50: needs more memory than the device has (2.00 GB were asked for); try a smaller "
          "training.batch_size."),
         ({"model__remat": True}, 8, "50 of 8 runs at a time: needs more memory than the device has "
-         "(2.00 GB were asked for); try fewer --replicates, a smaller training.batch_size or "
+         "(2.00 GB were asked for); try fewer --replicas, a smaller training.batch_size or "
          "training.precision=bfloat16."),
     ],
 )  # fmt: skip

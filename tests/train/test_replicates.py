@@ -212,5 +212,5 @@ def test_a_run_goes_on_the_way_it_began(together, session):
 
 def test_pmap_is_for_runs_alone(session, tmp_path):
     config = small(training__parallel="pmap", training__steps=2)
-    with pytest.raises(UserError, match=r"--replicates: .*=pmap are trained one after another"):
+    with pytest.raises(UserError, match=r"--replicas: .*=pmap are trained one after another"):
         loop.replicates(session, jobs(tmp_path, config=config))

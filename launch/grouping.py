@@ -21,7 +21,7 @@ from cnnjax.ablation.study import Run
 from cnnjax.config import RunConfig
 from cnnjax.errors import NoRoom
 from launch import deaths, division
-from launch.request import Request
+from launch.training import Training
 
 MOST = 32  # together on one device
 LONGEST = 32  # steps in a call, unless more are asked for
@@ -37,7 +37,7 @@ Lane = tuple[str, int]
 class Way(NamedTuple):
     """How many runs take their steps together, and how many steps they take in a call."""
 
-    replicates: int = 1
+    replicas: int = 1
     steps_per_call: int = 1
 
 
@@ -50,34 +50,36 @@ class Group(NamedTuple):
     steps_per_call: int = 1
 
 
-def alike(request: Request) -> dict[str, str]:
+def alike(training: Training) -> dict[str, str]:
     """{arm: a key that it shares with the arms whose runs can be trained together with its own}."""
     from cnnjax.train import program_key
 
-    return {arm: program_key.lockstep_key(config) for arm, config in request.configs.items()}
+    return {arm: program_key.lockstep_key(config) for arm, config in training.configs.items()}
 
 
-def ways(session: Any, request: Request, runs: Sequence[Run], *, processes: int) -> dict[str, Way]:
-    """{arm: the way of its runs}: what is asked for with `request.replicates` and
-    `request.steps_per_call`, but so few replicates that no process idles; else what is fastest.
+def ways(
+    session: Any, training: Training, runs: Sequence[Run], *, processes: int
+) -> dict[str, Way]:
+    """{arm: the way of its runs}: what is asked for with `training.replicas` and
+    `training.steps_per_call`, but so few replicas that no process idles; else what is fastest.
     Where several processes share a machine, it is busy already: neither is used unless asked for.
 
     Args:
       session: what the runs share.
-      request: what was asked for.
+      training: what they are trained with.
       runs: the runs to do.
       processes: how many processes do them.
     """
     arms = list(dict.fromkeys(run.arm for run in runs))
-    if request.replicates or request.steps_per_call or processes > 1:
+    if training.replicas or training.steps_per_call or processes > 1:
         share = math.ceil(len(runs) / processes)
-        way = Way(min(request.replicates or 1, share), request.steps_per_call or 1)
+        way = Way(min(training.replicas or 1, share), training.steps_per_call or 1)
         return dict.fromkeys(arms, way)
-    keys = alike(request)
+    keys = alike(training)
     together = collections.Counter(keys[run.arm] for run in runs)
     same_speed = collections.defaultdict(list)
     for arm in arms:
-        same_speed[cache.digest(division.what_decides(request, arm))].append(arm)
+        same_speed[cache.digest(division.what_decides(training, arm))].append(arm)
     found: dict[str, Way] = {}
     for key, these_arms in same_speed.items():
         with contextlib.ExitStack() as locks:
@@ -91,7 +93,7 @@ def ways(session: Any, request: Request, runs: Sequence[Run], *, processes: int)
                 most = max(together[keys[arm]] for arm in these_arms)
                 left = [run for run in runs if run.arm in these_arms]
                 with deaths.at(these):
-                    way = _measured(session, request, left, most, key)
+                    way = _measured(session, training.configs, left, most, key)
             found |= dict.fromkeys(these_arms, way)
     return found
 
@@ -102,7 +104,7 @@ def _lock(run: Run) -> contextlib.AbstractContextManager[bool]:
 
 
 def groups(runs: Sequence[Run], ways: Mapping[str, Way], alike: Mapping[str, str]) -> list[Group]:
-    """The runs in groups of about equal size, at most so many as their arm's way has replicates, in
+    """The runs in groups of about equal size, at most so many as their arm's way has replicas, in
     the order of their first ones. Runs that have begun go on the way they began, and one that
     begins anew among those it was with.
 
@@ -118,16 +120,16 @@ def groups(runs: Sequence[Run], ways: Mapping[str, Way], alike: Mapping[str, str
         key: Any = run
         if lanes:
             key = (alike.get(run.arm), lanes)
-        elif lanes is None and way.replicates > 1:
+        elif lanes is None and way.replicas > 1:
             key = (alike[run.arm], way, run in again)
         parts[key].append(run)
     found = []
     for some in parts.values():
         lanes, way = recorded[some[0]], ways[some[0].arm]
-        if lanes or lanes == () or way.replicates == 1:
+        if lanes or lanes == () or way.replicas == 1:
             found.append(Group(some, lanes or (), way.steps_per_call))
         else:
-            size = math.ceil(len(some) / math.ceil(len(some) / way.replicates))
+            size = math.ceil(len(some) / math.ceil(len(some) / way.replicas))
             for own in (some[at : at + size] for at in range(0, len(some), size)):
                 found.append(Group(own, tuple(map(deaths.key, own)), way.steps_per_call))
     place = {run: place for place, run in enumerate(runs)}
@@ -199,10 +201,12 @@ def _recorded(runs: Sequence[Run]) -> dict[Run, tuple[Lane, ...] | None]:
     }
 
 
-def _measured(session: Any, request: Request, runs: Sequence[Run], most: int, key: str) -> Way:
+def _measured(
+    session: Any, configs: Mapping[str, RunConfig], runs: Sequence[Run], most: int, key: str
+) -> Way:
     """The fastest way of runs that are as fast as the first of them, of which `most` can be trained
     together."""
-    config = request.configs[runs[0].arm]
+    config = configs[runs[0].arm]
     dataset = session.dataset(config, runs[0].seed)
     backend, count, steps = session.runtime["backend"], 1, 1
     if config.training.parallel == "jit" and dataset.in_memory:
@@ -212,8 +216,7 @@ def _measured(session: Any, request: Request, runs: Sequence[Run], most: int, ke
     if count == steps == 1:
         return Way()
     images = sum(
-        dataset.order.total(request.configs[run.arm].training)
-        * request.configs[run.arm].training.batch_size
+        dataset.order.total(configs[run.arm].training) * configs[run.arm].training.batch_size
         for run in runs
     )
     speeds: dict[Way, float] = {}
@@ -249,7 +252,7 @@ def longest_call(config: RunConfig) -> int:
 
 
 def _named(way: Way) -> str:
-    runs = "one run" if way.replicates == 1 else f"{way.replicates} runs together"
+    runs = "one run" if way.replicas == 1 else f"{way.replicas} runs together"
     return runs if way.steps_per_call == 1 else f"{runs}, {way.steps_per_call} steps a call"
 
 
@@ -259,15 +262,15 @@ def _speed(session: Any, config: RunConfig, way: Way, key: str) -> float:
     from cnnjax.train import memory
 
     def measure() -> dict[str, Any]:
-        with memory.explained(config, runs=way.replicates):
+        with memory.explained(config, runs=way.replicas):
             return timed()
 
     def timed() -> dict[str, Any]:
         call = calls(
             session,
             config,
-            range(way.replicates),
-            together=way.replicates > 1,
+            range(way.replicas),
+            together=way.replicas > 1,
             steps_per_call=way.steps_per_call,
         )
         call(WARM)
@@ -276,7 +279,7 @@ def _speed(session: Any, config: RunConfig, way: Way, key: str) -> float:
             started = time.perf_counter()
             call(TIMED)
             seconds.append(time.perf_counter() - started)
-        images = TIMED * way.replicates * way.steps_per_call * config.training.batch_size
+        images = TIMED * way.replicas * way.steps_per_call * config.training.batch_size
         return {"images_per_second": images / statistics.median(seconds)}
 
     what = [key, "way", way, session.runtime, session.convolution(config)]
