@@ -52,6 +52,16 @@ def _of_accuracy(value: Any) -> Any:
     return {"accuracy": value} if isinstance(value, int | float) else value
 
 
+_RENAMED = {"replicates": "replicas", "lanes": "replica_axis"}
+
+
+def renamed(values: Any) -> Any:
+    """What a run computed with, by today's names, whichever version wrote it."""
+    if not isinstance(values, Mapping):
+        return values
+    return {_RENAMED.get(name, name): value for name, value in values.items()}
+
+
 class RunResult(Record):
     """What became of a run. Only the status is in all of them: a run that failed has little else,
     and older results have fewer fields.
@@ -94,7 +104,7 @@ class RunResult(Record):
     measures: dict[str, dict[str, Number | None]] = Field(default_factory=dict)
     signals: dict[str, dict[str, dict[str, Number | None]]] = Field(default_factory=dict)
     compilations: Count | None = None
-    runtime: dict[str, Any] = Field(default_factory=dict)
+    runtime: Annotated[dict[str, Any], BeforeValidator(renamed)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _of_possible_figures(self) -> "RunResult":

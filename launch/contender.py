@@ -86,22 +86,22 @@ def prepare(
         "params": flax.traverse_util.unflatten_dict(given, sep="/")
     }
     keys = state.keys(0)
-    current = compiled.place(state.create(variables, make_optimizer, averaged=False))
+    current = compiled.replicate(state.create(variables, make_optimizer, averaged=False))
     hparams = state.HParams(
         learning_rate=np.float32(task["learning_rate"]),
         weight_decay=np.float32(0),
         keep_prob=np.float32(1),
         label_smoothing=np.float32(0),
-        augment_key=compiled.place(keys["augment"]),
-        dropout_key=compiled.place(keys["dropout"]),
+        augment_key=compiled.replicate(keys["augment"]),
+        dropout_key=compiled.replicate(keys["dropout"]),
     )
     batch = {"images": jax.device_put(images), "label": jax.device_put(arrays["labels"])}
     step = compiled.train
     if together:
-        assert compiled.together is not None
-        step = compiled.together
+        assert compiled.train_replicas is not None
+        step = compiled.train_replicas
         current, batch, hparams = (
-            compiled.deal([tree] * count) for tree in (current, batch, hparams)
+            compiled.shard([tree] * count) for tree in (current, batch, hparams)
         )
     elif count > 1:
         step = compiled.train_steps

@@ -23,7 +23,7 @@ from launch.training import Training
 SECONDS = 1.5  # of steps that are timed
 SMALL = 60.0  # seconds of training that are over before measuring would pay
 WORTH = 1.05  # how many times longer may be taken by fewer processes
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 MEMORY = 0.8  # share of the free memory that all processes may take
 
 
@@ -46,13 +46,13 @@ class Work:
 
 def processes(work: Work, threads: int) -> int:
     """The number of processes that would end the runs first, each with its share of the threads."""
-    return expected(work, threads, say=print)[0]
+    return expected(work, threads, log=print)[0]
 
 
-def expected(work: Work, threads: int, say: Say = lambda text: None) -> tuple[int, float]:
+def expected(work: Work, threads: int, log: Log = lambda text: None) -> tuple[int, float]:
     """That number, and the seconds of training that it would take; 0 where that is not known."""
     most = min(threads, work.runs)
-    if most < 2 and say is print:
+    if most < 2 and log is print:
         return 1, 0.0
     try:
         alone = _estimate(work, 1, threads)
@@ -68,9 +68,9 @@ def expected(work: Work, threads: int, say: Say = lambda text: None) -> tuple[in
         return most, 0.0  # what is wrong with a run will be told by the run
     enough = WORTH * min(found.values())
     best = next(number for number, seconds in found.items() if seconds <= enough)
-    say(f"about {found[best] / 60:.1f} min of training with {_named(best, threads)}")
+    log(f"about {found[best] / 60:.1f} min of training with {_named(best, threads)}")
     for number in sorted(found.keys() - {best}):
-        say(f"  ({found[number] / 60:.1f} min with {_named(number, threads)})")
+        log(f"  ({found[number] / 60:.1f} min with {_named(number, threads)})")
     return best, found[best]
 
 

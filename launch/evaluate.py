@@ -103,7 +103,7 @@ def _evaluate(
             with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
                 step = checkpoints.find(which)
                 fresh = program.initialize(state.keys(seed)["params"])
-                variables = checkpoints.variables(step, program.compiled.place(fresh))
+                variables = checkpoints.variables(step, program.compiled.replicate(fresh))
         except UserError as error:
             if not several:
                 raise

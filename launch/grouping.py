@@ -30,7 +30,7 @@ LEAST = {"cpu": 900.0}  # seconds of training that are left before measuring cou
 ON_ACCELERATORS = 30.0
 WARM, ROUNDS, TIMED = 3, 5, 3  # calls before timing; rounds that are timed, and calls in each
 
-Lane = tuple[str, int]
+RunKey = tuple[str, int]
 """The arm and the seed of a run that is, or was, trained together with others."""
 
 
@@ -42,11 +42,11 @@ class Way(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs that a process trains at a time; `lanes` are those that are trained together, runs that
-    have ended since among them; without any there is one run."""
+    """Runs that a process trains at a time. `replica_axis` has those that are trained together,
+    also those that have ended since; without any there is one run."""
 
     runs: list[Run]
-    lanes: tuple[Lane, ...] = ()
+    replica_axis: tuple[RunKey, ...] = ()
     steps_per_call: int = 1
 
 
@@ -116,18 +116,18 @@ def groups(runs: Sequence[Run], ways: Mapping[str, Way], alike: Mapping[str, str
     recorded, again = _recorded(runs), {run for run in runs if run.result()}
     parts = collections.defaultdict(list)
     for run in runs:
-        lanes, way = recorded[run], ways[run.arm]
+        axis, way = recorded[run], ways[run.arm]
         key: Any = run
-        if lanes:
-            key = (alike.get(run.arm), lanes)
-        elif lanes is None and way.replicas > 1:
+        if axis:
+            key = (alike.get(run.arm), axis)
+        elif axis is None and way.replicas > 1:
             key = (alike[run.arm], way, run in again)
         parts[key].append(run)
     found = []
     for some in parts.values():
-        lanes, way = recorded[some[0]], ways[some[0].arm]
-        if lanes or lanes == () or way.replicas == 1:
-            found.append(Group(some, lanes or (), way.steps_per_call))
+        axis, way = recorded[some[0]], ways[some[0].arm]
+        if axis or axis == () or way.replicas == 1:
+            found.append(Group(some, axis or (), way.steps_per_call))
         else:
             size = math.ceil(len(some) / math.ceil(len(some) / way.replicas))
             for own in (some[at : at + size] for at in range(0, len(some), size)):
@@ -146,11 +146,11 @@ def calls(
 ) -> Callable[..., list[float]]:
     """A function that makes the next call, or so many, of steps of fresh runs, as the runs
     themselves take them, waits for the last, and gives the last loss of each."""
-    from cnnjax.train.lanes import Lanes
+    from cnnjax.train.replicas import Replicas
 
     program = session.program(config, "xla" if together else None)
     datasets = [session.dataset(config, seed) for seed in seeds]
-    lanes = Lanes(
+    replicas = Replicas(
         program.compiled,
         session.store(config, program),
         {
@@ -167,38 +167,36 @@ def calls(
         metrics: Any = None
         for _ in range(count):
             batches = [list(itertools.islice(flow, steps_per_call)) for flow in flows]
-            batch = lanes.batch(dict(enumerate(batches)))
-            metrics = lanes.steps(batch, dict.fromkeys(range(len(seeds)), rates))
-        return [figures[-1]["loss"] for figures in lanes.figures(metrics).values()]
+            batch = replicas.batch(dict(enumerate(batches)))
+            metrics = replicas.steps(batch, dict.fromkeys(range(len(seeds)), rates))
+        return [figures[-1]["loss"] for figures in replicas.figures(metrics).values()]
 
     return call
 
 
-def begun_with(run: Run) -> tuple[Lane, ...] | None:
-    """The lanes that a run was started with, () for one alone; None before its first checkpoint."""
+def replica_axis(run: Run) -> tuple[RunKey, ...] | None:
+    """The axis that a run was started with, () for one alone; None before its first checkpoint."""
     from cnnjax.train import folder
 
-    known = folder.begun(run.directory)
+    known = folder.resumed_settings(run.directory)
     if not known:
         return None
-    lanes = folder.lanes(known, run.arm)
-    return lanes if not lanes or deaths.key(run) in lanes else (deaths.key(run),)
+    axis = folder.replica_axis(known, run.arm)
+    return axis if not axis or deaths.key(run) in axis else (deaths.key(run),)
 
 
-def _recorded(runs: Sequence[Run]) -> dict[Run, tuple[Lane, ...] | None]:
-    """What `begun_with` tells; of a run that has not begun, or begins anew, the lanes of another
+def _recorded(runs: Sequence[Run]) -> dict[Run, tuple[RunKey, ...] | None]:
+    """What `replica_axis` tells; of a run that has not begun, or begins anew, the axis of another
     one of the study, if it was one of them."""
     from cnnjax.train import folder
 
-    own = {run: begun_with(run) for run in runs}
-    others: dict[Lane, tuple[Lane, ...]] = {}
-    workdirs = {run.directory.parents[1] for run, lanes in own.items() if lanes is None}
+    own = {run: replica_axis(run) for run in runs}
+    others: dict[RunKey, tuple[RunKey, ...]] = {}
+    workdirs = {run.directory.parents[1] for run, axis in own.items() if axis is None}
     for path in sorted(path for workdir in workdirs for path in workdir.glob("*/seed-*")):
-        lanes = folder.lanes(folder.begun(path), path.parent.name)
-        others.update(dict.fromkeys(lanes, lanes))
-    return {
-        run: others.get(deaths.key(run)) if lanes is None else lanes for run, lanes in own.items()
-    }
+        axis = folder.replica_axis(folder.resumed_settings(path), path.parent.name)
+        others.update(dict.fromkeys(axis, axis))
+    return {run: others.get(deaths.key(run)) if axis is None else axis for run, axis in own.items()}
 
 
 def _measured(

@@ -95,7 +95,7 @@ def _threads(run: study.Run, otherwise: int) -> int:
     from cnnjax.train import folder
 
     with contextlib.suppress(TypeError, ValueError):
-        return max(1, int(folder.begun(run.directory).get("threads", otherwise)))
+        return max(1, int(folder.resumed_settings(run.directory).get("threads", otherwise)))
     return otherwise
 
 

@@ -28,7 +28,7 @@ Stop = Callable[[], str]
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What all groups of runs of a process are trained with: see `work`, and `loop.replicates` for
+    """What all groups of runs of a process are trained with: see `work`, and `loop.train` for
     `profile` and `stop`."""
 
     session: Any
@@ -103,8 +103,8 @@ def _locked(context: Context, group: Group, before: Mapping[Run, int]) -> dict[R
             deaths.count_left(run)
         results = {run: _given_up(run) for run in filter(deaths.too_often, mine)}
         mine = [run for run in mine if run not in results]
-        fresh = [run for run in mine if grouping.begun_with(run) is None]
-        if len(mine) > 1 or (fresh and len(group.lanes) > 1):
+        fresh = [run for run in mine if grouping.replica_axis(run) is None]
+        if len(mine) > 1 or (fresh and len(group.replica_axis) > 1):
             results |= _together(context, group._replace(runs=mine))
         elif mine:
             results |= _one(context, group._replace(runs=mine))
@@ -133,17 +133,17 @@ def _together(context: Context, group: Group) -> dict[Run, RunResult]:
     for at in range(0, len(group.runs), size):
         part = group._replace(runs=group.runs[at : at + size])
         if len(part.runs) > 1:
-            part = part._replace(lanes=tuple(map(deaths.key, part.runs)))
+            part = part._replace(replica_axis=tuple(map(deaths.key, part.runs)))
             results |= _together(context, part)
         else:
             (run,) = part.runs
-            lanes = grouping.begun_with(run) or (deaths.key(run),)
-            results |= _one(context, part._replace(lanes=lanes))
+            axis = grouping.replica_axis(run) or (deaths.key(run),)
+            results |= _one(context, part._replace(replica_axis=axis))
     return results
 
 
 def _has_begun(run: Run) -> bool:
-    return grouping.begun_with(run) is not None
+    return grouping.replica_axis(run) is not None
 
 
 def _one(context: Context, group: Group) -> dict[Run, RunResult]:
@@ -186,17 +186,17 @@ def _train(context: Context, group: Group) -> dict[Run, RunResult]:
     runs, training = group.runs, context.training
     try:
         with deaths.at(runs):
-            results = loop.replicates(
+            results = loop.train(
                 context.session,
                 [
                     loop.Job(training.configs[run.arm], run.seed, run.directory, _identity(run))
                     for run in runs
                 ],
-                together=bool(group.lanes),
-                lanes=group.lanes,
+                together=bool(group.replica_axis),
+                replica_axis=group.replica_axis,
                 steps_per_call=group.steps_per_call,
                 probes=_probes(training.probes),
-                say=functools.partial(print, flush=True),
+                log=functools.partial(print, flush=True),
                 profile=context.profile,
                 stop=context.stop,
             )

@@ -232,7 +232,7 @@ def of_flags() -> Iterator[Case]:
         "evaluate": ("workdir", "init_from", "arm", "seeds", "step", "split", "data_dir", "output"),
         "request": (
             *("workdir", "experiment", "arms", "seeds", "data_dir", "init_from", "base", "vary"),
-            *("on", "set", "examples", "max_minutes", "threads", "replicates"),
+            *("on", "set", "examples", "max_minutes", "threads", "replicas"),
         ),
         "inspect": ("model", "input", "classes", "format", "output"),
         "convert": ("source", "model", "file", "output"),
@@ -449,7 +449,7 @@ def of_runs() -> Iterator[Case]:
             yield Case("runs", f"{run}/{name}: {_short(value)}", TRAIN, made)
         for what, make in _STRANGE.items():
             yield Case("runs", f"{run}/{name}: is {what}", TRAIN, _made(f"{run}/{name}", make))
-    for fields in ({"threads": "x"}, {"lanes": 3}, {"lanes": [[]]}, {"replicates": 2}):
+    for fields in ({"threads": "x"}, {"replica_axis": 3}, {"replica_axis": [[]]}, {"replicas": 2}):
         for value in VALUES[:12]:
 
             def change(folder: Path, fields: Any = fields, value: str = value) -> None:

@@ -35,7 +35,7 @@ COMPUTED_WITH = (
     "deterministic",
     "convolution",
     "threads",
-    "replicates",
+    "replicas",
     "steps_per_call",
     "jax",
 )

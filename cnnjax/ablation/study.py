@@ -3,7 +3,7 @@
 DIR/study.json                      experiment, arms, seeds, claims, commands, looks at test
 DIR/study/<date>-<experiment>.py    the experiment's file as it was, and any uncommitted diff
 DIR/<arm>/seed-<n>/config.json      the resolved configuration
-                  /runtime.json     what the bits depend on: threads, convolution, lanes
+                  /runtime.json     what the bits depend on: threads, convolution, replicas
                   /metrics.jsonl    training and validation figures by step
                   /checkpoints/     orbax
                   /result.json      once the run has ended

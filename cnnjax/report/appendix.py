@@ -121,7 +121,7 @@ def _cost(blocks: list[Block], named: bool) -> Section | None:
         "Compilations are added up: arms that differ in numbers alone share a program with the arm "
         "that came first."
     )
-    if any(run.runtime.get("replicates") == "together" for arm in arms for run in arm.runs):
+    if any(run.runtime.get("replicas") == "together" for arm in arms for run in arm.runs):
         caption += " Runs that were trained together share their time equally."
     total, compiled = words.duration(sum(seconds)), _compilations(arms)
     text = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from cnnjax.train.folder import Say
+from cnnjax.train.folder import Log
 
 
 @contextlib.contextmanager
@@ -40,11 +40,11 @@ class Board:
     Args:
       directory: the folder of the event files.
       first_step: events of this step and later ones in other files there are of no more interest.
-      say: where lines for the user go.
+      log: where lines for the user go.
     """
 
-    def __init__(self, directory: Path, first_step: int, say: Say):
-        self._directory, self._say = directory, say
+    def __init__(self, directory: Path, first_step: int, log: Log):
+        self._directory, self._log = directory, log
         self._file: IO[bytes] | None = None
         with self._dropping():
             directory.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ class Board:
             yield
         except OSError as error:
             file, self._file = self._file, None
-            self._say(
+            self._log(
                 f"{self._directory}: cannot be written ({error.strerror or error}); TensorBoard "
                 "will not see the rest of this run."
             )

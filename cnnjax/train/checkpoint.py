@@ -24,7 +24,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from cnnjax import files
 from cnnjax.errors import Mismatch, UserError
 from cnnjax.train.damage import Damaged, judged, not_now, without_figures
-from cnnjax.train.folder import Say
+from cnnjax.train.folder import Log
 from cnnjax.train.state import TrainState, checksum, flat
 
 CHECKSUM = "crc32"
@@ -115,7 +115,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def restore_latest(
-        self, target: TrainState, say: Say
+        self, target: TrainState, log: Log
     ) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest checkpoint that can be used, placed as `target` is, and its notes; None if
         there is none.
@@ -124,7 +124,7 @@ class Checkpoints:
         where a checkpoint is of another network, and MachineError where it cannot be read just now.
         """
         for path, aside in self._set_aside:
-            say(self._gone(path, "metrics", aside))
+            log(self._gone(path, "metrics", aside))
         for step in reversed(self.steps):
             try:
                 return self.restore(step, target)
@@ -132,7 +132,7 @@ class Checkpoints:
                 path = self._directory / str(step)
                 aside = files.set_aside(path)
                 self._manager.reload()
-                say(self._gone(path, str(damage), aside))
+                log(self._gone(path, str(damage), aside))
         return None
 
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:

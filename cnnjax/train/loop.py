@@ -11,14 +11,14 @@ from cnnjax.config import RunConfig
 from cnnjax.errors import Stopped
 from cnnjax.result import RunResult
 from cnnjax.train import folder, memory
-from cnnjax.train.folder import Say
+from cnnjax.train.active_run import ActiveRun, opened
+from cnnjax.train.folder import Log
 from cnnjax.train.job import Job, Setting
-from cnnjax.train.lanes import Lanes, Metrics
+from cnnjax.train.metrics_log import Clock
 from cnnjax.train.plan import Plan
 from cnnjax.train.probe import Probes
 from cnnjax.train.profile import Profile
-from cnnjax.train.records import Clock
-from cnnjax.train.replicate import Replicate, opened
+from cnnjax.train.replicas import Metrics, Replicas
 from cnnjax.train.session import Session
 
 NO_PROBES, NO_PROFILE = Probes(), Profile()
@@ -46,33 +46,33 @@ def run(
     identity: Mapping[str, Any] | None = None,
     steps_per_call: int = 1,
     probes: Probes = NO_PROBES,
-    say: Say = print,
+    log: Log = print,
     stop: Callable[[], str] = never,
 ) -> RunResult:
-    """Trains one run alone to its end, as `replicates` does; returns its result."""
+    """Trains one run alone to its end, as `train` does; returns its result."""
     job = Job(config, seed, directory, identity or {})
-    (result,) = replicates(
+    (result,) = train(
         session,
         [job],
         together=False,
         steps_per_call=steps_per_call,
         probes=probes,
-        say=say,
+        log=log,
         stop=stop,
     )
     return result
 
 
-def replicates(
+def train(
     session: Session,
     jobs: Sequence[Job],
     *,
     together: bool = True,
-    lanes: Sequence[tuple[str, int]] = (),
+    replica_axis: Sequence[tuple[str, int]] = (),
     steps_per_call: int = 1,
     probes: Probes = NO_PROBES,
     profile: Profile = NO_PROFILE,
-    say: Say = print,
+    log: Log = print,
     stop: Callable[[], str] = never,
 ) -> list[RunResult]:
     """Trains runs to their end, from where they were left, and writes and returns their results.
@@ -83,33 +83,36 @@ def replicates(
       session: what the runs of this process share.
       jobs: the runs. Their configurations have one `program_key.lockstep_key`.
       together: whether they take their steps together; else there is one.
-      lanes: the arm and seed of each run that those which have begun were started together with,
-        their own among them, in order; by default those of `jobs`.
+      replica_axis: the arm and seed of each run that those which have begun were started together
+        with, their own among them, in order; by default those of `jobs`.
       steps_per_call: how many steps are taken in one call of the compiled program, where so many
         are left before a line is written; a run that has begun keeps its number.
       probes: what else is asked of the network; answers go into result.json.
       profile: the trace of some of the steps.
-      say: where lines for the user go.
+      log: where lines for the user go.
       stop: asked between calls: what the runs are to stop for, empty for going on.
 
     Raises UserError for what the user can mend; the folders keep what was written. Raises Stopped
     when asked to stop, after a checkpoint of the last step is on the disk.
     """
-    begun = next(filter(None, (folder.begun(job.directory) for job in jobs)), {})
-    steps_per_call = begun.get("steps_per_call", steps_per_call)
-    lanes = list(lanes or [job.key for job in jobs])
+    resumed = next(filter(None, (folder.resumed_settings(job.directory) for job in jobs)), {})
+    steps_per_call = resumed.get("steps_per_call", steps_per_call)
+    replica_axis = list(replica_axis or [job.key for job in jobs])
     way: dict[str, Any] = {"steps_per_call": steps_per_call}
-    if together:  # the native convolution maps over no further axis
-        convolution, way = "xla", {**way, "replicates": TOGETHER, "lanes": [*map(list, lanes)]}
+    if together:  # the native convolution has no batching rule
+        convolution, way = (
+            "xla",
+            {**way, "replicas": TOGETHER, "replica_axis": [*map(list, replica_axis)]},
+        )
     else:
-        convolution = session.convolution(jobs[0].config, begun.get("convolution"))
-        way["replicates"] = ALONE
+        convolution = session.convolution(jobs[0].config, resumed.get("convolution"))
+        way["replicas"] = ALONE
     settings = _settings(session, jobs, convolution, way, probes)
-    count = len(lanes) if together else 1
+    count = len(replica_axis) if together else 1
     with memory.explained(jobs[0].config, runs=count), contextlib.ExitStack() as stack:
         bars: list[str | None] = [_bar(jobs), *[None] * (len(jobs) - 1)]
         runs = [
-            stack.enter_context(opened(setting, job, bar=bar, say=say))
+            stack.enter_context(opened(setting, job, bar=bar, log=log))
             for setting, job, bar in zip(settings, jobs, bars, strict=True)
         ]
         planned = runs[0].planned
@@ -117,10 +120,10 @@ def replicates(
         ends = sorted({*started.values(), planned.total_steps})
         for first, last in itertools.pairwise(ends):
             behind = [run for run in runs if started[run] <= first and not run.outcome]
-            places = {lanes.index(run.job.key) if together else 0: run for run in behind}
-            width = len(lanes) if together else 0
+            places = {replica_axis.index(run.job.key) if together else 0: run for run in behind}
+            width = len(replica_axis) if together else 0
             try:
-                _train(
+                _take_steps(
                     places,
                     first,
                     last,
@@ -134,7 +137,7 @@ def replicates(
         for run in runs:
             _go_on(stop, planned.total_steps, planned)
             run.finish()
-    compilations = [settings[0].program.compiled.untold(), *[0] * (len(runs) - 1)]
+    compilations = [settings[0].program.compiled.new_traces(), *[0] * (len(runs) - 1)]
     return [run.write(count) for run, count in zip(runs, compilations, strict=True)]
 
 
@@ -170,8 +173,8 @@ def _bar(jobs: Sequence[Job]) -> str:
     return f"{', '.join(arms)} seed {', '.join(seeds)}".strip()
 
 
-def _train(
-    runs: Mapping[int, Replicate],
+def _take_steps(
+    runs: Mapping[int, ActiveRun],
     first: int,
     last: int,
     *,
@@ -180,14 +183,14 @@ def _train(
     profile: Profile,
     stop: Callable[[], str],
 ) -> None:
-    """The steps `first` + 1 to `last` of runs, by their lanes. Raises Stopped.
+    """The steps `first` + 1 to `last` of runs, by their places on the replica axis. Raises Stopped.
 
     The host does not wait for a call before it makes the next one. What the steps say of loss and
     accuracy, and whether they were finite, stays on the devices until a line is written.
     """
     some = next(iter(runs.values()))
     setting, planned = some.setting, some.planned
-    lanes = Lanes(
+    replicas = Replicas(
         setting.program.compiled,
         setting.store,
         {place: run.start for place, run in runs.items()},
@@ -220,7 +223,7 @@ def _train(
         """Waits for all calls, and takes in what their steps say."""
         wait(0)
         for steps, metrics in complete:
-            figures = lanes.figures(metrics)
+            figures = replicas.figures(metrics)
             for place, run in list(going.items()):
                 for step, values in zip(steps, figures[place], strict=True):
                     if not run.outcome:
@@ -239,23 +242,23 @@ def _train(
         if stop():
             take_in()
             for place, run in going.items():
-                run.stop(steps[0] - 1, lanes.state(place))
+                run.stop(steps[0] - 1, replicas.state(place))
             _go_on(stop, steps[0] - 1, planned)
         batches = {place: list(itertools.islice(flow, len(steps))) for place, flow in flows.items()}
         rates = {place: [*map(run.planned.rate, steps)] for place, run in runs.items()}
-        under_way.append((steps, lanes.steps(lanes.batch(batches), rates)))
+        under_way.append((steps, replicas.steps(replicas.batch(batches), rates)))
         wait(most_ahead)
         step = steps[-1]
         if planned.due(step) or step == last or len(complete) >= MOST:
             take_in()
         if planned.due(step):
             for place, run in going.items():
-                run.log(step, recent=planned.lines)
+                run.log(step, recent=planned.log_every)
                 if planned.saves(step):
-                    run.save(step, lanes.state(place))
+                    run.save(step, replicas.state(place))
                     clock.go_on()
             drop()
         if not going:
             break
     for place, run in going.items():
-        run.end(lanes.state(place))
+        run.end(replicas.state(place))

@@ -34,31 +34,32 @@ class Compiled:
       train: (state, store, batch, hparams) -> (state, metrics); donates the state.
       train_steps: the same for several steps in one call, by a scan: the arrays of the batch and
         the learning rate have a leading axis of steps, as the metrics then have.
-      together: `train` for replicates: all but the store have a leading axis, which is dealt out
-        to the devices, so that its length is a multiple of their number; None under pmap.
-      together_steps: `train_steps` for replicates; the axis of steps comes second. None under pmap.
+      train_replicas: `train` for replicas: all but the store have a leading axis, which is sharded
+        over the devices, so that its length is a multiple of their number; None under pmap.
+      train_replicas_steps: `train_steps` for replicas; the axis of steps comes second. None under
+        pmap.
       evaluate: (variables, store, batch, keep_prob) -> statistics and predictions of each example.
-      place: puts a tree on the devices, one whole copy on each.
+      replicate: puts a tree on the devices, one whole copy on each.
       feed: (batch, steps) -> the batch of one or of several steps on the devices, sharded as
         `train` and `train_steps` want it; its transfer need not be complete on return.
-      deal: stacks trees along a new leading axis, which is dealt out to the devices.
+      shard: stacks trees along a new leading axis, which is sharded over the devices.
       copy: a copy of a tree that a later, donating step leaves alone.
       traces: how often the train step was traced so far.
-      untold: how often since this was last asked: what a run caused, and timing its steps before.
+      new_traces: how often since this was last called: by a run, and by timing its steps before.
       devices: the number of devices.
     """
 
     train: Train
     train_steps: Train
-    together: Train | None
-    together_steps: Train | None
+    train_replicas: Train | None
+    train_replicas_steps: Train | None
     evaluate: Callable[[Any, Any, Batch, ArrayLike], dict[str, Arrays]]
-    place: Callable[[Any], Any]
+    replicate: Callable[[Any], Any]
     feed: Callable[[Batch, bool], Batch]
-    deal: Callable[[Sequence[Any]], Any]
+    shard: Callable[[Sequence[Any]], Any]
     copy: Callable[[Any], Any]
     traces: Callable[[], int]
-    untold: Callable[[], int]
+    new_traces: Callable[[], int]
     devices: int
 
 
@@ -95,7 +96,7 @@ def compile(
         traces += 1
         return train(state, gather(store, batch), hparams)
 
-    def untold() -> int:
+    def new_traces() -> int:
         nonlocal told
         new, told = traces - told, traces
         return new
@@ -113,8 +114,8 @@ def compile(
     several = _several(gathered_train)
     train_one: Train
     train_steps: Train
-    together: Train | None = None
-    together_steps: Train | None = None
+    train_replicas: Train | None = None
+    train_replicas_steps: Train | None = None
     if mode == "jit":
         train_one, train_steps = (
             jit(
@@ -125,7 +126,7 @@ def compile(
             )
             for function, sharding in ((gathered_train, split), (several, split_steps))
         )
-        together, together_steps = (
+        train_replicas, train_replicas_steps = (
             jit(
                 jax.vmap(function, in_axes=(0, None, 0, 0)),
                 in_shardings=(split, whole, split, split),
@@ -139,15 +140,15 @@ def compile(
     return Compiled(
         train=train_one,
         train_steps=train_steps,
-        together=together,
-        together_steps=together_steps,
+        train_replicas=train_replicas,
+        train_replicas_steps=train_replicas_steps,
         evaluate=evaluated,
-        place=lambda tree: jax.device_put(tree, whole),
+        replicate=lambda tree: jax.device_put(tree, whole),
         feed=feed,
-        deal=lambda trees: jax.device_put(_stacked(trees), split),
+        shard=lambda trees: jax.device_put(_stacked(trees), split),
         copy=jax.jit(lambda tree: jax.tree.map(jnp.copy, tree)),
         traces=lambda: traces,
-        untold=untold,
+        new_traces=new_traces,
         devices=len(devices),
     )
 
@@ -157,7 +158,7 @@ def _stacked(trees: Sequence[Any]) -> Any:
 
 
 def check_batch(batch_size: int, devices: int, field: str = "training.batch_size") -> None:
-    """Raises UserError where the batch cannot be dealt out evenly."""
+    """Raises UserError where the batch cannot be divided evenly."""
     if batch_size % devices:
         near = max(devices, round(batch_size / devices) * devices)
         raise UserError(

@@ -25,7 +25,7 @@ class Plan:
       evaluate_every: after how many steps, not rounded, the validation split is evaluated; it is
         at the end, too.
       save_every: every how many steps a checkpoint is written besides those of evaluations.
-      lines: every how many steps a line is written; one is with each checkpoint too.
+      log_every: every how many steps a line is written; one is with each checkpoint too.
       rates: (n) -> the learning rates of the n-th `CHUNK` steps, float32; n from 0 on.
     """
 
@@ -33,7 +33,7 @@ class Plan:
     steps_per_epoch: float
     evaluate_every: float
     save_every: int | None
-    lines: int
+    log_every: int
     rates: Callable[[int], np.ndarray]
 
     def calls(self, first: int, last: int, steps_per_call: int) -> Iterator[range]:
@@ -68,7 +68,7 @@ class Plan:
 
     def due(self, step: int) -> bool:
         """Whether something is written after a step."""
-        return step % self.lines == 0 or self.saves(step)
+        return step % self.log_every == 0 or self.saves(step)
 
 
 def plan(config: RunConfig, order: data.Order) -> Plan:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from cnnjax.train.folder import Say
+from cnnjax.train.folder import Log
 
 FIRST, CALLS = 3, 10
 """The calls of a run before its trace, which may compile or find the device cold; and in it."""
@@ -17,11 +17,11 @@ class Profile:
 
     Args:
       directory: where it is written, as TensorBoard expects it; None for no trace.
-      say: where lines for the user go.
+      log: where lines for the user go.
     """
 
-    def __init__(self, directory: Path | None = None, say: Say = print):
-        self._directory, self._say = directory, say
+    def __init__(self, directory: Path | None = None, log: Log = print):
+        self._directory, self._log = directory, log
         self._label, self._taken = "", 0
 
     def before(self, call: int, label: str, wait: Callable[[], None]) -> None:
@@ -48,7 +48,7 @@ class Profile:
         """Ends a trace that is under way: the run, or the trace, is at its end."""
         if self._taken and self._directory is not None:
             jax.profiler.stop_trace()
-            self._say(
+            self._log(
                 f"profile: {self._taken} calls of {self._label} are in {self._directory}; open it "
                 f"with tensorboard --logdir {self._directory}, or its .trace.json.gz in "
                 "https://ui.perfetto.dev"
@@ -58,4 +58,4 @@ class Profile:
     def close(self) -> None:
         """Says where there was nothing to trace."""
         if self._directory is not None:
-            self._say(f"profile: no trace, since no run made more than {FIRST} calls")
+            self._log(f"profile: no trace, since no run made more than {FIRST} calls")

@@ -125,12 +125,12 @@ class Session:
         """The examples on the devices, put there once; empty where they are streamed."""
         key = data_key(config.data)
         if key not in self._stores:
-            self._stores = {key: program.compiled.place(self.dataset(config, 0).store())}
+            self._stores = {key: program.compiled.replicate(self.dataset(config, 0).store())}
         return self._stores[key]
 
-    def convolution(self, config: schema.RunConfig, begun_with: str | None = None) -> str:
+    def convolution(self, config: schema.RunConfig, replica_axis: str | None = None) -> str:
         """`native` or `xla`: the convolution of a run; that of a run which has begun stays."""
-        asked = begun_with or config.training.cpu_convolution
+        asked = replica_axis or config.training.cpu_convolution
         possible = self.runtime["backend"] == "cpu" and len(self.devices) == 1
         if asked == "xla" or not possible or library.missing():
             return "xla"
@@ -289,7 +289,7 @@ class Session:
             variables = transfer.start_from(
                 Path(config.transfer.init_from), variables, reset=config.transfer.reset
             )
-        return program.compiled.place(program.create(variables))
+        return program.compiled.replicate(program.create(variables))
 
     def hparams(self, config: schema.RunConfig, seed: int, program: Program) -> state.HParams:
         """The numbers of a run; the learning rate is set anew at each step."""
@@ -299,6 +299,6 @@ class Session:
             weight_decay=np.float32(config.optimizer.weight_decay),
             keep_prob=np.float32(config.model.dropout.keep_prob),
             label_smoothing=np.float32(config.training.label_smoothing),
-            augment_key=program.compiled.place(keys["augment"]),
-            dropout_key=program.compiled.place(keys["dropout"]),
+            augment_key=program.compiled.replicate(keys["augment"]),
+            dropout_key=program.compiled.replicate(keys["dropout"]),
         )

@@ -86,7 +86,7 @@ def _means(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "test_%": 100 * sum(tested) / len(tested) if tested else "",
         "seconds_a_run": sum(run["seconds"] for run in runs.values()) / len(runs),
         "steps_a_call": first["runtime"].get("steps_per_call", ""),
-        "trained": first["runtime"].get("replicates", ""),
+        "trained": first["runtime"].get("replicas", ""),
     }
 
 

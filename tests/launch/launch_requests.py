@@ -38,7 +38,7 @@ def runs(folder, arms, seeds=3):
     return study.runs(folder, arms, range(seeds))
 
 
-def lanes(*seeds, arm="a"):
+def axis(*seeds, arm="a"):
     return tuple((arm, seed) for seed in seeds)
 
 
@@ -46,5 +46,5 @@ def begin(run, **runtime):
     """Makes a run look begun, with a checkpoint."""
     (run.directory / "checkpoints" / "7").mkdir(parents=True)
     machine = {"backend": "cpu", "device_kind": "cpu", "devices": 1, "threads": 1}
-    known = {**machine, "convolution": "xla", "replicates": "together", **runtime}
+    known = {**machine, "convolution": "xla", "replicas": "together", **runtime}
     (run.directory / "runtime.json").write_text(json.dumps(known))

@@ -87,21 +87,21 @@ def test_a_process_that_checks_leaves_the_memory_to_those_that_train(monkeypatch
 
 def test_runs_without_room_together_are_halved(session, tmp_path, monkeypatch, capsys):
     """Of five, two and then one of them have room."""
-    real, tried = loop.replicates, []
+    real, tried = loop.train, []
 
-    def too_large(session, jobs, *, lanes, **others):
+    def too_large(session, jobs, *, replica_axis, **others):
         tried.append([job.seed for job in jobs])
         if len(jobs) > 2:
             raise NoRoom(f"training.batch_size: 50 of {len(jobs)} runs at a time: no room.")
-        return real(session, jobs, lanes=lanes, **others)
+        return real(session, jobs, replica_axis=replica_axis, **others)
 
     asked = runs(tmp_path, ["a"], seeds=5)
-    monkeypatch.setattr(loop, "replicates", too_large)
+    monkeypatch.setattr(loop, "train", too_large)
     five = training({"a": small(training__steps=4)}, replicas=5)
     assert work.work(session, five, asked, quiet=True) == 0
     assert tried == [[0, 1, 2, 3, 4], [0, 1], [2, 3], [4]]
     assert [run.result().status for run in asked] == ["finished"] * 5
-    assert asked[3].result().runtime["lanes"] == [["a", 2], ["a", 3]]
+    assert asked[3].result().runtime["replica_axis"] == [["a", 2], ["a", 3]]
     told = "a: training.batch_size: 50 of 5 runs at a time: no room.; these runs go on 2 at a time"
     assert told in capsys.readouterr().out
 

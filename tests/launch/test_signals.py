@@ -81,14 +81,14 @@ def together(replicas):
 
 
 def test_between_runs_no_further_one_is_begun(session, tmp_path, monkeypatch):
-    real = loop.replicates
+    real = loop.train
 
     def asked_to_stop(*positional, **named):
         results = real(*positional, **named)
         signal.raise_signal(signal.SIGTERM)
         return results
 
-    monkeypatch.setattr(loop, "replicates", asked_to_stop)
+    monkeypatch.setattr(loop, "train", asked_to_stop)
     runs = study.runs(tmp_path, ["a"], range(3))
     with pytest.raises(Stopped, match="stopped by SIGTERM"):
         work.work(session, together(1), runs, quiet=True)
@@ -121,7 +121,7 @@ def test_a_fault_after_the_request_is_no_result(session, tmp_path, monkeypatch):
         signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("Worker process was terminated unexpectedly")
 
-    monkeypatch.setattr(loop, "replicates", fault)
+    monkeypatch.setattr(loop, "train", fault)
     runs = study.runs(tmp_path, ["a"], [0])
     with pytest.raises(Stopped, match="stopped by SIGTERM"):
         work.work(session, together(3), runs, quiet=True)

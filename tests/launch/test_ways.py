@@ -5,7 +5,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from launch_requests import begin, lanes, runs, training
+from launch_requests import axis, begin, runs, training
 
 from common import small
 from launch import grouping, work
@@ -19,13 +19,13 @@ def grouped(asked, alike=None, **numbers):
 
 
 def sizes(groups):
-    return [(group.runs[0].arm, len(group.runs), group.lanes) for group in groups]
+    return [(group.runs[0].arm, len(group.runs), group.replica_axis) for group in groups]
 
 
 def test_an_arms_runs_are_dealt_into_groups_of_about_equal_size(tmp_path):
     asked = runs(tmp_path, ["a", "b"], seeds=9)
     found = grouped(asked, a=8, b=1)
-    first, second = lanes(0, 1, 2, 3, 4), lanes(5, 6, 7, 8)
+    first, second = axis(0, 1, 2, 3, 4), axis(5, 6, 7, 8)
     assert sizes(found) == [("a", 5, first), ("a", 4, second)] + [("b", 1, ())] * 9
     assert [run for group in found for run in group.runs] == asked
 
@@ -41,16 +41,16 @@ def test_where_the_time_is_short_the_first_groups_of_all_arms_come_first(tmp_pat
 def test_runs_go_on_the_way_they_began(tmp_path):
     """Seed 3 with the seeds it was started with, of which 9 is not asked for."""
     asked = runs(tmp_path, ["a"], seeds=6)
-    begin(asked[1], replicates="one after another")
-    begin(asked[3], replicates="together", lanes=[3, 9, 5])
-    begin(asked[5], replicates="together", lanes=[3, 9, 5])
+    begin(asked[1], replicas="one after another")
+    begin(asked[3], replicas="together", replica_axis=[3, 9, 5])
+    begin(asked[5], replicas="together", replica_axis=[3, 9, 5])
     alone = grouped(asked, a=1)
-    assert [([run.seed for run in group.runs], group.lanes) for group in alone] == [
-        ([0], ()), ([1], ()), ([2], ()), ([3, 5], lanes(3, 9, 5)), ([4], ()),
+    assert [([run.seed for run in group.runs], group.replica_axis) for group in alone] == [
+        ([0], ()), ([1], ()), ([2], ()), ([3, 5], axis(3, 9, 5)), ([4], ()),
     ]  # fmt: skip
     found = grouped(asked, a=8)
-    assert [([run.seed for run in group.runs], group.lanes) for group in found] == [
-        ([0, 2, 4], lanes(0, 2, 4)), ([1], ()), ([3, 5], lanes(3, 9, 5)),
+    assert [([run.seed for run in group.runs], group.replica_axis) for group in found] == [
+        ([0, 2, 4], axis(0, 2, 4)), ([1], ()), ([3, 5], axis(3, 9, 5)),
     ]  # fmt: skip
 
 
@@ -58,21 +58,21 @@ def test_one_that_begins_anew_is_among_those_it_was_with(tmp_path):
     """Seed 1 was removed, what 2 has is not whole, 0 and 3 have ended; 4 is new."""
     asked = runs(tmp_path, ["a"], seeds=5)
     for run in (asked[0], asked[3]):
-        begin(run, replicates="together", lanes=[0, 1, 2, 3])
+        begin(run, replicas="together", replica_axis=[0, 1, 2, 3])
     asked[2].directory.mkdir(parents=True)
     (asked[2].directory / "checkpoints" / "7").mkdir(parents=True)
-    (asked[2].directory / "runtime.json").write_text(json.dumps({"lanes": [2]}))
+    (asked[2].directory / "runtime.json").write_text(json.dumps({"replica_axis": [2]}))
     found = grouped([asked[1], asked[2], asked[4]], a=3)
-    assert [([run.seed for run in group.runs], group.lanes) for group in found] == [
-        ([1, 2], lanes(0, 1, 2, 3)), ([4], lanes(4)),
+    assert [([run.seed for run in group.runs], group.replica_axis) for group in found] == [
+        ([1, 2], axis(0, 1, 2, 3)), ([4], axis(4)),
     ]  # fmt: skip
 
 
-def test_lanes_without_sense_are_those_of_the_run(tmp_path):
+def test_replica_axes_without_sense_are_those_of_the_run(tmp_path):
     asked = runs(tmp_path, ["a"], seeds=2)
-    begin(asked[0], replicates="together", lanes=[7, 8])
-    begin(asked[1], replicates="together", lanes="no")
-    assert [grouping.begun_with(run) for run in asked] == [lanes(0), None]
+    begin(asked[0], replicas="together", replica_axis=[7, 8])
+    begin(asked[1], replicas="together", replica_axis="no")
+    assert [grouping.replica_axis(run) for run in asked] == [axis(0), None]
 
 
 def test_arms_that_are_alike_are_in_one_group(tmp_path):
@@ -80,43 +80,43 @@ def test_arms_that_are_alike_are_in_one_group(tmp_path):
     asked = runs(tmp_path, ["a", "b", "c"], seeds=2)
     alike = {"a": "x", "b": "y", "c": "x"}
     found = grouped(asked, alike, a=4, b=4, c=4)
-    x, y = lanes(0, 1) + lanes(0, 1, arm="c"), lanes(0, 1, arm="b")
+    x, y = axis(0, 1) + axis(0, 1, arm="c"), axis(0, 1, arm="b")
     assert sizes(found) == [("a", 4, x), ("b", 2, y)]
     found = grouped(sorted(asked, key=lambda run: run.seed), alike, a=2, b=2, c=2)
-    assert [group.lanes for group in found] == [
+    assert [group.replica_axis for group in found] == [
         (("a", 0), ("c", 0)), y, (("a", 1), ("c", 1)),
     ]  # fmt: skip
 
 
-def test_lanes_that_were_written_by_hand_mix_no_programs(tmp_path):
+def test_replica_axes_that_were_written_by_hand_mix_no_programs(tmp_path):
     asked = runs(tmp_path, ["a", "b"], seeds=1)
-    both = lanes(0) + lanes(0, arm="b")
+    both = axis(0) + axis(0, arm="b")
     for run in asked:
-        begin(run, replicates="together", lanes=both)
+        begin(run, replicas="together", replica_axis=both)
     assert [len(group.runs) for group in grouped(asked, a=2, b=2)] == [1, 1]
     (group,) = grouped(asked, {"a": "x", "b": "x"}, a=2, b=2)
-    assert (len(group.runs), group.lanes) == (2, both)
+    assert (len(group.runs), group.replica_axis) == (2, both)
 
 
 def test_those_that_failed_before_are_not_among_the_others(tmp_path):
     asked = runs(tmp_path, ["a"], seeds=4)
     work.fail(asked[1], "a fault", "")
     found = grouped([asked[0], *asked[2:], asked[1]], a=4)
-    assert [group.lanes for group in found] == [lanes(0, 2, 3), lanes(1)]
+    assert [group.replica_axis for group in found] == [axis(0, 2, 3), axis(1)]
 
 
-def test_lanes_of_an_older_version_were_seeds(tmp_path):
+def test_replica_axes_of_an_older_version_were_seeds(tmp_path):
     asked = runs(tmp_path, ["a"], seeds=2)
-    begin(asked[1], replicates="together", lanes=[0, 1, 2])
-    assert grouping.begun_with(asked[1]) == lanes(0, 1, 2)
-    assert [group.lanes for group in grouped(asked, a=2)] == [lanes(0, 1, 2)]
+    begin(asked[1], replicas="together", replica_axis=[0, 1, 2])
+    assert grouping.replica_axis(asked[1]) == axis(0, 1, 2)
+    assert [group.replica_axis for group in grouped(asked, a=2)] == [axis(0, 1, 2)]
 
 
 def test_what_has_no_checkpoint_has_not_begun(tmp_path):
     (run,) = runs(tmp_path, ["a"], seeds=1)
-    begin(run, replicates="together", lanes=[0, 1])
+    begin(run, replicas="together", replica_axis=[0, 1])
     (run.directory / "checkpoints" / "7").rmdir()
-    assert grouping.begun_with(run) is None
+    assert grouping.replica_axis(run) is None
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 
 import pytest
-from launch_requests import begin, lanes, runs, training
+from launch_requests import axis, begin, runs, training
 
 from cnnjax import result as results
 from cnnjax.errors import UserError
@@ -33,7 +33,7 @@ def test_a_seed_that_is_made_again_has_the_same_bits(session, tmp_path):
     assert work.work(session, request, asked[1:2], quiet=True) == 0
     again = asked[1].result()
     assert again.params_digest == before.params_digest
-    assert again.runtime["lanes"] == [["a", 0], ["a", 1], ["a", 2]]
+    assert again.runtime["replica_axis"] == [["a", 0], ["a", 1], ["a", 2]]
 
 
 def test_one_that_cannot_be_among_the_others_again_goes_on_alone(
@@ -41,19 +41,19 @@ def test_one_that_cannot_be_among_the_others_again_goes_on_alone(
 ):
     from cnnjax.train import loop
 
-    real = loop.replicates
+    real = loop.train
 
-    def too_large(session, jobs, *, lanes, **others):
-        if len(lanes) > 1:
+    def too_large(session, jobs, *, replica_axis, **others):
+        if len(replica_axis) > 1:
             raise MemoryError("too little memory")
-        return real(session, jobs, lanes=lanes, **others)
+        return real(session, jobs, replica_axis=replica_axis, **others)
 
     asked = runs(tmp_path, ["a"])
-    begin(asked[0], replicates="together", lanes=[0, 1, 2])
-    monkeypatch.setattr(loop, "replicates", too_large)
+    begin(asked[0], replicas="together", replica_axis=[0, 1, 2])
+    monkeypatch.setattr(loop, "train", too_large)
     request = training({"a": small(training__steps=4)}, replicas=3)
     assert work.work(session, request, asked[1:2], quiet=True) == 0
-    assert asked[1].result().runtime["lanes"] == [["a", 1]]
+    assert asked[1].result().runtime["replica_axis"] == [["a", 1]]
     assert "a: too little memory; these runs go on one after another" in capsys.readouterr().out
 
 
@@ -74,8 +74,8 @@ def test_arms_are_trained_together_and_end_where_they_end_alone(session, tmp_pat
         asked = runs(tmp_path / name, ["a", "b"], seeds=2)
         assert work.work(session, request, asked, quiet=True) == 0
         found[name] = [run.result() for run in asked]
-    lanes = [["a", 0], ["a", 1], ["b", 0], ["b", 1]]
-    assert [result.runtime["lanes"] for result in found["together"]] == [lanes] * 4
+    axis = [["a", 0], ["a", 1], ["b", 0], ["b", 1]]
+    assert [result.runtime["replica_axis"] for result in found["together"]] == [axis] * 4
     for mine, other in zip(found["together"], found["alone"], strict=True):
         assert mine.test.get("loss") == pytest.approx(other.test.get("loss"), rel=1e-4)
     losses = {round(result.test.get("loss"), 3) for result in found["alone"]}
@@ -97,13 +97,13 @@ def test_a_sweep_trains_replicates_together(tmp_path):
     assert done.stdout.count("validation") >= 3
     for seed in range(3):
         result = results.read(tmp_path / f"study/low/seed-{seed}/result.json")
-        assert (result.status, result.runtime["replicates"]) == ("finished", "together")
+        assert (result.status, result.runtime["replicas"]) == ("finished", "together")
     again = program(*words, "--workers=1")
     assert "3 of 6 runs have ended already" in again.stdout
     other = results.read(tmp_path / "study/high/seed-0/result.json")
-    assert other.runtime["replicates"] == "one after another"
+    assert other.runtime["replicas"] == "one after another"
     text = (tmp_path / "study/report.md").read_text()
-    assert "Runs differ in replicates" in text
+    assert "Runs differ in replicas" in text
     assert "Runs that were trained together share their time equally." in text
 
 
@@ -153,14 +153,14 @@ def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, ca
     """What goes wrong together is tried one after another, so that the others end."""
     from cnnjax.train import loop
 
-    real = loop.replicates
+    real = loop.train
 
     def faulty(session, jobs, **others):
         if any(job.seed == 1 for job in jobs):
             raise ValueError("a bad seed")
         return real(session, jobs, **others)
 
-    monkeypatch.setattr(loop, "replicates", faulty)
+    monkeypatch.setattr(loop, "train", faulty)
     request = training({"a": small(training__steps=4)}, replicas=3)
     asked = runs(tmp_path, ["a"])
     assert work.work(session, request, asked, quiet=True) == 1
@@ -172,7 +172,7 @@ def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, ca
 
 @pytest.fixture
 def told(monkeypatch):
-    """What loop.replicates is called with, which faults each time: the seeds, their lanes, and the
+    """What loop.train is called with, which faults each time: the seeds, the replica axis, and the
     runs that the parent of this process believes it to be at; last, those when it has ended."""
     from cnnjax.train import loop
 
@@ -180,11 +180,11 @@ def told(monkeypatch):
     with tempfile.TemporaryFile() as status:
         monkeypatch.setenv(deaths.STATUS, str(status.fileno()))
 
-        def faulty(session, jobs, *, lanes, **_):
-            calls.append(([job.seed for job in jobs], lanes, deaths.read(status.fileno())))
+        def faulty(session, jobs, *, replica_axis, **_):
+            calls.append(([job.seed for job in jobs], replica_axis, deaths.read(status.fileno())))
             raise ValueError("a fault")
 
-        monkeypatch.setattr(loop, "replicates", faulty)
+        monkeypatch.setattr(loop, "train", faulty)
         yield calls
         assert deaths.read(status.fileno()) == set()
 
@@ -193,9 +193,9 @@ def test_a_process_says_which_runs_it_is_at(session, tmp_path, told):
     asked = runs(tmp_path, ["a"], seeds=2)
     work.work(session, training({"a": small()}, replicas=3), asked, quiet=True)
     assert told == [
-        ([0, 1], lanes(0, 1), {("a", 0), ("a", 1)}),
-        ([0], lanes(0), {("a", 0)}),
-        ([1], lanes(1), {("a", 1)}),
+        ([0, 1], axis(0, 1), {("a", 0), ("a", 1)}),
+        ([0], axis(0), {("a", 0)}),
+        ([1], axis(1), {("a", 1)}),
     ]
 
 
@@ -203,7 +203,7 @@ def test_runs_that_a_process_died_with_go_one_by_one(session, tmp_path, told):
     asked = runs(tmp_path, ["a"], seeds=2)
     assert deaths.count(asked) == []
     work.work(session, training({"a": small()}, replicas=3), asked, quiet=True)
-    assert [call[:2] for call in told] == [([0], lanes(0)), ([1], lanes(1))]
+    assert [call[:2] for call in told] == [([0], axis(0)), ([1], axis(1))]
 
 
 def test_a_run_that_was_given_up_ends_no_further_command(session, tmp_path, told):
@@ -262,7 +262,7 @@ def test_a_full_disk_stops_replicates_too(session, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loop, "replicates", full)
+    monkeypatch.setattr(loop, "train", full)
     request = training({"a": small()}, replicas=3)
     with pytest.raises(UserError, match="make room"):
         work.work(session, request, runs(tmp_path, ["a"]), quiet=True)

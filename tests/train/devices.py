@@ -16,7 +16,7 @@ from cnnjax.config import Augmentation, Optimizer, create
 from cnnjax.data import augment, inputs
 from cnnjax.models.vgg import VGG
 from cnnjax.tasks import classification
-from cnnjax.train import lanes, optim, parallel, state, step
+from cnnjax.train import optim, parallel, replicas, state, step
 
 STEPS, BATCH, SHAPE = 4, 16, (8, 8, 1)
 draw = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def built(mode, devices, statistics="global", **model):
 
     def start(key):
         variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), initialize(key))
-        return compiled.place(state.create(variables, make, averaged=False))
+        return compiled.replicate(state.create(variables, make, averaged=False))
 
     return compiled, start
 
@@ -84,8 +84,8 @@ def values(current):
 
 def run(mode, devices, statistics="global", per_call=1):
     compiled, start = built(mode, devices, statistics)
-    current, placed = start(jax.random.key(0)), compiled.place(store)
-    hparams = compiled.place(numbers(3))
+    current, placed = start(jax.random.key(0)), compiled.replicate(store)
+    hparams = compiled.replicate(numbers(3))
     for rows in np.split(order, STEPS // per_call):
         if per_call > 1:
             rates = np.full(per_call, 0.05)
@@ -118,15 +118,15 @@ def seeds(chosen, devices, together, per_call=1, arms=False, steps=10):
     """{seed: its parameters and statistics, and its losses}, of a network with dropout; each with
     numbers of its own if they are of several `arms`."""
     compiled, start = built("jit", devices, dropout={"keep_prob": 0.5})
-    placed, found = compiled.place(store), {}
+    placed, found = compiled.replicate(store), {}
     for group in [chosen] if together else [[seed] for seed in chosen]:
         own = [ARMS[seed if arms else 1] for seed in group]
-        taken = lanes.Lanes(
+        taken = replicas.Replicas(
             compiled,
             placed,
             dict(enumerate(start(state.keys(seed)["params"]) for seed in group)),
             {
-                place: compiled.place(
+                place: compiled.replicate(
                     dataclasses.replace(
                         numbers(seed, keep), weight_decay=decay, label_smoothing=smoothing
                     )
@@ -202,7 +202,7 @@ def found(devices):
             "jit, several devices": apart(one, run("jit", devices, per_call=4)),
             "pmap": apart(one, run("pmap", devices, per_call=2)),
             "with dropout": gaps(alone, seeds([1, 2, 3], 1, False, per_call=5)),
-            "replicates": gaps(alone, seeds([1, 2, 3], 1, True, per_call=2)),
+            "replicas": gaps(alone, seeds([1, 2, 3], 1, True, per_call=2)),
         },
     }
 

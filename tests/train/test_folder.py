@@ -15,6 +15,6 @@ def test_a_run_whose_folder_of_images_was_kept_as_typed_goes_on(tmp_path, monkey
     values = config.model_dump(mode="json")
     values["data"]["name"] = "folder:images"
     (tmp_path / "config.json").write_text(json.dumps(values))
-    folder.settle(tmp_path, config, {}, print)
+    folder.keep_settings(tmp_path, config, {}, print)
     with pytest.raises(UserError, match="pick another --workdir"):
-        folder.settle(tmp_path, small(data__name="folder:others"), {}, print)
+        folder.keep_settings(tmp_path, small(data__name="folder:others"), {}, print)

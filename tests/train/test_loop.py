@@ -137,7 +137,7 @@ def test_a_full_disk_under_tensorboard_stops_nothing(
 
     monkeypatch.setattr(board, "open", full, raising=False)
     said = []
-    result = loop.run(session, small(training__log_every_steps=1), 1, tmp_path, say=said.append)
+    result = loop.run(session, small(training__log_every_steps=1), 1, tmp_path, log=said.append)
     assert said == [
         f"{tmp_path}/tensorboard: cannot be written (No space left on device); TensorBoard will "
         "not see the rest of this run."
@@ -178,7 +178,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
     config = small(data__pipeline=pipeline)
     interrupted(session, config, tmp_path, at)
     said = []
-    again = loop.run(session, config, 1, tmp_path, say=said.append)
+    again = loop.run(session, config, 1, tmp_path, log=said.append)
     assert again.params_digest == result.params_digest
     assert lines(tmp_path) == lines(directory)
     assert again.test == result.test
@@ -201,7 +201,7 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(finished, session, tmp
         loop.run(session, config, 1, tmp_path, stop=stopping_at(at))
     assert max(folder.steps(tmp_path / "checkpoints"), default=0) == at
     said = []
-    again = loop.run(session, config, 1, tmp_path, say=said.append)
+    again = loop.run(session, config, 1, tmp_path, log=said.append)
     assert said == ([f"resumed: seed 1 at step {at} of 30"] if at else [])
     assert again.params_digest == result.params_digest
     assert again.test == result.test
@@ -229,7 +229,7 @@ def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):
     whole = loop.run(session, config, 1, tmp_path / "whole")
     interrupted(session, config, tmp_path / "parts", 18)
     said = []
-    parts = loop.run(session, config, 1, tmp_path / "parts", say=said.append)
+    parts = loop.run(session, config, 1, tmp_path / "parts", log=said.append)
     assert said == ["resumed: seed 1 at step 16 of 30"]
     assert parts.params_digest == whole.params_digest
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
@@ -371,7 +371,7 @@ def test_a_torn_file_makes_the_run_start_anew(finished, session, tmp_path, name,
     shutil.copytree(known, tmp_path / "run")
     (tmp_path / "run" / name).write_text(content)
     said: list[str] = []
-    again = loop.run(session, small(), 1, tmp_path / "run", say=said.append)
+    again = loop.run(session, small(), 1, tmp_path / "run", log=said.append)
     assert said == [
         f"{tmp_path / 'run' / name}: is not whole; this run starts anew, its checkpoints so far "
         "are kept as checkpoints.unreadable."
@@ -396,6 +396,6 @@ def test_a_file_that_cannot_be_read_just_now_costs_nothing(finished, session, tm
         loop.run(session, small(), 1, tmp_path / "run")
     (tmp_path / name).replace(tmp_path / "run" / name)
     said: list[str] = []
-    again = loop.run(session, small(), 1, tmp_path / "run", say=said.append)
+    again = loop.run(session, small(), 1, tmp_path / "run", log=said.append)
     assert said == ["resumed: seed 1 at step 30 of 30"]
     assert again.params_digest == result.params_digest

@@ -55,8 +55,8 @@ def steps(session, config):
     return {
         "train": compiled.train.lower(state, store, batch, hparams),
         "train_steps": compiled.train_steps.lower(state, store, batches, rates),
-        "together": compiled.together.lower(states, store, batches, numbers),
-        "together_steps": compiled.together_steps.lower(states, store, twice(batches), two_rates),
+        "together": compiled.train_replicas.lower(states, store, batches, numbers),
+        "steps": compiled.train_replicas_steps.lower(states, store, twice(batches), two_rates),
         "evaluate": compiled.evaluate.lower(state.variables, store, batch, jnp.float32(1)),
     }
 

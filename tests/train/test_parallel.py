@@ -61,9 +61,7 @@ def test_arms_that_differ_in_numbers_alone_are_trained_together(found):
     assert found["numbers"] > 1e-4  # they do make a difference
 
 
-@pytest.mark.parametrize(
-    "way", ["jit", "jit, several devices", "pmap", "with dropout", "replicates"]
-)
+@pytest.mark.parametrize("way", ["jit", "jit, several devices", "pmap", "with dropout", "replicas"])
 def test_several_steps_in_a_call_are_those_of_single_calls(found, way):
     assert found["scanned"][way] < 1e-9
 

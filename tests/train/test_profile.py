@@ -32,13 +32,13 @@ def test_ten_calls_of_the_first_run_that_is_long_enough_are_traced(session, tmp_
     said, plain = [], loop.run(session, CONFIG, 1, tmp_path / "plain")
     profile = Profile(tmp_path / "trace", said.append)
     too_short = Job(small(training__steps=3), 0, tmp_path / "short")
-    loop.replicates(session, [too_short], together=False, profile=profile)
+    loop.train(session, [too_short], together=False, profile=profile)
     assert calls(tmp_path / "trace") is None
-    (result,) = loop.replicates(
+    (result,) = loop.train(
         session, [Job(CONFIG, 1, tmp_path / "run")], together=False, profile=profile
     )
     assert calls(tmp_path / "trace") == 10
-    loop.replicates(session, [Job(CONFIG, 2, tmp_path / "next")], together=False, profile=profile)
+    loop.train(session, [Job(CONFIG, 2, tmp_path / "next")], together=False, profile=profile)
     assert calls(tmp_path / "trace") == 10
     assert [line.partition(";")[0] for line in said] == [
         f"profile: 10 calls of seed 1 are in {tmp_path / 'trace'}"
@@ -57,7 +57,7 @@ def test_a_short_run_is_traced_as_far_as_it_goes(session, tmp_path, steps, trace
     said = []
     profile = Profile(tmp_path / "trace", said.append)
     job = Job(small(training__steps=steps), 1, tmp_path / "run")
-    loop.replicates(session, [job], together=False, profile=profile)
+    loop.train(session, [job], together=False, profile=profile)
     profile.close()
     assert calls(tmp_path / "trace") == traced
     assert [line.partition(" are in ")[0] for line in said] == [told]

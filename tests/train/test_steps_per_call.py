@@ -91,13 +91,13 @@ def test_images_are_on_the_devices_before_their_call(
     session, tmp_path, monkeypatch, steps_per_call
 ):
     """Streamed ones batch by batch, those in memory once and for all: as bytes, either way."""
-    seen, steps = [], loop.Lanes.steps
+    seen, steps = [], loop.Replicas.steps
 
     def looking(self, batch, rates):
         seen.append(batch)
         return steps(self, batch, rates)
 
-    monkeypatch.setattr(loop.Lanes, "steps", looking)
+    monkeypatch.setattr(loop.Replicas, "steps", looking)
     loop.run(session, small(data__pipeline="stream"), 1, tmp_path, steps_per_call=steps_per_call)
     images = seen[0]["images"]
     assert isinstance(images, jax.Array)
@@ -133,7 +133,7 @@ def test_a_run_that_diverges_ends_with_its_step(session, tmp_path, steps_per_cal
 def test_figures_are_fetched_where_a_line_is_written(session, tmp_path, monkeypatch):
     """Not at each step: thirty steps, of which the lines are after 5, 10, 13, 15, 20, 25 and 30."""
     fetched, dispatched = [], []
-    figures, steps = loop.Lanes.figures, loop.Lanes.steps
+    figures, steps = loop.Replicas.figures, loop.Replicas.steps
 
     def counting_steps(self, batch, rates):
         dispatched.append(len(rates[0]))
@@ -143,15 +143,15 @@ def test_figures_are_fetched_where_a_line_is_written(session, tmp_path, monkeypa
         fetched.append(sum(dispatched))
         return figures(self, metrics)
 
-    monkeypatch.setattr(loop.Lanes, "steps", counting_steps)
-    monkeypatch.setattr(loop.Lanes, "figures", counting_figures)
+    monkeypatch.setattr(loop.Replicas, "steps", counting_steps)
+    monkeypatch.setattr(loop.Replicas, "figures", counting_figures)
     loop.run(session, small(), 1, tmp_path)
     assert sorted(set(fetched)) == [5, 10, 13, 15, 20, 25, 30]
 
 
 def test_no_more_calls_are_under_way_than_allowed(session, tmp_path, monkeypatch):
     waited, dispatched = [], []
-    tick, steps = loop.Clock.tick, loop.Lanes.steps
+    tick, steps = loop.Clock.tick, loop.Replicas.steps
 
     def counting(self, batch, rates):
         dispatched.append(0)
@@ -159,7 +159,7 @@ def test_no_more_calls_are_under_way_than_allowed(session, tmp_path, monkeypatch
         return steps(self, batch, rates)
 
     monkeypatch.setattr(loop, "AHEAD", {"cpu": 3})
-    monkeypatch.setattr(loop.Lanes, "steps", counting)
+    monkeypatch.setattr(loop.Replicas, "steps", counting)
     monkeypatch.setattr(
         loop.Clock, "tick", lambda self, count: (waited.append(0), tick(self, count))
     )
@@ -177,7 +177,7 @@ def test_what_an_older_version_began_took_single_steps(session, tmp_path):
     path.write_text(json.dumps(known))
     result = loop.run(session, CONFIG, 1, tmp_path, steps_per_call=4)
     assert result.status == "finished"
-    assert folder.begun(tmp_path)["steps_per_call"] == 1
+    assert folder.resumed_settings(tmp_path)["steps_per_call"] == 1
 
 
 @pytest.mark.parametrize("damaged", ["two", 0, None])
@@ -186,4 +186,4 @@ def test_a_number_without_sense_makes_the_run_start_anew(session, tmp_path, dama
         loop.run(session, CONFIG, 1, tmp_path, stop=stopping_at(6))
     path = tmp_path / "runtime.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"steps_per_call": damaged}))
-    assert folder.begun(tmp_path) == {}
+    assert folder.resumed_settings(tmp_path) == {}

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from cnnjax import files
 from cnnjax.tasks.task import Task
 from cnnjax.train.board import Board
-from cnnjax.train.folder import Say
+from cnnjax.train.folder import Log
 
 
-class Records:
+class MetricsLog:
     """The figures of a run by step. Use as a context.
 
     On resume the lines after the restored step are cut off, so that the file is what an
@@ -30,7 +30,7 @@ class Records:
       total_steps: how many steps it takes.
       label: what the progress bar is called; None for no bar.
       notes: what `notes` gave when the restored step was kept.
-      say: where lines for the user go.
+      log: where lines for the user go.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Records:
         total_steps: int,
         label: str | None,
         notes: Mapping[str, Any],
-        say: Say,
+        log: Log,
     ):
         self._path, self._task = directory / "metrics.jsonl", task
         kept = [
@@ -54,7 +54,7 @@ class Records:
         files.write_bytes(self._path, content.encode())
         self.lines = kept
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = Board(directory / "tensorboard", restored_step + 1, say)
+        self._board = Board(directory / "tensorboard", restored_step + 1, log)
         self._bar = tqdm(
             total=total_steps,
             initial=restored_step,
@@ -66,7 +66,7 @@ class Records:
         self._window: list[Mapping[str, float]] = list(notes.get("window", ()))
         self._seconds: float | None = notes.get("seconds")
 
-    def __enter__(self) -> "Records":
+    def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(

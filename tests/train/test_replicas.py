@@ -43,7 +43,7 @@ def figures(directory):
 @pytest.fixture(scope="module")
 def together(session, tmp_path_factory):
     directory = tmp_path_factory.mktemp("together")
-    return directory, loop.replicates(session, jobs(directory))
+    return directory, loop.train(session, jobs(directory))
 
 
 def test_replicates_end_where_they_end_alone(together, session, tmp_path):
@@ -72,13 +72,13 @@ def test_replicates_end_where_they_end_alone(together, session, tmp_path):
 
 def test_the_result_says_how_runs_were_trained_and_shares_out_the_cost(together, session, tmp_path):
     _, results = together
-    assert [result.runtime["replicates"] for result in results] == ["together"] * 3
+    assert [result.runtime["replicas"] for result in results] == ["together"] * 3
     assert [result.runtime["convolution"] for result in results] == ["xla"] * 3
     assert [result.compilations for result in results] == [1, 0, 0]
     assert len({result.params_digest for result in results}) == 3
     assert all(result.seconds > 0 for result in results)
     alone = loop.run(session, CONFIG, 0, tmp_path)
-    assert alone.runtime["replicates"] == "one after another"
+    assert alone.runtime["replicas"] == "one after another"
 
 
 class Stop(Exception):
@@ -98,7 +98,7 @@ def stopped(session, directory, kind, method, at):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kind, method, stop)
         with pytest.raises(Stop):
-            loop.replicates(session, jobs(directory))
+            loop.train(session, jobs(directory))
 
 
 def same(mine, others, folder, known):
@@ -113,7 +113,7 @@ def test_replicates_that_were_stopped_go_on_bit_for_bit(together, session, tmp_p
     known, results = together
     stopped(session, tmp_path, loop.Clock, "tick", 7)
     said = []
-    again = loop.replicates(session, jobs(tmp_path), say=said.append)
+    again = loop.train(session, jobs(tmp_path), log=said.append)
     assert said == [f"resumed: a seed {seed} at step 5 of 8" for seed in range(3)]
     same(again, results, tmp_path, known)
 
@@ -122,22 +122,24 @@ def test_replicates_that_were_asked_to_stop_go_on_bit_for_bit(together, session,
     known, results = together
     asked = iter(range(9))
     with pytest.raises(Stopped, match="stopped by SIGHUP at step 4 of 8"):
-        loop.replicates(session, jobs(tmp_path), stop=lambda: "SIGHUP" if next(asked) >= 4 else "")
+        loop.train(session, jobs(tmp_path), stop=lambda: "SIGHUP" if next(asked) >= 4 else "")
     said = []
-    again = loop.replicates(session, jobs(tmp_path), say=said.append)
+    again = loop.train(session, jobs(tmp_path), log=said.append)
     assert said == [f"resumed: a seed {seed} at step 4 of 8" for seed in range(3)]
     same(again, results, tmp_path, known)
 
 
 def test_what_an_older_version_stopped_goes_on_bit_for_bit(together, session, tmp_path):
-    """Its lanes were seeds of the one arm, and it wrote less."""
+    """Its replica axis was called lanes and had seeds of the one arm, and it wrote less."""
     known, results = together
     stopped(session, tmp_path, loop.Clock, "tick", 7)
     for path in tmp_path.glob("seed-*/runtime.json"):
         runtime = json.loads(path.read_text())
         runtime = {name: value for name, value in runtime.items() if name not in NEWER}
-        path.write_text(json.dumps(runtime | {"lanes": [0, 1, 2]}))
-    same(loop.replicates(session, jobs(tmp_path)), results, tmp_path, known)
+        del runtime["replica_axis"]
+        old = {"replicates": runtime.pop("replicas"), "lanes": [0, 1, 2]}
+        path.write_text(json.dumps(runtime | old))
+    same(loop.train(session, jobs(tmp_path)), results, tmp_path, known)
 
 
 def test_one_that_is_behind_catches_up_and_all_go_on_bit_for_bit(together, session, tmp_path):
@@ -145,7 +147,7 @@ def test_one_that_is_behind_catches_up_and_all_go_on_bit_for_bit(together, sessi
     known, results = together
     stopped(session, tmp_path, Checkpoints, "save", 6)
     said = []
-    again = loop.replicates(session, jobs(tmp_path), say=said.append)
+    again = loop.train(session, jobs(tmp_path), log=said.append)
     assert [line.rpartition(" at ")[2] for line in said] == [
         "step 5 of 8", "step 5 of 8", "step 3 of 8",
     ]  # fmt: skip
@@ -155,13 +157,13 @@ def test_one_that_is_behind_catches_up_and_all_go_on_bit_for_bit(together, sessi
 def test_one_that_is_left_goes_on_in_its_own_lane_bit_for_bit(together, session, tmp_path):
     known, results = together
     stopped(session, tmp_path, loop.Clock, "tick", 7)
-    last = loop.replicates(session, jobs(tmp_path, [2]), lanes=LANES)
+    last = loop.train(session, jobs(tmp_path, [2]), replica_axis=LANES)
     same(last, results, tmp_path, known)
 
 
 def test_one_that_diverges_leaves_the_others_alone(together, session, tmp_path, monkeypatch):
     _, results = together
-    figures_of, seen = loop.Lanes.figures, []
+    figures_of, seen = loop.Replicas.figures, []
 
     def with_a_fault(self, metrics):
         values = figures_of(self, metrics)
@@ -170,8 +172,8 @@ def test_one_that_diverges_leaves_the_others_alone(together, session, tmp_path, 
             values[1][0] |= {"finite": 0.0, "loss": float("nan")}
         return values
 
-    monkeypatch.setattr(loop.Lanes, "figures", with_a_fault)
-    first, second, third = loop.replicates(session, jobs(tmp_path))
+    monkeypatch.setattr(loop.Replicas, "figures", with_a_fault)
+    first, second, third = loop.train(session, jobs(tmp_path))
     assert (second.status, second.diverged_at_step) == ("diverged", 5)
     assert second.validation is None
     assert second.examples_seen == 250
@@ -185,7 +187,7 @@ def test_where_all_diverge_the_steps_end(session, tmp_path):
     config = CONFIG.model_copy(
         update={"optimizer": CONFIG.optimizer.model_copy(update={"learning_rate": 1e30})}
     )
-    results = loop.replicates(session, jobs(tmp_path, config=config))
+    results = loop.train(session, jobs(tmp_path, config=config))
     assert {result.status for result in results} == {"diverged"}
     assert max(result.steps for result in results) < 8
 
@@ -196,7 +198,7 @@ def test_probes_are_asked_of_each(session, tmp_path):
         return {"first": {"norm": float(np.linalg.norm(leaf))}}
 
     probes = Probes({"seed": lambda subject, split: {"seed": subject.seed}}, {"norm": norm})
-    results = loop.replicates(session, jobs(tmp_path), probes=probes)
+    results = loop.train(session, jobs(tmp_path), probes=probes)
     assert [result.measures["test"]["seed"] for result in results] == [0, 1, 2]
     for moment in ("start", "end"):
         assert len({result.signals[moment]["first"]["norm"] for result in results}) == 3
@@ -204,13 +206,17 @@ def test_probes_are_asked_of_each(session, tmp_path):
 
 def test_a_run_goes_on_the_way_it_began(together, session):
     directory, _ = together
-    assert folder.begun(directory / "seed-0")["replicates"] == "together"
-    assert folder.begun(directory / "seed-0")["lanes"] == [["a", 0], ["a", 1], ["a", 2]]
-    with pytest.raises(UserError, match="replicates is 'together' there and 'one after another'"):
+    assert folder.resumed_settings(directory / "seed-0")["replicas"] == "together"
+    assert folder.resumed_settings(directory / "seed-0")["replica_axis"] == [
+        ["a", 0],
+        ["a", 1],
+        ["a", 2],
+    ]
+    with pytest.raises(UserError, match="replicas is 'together' there and 'one after another'"):
         loop.run(session, CONFIG, 0, directory / "seed-0")
 
 
 def test_pmap_is_for_runs_alone(session, tmp_path):
     config = small(training__parallel="pmap", training__steps=2)
     with pytest.raises(UserError, match=r"--replicas: .*=pmap are trained one after another"):
-        loop.replicates(session, jobs(tmp_path, config=config))
+        loop.train(session, jobs(tmp_path, config=config))

@@ -14,15 +14,15 @@ from cnnjax import data, files
 from cnnjax.result import SPLITS, Best, RunResult, Status
 from cnnjax.train import evaluation, folder
 from cnnjax.train.checkpoint import Checkpoints
-from cnnjax.train.folder import Say
+from cnnjax.train.folder import Log
 from cnnjax.train.job import Job, Setting
+from cnnjax.train.metrics_log import Clock, MetricsLog
 from cnnjax.train.plan import Plan, plan
 from cnnjax.train.probe import Subject
-from cnnjax.train.records import Clock, Records
 from cnnjax.train.state import TrainState, digest
 
 
-class Replicate:
+class ActiveRun:
     """One run of an arm, from where it was left. Made by `opened`.
 
     Attributes:
@@ -42,7 +42,7 @@ class Replicate:
         planned: Plan,
         start: TrainState,
         checkpoints: Checkpoints,
-        records: Records,
+        records: MetricsLog,
     ):
         self.job, self.setting, self.planned = job, setting, planned
         self.dataset, self.start = dataset, start
@@ -241,37 +241,37 @@ class Replicate:
 
 
 @contextlib.contextmanager
-def opened(setting: Setting, job: Job, *, bar: str | None, say: Say) -> Iterator[Replicate]:
+def opened(setting: Setting, job: Job, *, bar: str | None, log: Log) -> Iterator[ActiveRun]:
     """A run with its folder open: its checkpoints, its records, and its state restored.
 
     Args:
       setting: what it shares with the other runs of its arm.
       job: the run.
       bar: what its progress bar is called; None for no bar.
-      say: where lines for the user go.
+      log: where lines for the user go.
 
     Raises UserError where the folder is of another configuration or cannot be read.
     """
     dataset, directory = setting.dataset(job.seed), job.directory
     planned = plan(setting.config, dataset.order)
     fresh = setting.session.initial_state(setting.config, setting.program, dataset, job.seed)
-    folder.settle(directory, setting.config, setting.runtime, say)
+    folder.keep_settings(directory, setting.config, setting.runtime, log)
     keep_last = setting.config.checkpointing.keep_last
     with Checkpoints(directory / "checkpoints", keep_last=keep_last) as checkpoints:
-        restored = checkpoints.restore_latest(fresh, say)
+        restored = checkpoints.restore_latest(fresh, log)
         start, notes = restored or (fresh, {})
         step, total = int(start.step), planned.total_steps
         if restored:
-            say(f"resumed: {job.label} at step {step} of {total}")
-        with Records(
+            log(f"resumed: {job.label} at step {step} of {total}")
+        with MetricsLog(
             directory,
             setting.program.task,
             restored_step=step,
             total_steps=total,
             label=bar,
             notes=notes,
-            say=say,
+            log=log,
         ) as records:
-            made = Replicate(setting, job, dataset, planned, start, checkpoints, records)
+            made = ActiveRun(setting, job, dataset, planned, start, checkpoints, records)
             made.signal()
             yield made

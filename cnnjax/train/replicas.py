@@ -1,10 +1,10 @@
 """The states of runs that take their steps at the same time.
 
-A run alone has its state as it is. The replicates that are trained together have theirs stacked
-along a leading axis, over which the same pure step is mapped and which is dealt out to the devices:
-that needs no communication. The axis has a lane for each run, whose place stays, and a copy of
-another run's state in lanes without one, or to be a multiple of the number of devices: so that the
-bits of a run do not depend on which others still go on.
+A run alone has its state as it is. Runs that are trained together have theirs stacked along a
+leading axis, the replica axis, over which the same pure step is vmapped and which is sharded over
+the devices: that needs no communication. Each run keeps its index on the axis. Where a run has
+ended, and where the axis has to be longer to be a multiple of the number of devices, there is a
+copy of another run's state, so that the bits of a run do not depend on which others still go on.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ Metrics = Mapping[str, jax.Array]
 Figures = dict[str, float]
 
 
-class Lanes:
-    """Runs that share their compiled steps, at the same step, by their places.
+class Replicas:
+    """Runs that share their compiled steps, at the same step, by their index on the replica axis.
 
     Args:
       compiled: the steps.
       store: the examples on the devices.
       states: the state of each run. They are not to be used any more.
       hparams: the numbers and the keys of each run.
-      width: the number of lanes; 0 for a run alone, whose state is not stacked.
+      width: the length of the replica axis; 0 for a run alone, whose state is not stacked.
 
     Raises UserError where the steps cannot be taken together.
     """
@@ -50,17 +50,17 @@ class Lanes:
         self._width = -(-width // compiled.devices) * compiled.devices
         if not width:
             (self._state,), (numbers,) = states.values(), hparams.values()
-            self._hparams = compiled.place(numbers)
+            self._hparams = compiled.replicate(numbers)
             self._one, self._several = compiled.train, compiled.train_steps
             return
-        if compiled.together is None or compiled.together_steps is None:
+        if compiled.train_replicas is None or compiled.train_replicas_steps is None:
             raise UserError(
                 "--replicas: runs with training.parallel=pmap are trained one after another; use "
                 "--replicas=1, or jit."
             )
-        self._one, self._several = compiled.together, compiled.together_steps
-        self._state = compiled.deal(self._filled(states))
-        self._hparams = compiled.deal(self._filled(hparams))
+        self._one, self._several = compiled.train_replicas, compiled.train_replicas_steps
+        self._state = compiled.shard(self._filled(states))
+        self._hparams = compiled.shard(self._filled(hparams))
 
     def batch(self, batches: Mapping[int, Sequence[Batch]]) -> Batch:
         """What `steps` takes: the batches of each run, one for each of the steps of a call. Images
@@ -108,7 +108,7 @@ class Lanes:
         """The state of one run; the next step may take it away, unless runs are stacked."""
         if not self._width:
             return self._state
-        return self._compiled.place(jax.tree.map(lambda leaf: leaf[place], self._state))
+        return self._compiled.replicate(jax.tree.map(lambda leaf: leaf[place], self._state))
 
     def _filled(self, values: Mapping[int, Any]) -> list[Any]:
         some = next(iter(values.values()))
