@@ -7,10 +7,9 @@ nearest name. Durations say their unit: `_steps` or `_epochs`.
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from cnnjax import catalog, metric, paths
-from cnnjax.fields import Probability, Room, named, probability_to_keep
+from cnnjax.fields import Probability, Room, inconsistent, named, probability_to_keep
 
 MILLION, BILLION = 10**6, 10**9
 LARGE = 1e9  # a number that float32 holds, squared too
@@ -82,11 +81,11 @@ class Model(Room):
         for field in catalog.PARTICULAR:
             having = catalog.having(field, self.name)
             if having and getattr(self, field) is not None:
-                text = f"model.{field}: means nothing for {self.name}; it belongs to {having}"
-                raise PydanticCustomError("inconsistent", "{text}", {"text": text})
+                text = f"means nothing for {self.name}; it belongs to {having}"
+                raise inconsistent(f"model.{field}", text)
         if self.zero_last_scale and self.norm.kind == "none":
-            text = "model.zero_last_scale: true needs a norm (model.norm.kind is none)"
-            raise PydanticCustomError("inconsistent", "{text}", {"text": text})
+            text = "true needs a norm (model.norm.kind is none)"
+            raise inconsistent("model.zero_last_scale", text)
         return self
 
 
@@ -136,18 +135,16 @@ class Data(Room):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Data":
-        wrong, given = None, self.normalize == "given"
+        given = self.normalize == "given"
         if self.shorter_side and not 0 < (self.image_size or 0) <= self.shorter_side:
-            wrong = (
-                f"data.shorter_side: {self.shorter_side} needs a data.image_size that is no larger "
-                f"(it is {self.image_size})"
-            )
-        elif given and not 0 < len(self.mean) == len(self.sd):
-            wrong = "data.normalize: given needs data.mean and data.sd, a number for each channel"
-        elif not given and (self.mean or self.sd):
-            wrong = f"data.mean, data.sd: need data.normalize=given (it is {self.normalize})"
-        if wrong:
-            raise PydanticCustomError("inconsistent", "{text}", {"text": wrong})
+            larger = f"a data.image_size that is no larger (it is {self.image_size})"
+            raise inconsistent("data.shorter_side", f"{self.shorter_side} needs {larger}")
+        if given and not 0 < len(self.mean) == len(self.sd):
+            text = "given needs data.mean and data.sd, a number for each channel"
+            raise inconsistent("data.normalize", text)
+        if not given and (self.mean or self.sd):
+            text = f"need data.normalize=given (it is {self.normalize})"
+            raise inconsistent("data.mean, data.sd", text)
         return self
 
 
@@ -251,33 +248,25 @@ class RunConfig(Room):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
-        wrong, boundaries = None, self.schedule.boundaries_epochs
-        if self.model.norm.statistics == "per_device" and self.training.parallel != "pmap":
-            wrong = (
-                "model.norm.statistics: per_device needs training.parallel=pmap "
-                f"(it is {self.training.parallel})"
-            )
-        elif self.training.deterministic and self.training.parallel == "pmap":
-            wrong = "training.deterministic: true needs training.parallel=jit (it is pmap)"
-        elif self.schedule.name == "step" and not boundaries:
-            wrong = "schedule.boundaries_epochs: () with schedule.name=step; give at least one"
-        elif list(boundaries) != sorted(set(boundaries)):
-            wrong = (
-                f"schedule.boundaries_epochs: {list(boundaries)} is not valid; "
-                "allowed: ascending numbers"
-            )
-        elif not self.training.steps and self.schedule.warmup_epochs > self.training.epochs:
-            wrong = (
-                f"schedule.warmup_epochs: {self.schedule.warmup_epochs:g} is more than "
-                f"training.epochs ({self.training.epochs:g})"
-            )
-        elif self.transfer.reset and not self.transfer.init_from:
-            wrong = "transfer.reset: has no meaning without transfer.init_from"
-        elif self.data.train_examples and self.training.batch_size > self.data.train_examples:
-            wrong = (
-                f"training.batch_size: {self.training.batch_size} is larger than "
-                f"data.train_examples ({self.data.train_examples})"
-            )
-        if wrong:
-            raise PydanticCustomError("inconsistent", "{text}", {"text": wrong})
+        boundaries, training = self.schedule.boundaries_epochs, self.training
+        if self.model.norm.statistics == "per_device" and training.parallel != "pmap":
+            text = f"per_device needs training.parallel=pmap (it is {training.parallel})"
+            raise inconsistent("model.norm.statistics", text)
+        if training.deterministic and training.parallel == "pmap":
+            text = "true needs training.parallel=jit (it is pmap)"
+            raise inconsistent("training.deterministic", text)
+        if self.schedule.name == "step" and not boundaries:
+            text = "() with schedule.name=step; give at least one"
+            raise inconsistent("schedule.boundaries_epochs", text)
+        if list(boundaries) != sorted(set(boundaries)):
+            text = f"{list(boundaries)} is not valid; allowed: ascending numbers"
+            raise inconsistent("schedule.boundaries_epochs", text)
+        if not training.steps and self.schedule.warmup_epochs > training.epochs:
+            text = f"{self.schedule.warmup_epochs:g} is more than training.epochs"
+            raise inconsistent("schedule.warmup_epochs", f"{text} ({training.epochs:g})")
+        if self.transfer.reset and not self.transfer.init_from:
+            raise inconsistent("transfer.reset", "has no meaning without transfer.init_from")
+        if self.data.train_examples and training.batch_size > self.data.train_examples:
+            text = f"{training.batch_size} is larger than data.train_examples"
+            raise inconsistent("training.batch_size", f"{text} ({self.data.train_examples})")
         return self

@@ -42,7 +42,7 @@ def test_json_round_trip():
         ({"data.augmentation.shift_pixels": 10**5}, "allowed: a whole number, at most 4,096"),
         ({"training.epochs": True}, "training.epochs: true is not valid; allowed: a number"),
         ({"model.name": "mlp", "model.hidden": 5}, "write a list: model.hidden=[5]"),
-        ({"model.name": "mlp", "model.hidden": [True]}, "model.hidden.0: true is not valid"),
+        ({"model.name": "mlp", "model.hidden": [True]}, "model.hidden[0]: true is not valid"),
         ({"schedule.warmup_epochs": 50}, "is more than training.epochs (10)"),
         (
             {"schedule.name": "step", "schedule.boundaries_epochs": [3, 1]},
@@ -66,7 +66,7 @@ def test_json_round_trip():
         ({"transfer.reset": "head"}, 'write a list: transfer.reset=["head"]'),
         ({"data.mean": "0.5,0.4"}, "write a list: data.mean=[0.5, 0.4]"),
         ({"data.sd": 0.5}, "write a list: data.sd=[0.5]"),
-        ({"data.normalize": "given", "data.mean": [124], "data.sd": [1]}, "data.mean.0: 124 is"),
+        ({"data.normalize": "given", "data.mean": [124], "data.sd": [1]}, "data.mean[0]: 124 is"),
         (
             {"model.name": "resnet18", "model.zero_last_scale": True, "model.norm.kind": "none"},
             "needs a norm",
@@ -86,6 +86,23 @@ def test_errors_name_path_value_allowed_and_nearest(changes, message):
         override(RunConfig(), changes)
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"model.dropot.keep_prob": 1}, "model.dropot"),
+        ({"model.dropout": 1}, "model.dropout"),
+        ({"model.activation": "rellu"}, "model.activation"),
+        ({"model.name": "mlp", "model.hidden": [0]}, "model.hidden"),
+        ({"transfer.reset": ["fc3"]}, "transfer.reset"),
+        ({"data.name": "folder:\0"}, "data.name"),
+    ],
+)
+def test_errors_have_the_path_of_the_field(changes, path):
+    with pytest.raises(UserError) as error:
+        override(RunConfig(), changes)
+    assert error.value.path == path
 
 
 def test_default_resolves_to_the_published_choice_and_a_choice_stays():
