@@ -15,14 +15,20 @@ from cnnjax.metric import CLASSIFICATION
 from common import program, small
 from launch import local, plan, progress, request, work
 
-TENSORSTORE = 'RESOURCE_EXHAUSTED: Error writing "params/0": No space left on device [os_error_code'
+TENSORSTORE = (
+    'RESOURCE_EXHAUSTED: Error writing "params/0" in OCDBT database: Failed to write 61781 bytes '
+    "to file 5: No space left on device [os_error_code='28']"
+)
 
 
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
         (ValueError(TENSORSTORE), "No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (OSError(errno.EACCES, "Permission denied", "a/b"), "Permission denied: 'a/b'"),
+        (MachineError("result.json: cannot be written", errno=errno.EDQUOT), "quota exceeded"),
     ],
 )
 def test_a_disk_that_takes_no_more_stops_the_sweep_in_one_line(tmp_path, error, reason):
@@ -41,6 +47,14 @@ def test_a_disk_that_takes_no_more_stops_the_sweep_in_one_line(tmp_path, error, 
 )
 def test_what_the_machine_refuses_is_no_result_of_a_run(tmp_path, error):
     with pytest.raises(MachineError, match="Input/output error"):
+        work.stop_for_machine(error, tmp_path)
+
+
+def test_a_full_disk_is_known_by_its_number_and_not_by_words(tmp_path):
+    work.stop_for_machine(ValueError("No space left on device"), tmp_path)
+    error = ValueError("could not be saved")
+    error.__cause__ = OSError(errno.ENOSPC, "Kein Platz")
+    with pytest.raises(MachineError, match="make room"):
         work.stop_for_machine(error, tmp_path)
 
 
