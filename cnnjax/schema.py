@@ -151,14 +151,31 @@ class Data(Room):
 class Optimizer(Room):
     """How the gradient becomes a step. `weight_decay` is L2 added to the gradient, but for adamw,
     where it is decoupled, and lars, which scales it with the layer's rate. `decay_all` decays
-    biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm."""
+    biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm.
+
+    Of adam and adamw: `beta1` and `beta2`, the decay rates of the averages of the gradient and of
+    its square. Of rmsprop: `rmsprop_decay`, that of the average of the square. Of all three:
+    `epsilon`, which is added to the root for adam and adamw, and under it for rmsprop."""
 
     name: named("optimizer", catalog.OPTIMIZERS) = "momentum"  # type: ignore[valid-type]
     learning_rate: float = Field(0.05, gt=0, le=LARGE)
     momentum: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    epsilon: float = Field(1e-8, gt=0, le=1)
+    rmsprop_decay: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=LARGE)
     decay_all: bool = False
     clip_norm: float | None = Field(None, gt=0, le=LARGE)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Optimizer":
+        for field, having in catalog.OF_OPTIMIZERS.items():
+            value = getattr(self, field)
+            if self.name not in having and value != type(self).model_fields[field].default:
+                text = f"{value:g} means nothing for {self.name}; it belongs to {', '.join(having)}"
+                raise inconsistent(f"optimizer.{field}", text)
+        return self
 
 
 class Schedule(Room):

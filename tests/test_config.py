@@ -76,6 +76,15 @@ def test_json_round_trip():
         ({"data.normalize": "given", "data.mean": [0.5]}, "needs data.mean and data.sd"),
         ({"data.mean": [0.5], "data.sd": [0.2]}, "need data.normalize=given"),
         (
+            {"optimizer.beta1": 0.5},
+            "optimizer.beta1: 0.5 means nothing for momentum; it belongs to",
+        ),
+        ({"optimizer.name": "rmsprop", "optimizer.beta2": 0.5}, "it belongs to adam, adamw"),
+        ({"optimizer.name": "adam", "optimizer.rmsprop_decay": 0.5}, "it belongs to rmsprop"),
+        ({"optimizer.name": "sgd", "optimizer.epsilon": 1e-3}, "to adam, adamw, rmsprop"),
+        ({"optimizer.name": "adam", "optimizer.beta1": 1}, "allowed: a number, below 1"),
+        ({"optimizer.name": "adam", "optimizer.epsilon": 0}, "allowed: a number, above 0"),
+        (
             {"data.train_examples": 10, "training.batch_size": 64},
             "training.batch_size: 64 is larger than data.train_examples (10)",
         ),

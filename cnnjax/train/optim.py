@@ -30,10 +30,10 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
 
     Weight decay is L2 on the gradient, before the momentum (Krizhevsky et al. 2012); `adamw`
     decouples it (Loshchilov and Hutter 2019), and `lars` puts it inside the layer's trust ratio
-    (You et al. 2017). RMSProp has decay 0.9 and no momentum (Tieleman and Hinton 2012).
+    (You et al. 2017). RMSProp has no momentum (Tieleman and Hinton 2012).
     """
     mask = None if config.decay_all else decay_mask
-    momentum = config.momentum
+    momentum, epsilon = config.momentum, config.epsilon
 
     def lars(rate: Number, decay: Number) -> optax.GradientTransformation:
         return optax.lars(rate, decay, mask or True, momentum=momentum, trust_ratio_mask=decay_mask)
@@ -42,11 +42,13 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
         "sgd": lambda rate: optax.sgd(rate),
         "momentum": lambda rate: optax.sgd(rate, momentum),
         "nesterov": lambda rate: optax.sgd(rate, momentum, nesterov=True),
-        "rmsprop": lambda rate: optax.rmsprop(rate, decay=0.9),
-        "adam": lambda rate: optax.adam(rate),
+        "rmsprop": lambda rate: optax.rmsprop(rate, config.rmsprop_decay, epsilon),
+        "adam": lambda rate: optax.adam(rate, config.beta1, config.beta2, epsilon),
     }
     decoupled: dict[str, MakeOptimizer] = {
-        "adamw": lambda rate, decay: optax.adamw(rate, weight_decay=decay, mask=mask),
+        "adamw": lambda rate, decay: optax.adamw(
+            rate, config.beta1, config.beta2, epsilon, weight_decay=decay, mask=mask
+        ),
         "lars": lars,
     }
 
