@@ -18,6 +18,7 @@ from cnnjax.schema import (
     Model,
     Norm,
     Optimizer,
+    ParameterGroup,
     RunConfig,
     Schedule,
     Training,
@@ -32,6 +33,7 @@ __all__ = [
     "Model",
     "Norm",
     "Optimizer",
+    "ParameterGroup",
     "RunConfig",
     "Schedule",
     "Training",
@@ -58,7 +60,9 @@ def create(values: Mapping[str, Any] | None = None, levels: Levels | None = None
     try:
         return RunConfig.model_validate(values or {}, context={"levels": levels or {}})
     except ValidationError as error:
-        raise UserError(explain(error, flat(RunConfig())), path=field(error)) from None
+        groups = (f"optimizer.groups[].{name}" for name in ParameterGroup.model_fields)
+        known = [*flat(RunConfig()), *groups]
+        raise UserError(explain(error, known), path=field(error)) from None
 
 
 def override(

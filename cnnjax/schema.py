@@ -4,9 +4,10 @@ Unknown keys are refused; every message names the dotted path, the value, what i
 nearest name. Durations say their unit: `_steps` or `_epochs`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from cnnjax import catalog, metric, paths
 from cnnjax.fields import Probability, Room, inconsistent, named, probability_to_keep
@@ -148,14 +149,42 @@ class Data(Room):
         return self
 
 
+class ParameterGroup(Room):
+    """Parameters that are trained in a way of their own.
+
+    `pattern` is a glob (`fnmatch`, case-sensitive) of parameter paths such as
+    `stage1_block1/conv/kernel`, or of the layers above them: `stage1_block1` is everything below
+    that block, `conv*` all paths that begin with `conv`, `*/bias` all biases; `*` matches `/` too.
+    `rate` multiplies the learning rate. `decay: false` exempts the group from weight decay; with
+    true it is decayed as the optimizer says. `frozen` parameters stay bit for bit what they are:
+    they have no gradient, no decay, no optimizer state, and batch norm all of whose own parameters
+    are frozen normalises with its running statistics, which do not move either."""
+
+    pattern: str = Field(min_length=1)
+    rate: float = Field(1.0, ge=0, le=LARGE)
+    decay: bool = True
+    frozen: bool = False
+
+
+def _list_of_groups(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return value
+    text = 'write a list: optimizer.groups=[{"pattern": "conv1", "rate": 0.1}]'
+    raise PydanticCustomError("list_of_groups", "{text}", {"text": text})
+
+
 class Optimizer(Room):
     """How the gradient becomes a step. `weight_decay` is L2 added to the gradient, but for adamw,
     where it is decoupled, and lars, which scales it with the layer's rate. `decay_all` decays
-    biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm.
+    biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm, over all
+    parameters that are trained.
 
     Of adam and adamw: `beta1` and `beta2`, the decay rates of the averages of the gradient and of
     its square. Of rmsprop: `rmsprop_decay`, that of the average of the square. Of all three:
-    `epsilon`, which is added to the root for adam and adamw, and under it for rmsprop."""
+    `epsilon`, which is added to the root for adam and adamw, and under it for rmsprop.
+
+    `groups` train some parameters in another way. The first group whose pattern matches a parameter
+    has it; parameters that none has are trained as the other fields say."""
 
     name: named("optimizer", catalog.OPTIMIZERS) = "momentum"  # type: ignore[valid-type]
     learning_rate: float = Field(0.05, gt=0, le=LARGE)
@@ -167,6 +196,7 @@ class Optimizer(Room):
     weight_decay: float = Field(0.0, ge=0, le=LARGE)
     decay_all: bool = False
     clip_norm: float | None = Field(None, gt=0, le=LARGE)
+    groups: Annotated[tuple[ParameterGroup, ...], BeforeValidator(_list_of_groups)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Optimizer":
@@ -175,6 +205,10 @@ class Optimizer(Room):
             if self.name not in having and value != type(self).model_fields[field].default:
                 text = f"{value:g} means nothing for {self.name}; it belongs to {', '.join(having)}"
                 raise inconsistent(f"optimizer.{field}", text)
+        for number, group in enumerate(self.groups):
+            if group.frozen and group.rate != 1:
+                text = f"{group.rate:g} means nothing for a group that is frozen; leave it out"
+                raise inconsistent(f"optimizer.groups[{number}].rate", text)
         return self
 
 
@@ -266,6 +300,7 @@ class RunConfig(Room):
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
         boundaries, training = self.schedule.boundaries_epochs, self.training
+        frozen = [number for number, group in enumerate(self.optimizer.groups) if group.frozen]
         if self.model.norm.statistics == "per_device" and training.parallel != "pmap":
             text = f"per_device needs training.parallel=pmap (it is {training.parallel})"
             raise inconsistent("model.norm.statistics", text)
@@ -286,4 +321,7 @@ class RunConfig(Room):
         if self.data.train_examples and training.batch_size > self.data.train_examples:
             text = f"{training.batch_size} is larger than data.train_examples"
             raise inconsistent("training.batch_size", f"{text} ({self.data.train_examples})")
+        if frozen and self.model.scan and self.model.norm.kind == "batch":
+            text = "true needs model.scan=false where there is batch norm (it is true)"
+            raise inconsistent(f"optimizer.groups[{frozen[0]}].frozen", text)
         return self

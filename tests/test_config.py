@@ -84,6 +84,34 @@ def test_json_round_trip():
         ({"optimizer.name": "sgd", "optimizer.epsilon": 1e-3}, "to adam, adamw, rmsprop"),
         ({"optimizer.name": "adam", "optimizer.beta1": 1}, "allowed: a number, below 1"),
         ({"optimizer.name": "adam", "optimizer.epsilon": 0}, "allowed: a number, above 0"),
+        ({"optimizer.groups": "conv1"}, "'conv1' is not valid; write a list: optimizer.groups=[{"),
+        ({"optimizer.groups": ["conv1"]}, "optimizer.groups[0]: 'conv1' is not valid; allowed: a"),
+        ({"optimizer.groups": [{"rate": 1}]}, "optimizer.groups[0].pattern: is missing"),
+        (
+            {"optimizer.groups": [{"pattern": "a"}, {"pattern": "b", "rat": 1}]},
+            "optimizer.groups[1].rat: unknown; did you mean optimizer.groups[1].rate?",
+        ),
+        (
+            {"optimizer.groups": [{"pattern": "a", "rate": -1}]},
+            "optimizer.groups[0].rate: -1 is not valid; allowed: a number, at least 0",
+        ),
+        (
+            {"optimizer.groups": [{"pattern": "a", "rate": 0.1, "frozen": True}]},
+            "optimizer.groups[0].rate: 0.1 means nothing for a group that is frozen; leave it out",
+        ),
+        (
+            {"optimizer.groups": [{"pattern": "a"}], "optimizer.groups[0].rate": 2},
+            "optimizer.groups[0]: unknown; did you mean optimizer.groups?",
+        ),
+        (
+            {
+                "model.name": "resnet20",
+                "model.scan": True,
+                "model.norm.kind": "batch",
+                "optimizer.groups": [{"pattern": "conv1", "frozen": True}],
+            },
+            "optimizer.groups[0].frozen: true needs model.scan=false",
+        ),
         (
             {"data.train_examples": 10, "training.batch_size": 64},
             "training.batch_size: 64 is larger than data.train_examples (10)",
@@ -105,6 +133,8 @@ def test_errors_name_path_value_allowed_and_nearest(changes, message):
         ({"model.activation": "rellu"}, "model.activation"),
         ({"model.name": "mlp", "model.hidden": [0]}, "model.hidden"),
         ({"transfer.reset": ["fc3"]}, "transfer.reset"),
+        ({"optimizer.groups": [{"pattern": "a", "rate": -1}]}, "optimizer.groups"),
+        ({"optimizer.groups": [{"pattern": "a", "rate": 2, "frozen": 1}]}, "optimizer.groups"),
         ({"data.name": "folder:\0"}, "data.name"),
     ],
 )

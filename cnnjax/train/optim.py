@@ -5,6 +5,7 @@ differ in learning rate or weight decay share one program. The schedule is evalu
 ahead of the steps: each receives its rate as a number.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import optax
 from jax.typing import ArrayLike
 
 from cnnjax import config as schema
+from cnnjax.train.groups import Groups
 
 Number = ArrayLike
 MakeOptimizer = Callable[[Number, Number], optax.GradientTransformation]
@@ -31,8 +33,11 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
     Weight decay is L2 on the gradient, before the momentum (Krizhevsky et al. 2012); `adamw`
     decouples it (Loshchilov and Hutter 2019), and `lars` puts it inside the layer's trust ratio
     (You et al. 2017). RMSProp has no momentum (Tieleman and Hinton 2012).
+
+    Of `config.groups` this takes who is exempt from weight decay; it is given the parameters that
+    are trained, see `cnnjax.train.groups`.
     """
-    mask = None if config.decay_all else decay_mask
+    mask = _mask(config)
     momentum, epsilon = config.momentum, config.epsilon
 
     def lars(rate: Number, decay: Number) -> optax.GradientTransformation:
@@ -60,6 +65,16 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
         return optax.chain(*clip, decay, coupled[config.name](learning_rate))
 
     return make
+
+
+def _mask(config: schema.Optimizer) -> Callable[[Any], Any] | None:
+    """params -> which of them are decayed; None where all are."""
+    if all(group.decay for group in config.groups):
+        return None if config.decay_all else decay_mask
+    groups = Groups(config.groups)
+    if config.decay_all:
+        return groups.decayed
+    return lambda params: jax.tree.map(operator.and_, decay_mask(params), groups.decayed(params))
 
 
 def learning_rates(

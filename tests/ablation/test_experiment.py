@@ -107,6 +107,7 @@ def test_config_is_resolved_and_changes_go_below_the_arm():
         ),
         ("a", {"optimizer.learning_rate": -1}, "^optimizer.learning_rate: -1 is not valid"),
         ("a", {"transfer.reset": [3]}, "^transfer.reset.0.: 3 is not valid"),
+        ("a", {"optimizer.groups": [{"pattern": ""}]}, "^optimizer.groups.0..pattern: '' is not"),
         ("a", {"model.norm.statistics": "per_device"}, "^model.norm.statistics: per_device needs"),
         ("a", {"data.name": "folder:a\0"}, "^data.name: "),
     ],
@@ -117,8 +118,8 @@ def test_config_errors(arm, changes, message):
 
 
 def test_a_mistake_of_the_arms_own_names_the_arm():
-    arms = {"a": {"transfer.reset": [3]}}
-    with pytest.raises(UserError, match=r"^arm 'a': transfer.reset.0.: 3 is not valid"):
+    arms = {"a": {"optimizer.groups": [{"pattern": "conv1", "rate": -1}]}}
+    with pytest.raises(UserError, match=r"^arm 'a': optimizer.groups.0..rate: -1 is not valid"):
         make(arms=arms).config("a", {"training.epochs": 1}, {})
 
 
