@@ -47,12 +47,10 @@ class Groups:
             if number in numbers:
                 continue
             where = f"optimizer.groups[{number}].pattern: {shown(group.pattern)}"
+            near = ", ".join(_nearest(group.pattern, paths))
+            text = f"matches no parameter; nearest: {near}."
             if any(_matches(group.pattern, path) for path in paths):
                 text = "matches only parameters of earlier groups; the first match wins."
-            else:
-                text = (
-                    f"matches no parameter; nearest: {', '.join(_nearest(group.pattern, paths))}."
-                )
             raise UserError(f"{where} {text}", path="optimizer.groups")
         if all(number is not None and self.fields[number].frozen for number in numbers):
             text = "optimizer.groups: all parameters are frozen; nothing is left to train."
@@ -84,15 +82,17 @@ class Groups:
         own, with decoupled weight decay and momentum too."""
         if not self.fields:
             return updates
-        return self._map(
-            lambda number, leaf: leaf if number is None else rates[number] * leaf, updates
-        )
+
+        def scale(number: int | None, leaf: Any) -> Any:
+            return leaf if number is None else rates[number] * leaf
+
+        return self._map(scale, updates)
 
     def describe(self, params: Any) -> str:
         """The groups in a line, with the number of parameters of each. `params` may hold shapes."""
         sizes = collections.Counter[int | None]()
-        for path, leaf in flatten_dict(params).items():
-            sizes[self.number("/".join(path))] += leaf.size
+        for path, tree in flatten_dict(params).items():
+            sizes[self.number("/".join(path))] += sum(leaf.size for leaf in jax.tree.leaves(tree))
         parts = []
         for number, group in enumerate(self.fields):
             said = ["frozen"] if group.frozen else [f"rate {group.rate:g}"]

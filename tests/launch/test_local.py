@@ -227,3 +227,14 @@ def test_a_workdir_with_links_is_refused(tmp_path, name):
     (Request.workdir / name).symlink_to(tmp_path / "home")
     with pytest.raises(UserError, match=rf"w/{name}: is a link to {tmp_path}/home; nothing is"):
         local.execute(Request())
+
+
+def test_parameter_groups_are_told_and_a_wrong_pattern_stops_before_anything_is_compiled(tmp_path):
+    arm = ("--experiment=quickstart", "--arm=relu")
+    train = ("launch.train", *arm, "--seeds=0", f"--workdir={tmp_path}", "--set=training.steps=4")
+    done = program(*train, '--set=optimizer.groups=[{"pattern": "cnv1"}]', check=2)
+    assert done.stderr.startswith("error: optimizer.groups[0].pattern: 'cnv1' matches no parameter")
+    groups = '--set=optimizer.groups=[{"pattern": "conv1", "frozen": true}]'
+    line = "parameter groups: conv1 156 (frozen); others 61,550"
+    assert f"relu: {line}\n" in program(*train, groups).stdout
+    assert program("launch.inspect", *arm, groups).stdout.endswith(f"\n{line}\n")
