@@ -53,6 +53,14 @@ GAINS = ("monte_carlo_gain",)
 SIGNALS = {"activity": ("sd", "mean", "dead"), "gradients": ("gradient", "twins")}
 """Probes and the names of what they measure of each layer."""
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "lars")
+_ADAM = ("adam", "adamw")
+OF_OPTIMIZERS = {
+    "beta1": _ADAM,
+    "beta2": _ADAM,
+    "epsilon": (*_ADAM, "rmsprop"),
+    "rmsprop_decay": ("rmsprop",),
+}
+"""The fields of an optimizer that only some have, with these."""
 SCHEDULES = ("constant", "step", "exponential", "cosine", "linear", "one_cycle")
 
 _MODERN: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cnnjax import catalog, paths
-from cnnjax.errors import UserError, explain, unknown_path
+from cnnjax.errors import UserError, explain, field, unknown_path
 from cnnjax.schema import (
     Augmentation,
     Data,
@@ -18,6 +18,7 @@ from cnnjax.schema import (
     Model,
     Norm,
     Optimizer,
+    ParameterGroup,
     RunConfig,
     Schedule,
     Training,
@@ -32,6 +33,7 @@ __all__ = [
     "Model",
     "Norm",
     "Optimizer",
+    "ParameterGroup",
     "RunConfig",
     "Schedule",
     "Training",
@@ -58,7 +60,9 @@ def create(values: Mapping[str, Any] | None = None, levels: Levels | None = None
     try:
         return RunConfig.model_validate(values or {}, context={"levels": levels or {}})
     except ValidationError as error:
-        raise UserError(explain(error, flat(RunConfig()))) from None
+        groups = (f"optimizer.groups[].{name}" for name in ParameterGroup.model_fields)
+        known = [*flat(RunConfig()), *groups]
+        raise UserError(explain(error, known), path=field(error)) from None
 
 
 def override(
@@ -80,7 +84,7 @@ def override(
             raise unknown_path(path, flat(RunConfig()))
         if isinstance(node[leaf], dict):
             inner = ", ".join(f"{path}.{name}" for name in node[leaf])
-            raise UserError(f"{path}: is a group of fields; set one of {inner}.")
+            raise UserError(f"{path}: is a group of fields; set one of {inner}.", path=path)
         node[leaf] = value
     return create(values, levels)
 

@@ -15,12 +15,22 @@ from pydantic import ValidationError
 
 
 class UserError(Exception):
-    """A mistake in the input; the message says what to type instead."""
+    """A mistake in the input; the message says what to type instead. `path` is the dotted path of
+    the field that is wrong, or the flag, where it is one."""
+
+    def __init__(self, text: str, *, path: str | None = None):
+        super().__init__(text)
+        self.path = path
 
 
 class MachineError(UserError):
     """The machine or a disk refuses something just now (input/output error, too many open files, no
-    room): no mistake of the user and no result of a run, which the same command continues later."""
+    room): no mistake of the user and no result of a run, which the same command continues later.
+    `errno` is the system's number for it, where it gave one."""
+
+    def __init__(self, text: str, *, errno: int | None = None):
+        super().__init__(text)
+        self.errno = errno
 
 
 class NoRoom(UserError):
@@ -112,6 +122,10 @@ def unknown(where: str, name: Any, known: Iterable[str]) -> UserError:
 def unknown_path(path: str, known: Iterable[str]) -> UserError:
     """The error for a dotted path that is not among the `known` fields: the nearest name in the
     same room, else the field or room whose path ends like it."""
+    return UserError(_of_unknown(path, known), path=path)
+
+
+def _of_unknown(path: str, known: Iterable[str]) -> str:
     places: dict[str, None] = {}
     for name in known:
         parts = name.split(".")
@@ -120,12 +134,12 @@ def unknown_path(path: str, known: Iterable[str]) -> UserError:
     beside = [place for place in places if place.rpartition(".")[0] == room]
     path = _cut(path)
     if path in places:
-        return UserError(f"{path}: is a field; no fields are below it.")
+        return f"{path}: is a field; no fields are below it."
     near = nearest(path, beside) or _ending(path, places) or nearest(path, places)
     if near:
-        return UserError(f"{path}: unknown; did you mean {near}?")
+        return f"{path}: unknown; did you mean {near}?"
     top = sorted(place for place in places if "." not in place)
-    return UserError(f"{path}: unknown. Known: {', '.join(beside or top)}.")
+    return f"{path}: unknown. Known: {', '.join(beside or top)}."
 
 
 def _ending(path: str, places: Iterable[str]) -> str | None:
@@ -153,20 +167,39 @@ _ALLOWED = {
 """What is allowed, by what pydantic calls the error; its own sentences are for programmers."""
 
 
+def field(error: ValidationError) -> str:
+    """The dotted path of the first field that pydantic found wrong."""
+    first: Any = error.errors()[0]
+    named = first.get("ctx", {}).get("path") or _dotted(first["loc"])
+    return str(named.partition("[")[0])
+
+
+def _dotted(parts: Iterable[str | int]) -> str:
+    """`optimizer.groups[0].rate`."""
+    path = ""
+    for part in parts:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part if part.isprintable() else repr(part)}"
+    return path.removeprefix(".")
+
+
 def explain(error: ValidationError, known: Iterable[str]) -> str:
-    """What pydantic found wrong, in two lines at most: path, value, what is allowed, nearest."""
+    """What pydantic found wrong, in two lines at most: path, value, what is allowed, nearest. In
+    `known`, `[]` stands for any place in a list."""
     known = list(known)
     lines = []
     for item in error.errors():
         given = item["input"]
-        parts = (part if part.isprintable() else repr(part) for part in map(str, item["loc"]))
-        path = _cut(".".join(parts))
+        path = _cut(_dotted(item["loc"]))
         if item["type"] == "inconsistent":
             lines.append(item["msg"])
         elif item["type"] == "missing":
             lines.append(f"{path}: is missing")
         elif item["type"] == "extra_forbidden":
-            lines.append(str(unknown_path(path, known)))
+            place = next((f"[{part}]" for part in item["loc"] if isinstance(part, int)), "[]")
+            lines.append(_of_unknown(path, [name.replace("[]", place) for name in known]))
         else:
             allowed = _allowed(path, item)
             names = allowed.removeprefix("allowed: ").split(", ")

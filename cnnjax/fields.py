@@ -82,6 +82,12 @@ def named(kind: str, known: Iterable[str], *extra: str) -> Any:
     return Annotated[str, AfterValidator(check)]
 
 
+def inconsistent(path: str, text: str) -> PydanticCustomError:
+    """The error for a field, by its dotted path, that does not go with others."""
+    context = {"path": path, "text": text}
+    return PydanticCustomError("inconsistent", "{path}: {text}", context)
+
+
 def probability_to_keep(value: Any) -> float | str:
     """A probability to keep, or `default`."""
     try:

@@ -50,7 +50,8 @@ def write_bytes(path: Path, content: bytes) -> None:
                 os.unlink(temporary)
             raise
     except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}.") from None
+        text = f"{path}: cannot be written: {error.strerror or error}."
+        raise MachineError(text, errno=error.errno) from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -23,24 +23,29 @@ def typed(where: str, text: str) -> Path:
     long for a file system, and links that lead to themselves.
     """
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
-        raise UserError(f"{where}: {shown(text)} has a character that cannot be in a path here.")
+        raise UserError(
+            f"{where}: {shown(text)} has a character that cannot be in a path here.", path=where
+        )
     try:
         path = Path(text).expanduser()
     except RuntimeError:
-        raise UserError(f"{where}: {text}: no home folder is known for it.") from None
+        text = f"{where}: {text}: no home folder is known for it."
+        raise UserError(text, path=where) from None
     for name in path.parts:
         if len(os.fsencode(name)) > MOST_BYTES:
             raise UserError(
                 f"{where}: {name[:40]}... is a name of {len(os.fsencode(name))} bytes; "
-                f"allowed: at most {MOST_BYTES}"
+                f"allowed: at most {MOST_BYTES}",
+                path=where,
             )
     if len(os.fsencode(path)) > 16 * MOST_BYTES:
-        raise UserError(f"{where}: {text[:40]}... is too long for a path.")
+        raise UserError(f"{where}: {text[:40]}... is too long for a path.", path=where)
     try:
         path.stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UserError(f"{where}: {text}: is a link that leads to itself.") from None
+            text = f"{where}: {text}: is a link that leads to itself."
+            raise UserError(text, path=where) from None
     return path
 
 

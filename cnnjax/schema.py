@@ -4,13 +4,13 @@ Unknown keys are refused; every message names the dotted path, the value, what i
 nearest name. Durations say their unit: `_steps` or `_epochs`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cnnjax import catalog, metric, paths
-from cnnjax.fields import Probability, Room, named, probability_to_keep
+from cnnjax.fields import Probability, Room, inconsistent, named, probability_to_keep
 
 MILLION, BILLION = 10**6, 10**9
 LARGE = 1e9  # a number that float32 holds, squared too
@@ -82,11 +82,11 @@ class Model(Room):
         for field in catalog.PARTICULAR:
             having = catalog.having(field, self.name)
             if having and getattr(self, field) is not None:
-                text = f"model.{field}: means nothing for {self.name}; it belongs to {having}"
-                raise PydanticCustomError("inconsistent", "{text}", {"text": text})
+                text = f"means nothing for {self.name}; it belongs to {having}"
+                raise inconsistent(f"model.{field}", text)
         if self.zero_last_scale and self.norm.kind == "none":
-            text = "model.zero_last_scale: true needs a norm (model.norm.kind is none)"
-            raise PydanticCustomError("inconsistent", "{text}", {"text": text})
+            text = "true needs a norm (model.norm.kind is none)"
+            raise inconsistent("model.zero_last_scale", text)
         return self
 
 
@@ -136,32 +136,80 @@ class Data(Room):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Data":
-        wrong, given = None, self.normalize == "given"
+        given = self.normalize == "given"
         if self.shorter_side and not 0 < (self.image_size or 0) <= self.shorter_side:
-            wrong = (
-                f"data.shorter_side: {self.shorter_side} needs a data.image_size that is no larger "
-                f"(it is {self.image_size})"
-            )
-        elif given and not 0 < len(self.mean) == len(self.sd):
-            wrong = "data.normalize: given needs data.mean and data.sd, a number for each channel"
-        elif not given and (self.mean or self.sd):
-            wrong = f"data.mean, data.sd: need data.normalize=given (it is {self.normalize})"
-        if wrong:
-            raise PydanticCustomError("inconsistent", "{text}", {"text": wrong})
+            larger = f"a data.image_size that is no larger (it is {self.image_size})"
+            raise inconsistent("data.shorter_side", f"{self.shorter_side} needs {larger}")
+        if given and not 0 < len(self.mean) == len(self.sd):
+            text = "given needs data.mean and data.sd, a number for each channel"
+            raise inconsistent("data.normalize", text)
+        if not given and (self.mean or self.sd):
+            text = f"need data.normalize=given (it is {self.normalize})"
+            raise inconsistent("data.mean, data.sd", text)
         return self
+
+
+class ParameterGroup(Room):
+    """Parameters that are trained in a way of their own.
+
+    `pattern` is a glob (`fnmatch`, case-sensitive) of parameter paths such as
+    `stage1_block1/conv/kernel`, or of the layers above them: `stage1_block1` is everything below
+    that block, `conv*` all paths that begin with `conv`, `*/bias` all biases; `*` matches `/` too.
+    `rate` multiplies the learning rate. `decay: false` exempts the group from weight decay; with
+    true it is decayed as the optimizer says. `frozen` parameters stay bit for bit what they are:
+    they have no gradient, no decay, no optimizer state, and batch norm all of whose own parameters
+    are frozen normalises with its running statistics, which do not move either."""
+
+    pattern: str = Field(min_length=1)
+    rate: float = Field(1.0, ge=0, le=LARGE)
+    decay: bool = True
+    frozen: bool = False
+
+
+def _list_of_groups(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return value
+    text = 'write a list: optimizer.groups=[{"pattern": "conv1", "rate": 0.1}]'
+    raise PydanticCustomError("list_of_groups", "{text}", {"text": text})
 
 
 class Optimizer(Room):
     """How the gradient becomes a step. `weight_decay` is L2 added to the gradient, but for adamw,
     where it is decoupled, and lars, which scales it with the layer's rate. `decay_all` decays
-    biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm."""
+    biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm, over all
+    parameters that are trained.
+
+    Of adam and adamw: `beta1` and `beta2`, the decay rates of the averages of the gradient and of
+    its square. Of rmsprop: `rmsprop_decay`, that of the average of the square. Of all three:
+    `epsilon`, which is added to the root for adam and adamw, and under it for rmsprop.
+
+    `groups` train some parameters in another way. The first group whose pattern matches a parameter
+    has it; parameters that none has are trained as the other fields say."""
 
     name: named("optimizer", catalog.OPTIMIZERS) = "momentum"  # type: ignore[valid-type]
     learning_rate: float = Field(0.05, gt=0, le=LARGE)
     momentum: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    epsilon: float = Field(1e-8, gt=0, le=1)
+    rmsprop_decay: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=LARGE)
     decay_all: bool = False
     clip_norm: float | None = Field(None, gt=0, le=LARGE)
+    groups: Annotated[tuple[ParameterGroup, ...], BeforeValidator(_list_of_groups)] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Optimizer":
+        for field, having in catalog.OF_OPTIMIZERS.items():
+            value = getattr(self, field)
+            if self.name not in having and value != type(self).model_fields[field].default:
+                text = f"{value:g} means nothing for {self.name}; it belongs to {', '.join(having)}"
+                raise inconsistent(f"optimizer.{field}", text)
+        for number, group in enumerate(self.groups):
+            if group.frozen and group.rate != 1:
+                text = f"{group.rate:g} means nothing for a group that is frozen; leave it out"
+                raise inconsistent(f"optimizer.groups[{number}].rate", text)
+        return self
 
 
 class Schedule(Room):
@@ -251,33 +299,29 @@ class RunConfig(Room):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
-        wrong, boundaries = None, self.schedule.boundaries_epochs
-        if self.model.norm.statistics == "per_device" and self.training.parallel != "pmap":
-            wrong = (
-                "model.norm.statistics: per_device needs training.parallel=pmap "
-                f"(it is {self.training.parallel})"
-            )
-        elif self.training.deterministic and self.training.parallel == "pmap":
-            wrong = "training.deterministic: true needs training.parallel=jit (it is pmap)"
-        elif self.schedule.name == "step" and not boundaries:
-            wrong = "schedule.boundaries_epochs: () with schedule.name=step; give at least one"
-        elif list(boundaries) != sorted(set(boundaries)):
-            wrong = (
-                f"schedule.boundaries_epochs: {list(boundaries)} is not valid; "
-                "allowed: ascending numbers"
-            )
-        elif not self.training.steps and self.schedule.warmup_epochs > self.training.epochs:
-            wrong = (
-                f"schedule.warmup_epochs: {self.schedule.warmup_epochs:g} is more than "
-                f"training.epochs ({self.training.epochs:g})"
-            )
-        elif self.transfer.reset and not self.transfer.init_from:
-            wrong = "transfer.reset: has no meaning without transfer.init_from"
-        elif self.data.train_examples and self.training.batch_size > self.data.train_examples:
-            wrong = (
-                f"training.batch_size: {self.training.batch_size} is larger than "
-                f"data.train_examples ({self.data.train_examples})"
-            )
-        if wrong:
-            raise PydanticCustomError("inconsistent", "{text}", {"text": wrong})
+        boundaries, training = self.schedule.boundaries_epochs, self.training
+        frozen = [number for number, group in enumerate(self.optimizer.groups) if group.frozen]
+        if self.model.norm.statistics == "per_device" and training.parallel != "pmap":
+            text = f"per_device needs training.parallel=pmap (it is {training.parallel})"
+            raise inconsistent("model.norm.statistics", text)
+        if training.deterministic and training.parallel == "pmap":
+            text = "true needs training.parallel=jit (it is pmap)"
+            raise inconsistent("training.deterministic", text)
+        if self.schedule.name == "step" and not boundaries:
+            text = "() with schedule.name=step; give at least one"
+            raise inconsistent("schedule.boundaries_epochs", text)
+        if list(boundaries) != sorted(set(boundaries)):
+            text = f"{list(boundaries)} is not valid; allowed: ascending numbers"
+            raise inconsistent("schedule.boundaries_epochs", text)
+        if not training.steps and self.schedule.warmup_epochs > training.epochs:
+            text = f"{self.schedule.warmup_epochs:g} is more than training.epochs"
+            raise inconsistent("schedule.warmup_epochs", f"{text} ({training.epochs:g})")
+        if self.transfer.reset and not self.transfer.init_from:
+            raise inconsistent("transfer.reset", "has no meaning without transfer.init_from")
+        if self.data.train_examples and training.batch_size > self.data.train_examples:
+            text = f"{training.batch_size} is larger than data.train_examples"
+            raise inconsistent("training.batch_size", f"{text} ({self.data.train_examples})")
+        if frozen and self.model.scan and self.model.norm.kind == "batch":
+            text = "true needs model.scan=false where there is batch norm (it is true)"
+            raise inconsistent(f"optimizer.groups[{frozen[0]}].frozen", text)
         return self

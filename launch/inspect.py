@@ -66,6 +66,8 @@ def main(arguments: Sequence[str]) -> int:
         text = html.write(architecture.document(name, found, shape, num_outputs))
     else:
         text = _table([architecture.HEAD, *map(architecture.cells, found)], found, total)
+        if config.optimizer.groups:
+            text += f"\n{_groups(module, config, shape)}"
     if asked.output:
         files.write_bytes(flags.path("output"), f"{text}\n".encode())
         print(f"written: {asked.output}")
@@ -129,6 +131,21 @@ def _shape(text: str) -> tuple[int, int, int]:
         )
     height, width, channels = map(int, text.split(","))
     return height, width, channels
+
+
+def _groups(module: Any, config: RunConfig, shape: tuple[int, int, int]) -> str:
+    """The parameter groups of an arm in a line. Raises UserError for one without parameters."""
+    import functools
+
+    import jax
+
+    from cnnjax.train import groups, state
+
+    fresh = functools.partial(state.initial_variables, module, shape)
+    params = jax.eval_shape(fresh, jax.eval_shape(lambda: jax.random.key(0)))["params"]
+    found = groups.Groups(config.optimizer.groups)
+    found.check(params)
+    return found.describe(params)
 
 
 def _table(rows: list[tuple[str, ...]], found: Sequence[Any], total: dict[str, int]) -> str:

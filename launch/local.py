@@ -66,11 +66,15 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     elif groups:
         data = [loaded.fingerprint for loaded in _load(request).values()]
         if request.loaded.levels or any(
-            config.transfer.init_from for config in request.configs.values()
+            config.transfer.init_from or config.optimizer.groups
+            for config in request.configs.values()
         ):
             started, broken = session(request.training)
     request.write(data)
     print("".join(f"{line}\n" for line in request.brought()), end="")
+    for arm, config in request.configs.items() if groups else ():
+        if config.optimizer.groups and arm not in broken:
+            print(f"{arm}: {started.groups(config)}")
     done = len(request.runs) - len(request.pending)
     if done:
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import functools
 import math
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,8 @@ from launch.grouping import Group
 from launch.progress import Pace, line, stamp
 from launch.training import Training
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_READ_ONLY = (errno.EROFS, errno.EACCES)
 _REFUSED = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
 LINE = 300  # characters of an error that are shown where runs go on all the same
 Stop = Callable[[], str]
@@ -228,17 +230,20 @@ def stop_for_machine(error: BaseException, directory: Path) -> None:
     """What the machine refuses is no result of a run: raises MachineError for it."""
     from cnnjax.train import damage
 
-    full = "No space left on device"
-    if full in str(error) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
-        reason = full if full in str(error) else error
-        raise MachineError(
-            f"{directory}: cannot be written ({reason}); make room, then give the same command."
-        ) from None
-    if isinstance(error, MachineError):
+    if isinstance(error, MachineError) and error.errno not in _FULL:
         raise error
-    for refused in damage.refusals(error):
-        if isinstance(refused, OSError) and refused.errno in _REFUSED:
+    for refused in (error, *damage.refusals(error)):
+        number = refused.errno if isinstance(refused, OSError | MachineError) else None
+        said = refused if isinstance(refused, OSError) and refused.filename else None
+        if number in _FULL or (refused is error and number in _READ_ONLY):
             raise MachineError(
-                f"{directory}: cannot be read or written just now ({refused.strerror}); the same "
-                "command goes on from here."
+                f"{directory}: cannot be written ({said or os.strerror(number)}); make room, then "
+                "give the same command.",
+                errno=number,
+            ) from None
+        if number in _REFUSED:
+            raise MachineError(
+                f"{directory}: cannot be read or written just now ({os.strerror(number)}); the "
+                "same command goes on from here.",
+                errno=number,
             ) from None

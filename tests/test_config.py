@@ -42,7 +42,7 @@ def test_json_round_trip():
         ({"data.augmentation.shift_pixels": 10**5}, "allowed: a whole number, at most 4,096"),
         ({"training.epochs": True}, "training.epochs: true is not valid; allowed: a number"),
         ({"model.name": "mlp", "model.hidden": 5}, "write a list: model.hidden=[5]"),
-        ({"model.name": "mlp", "model.hidden": [True]}, "model.hidden.0: true is not valid"),
+        ({"model.name": "mlp", "model.hidden": [True]}, "model.hidden[0]: true is not valid"),
         ({"schedule.warmup_epochs": 50}, "is more than training.epochs (10)"),
         (
             {"schedule.name": "step", "schedule.boundaries_epochs": [3, 1]},
@@ -66,7 +66,7 @@ def test_json_round_trip():
         ({"transfer.reset": "head"}, 'write a list: transfer.reset=["head"]'),
         ({"data.mean": "0.5,0.4"}, "write a list: data.mean=[0.5, 0.4]"),
         ({"data.sd": 0.5}, "write a list: data.sd=[0.5]"),
-        ({"data.normalize": "given", "data.mean": [124], "data.sd": [1]}, "data.mean.0: 124 is"),
+        ({"data.normalize": "given", "data.mean": [124], "data.sd": [1]}, "data.mean[0]: 124 is"),
         (
             {"model.name": "resnet18", "model.zero_last_scale": True, "model.norm.kind": "none"},
             "needs a norm",
@@ -75,6 +75,43 @@ def test_json_round_trip():
         ({"data.shorter_side": 20, "data.image_size": 24}, "no larger (it is 24)"),
         ({"data.normalize": "given", "data.mean": [0.5]}, "needs data.mean and data.sd"),
         ({"data.mean": [0.5], "data.sd": [0.2]}, "need data.normalize=given"),
+        (
+            {"optimizer.beta1": 0.5},
+            "optimizer.beta1: 0.5 means nothing for momentum; it belongs to",
+        ),
+        ({"optimizer.name": "rmsprop", "optimizer.beta2": 0.5}, "it belongs to adam, adamw"),
+        ({"optimizer.name": "adam", "optimizer.rmsprop_decay": 0.5}, "it belongs to rmsprop"),
+        ({"optimizer.name": "sgd", "optimizer.epsilon": 1e-3}, "to adam, adamw, rmsprop"),
+        ({"optimizer.name": "adam", "optimizer.beta1": 1}, "allowed: a number, below 1"),
+        ({"optimizer.name": "adam", "optimizer.epsilon": 0}, "allowed: a number, above 0"),
+        ({"optimizer.groups": "conv1"}, "'conv1' is not valid; write a list: optimizer.groups=[{"),
+        ({"optimizer.groups": ["conv1"]}, "optimizer.groups[0]: 'conv1' is not valid; allowed: a"),
+        ({"optimizer.groups": [{"rate": 1}]}, "optimizer.groups[0].pattern: is missing"),
+        (
+            {"optimizer.groups": [{"pattern": "a"}, {"pattern": "b", "rat": 1}]},
+            "optimizer.groups[1].rat: unknown; did you mean optimizer.groups[1].rate?",
+        ),
+        (
+            {"optimizer.groups": [{"pattern": "a", "rate": -1}]},
+            "optimizer.groups[0].rate: -1 is not valid; allowed: a number, at least 0",
+        ),
+        (
+            {"optimizer.groups": [{"pattern": "a", "rate": 0.1, "frozen": True}]},
+            "optimizer.groups[0].rate: 0.1 means nothing for a group that is frozen; leave it out",
+        ),
+        (
+            {"optimizer.groups": [{"pattern": "a"}], "optimizer.groups[0].rate": 2},
+            "optimizer.groups[0]: unknown; did you mean optimizer.groups?",
+        ),
+        (
+            {
+                "model.name": "resnet20",
+                "model.scan": True,
+                "model.norm.kind": "batch",
+                "optimizer.groups": [{"pattern": "conv1", "frozen": True}],
+            },
+            "optimizer.groups[0].frozen: true needs model.scan=false",
+        ),
         (
             {"data.train_examples": 10, "training.batch_size": 64},
             "training.batch_size: 64 is larger than data.train_examples (10)",
@@ -86,6 +123,25 @@ def test_errors_name_path_value_allowed_and_nearest(changes, message):
         override(RunConfig(), changes)
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"model.dropot.keep_prob": 1}, "model.dropot"),
+        ({"model.dropout": 1}, "model.dropout"),
+        ({"model.activation": "rellu"}, "model.activation"),
+        ({"model.name": "mlp", "model.hidden": [0]}, "model.hidden"),
+        ({"transfer.reset": ["fc3"]}, "transfer.reset"),
+        ({"optimizer.groups": [{"pattern": "a", "rate": -1}]}, "optimizer.groups"),
+        ({"optimizer.groups": [{"pattern": "a", "rate": 2, "frozen": 1}]}, "optimizer.groups"),
+        ({"data.name": "folder:\0"}, "data.name"),
+    ],
+)
+def test_errors_have_the_path_of_the_field(changes, path):
+    with pytest.raises(UserError) as error:
+        override(RunConfig(), changes)
+    assert error.value.path == path
 
 
 def test_default_resolves_to_the_published_choice_and_a_choice_stays():

@@ -168,10 +168,9 @@ class Experiment:
             }
             return resolve(override(RunConfig(), fields, levels), levels)
         except UserError as error:
-            named = str(error).partition(":")[0]
-            own = any(f"{path}.".startswith(f"{named}.") for path in changes)
-            where = "" if own else f"arm {arm!r}: "
-            raise UserError(f"{where}{error}") from None
+            asked = error.path and any(f"{path}.".startswith(f"{error.path}.") for path in changes)
+            where = "" if asked else f"arm {arm!r}: "
+            raise UserError(f"{where}{error}", path=error.path) from None
 
     def brought(self, arm: str, changes: Overrides, levels: Levels) -> dict[str, Any]:
         """The network and the preprocessing that come with the weights an arm starts from; nothing
@@ -184,23 +183,25 @@ class Experiment:
 def _of_weights(directory: Path, own: Overrides, levels: Levels) -> dict[str, Any]:
     """The network and the preprocessing that the weights in a folder were made with, but for the
     fields in `own`. Raises UserError where there are none, or they are of another network."""
-    path = directory / "config.json"
+    field, path = "transfer.init_from", directory / "config.json"
     if not path.is_file():
-        raise UserError(f"transfer.init_from: {directory} holds no weights (no config.json in it).")
+        text = f"{field}: {directory} holds no weights (no config.json in it)."
+        raise UserError(text, path=field)
     try:
         made_with = create(files.read_json(path), levels)
     except UserError as error:
         hint = "If it is a level of your own, it has to be in the LEVELS of this experiment's file."
-        raise UserError(f"transfer.init_from: {path}: {error}\n{hint}") from None
+        raise UserError(f"{field}: {path}: {error}\n{hint}", path=field) from None
     if own.get("model.name", made_with.model.name) != made_with.model.name:
         raise UserError(
-            f"transfer.init_from: {directory} holds weights of {made_with.model.name}, "
-            f"model.name is {own['model.name']}; give the weights to arms of that network only."
+            f"{field}: {directory} holds weights of {made_with.model.name}, "
+            f"model.name is {own['model.name']}; give the weights to arms of that network only.",
+            path=field,
         )
     kept = {
-        field: value
-        for field, value in flat(made_with).items()
-        if (field.startswith("model.") or field in PREPROCESSING) and field not in own
+        name: value
+        for name, value in flat(made_with).items()
+        if (name.startswith("model.") or name in PREPROCESSING) and name not in own
     }
     if own.get("data.normalize", "given") != "given":  # the weights' mean and sd go with it
         kept.pop("data.mean", None)

@@ -5,6 +5,7 @@ differ in learning rate or weight decay share one program. The schedule is evalu
 ahead of the steps: each receives its rate as a number.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import optax
 from jax.typing import ArrayLike
 
 from cnnjax import config as schema
+from cnnjax.train.groups import Groups
 
 Number = ArrayLike
 MakeOptimizer = Callable[[Number, Number], optax.GradientTransformation]
@@ -30,10 +32,13 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
 
     Weight decay is L2 on the gradient, before the momentum (Krizhevsky et al. 2012); `adamw`
     decouples it (Loshchilov and Hutter 2019), and `lars` puts it inside the layer's trust ratio
-    (You et al. 2017). RMSProp has decay 0.9 and no momentum (Tieleman and Hinton 2012).
+    (You et al. 2017). RMSProp has no momentum (Tieleman and Hinton 2012).
+
+    Of `config.groups` this takes who is exempt from weight decay; it is given the parameters that
+    are trained, see `cnnjax.train.groups`.
     """
-    mask = None if config.decay_all else decay_mask
-    momentum = config.momentum
+    mask = _mask(config)
+    momentum, epsilon = config.momentum, config.epsilon
 
     def lars(rate: Number, decay: Number) -> optax.GradientTransformation:
         return optax.lars(rate, decay, mask or True, momentum=momentum, trust_ratio_mask=decay_mask)
@@ -42,11 +47,13 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
         "sgd": lambda rate: optax.sgd(rate),
         "momentum": lambda rate: optax.sgd(rate, momentum),
         "nesterov": lambda rate: optax.sgd(rate, momentum, nesterov=True),
-        "rmsprop": lambda rate: optax.rmsprop(rate, decay=0.9),
-        "adam": lambda rate: optax.adam(rate),
+        "rmsprop": lambda rate: optax.rmsprop(rate, config.rmsprop_decay, epsilon),
+        "adam": lambda rate: optax.adam(rate, config.beta1, config.beta2, epsilon),
     }
     decoupled: dict[str, MakeOptimizer] = {
-        "adamw": lambda rate, decay: optax.adamw(rate, weight_decay=decay, mask=mask),
+        "adamw": lambda rate, decay: optax.adamw(
+            rate, config.beta1, config.beta2, epsilon, weight_decay=decay, mask=mask
+        ),
         "lars": lars,
     }
 
@@ -58,6 +65,16 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
         return optax.chain(*clip, decay, coupled[config.name](learning_rate))
 
     return make
+
+
+def _mask(config: schema.Optimizer) -> Callable[[Any], Any] | None:
+    """params -> which of them are decayed; None where all are."""
+    if all(group.decay for group in config.groups):
+        return None if config.decay_all else decay_mask
+    groups = Groups(config.groups)
+    if config.decay_all:
+        return groups.decayed
+    return lambda params: jax.tree.map(operator.and_, decay_mask(params), groups.decayed(params))
 
 
 def learning_rates(

@@ -20,7 +20,8 @@ TRACED = {
     "training.label_smoothing",
     KEEP_PROB,  # but 1 is a network without dropout
 }
-"""The numbers that the compiled steps receive as arrays, `state.HParams`."""
+"""The numbers that the compiled steps receive as arrays, `state.HParams`; the rates of parameter
+groups are such numbers too."""
 
 SCHEDULE = {
     "schedule.name",
@@ -93,6 +94,8 @@ _HOST = SUBSET | DURATION
 
 def _values(config: RunConfig, convolution: str | None = None) -> dict[str, Any]:
     values = flat_json(config.model_dump(mode="json"))
+    for group in values["optimizer.groups"]:
+        del group["rate"]
     values["dropout"] = config.model.dropout.keep_prob != 1
     if convolution:
         values["training.cpu_convolution"] = convolution

@@ -26,6 +26,7 @@ from cnnjax.tasks import registry
 from cnnjax.tasks.task import Task
 from cnnjax.train import numerics, optim, parallel, state, step, transfer
 from cnnjax.train.devices import find
+from cnnjax.train.groups import Groups
 from cnnjax.train.program_key import data_key, program_key, steps_key
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -171,6 +172,11 @@ class Session:
         """What the network of a configuration is trained for."""
         return registry.find(config.task, self.levels)
 
+    def groups(self, config: schema.RunConfig) -> str:
+        """The parameter groups of a configuration, in a line, with their numbers of parameters."""
+        params = self.program(config).shapes["params"]
+        return Groups(config.optimizer.groups).describe(params)
+
     def plain_module(self, config: schema.RunConfig) -> nn.Module:
         """The network of a configuration, in float32 and without a backend's own operations: its
         program can be read by `cnnjax.analysis.layers`."""
@@ -209,6 +215,7 @@ class Session:
             operations=operations.choose(backend, convolution, deterministic=used["deterministic"]),
         )
         make_optimizer = optim.optimizer(config.optimizer)
+        groups = Groups(config.optimizer.groups)
         given = config.data.normalize == "given"
         normalize = inputs.normalizer(
             config.data.normalize,
@@ -227,13 +234,17 @@ class Session:
                 compiler_options={**ONCE.get(backend, {}), **options} or None,
             ),
             jax.jit(
-                functools.partial(state.create, make_optimizer=make_optimizer, averaged=averaged)
+                functools.partial(
+                    state.create, make_optimizer=make_optimizer, averaged=averaged, groups=groups
+                )
             ),
             make_optimizer,
             normalize,
             compiled,
             used["matmul_precision"],
         )
+        if groups.fields:
+            groups.check(program.shapes["params"])
         if self.levels:  # code that no test of cnnjax has seen
             shape, units = spec.image_shape, task.num_outputs(spec)
             state.check_outputs(module, program.shapes, shape, units, train=not mapped)
@@ -262,6 +273,7 @@ class Session:
             ema_decay=config.training.ema_decay,
             axis_name=parallel.AXIS if mapped else None,
             auxiliary_weight=config.model.auxiliary_weight or 0.0,
+            groups=Groups(config.optimizer.groups),
         )
         evaluate = step.eval_step(module, task, normalize=normalize)
         return parallel.compile(
@@ -301,4 +313,5 @@ class Session:
             label_smoothing=np.float32(config.training.label_smoothing),
             augment_key=program.compiled.replicate(keys["augment"]),
             dropout_key=program.compiled.replicate(keys["dropout"]),
+            group_rates=tuple(np.float32(group.rate) for group in config.optimizer.groups),
         )

@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import ArrayLike
 
+from cnnjax.train.groups import NO_GROUPS, Groups
 from cnnjax.train.optim import MakeOptimizer
 
 
@@ -45,7 +46,8 @@ class HParams:
     """The numbers that studies vary, as scalar arrays, and the run's own keys.
 
     Two runs that differ in these alone share one compiled step. The keys are those of the run;
-    the step folds its own number into them.
+    the step folds its own number into them. `group_rates` has the multiplier of the learning rate
+    of each parameter group.
     """
 
     learning_rate: ArrayLike
@@ -54,6 +56,7 @@ class HParams:
     label_smoothing: ArrayLike
     augment_key: jax.Array
     dropout_key: jax.Array
+    group_rates: tuple[ArrayLike, ...] = ()
 
 
 def keys(seed: int) -> dict[str, jax.Array]:
@@ -71,15 +74,18 @@ def _keys(seed: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def create(variables: Any, make_optimizer: MakeOptimizer, *, averaged: bool) -> TrainState:
-    """The state before the first step, from the network's initial variables."""
+def create(
+    variables: Any, make_optimizer: MakeOptimizer, *, averaged: bool, groups: Groups = NO_GROUPS
+) -> TrainState:
+    """The state before the first step, from the network's initial variables. The optimizer's is
+    that of the parameters that `groups` let be trained."""
     params = variables["params"]
     batch_stats = variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=make_optimizer(0.0, 0.0).init(params),
+        opt_state=make_optimizer(0.0, 0.0).init(groups.split(params)[0]),
         ema=Ema(*jax.tree.map(jnp.copy, (params, batch_stats))) if averaged else None,
     )
 

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from cnnjax.data import DatasetSpec
 from cnnjax.data.inputs import to_float
 from cnnjax.tasks.task import Arrays, Task
+from cnnjax.train.groups import NO_GROUPS, Groups, merge, with_running_statistics
 from cnnjax.train.optim import MakeOptimizer
 from cnnjax.train.state import Ema, HParams, TrainState
 
@@ -33,6 +34,7 @@ def train_step(
     ema_decay: float | None = None,
     axis_name: str | None = None,
     auxiliary_weight: float = 0.0,
+    groups: Groups = NO_GROUPS,
 ) -> TrainStep:
     """Builds `step(state, batch, hparams) -> (state, metrics)`.
 
@@ -45,6 +47,7 @@ def train_step(
       ema_decay: weight of the old average in the averages, or None for none.
       auxiliary_weight: what the losses of auxiliary heads count beside the network's own; they
         are not in the metrics.
+      groups: the parameter groups; what they freeze is neither differentiated nor changed.
       axis_name: the mapped axis to average gradients, statistics and metrics over, under pmap.
 
     The batch holds `images` (uint8 [B, H, W, C]) and the targets ([B, ...]). Metrics are scalars:
@@ -70,15 +73,19 @@ def train_step(
         example_keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
         images = normalize(augment(example_keys, to_float(batch["images"])))
 
+        trained, frozen = groups.split(state.params)
+        kept = groups.kept_statistics(state.params, state.batch_stats)
+
         def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
-            outputs, updates = module.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                keep_prob=hparams.keep_prob,
-                rngs={"dropout": dropout_key},
-                mutable=["batch_stats", "auxiliary"],
-            )
+            with with_running_statistics(kept):
+                outputs, updates = module.apply(
+                    {"params": merge(params, frozen), "batch_stats": state.batch_stats},
+                    images,
+                    train=True,
+                    keep_prob=hparams.keep_prob,
+                    rngs={"dropout": dropout_key},
+                    mutable=["batch_stats", "auxiliary"],
+                )
 
             def mean_loss(outputs: jax.Array) -> jax.Array:
                 return task.loss(outputs, targets, hparams.label_smoothing).mean()
@@ -89,18 +96,21 @@ def train_step(
             return total, (value, outputs, updates.get("batch_stats", {}))
 
         (_, (value, outputs, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.params
+            trained
         )
         statistics = task.statistics(outputs, targets)
         metrics = {name: statistics[name].mean() for name in task.means} | {"loss": value}
         gradient, batch_stats, metrics = mean((gradient, batch_stats, metrics))
+        batch_stats = merge(batch_stats, kept)
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
         transform = make_optimizer(hparams.learning_rate, hparams.weight_decay)
-        updates, opt_state = transform.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = transform.update(gradient, state.opt_state, trained)
+        updates = groups.scaled(updates, hparams.group_rates)
+        params = merge(optax.apply_updates(trained, updates), frozen)
         ema = state.ema
         if ema_decay is not None:
             ema = optax.incremental_update(Ema(params, batch_stats), ema, 1.0 - ema_decay)
+            ema = Ema(merge(ema.params, frozen), merge(ema.batch_stats, kept))  # not rounded
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     return step

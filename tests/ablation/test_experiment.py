@@ -106,11 +106,21 @@ def test_config_is_resolved_and_changes_go_below_the_arm():
             "^model.dropot: unknown; did you mean model.dropout?",
         ),
         ("a", {"optimizer.learning_rate": -1}, "^optimizer.learning_rate: -1 is not valid"),
+        ("a", {"transfer.reset": [3]}, "^transfer.reset.0.: 3 is not valid"),
+        ("a", {"optimizer.groups": [{"pattern": ""}]}, "^optimizer.groups.0..pattern: '' is not"),
+        ("a", {"model.norm.statistics": "per_device"}, "^model.norm.statistics: per_device needs"),
+        ("a", {"data.name": "folder:a\0"}, "^data.name: "),
     ],
 )
 def test_config_errors(arm, changes, message):
     with pytest.raises(UserError, match=message.replace("?", r"\?")):
         make().config(arm, changes, {})
+
+
+def test_a_mistake_of_the_arms_own_names_the_arm():
+    arms = {"a": {"optimizer.groups": [{"pattern": "conv1", "rate": -1}]}}
+    with pytest.raises(UserError, match=r"^arm 'a': optimizer.groups.0..rate: -1 is not valid"):
+        make(arms=arms).config("a", {"training.epochs": 1}, {})
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,20 @@ from cnnjax.result import RunResult
 from common import program, small
 from launch import local, plan, progress, work
 
-TENSORSTORE = 'RESOURCE_EXHAUSTED: Error writing "params/0": No space left on device [os_error_code'
+TENSORSTORE = (
+    'RESOURCE_EXHAUSTED: Error writing "params/0" in OCDBT database: Failed to write 61781 bytes '
+    "to file 5: No space left on device [os_error_code='28']"
+)
 
 
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
         (ValueError(TENSORSTORE), "No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (OSError(errno.EACCES, "Permission denied", "a/b"), "Permission denied: 'a/b'"),
+        (MachineError("result.json: cannot be written", errno=errno.EDQUOT), "quota exceeded"),
     ],
 )
 def test_a_disk_that_takes_no_more_stops_the_sweep_in_one_line(tmp_path, error, reason):
@@ -40,6 +46,14 @@ def test_a_disk_that_takes_no_more_stops_the_sweep_in_one_line(tmp_path, error, 
 )
 def test_what_the_machine_refuses_is_no_result_of_a_run(tmp_path, error):
     with pytest.raises(MachineError, match="Input/output error"):
+        work.stop_for_machine(error, tmp_path)
+
+
+def test_a_full_disk_is_known_by_its_number_and_not_by_words(tmp_path):
+    work.stop_for_machine(ValueError("No space left on device"), tmp_path)
+    error = ValueError("could not be saved")
+    error.__cause__ = OSError(errno.ENOSPC, "Kein Platz")
+    with pytest.raises(MachineError, match="make room"):
         work.stop_for_machine(error, tmp_path)
 
 
@@ -184,3 +198,14 @@ def test_a_workdir_with_links_is_refused(tmp_path, name):
     (tmp_path / "w" / name).symlink_to(tmp_path / "home")
     with pytest.raises(UserError, match=rf"w/{name}: is a link to {tmp_path}/home; nothing is"):
         local.execute(request(tmp_path / "w"))
+
+
+def test_parameter_groups_are_told_and_a_wrong_pattern_stops_before_anything_is_compiled(tmp_path):
+    arm = ("--experiment=quickstart", "--arm=relu")
+    train = ("launch.train", *arm, "--seeds=0", f"--workdir={tmp_path}", "--set=training.steps=4")
+    done = program(*train, '--set=optimizer.groups=[{"pattern": "cnv1"}]', check=2)
+    assert done.stderr.startswith("error: optimizer.groups[0].pattern: 'cnv1' matches no parameter")
+    groups = '--set=optimizer.groups=[{"pattern": "conv1", "frozen": true}]'
+    line = "parameter groups: conv1 156 (frozen); others 61,550"
+    assert f"relu: {line}\n" in program(*train, groups).stdout
+    assert program("launch.inspect", *arm, groups).stdout.endswith(f"\n{line}\n")

@@ -62,6 +62,30 @@ def test_rmsprop_divides_by_the_running_root_mean_square():
     np.testing.assert_allclose(found["bias"], [3 - move, 4 + move], rtol=1e-4)
 
 
+def test_betas_and_epsilon_by_hand():
+    """Kingma and Ba 2015, algorithm 1. Of a constant gradient 1 the corrected averages are 1, and
+    only epsilon shows; the betas show where the gradient changes."""
+    for name in ("adam", "adamw"):
+        found = step(Optimizer(name=name, epsilon=0.25), 0.1, 0.0, steps=2)
+        np.testing.assert_allclose(found["bias"][0], 3 - 2 * 0.1 / 1.25, rtol=1e-5)
+        make = optim.optimizer(Optimizer(name=name, beta1=0.5, beta2=0.75))(1.0, 0.0)
+        params = {"w": jnp.ones((1,))}
+        moments = make.init(params)
+        for value in (1.0, 3.0):
+            updates, moments = make.update({"w": jnp.full((1,), value)}, moments, params)
+        first = (0.5 * 0.5 * 1 + 0.5 * 3) / (1 - 0.5**2)
+        second = (0.75 * 0.25 * 1 + 0.25 * 9) / (1 - 0.75**2)
+        np.testing.assert_allclose(updates["w"], [-first / np.sqrt(second)], rtol=1e-5)
+
+
+def test_rmsprop_decay_and_epsilon_by_hand():
+    found = step(Optimizer(name="rmsprop", rmsprop_decay=0.5, epsilon=0.25), 0.1, 0.0)
+    np.testing.assert_allclose(found["bias"][0], 3 - 0.1 / np.sqrt(0.5 + 0.25), rtol=1e-5)
+    found = step(Optimizer(name="rmsprop", rmsprop_decay=0.5), 0.1, 0.0, steps=2)
+    move = 0.1 / np.sqrt(0.5) + 0.1 / np.sqrt(0.75)
+    np.testing.assert_allclose(found["bias"][0], 3 - move, rtol=1e-5)
+
+
 def test_every_optimizer_is_tried_by_hand_above():
     """Each with the first step, or two, that its paper gives."""
     tried = {"sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lars"}

@@ -3,7 +3,7 @@ or a run honours another value all the same."""
 
 import pytest
 
-from cnnjax.config import RunConfig, flat, override
+from cnnjax.config import ParameterGroup, RunConfig, flat, override
 from cnnjax.train import loop, program_key
 from cnnjax.train.program_key import lockstep_key, steps_key
 from cnnjax.train.session import Session
@@ -46,6 +46,9 @@ HONOURED = {
 }
 """For each field another value, and what it needs besides to make a difference to the run."""
 
+GROUPS = "optimizer.groups"
+"""Structure, but for the rates."""
+
 NUMBERS = program_key.TRACED | program_key.SCHEDULE
 AT_THE_START = program_key.INITIALIZER | program_key.TRANSFER
 MAY_DIFFER_IN_LOCKSTEP = NUMBERS | AT_THE_START
@@ -68,7 +71,7 @@ def test_every_field_that_programs_may_share_is_shown_to_be_honoured():
     assert HONOURED.keys() == MAY_DIFFER
 
 
-@pytest.mark.parametrize("path", sorted(flat(RunConfig()).keys() - MAY_DIFFER))
+@pytest.mark.parametrize("path", sorted(flat(RunConfig()).keys() - MAY_DIFFER - {GROUPS}))
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_another_value_of_any_other_field_is_another_program(path):
     """A field that is new is among them, until it is shown to be one of those above."""
@@ -86,6 +89,21 @@ def test_what_these_are_makes_no_difference_to_the_compiled_steps(path):
     assert steps_key(base, "xla") == steps_key(other, "xla")
     same = lockstep_key(base) == lockstep_key(other)
     assert same == (path in MAY_DIFFER_IN_LOCKSTEP)
+
+
+OTHER_GROUP = {"pattern": "head", "rate": 0.5, "decay": False, "frozen": True}
+
+
+@pytest.mark.parametrize("name", ParameterGroup.model_fields)
+def test_the_fields_of_a_parameter_group_are_structure_but_for_its_rate(name):
+    """That runs honour the rate with steps compiled for another one is in test_groups."""
+    base = changed(GROUPS, (ParameterGroup(pattern="fc1"),))
+    other = changed(
+        GROUPS, (base.optimizer.groups[0].model_copy(update={name: OTHER_GROUP[name]}),)
+    )
+    assert (steps_key(base, "xla") == steps_key(other, "xla")) == (name == "rate")
+    assert (lockstep_key(base) == lockstep_key(other)) == (name == "rate")
+    assert steps_key(base, "xla") != steps_key(changed(GROUPS, ()), "xla")
 
 
 def test_without_dropout_is_another_program():
