@@ -416,7 +416,7 @@ def test_runs_that_differ_in_rates_are_trained_together(session, tmp_path):
         Job(network_of_rate(rate), 0, tmp_path / name, {"arm": name, "seed": 0})
         for name, rate in (("a", 1.0), ("b", 0.1))
     ]
-    results = loop.replicates(session, jobs)
+    results = loop.train(session, jobs)
     for job, result in zip(jobs, results, strict=True):
         alone = loop.run(session, job.config, 0, tmp_path / f"{job.label} alone")
         assert result.validation.loss == pytest.approx(alone.validation.loss, rel=1e-4)
