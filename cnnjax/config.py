@@ -5,11 +5,12 @@ experiments and tests all go through it, and it validates everything again.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cnnjax import catalog, paths
+from cnnjax import catalog, files, paths
 from cnnjax.errors import UserError, explain, field, unknown_path
 from cnnjax.schema import (
     Augmentation,
@@ -43,6 +44,7 @@ __all__ = [
     "flat_json",
     "located",
     "override",
+    "read",
     "resolve",
     "resolve_model",
 ]
@@ -63,6 +65,12 @@ def create(values: Mapping[str, Any] | None = None, levels: Levels | None = None
         groups = (f"optimizer.groups[].{name}" for name in ParameterGroup.model_fields)
         known = [*flat(RunConfig()), *groups]
         raise UserError(explain(error, known), path=field(error)) from None
+
+
+def read(path: Path, levels: Levels | None = None) -> RunConfig:
+    """The configuration that a file holds, whichever version wrote it. Raises UserError."""
+    values = files.read_json(path)
+    return create(located(values) if isinstance(values, Mapping) else values, levels)
 
 
 def override(
@@ -95,15 +103,23 @@ def resolve(config: RunConfig, levels: Levels | None = None) -> RunConfig:
 
 
 def located(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values of a configuration that was stored, with the paths in it made absolute as
-    those of a new one are. Raises UserError."""
-    found = dict(values)
+    """The plain values of a configuration that was stored, by today's names, with the paths in it
+    made absolute as those of a new one are. Raises UserError."""
+    found = _by_todays_names(values)
     for path in paths.FIELDS:
         group, _, field = path.partition(".")
         own = found.get(group)
         if isinstance(own, Mapping) and field in own:
             found[group] = {**own, field: paths.field(path, own[field])}
     return found
+
+
+def _by_todays_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that an older version stored, by the names that they have now."""
+    data = values.get("data")
+    if isinstance(data, Mapping) and data.get("normalize") == "deck":
+        return {**values, "data": {**data, "normalize": "centered"}}
+    return dict(values)
 
 
 def changes(stored: Mapping[str, Any], config: RunConfig) -> list[str]:

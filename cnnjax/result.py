@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cnnjax import files, metric
-from cnnjax.fields import Count, Number, Record, from_file
 from cnnjax.metric import Metric
+from cnnjax.validation import Count, Number, Record, from_file
 
 Status = Literal["finished", "diverged", "failed"]
 Seconds = Annotated[float, Field(ge=0, le=1e10)]

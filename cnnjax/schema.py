@@ -10,14 +10,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cnnjax import catalog, metric, paths
-from cnnjax.fields import Probability, Room, inconsistent, named, probability_to_keep
+from cnnjax.validation import ConfigGroup, Probability, inconsistent, named, probability_to_keep
 
 MILLION, BILLION = 10**6, 10**9
 LARGE = 1e9  # a number that float32 holds, squared too
 
 
-class Norm(Room):
-    """Normalisation. `alpha` is the weight of the *batch* in the running statistics (the deck's
+class Norm(ConfigGroup):
+    """Normalisation. `alpha` is the weight of the *batch* in the running statistics (the lecture's
     convention; flax's momentum is 1 - alpha)."""
 
     kind: named("norm", catalog.NORMS, "default") = "default"  # type: ignore[valid-type]
@@ -29,7 +29,7 @@ class Norm(Room):
     groups: int = Field(8, ge=1, le=MILLION)
 
 
-class Dropout(Room):
+class Dropout(ConfigGroup):
     """Dropout. `keep_prob` is the probability to *keep* a unit (flax's rate is 1 - keep_prob);
     `spatial` drops whole channels of the feature maps."""
 
@@ -38,7 +38,7 @@ class Dropout(Room):
     kind: Literal["plain", "spatial"] = "plain"
 
 
-class Model(Room):
+class Model(ConfigGroup):
     """The network. `default` or null is the architecture's published choice; a field that means
     nothing for it stays null.
 
@@ -90,7 +90,7 @@ class Model(Room):
         return self
 
 
-class Augmentation(Room):
+class Augmentation(ConfigGroup):
     """Random changes of the training images, on the device, inside the step. 0 turns one off.
 
     `flip` is the probability of a mirror image, `shift_pixels` the largest shift either way,
@@ -108,7 +108,7 @@ class Augmentation(Room):
     random_resized_crop: float = Field(1.0, gt=0, le=1)
 
 
-class Data(Room):
+class Data(ConfigGroup):
     """The data set. `name` is `digits`, a TFDS image-classification set, or `folder:PATH` with one
     sub-folder per class; PATH becomes absolute. `train_examples` takes a nested subset of the
     training split. `split_seed` draws what is held out for validation and test anew; all arms and
@@ -122,7 +122,7 @@ class Data(Room):
     image_size: int | None = Field(None, ge=1, le=4096)
     shorter_side: int | None = Field(None, ge=1, le=4096)
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
-    normalize: Literal["deck", "standardize", "none", "given"] = "standardize"
+    normalize: Literal["centered", "standardize", "none", "given"] = "standardize"
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     sd: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     channel_order: Literal["rgb", "bgr"] = "rgb"
@@ -149,7 +149,7 @@ class Data(Room):
         return self
 
 
-class ParameterGroup(Room):
+class ParameterGroup(ConfigGroup):
     """Parameters that are trained in a way of their own.
 
     `pattern` is a glob (`fnmatch`, case-sensitive) of parameter paths such as
@@ -173,7 +173,7 @@ def _list_of_groups(value: Any) -> Any:
     raise PydanticCustomError("list_of_groups", "{text}", {"text": text})
 
 
-class Optimizer(Room):
+class Optimizer(ConfigGroup):
     """How the gradient becomes a step. `weight_decay` is L2 added to the gradient, but for adamw,
     where it is decoupled, and lars, which scales it with the layer's rate. `decay_all` decays
     biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm, over all
@@ -212,7 +212,7 @@ class Optimizer(Room):
         return self
 
 
-class Schedule(Room):
+class Schedule(ConfigGroup):
     """How the learning rate moves over the run. `boundaries_epochs` and `factor` belong to `step`,
     `factor` (over the whole run) to `exponential` and `linear`, `final` (share of the peak at the
     end) to `cosine`."""
@@ -224,7 +224,7 @@ class Schedule(Room):
     final: float = Field(0.0, ge=0, le=1)
 
 
-class Training(Room):
+class Training(ConfigGroup):
     """The loop. `steps`, where set, takes the place of `epochs`; no more than `max_examples` are
     seen, repetitions counted. `parallel=jit` shards the batch
     over a device mesh (statistics of the global batch); `pmap` gives each device its part.
@@ -258,7 +258,7 @@ class Training(Room):
     log_every_steps: int = Field(10, ge=1, le=BILLION)
 
 
-class Evaluation(Room):
+class Evaluation(ConfigGroup):
     """How often the validation split is evaluated, and in batches of what size; `test` is whether
     the test split is evaluated at the end."""
 
@@ -267,7 +267,7 @@ class Evaluation(Room):
     test: bool = True
 
 
-class Checkpointing(Room):
+class Checkpointing(ConfigGroup):
     """A checkpoint is written at every evaluation and, where `every_steps` is set, in between.
     The last `keep_last` and the one best on the validation split are kept."""
 
@@ -275,7 +275,7 @@ class Checkpointing(Room):
     every_steps: int | None = Field(None, ge=1, le=BILLION)
 
 
-class Transfer(Room):
+class Transfer(ConfigGroup):
     """Start from another run's weights. `reset` names top-level layers that keep their fresh
     values; every other entry must fit in name, shape and dtype."""
 
@@ -283,7 +283,7 @@ class Transfer(Room):
     reset: tuple[str, ...] = ()
 
 
-class RunConfig(Room):
+class RunConfig(ConfigGroup):
     """One run, but for its seed. `task` is what the network is trained for: `classification`, or
     one of the user's own."""
 

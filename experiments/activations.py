@@ -28,8 +28,9 @@ arms |= {
 EXPERIMENT = Experiment(
     name="activations",
     question="Which activation makes a convolutional network better, and does batch norm matter?",
-    deck="Sigmoid saturates, is not zero-centred, exp costs; tanh is zero-centred but saturates; "
-    "ReLU is fast and does not vanish for x > 0 but can die; leaky ReLU does not die (a != 1).",
+    lecture="Sigmoid saturates, is not zero-centred, exp costs; tanh is zero-centred but "
+    "saturates; ReLU is fast and does not vanish for x > 0 but can die; leaky ReLU does not die "
+    "(a != 1).",
     published="ducha-aiki/caffenet-benchmark, 128-px ImageNet, top-1, single runs: ReLU .471, "
     "tanh .401, leaky .469, PReLU .485, ELU .488, none .389. Ioffe and Szegedy 2015: with batch "
     "norm a sigmoid Inception reaches 69.8 %, without it chance.",
@@ -52,12 +53,12 @@ EXPERIMENT = Experiment(
     seeds=range(5),
     probes=("activity", "gradients"),
     claims=(
-        better("relu", "sigmoid", source="the deck: sigmoid saturates"),
-        better("tanh", "sigmoid", source="the deck: tanh is zero-centred"),
+        better("relu", "sigmoid", source="the lecture: sigmoid saturates"),
+        better("tanh", "sigmoid", source="the lecture: tanh is zero-centred"),
         better(
             "relu",
             "tanh",
-            source="the deck: tanh saturates, too",
+            source="the lecture: tanh saturates, too",
             published=f"+7.0 points (.471, .401), {CAFFENET}",
         ),
         better(
@@ -69,7 +70,7 @@ EXPERIMENT = Experiment(
         better(
             "leaky01",
             "relu",
-            source="the deck: leaky ReLU does not die",
+            source="the lecture: leaky ReLU does not die",
             published=f"-0.2 points (.469, .471), {CAFFENET}",
             expected=False,
         ),

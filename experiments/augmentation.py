@@ -23,7 +23,7 @@ EXPERIMENT = Experiment(
     name="augmentation",
     question="Which augmentation helps, how much does it hang on the number of examples, and when "
     "does it hurt?",
-    deck="Flips, rotations, shifts of colour, scaling; augment your data.",
+    lecture="Flips, rotations, shifts of colour, scaling; augment your data.",
     published="LeCun et al. 1998: distorted training images bring MNIST from 0.95 to 0.8 %. "
     "Shorten and Khoshgoftaar 2019: a flip is not safe on digits.",
     expected="shifts, rotations and scaling help, more with 300 examples than with 3,000; flips "
@@ -49,9 +49,9 @@ EXPERIMENT = Experiment(
     claims=(
         better("digits300.none", "digits300.flip", source="a flip changes what a digit means"),
         better("digits3000.none", "digits3000.flip", source="a flip changes what a digit means"),
-        better("shift", "none", source="the deck: augment; LeCun et al. 1998"),
-        better("rotate", "none", source="the deck: augment"),
-        better("clothes300.flip", "clothes300.none", source="the deck: flips"),
-        better("clothes3000.flip", "clothes3000.none", source="the deck: flips"),
+        better("shift", "none", source="the lecture: augment; LeCun et al. 1998"),
+        better("rotate", "none", source="the lecture: augment"),
+        better("clothes300.flip", "clothes300.none", source="the lecture: flips"),
+        better("clothes3000.flip", "clothes3000.none", source="the lecture: flips"),
     ),
 )

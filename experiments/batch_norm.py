@@ -19,8 +19,8 @@ RATES = {"x1": 0.01, "x5": 0.05, "x30": 0.3}
 EXPERIMENT = Experiment(
     name="batch_norm",
     question="Does batch norm help, where should it stand, and does it allow larger rates?",
-    deck="Normalise the inputs of the activation over the batch, then learn a scale and a shift; "
-    "running averages take the place of the batch at test time.",
+    lecture="Normalise the inputs of the activation over the batch, then learn a scale and a "
+    "shift; running averages take the place of the batch at test time.",
     published="Ioffe and Szegedy 2015: 72.2 % after 31.0 M steps without, 13.3 M with, 2.1 M with "
     "5 times the rate. ducha-aiki/caffenet-benchmark: none .471, before .474, after .499; in "
     "GoogLeNet before .603, after .596.",
@@ -66,7 +66,7 @@ EXPERIMENT = Experiment(
             "after_x5",
             within=1,
             reason="half of what caffenet-benchmark saw between the places, .474 and .499",
-            source="the deck: before the activation",
+            source="the lecture: before the activation",
             published="after ahead by 2.5 points (.499, .474), in GoogLeNet before by 0.7 "
             "(.603, .596): caffenet-benchmark, one run each",
         ),
@@ -75,7 +75,7 @@ EXPERIMENT = Experiment(
             {"optimizer.learning_rate": (0.01, 0.3)},
             direction="positive",
             given={"model.norm.placement": "before"},
-            source="the deck: batch norm allows larger rates",
+            source="the lecture: batch norm allows larger rates",
         ),
     ),
 )

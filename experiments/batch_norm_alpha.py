@@ -13,12 +13,12 @@ EXPERIMENT = Experiment(
     name="batch_norm_alpha",
     question="How fast should the running averages of batch norm move, and does it hang on the "
     "batch size?",
-    deck="running mean = alpha * batch mean + (1 - alpha) * running mean.",
+    lecture="running mean = alpha * batch mean + (1 - alpha) * running mean.",
     published="Ioffe and Szegedy 2015 leave alpha open. Frameworks: 0.01 (TensorFlow, Keras), 0.1 "
     "(PyTorch). Small batches estimate badly: Wu and He 2018, figure 1.",
     expected="alpha matters for small batches, where a large one makes the averages noisy; 0.001 "
     "has not caught up by the end of a short training.",
-    notes="alpha has the deck's meaning: the weight of the new batch (1 - momentum elsewhere).",
+    notes="alpha has the lecture's meaning: the weight of the new batch (1 - momentum elsewhere).",
     base={
         "model.name": "lenet5_modern",
         "model.norm.kind": "batch",

@@ -14,7 +14,7 @@ STEPS_PER_EPOCH = 45_000 / BATCH
 EXPERIMENT = Experiment(
     name="cifar10",
     question="Does ResNet-20 reach its published error on CIFAR-10, and what do shortcuts add?",
-    deck="Residual connections let networks of over a hundred layers train.",
+    lecture="Residual connections let networks of over a hundred layers train.",
     published="He et al. 2015, table 6: 8.75 % test error for ResNet-20; the plain 20-layer "
     "network is about as good (figure 6). A public PyTorch re-implementation (akamaster) reports "
     "8.27 %.",

@@ -12,7 +12,7 @@ from cnnjax.ablation.experiment import Experiment
 EXPERIMENT = Experiment(
     name="dropout",
     question="Does dropout help, does it help more where data is scarce, and beside batch norm?",
-    deck="Keep a unit with probability p in training, multiply by p at test time: like an "
+    lecture="Keep a unit with probability p in training, multiply by p at test time: like an "
     "ensemble of exponentially many networks; a regulariser. Use batch norm or dropout.",
     published="Srivastava et al. 2014: MNIST 1.60 % without, 1.25 % with; the gain grows, then "
     "shrinks with the size of the training set (their section 7.4). caffenet-benchmark: dropout "
@@ -50,7 +50,7 @@ EXPERIMENT = Experiment(
         better(
             "keep50_bn",
             "keep100_bn",
-            source="the deck: batch norm or dropout",
+            source="the lecture: batch norm or dropout",
             published="-1.4 points (.499, .513), caffenet-benchmark, one run each",
             expected=False,
         ),
@@ -58,7 +58,7 @@ EXPERIMENT = Experiment(
             {"model.dropout.keep_prob": (1.0, 0.5)},
             {"model.norm.kind": ("none", "batch")},
             direction="negative",
-            source="the deck: batch norm or dropout",
+            source="the lecture: batch norm or dropout",
         ),
     ),
 )

@@ -12,7 +12,7 @@ EXPERIMENT = Experiment(
     name="dropout_forms",
     question="Is scaling in training the same as scaling at test time, and how close do both come "
     "to the average over networks?",
-    deck="At test time multiply by p; like an ensemble of exponentially many networks.",
+    lecture="At test time multiply by p; like an ensemble of exponentially many networks.",
     published="Srivastava et al. 2014, section 7.5 and figure 11: weight scaling is as good as the "
     "average of about 50 sampled networks.",
     expected="classic and inverted alike; the average over 16 passes as good as weight scaling.",

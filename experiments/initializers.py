@@ -22,7 +22,7 @@ LEVELS_ASKED = {
 EXPERIMENT = Experiment(
     name="initializers",
     question="Which initialisation of the weights lets a plain network train, and how deep?",
-    deck="All zeros: the units of a layer never differ. 0.03 N(0, 1); 1/sqrt(n); Xavier "
+    lecture="All zeros: the units of a layer never differ. 0.03 N(0, 1); 1/sqrt(n); Xavier "
     "sqrt(2)/sqrt(n_in + n_out); He sqrt(2)/sqrt(n_in) for ReLU.",
     published="He et al. 2015 (Delving Deep into Rectifiers): a 30-layer net stalls with Xavier "
     "and converges with He, at 14 layers they tie. Mishkin and Matas 2016: LSUV is on par with or "
@@ -71,7 +71,7 @@ EXPERIMENT = Experiment(
             published="a tie at 14 layers, ImageNet, one run each",
             expected=False,
         ),
-        better("he", "small", source="the deck: small random numbers vanish with depth"),
+        better("he", "small", source="the lecture: small random numbers vanish with depth"),
         equivalent(
             "lsuv",
             "he",
@@ -81,7 +81,7 @@ EXPERIMENT = Experiment(
             published="LSUV .499, orthogonal .500 with batch norm after the activation: "
             "caffenet-benchmark, one run each",
         ),
-        chance_level("zeros", share=0.25, source="the deck: with zeros the units never differ"),
+        chance_level("zeros", share=0.25, source="the lecture: with zeros the units never differ"),
         chance_level(
             "depth30.xavier",
             share=0.25,

@@ -9,17 +9,17 @@ from cnnjax.ablation.claims import better, equivalent
 from cnnjax.ablation.design import in_blocks
 from cnnjax.ablation.experiment import Experiment
 
-LEVELS_ASKED = ("none", "deck", "standardize")
+LEVELS_ASKED = ("none", "centered", "standardize")
 
 EXPERIMENT = Experiment(
     name="input_scaling",
     question="Does it matter how the pixels are scaled?",
-    deck="Scale the pixels before the network sees them: x / 255 - 0.5.",
+    lecture="Scale the pixels before the network sees them: x / 255 - 0.5.",
     published="LeCun et al. 1998 (Efficient BackProp), section 4.3: inputs of mean zero and equal "
     "variance converge faster.",
     expected="standardised ahead of the others in a short training; nothing between them where "
     "batch norm comes first.",
-    notes="none: 0..1. deck: minus 0.5, which is not unit variance.",
+    notes="none: 0..1. centered: minus 0.5, which is not unit variance.",
     base={
         "data.name": "fashion_mnist",
         "data.train_examples": 10000,
@@ -38,9 +38,9 @@ EXPERIMENT = Experiment(
     seeds=range(8),
     claims=(
         better("standardize", "none", source="LeCun et al. 1998, section 4.3"),
-        better("deck", "none", source="the deck"),
+        better("centered", "none", source="the lecture"),
         equivalent(
-            "lenet5_bn.deck",
+            "lenet5_bn.centered",
             "lenet5_bn.standardize",
             within=1,
             reason="less than seeds differ by",

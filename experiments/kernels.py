@@ -17,7 +17,7 @@ EXPERIMENT = Experiment(
     name="kernels",
     question="Can 5x5 convolutions be two 3x3 ones, or four of 1x3 and 3x1, and may 1x1 "
     "convolutions come first?",
-    deck="5x5 -> two 3x3 (25 -> 18 weights); 3x3 -> 1x3 + 3x1 (9 -> 6); 1x1 convolutions before "
+    lecture="5x5 -> two 3x3 (25 -> 18 weights); 3x3 -> 1x3 + 3x1 (9 -> 6); 1x1 convolutions before "
     "the larger ones.",
     published="Simonyan and Zisserman 2015, section 3.1: a shallow net with 5x5 has a 7 % higher "
     "top-1 error than its twin with pairs of 3x3. Szegedy et al. 2015, 2016.",
@@ -51,8 +51,8 @@ EXPERIMENT = Experiment(
     seeds=range(8),
     claims=(
         better("two_3x3", "one_5x5", source="Simonyan and Zisserman 2015, section 3.1"),
-        equivalent("two_3x3", "one_5x5", within=1, reason=LITTLE, source="the deck: 25 -> 18"),
-        equivalent("four_1x3", "two_3x3", within=1, reason=LITTLE, source="the deck: 9 -> 6"),
-        equivalent("reduced", "naive", within=1, reason=LITTLE, source="the deck: 1x1 first"),
+        equivalent("two_3x3", "one_5x5", within=1, reason=LITTLE, source="the lecture: 25 -> 18"),
+        equivalent("four_1x3", "two_3x3", within=1, reason=LITTLE, source="the lecture: 9 -> 6"),
+        equivalent("reduced", "naive", within=1, reason=LITTLE, source="the lecture: 1x1 first"),
     ),
 )

@@ -15,7 +15,7 @@ EXPERIMENT = Experiment(
     name="mlp_and_cnn",
     question="What does a convolutional network have over a perceptron: fewer examples, and images "
     "that may move?",
-    deck="An MLP learns the same feature again at every place; a convolution shares it.",
+    lecture="An MLP learns the same feature again at every place; a convolution shares it.",
     published="LeCun et al. 1998, figure 9: 2-layer perceptrons 3.05 to 4.5 % on MNIST, LeNet-5 "
     "0.95 %.",
     expected="the convolutional network ahead everywhere, by more where images are moved.",
@@ -37,7 +37,7 @@ EXPERIMENT = Experiment(
     seeds=range(5),
     probes=("shift",),
     claims=(
-        *(better(f"cnn_n{n}", f"mlp_n{n}", source="the deck: sharing features") for n in SIZES),
+        *(better(f"cnn_n{n}", f"mlp_n{n}", source="the lecture: sharing features") for n in SIZES),
         *(
             better(
                 "cnn_n10000",
@@ -45,7 +45,7 @@ EXPERIMENT = Experiment(
                 by=by,
                 metric=f"measures.shift_{pixels}",
                 reason="more than the gap on centred digits",
-                source="the deck: the same feature again at every place",
+                source="the lecture: the same feature again at every place",
             )
             for pixels, by in ((2, 5), (4, 5))
         ),

@@ -8,7 +8,7 @@ from cnnjax.ablation.experiment import Experiment
 EXPERIMENT = Experiment(
     name="mnist",
     question="How well does LeNet-5 with today's ingredients do on MNIST?",
-    deck="LeNet-5 (1998) was the first convolutional network of wide use.",
+    lecture="LeNet-5 (1998) was the first convolutional network of wide use.",
     published="LeCun et al. 1998: test error 0.95 %, 0.8 % with distorted training images.",
     expected="below 1 % test error; shifted training images help a little.",
     notes="ReLU, max pooling and dense C3 in place of the 1998 ingredients (61,706 parameters). "

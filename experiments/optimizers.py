@@ -14,7 +14,7 @@ EXPERIMENT = Experiment(
     name="optimizers",
     question="Which optimizer and which schedule train a small network best, once each has its own "
     "learning rate?",
-    deck="AlexNet: momentum. Inception v3: RMSProp.",
+    lecture="AlexNet: momentum. Inception v3: RMSProp.",
     published="Choi et al. 2019, On Empirical Comparisons of Optimizers: tuned well enough, a more "
     "general optimizer is never worse. Schmidt et al. 2021: no clear winner.",
     expected="momentum, rmsprop and adam alike; plain gradient descent behind; a falling rate "
@@ -37,7 +37,7 @@ EXPERIMENT = Experiment(
     tune=Tune({"optimizer.learning_rate": log_range(0.0003, 0.3, 7)}),
     seeds=range(6),
     claims=(
-        better("momentum_cosine", "sgd_cosine", source="the deck: AlexNet used momentum"),
+        better("momentum_cosine", "sgd_cosine", source="the lecture: AlexNet used momentum"),
         better({"schedule.name": "cosine"}, {"schedule.name": "constant"}, source="usual"),
         equivalent(
             "adam_cosine",
@@ -51,7 +51,7 @@ EXPERIMENT = Experiment(
             "momentum_cosine",
             within=1,
             reason="less than the schedule is expected to make",
-            source="the deck: Inception v3 used RMSProp",
+            source="the lecture: Inception v3 used RMSProp",
         ),
     ),
 )

@@ -14,7 +14,7 @@ LEVELS_ASKED = ("max", "average", "sum", "strided", "blur")
 EXPERIMENT = Experiment(
     name="pooling",
     question="Which pooling is better, and which keeps the answer when the image moves?",
-    deck="Pooling makes maps smaller and is invariant to translation.",
+    lecture="Pooling makes maps smaller and is invariant to translation.",
     published="caffenet-benchmark: max .471, average .435, max+average .483, strided .472. Zhang "
     "2019: blurring before subsampling makes networks more consistent under shifts.",
     expected="max ahead of average by little, blur the most consistent; sum, which is average with "
@@ -47,6 +47,8 @@ EXPERIMENT = Experiment(
         ),
         better("max", "sum", source="average at four times the scale"),
         better("blur", "max", metric="measures.shift_consistency", source="Zhang 2019, figure 5"),
-        better("max", "strided", metric="measures.shift_consistency", source="the deck: invariant"),
+        better(
+            "max", "strided", metric="measures.shift_consistency", source="the lecture: invariant"
+        ),
     ),
 )

@@ -10,7 +10,7 @@ from cnnjax.ablation.experiment import Experiment
 EXPERIMENT = Experiment(
     name="quickstart",
     question="Does batch norm rescue saturating activations in LeNet-5?",
-    deck="Sigmoid saturates, is not zero-centred and kills gradients; batch normalisation keeps "
+    lecture="Sigmoid saturates, is not zero-centred and kills gradients; batch normalisation keeps "
     "the inputs of the activation in the range where it has a slope.",
     published="Ioffe and Szegedy 2015, section 4.2.2: an Inception with sigmoid reaches 69.8 % on "
     "ImageNet with batch norm and stays at chance without.",
@@ -37,8 +37,8 @@ EXPERIMENT = Experiment(
     seeds=range(8),
     claims=(
         better("sigmoid_bn", "sigmoid", by=5, source="Ioffe and Szegedy 2015, section 4.2.2"),
-        better("relu", "sigmoid", source="the deck: sigmoid saturates, is not zero-centred"),
-        better("tanh", "sigmoid", source="the deck: tanh is zero-centred"),
+        better("relu", "sigmoid", source="the lecture: sigmoid saturates, is not zero-centred"),
+        better("tanh", "sigmoid", source="the lecture: tanh is zero-centred"),
         equivalent(
             "relu_bn",
             "sigmoid_bn",

@@ -11,7 +11,8 @@ from cnnjax.ablation.experiment import Experiment
 EXPERIMENT = Experiment(
     name="residual",
     question="Do shortcuts let deeper networks train?",
-    deck="Residual connections let networks of over a hundred layers train; plain ones get worse.",
+    lecture="Residual connections let networks of over a hundred layers train; plain ones get "
+    "worse.",
     published="He et al. 2015, figure 6: on CIFAR-10 plain nets get worse from 20 to 56 layers, "
     "residual ones better (8.75 to 6.97 % error).",
     expected="plain56 far below plain20; in so short a training deeper residual nets are not yet "

@@ -1,4 +1,4 @@
-"""The deck's advice taken together: half of all combinations of five choices.
+"""The lecture's advice taken together: half of all combinations of five choices.
 
     python -m launch.sweep --experiment=takeaways --workdir=runs/takeaways --data_dir=DIR
 
@@ -22,7 +22,7 @@ FACTORS: dict[str, dict[str, Any]] = {
 
 
 def chosen(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The deck's choice against the other, over all arms."""
+    """The lecture's choice against the other, over all arms."""
     without, with_ = FACTORS[path].values()
     return {path: with_}, {path: without}
 
@@ -31,7 +31,7 @@ EXPERIMENT = Experiment(
     name="takeaways",
     question="Does the advice hold: ReLU, He's initialisation, batch norm, dropout, augmentation, "
     "and do the gains add up?",
-    deck="Use ReLU, initialise as He, use batch norm or dropout, augment your data.",
+    lecture="Use ReLU, initialise as He, use batch norm or dropout, augment your data.",
     published="caffenet-benchmark: the single gains add up to .085, all together gain .060.",
     expected="batch norm gains most; He's initialisation nothing beside it; dropout and batch norm "
     "get in each other's way.",
@@ -49,12 +49,12 @@ EXPERIMENT = Experiment(
     arms=fractional(FACTORS, {LAST: FREE}),
     seeds=range(5),
     claims=(
-        *(better(*chosen(path), source="the deck's takeaways") for path in FACTORS),
+        *(better(*chosen(path), source="the lecture's takeaways") for path in FACTORS),
         interaction(
             {"model.dropout.keep_prob": (1.0, 0.8)},
             {"model.norm.kind": ("none", "batch")},
             direction="negative",
-            source="the deck: batch norm or dropout",
+            source="the lecture: batch norm or dropout",
         ),
         interaction(
             {"model.initializer": ("xavier_normal", "he_normal")},

@@ -58,7 +58,7 @@ def prepare(
     module = models.build(
         config.model,
         image_shape=images.shape[1:],
-        num_outputs=task["classes"],
+        num_outputs=task["num_classes"],
         dtype=session.PRECISIONS[config.training.precision],
         operations=operations.choose(jax.default_backend(), convolution),
     )

@@ -32,7 +32,7 @@ def task(folder: Path, network: str, batch_size: int, precision: str, threads: i
 
     values = {
         "network": network,
-        "classes": CLASSES,
+        "num_classes": CLASSES,
         "learning_rate": LEARNING_RATE,
         "batch_size": batch_size,
         "precision": precision,

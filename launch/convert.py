@@ -45,14 +45,15 @@ def main(arguments: Sequence[str]) -> int:
         "file": file if file.startswith(hub.PREFIX) else path.name,
         "sha256": files.sha256(path),
         "parameters": pretrained.parameters(found),
-        "classes": found.classes,
+        "num_classes": found.num_classes,
         "image_size": found.config.data.image_size,
         "preprocessing": found.preprocessing,
     }
     transfer.write(found.variables, found.config, output, about)
     print(
-        f"written: {output}: {model}, {about['parameters']:,} parameters, {found.classes} classes, "
-        f"images of {found.config.data.image_size} pixels; preprocessing: {found.preprocessing}"
+        f"written: {output}: {model}, {about['parameters']:,} parameters, "
+        f"{found.num_classes} classes, images of {found.config.data.image_size} pixels; "
+        f"preprocessing: {found.preprocessing}"
     )
     return 0
 

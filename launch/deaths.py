@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from cnnjax import files, machine
-from cnnjax.ablation.study import Run
+from cnnjax.ablation.study import RunFolder
 from cnnjax.errors import UserError
 
 MOST = 2
@@ -26,7 +26,7 @@ STATUS = "CNNJAX_STATUS"
 Key = tuple[str, int]
 
 
-def key(run: Run) -> Key:
+def key(run: RunFolder) -> Key:
     """What a run is told apart by in a sweep."""
     return run.arm, run.seed
 
@@ -49,7 +49,7 @@ def left_out() -> set[Key]:
 
 
 @contextlib.contextmanager
-def at(runs: Sequence[Run]) -> Iterator[None]:
+def at(runs: Sequence[RunFolder]) -> Iterator[None]:
     """While the block runs, this process is at these runs; it stays so where code of the user's
     own exits in it. Raises UserError for a folder of a run that is a link."""
     status = os.environ.get(STATUS)
@@ -72,7 +72,7 @@ def at(runs: Sequence[Run]) -> Iterator[None]:
             _attempt(run).unlink(missing_ok=True)
 
 
-def count_left(run: Run) -> None:
+def count_left(run: RunFolder) -> None:
     """Counts the death of a process that was at a run, where it left word of that. To be called by
     who holds the lock of the run."""
     try:
@@ -84,12 +84,12 @@ def count_left(run: Run) -> None:
         _add(run, 0 if left.get("together") else 1)
 
 
-def too_often(run: Run) -> bool:
+def too_often(run: RunFolder) -> bool:
     """Whether a run has ended its process so often that it counts as failed."""
     return (_deaths(run) or 0) >= MOST
 
 
-def count(runs: Sequence[Run]) -> list[Run]:
+def count(runs: Sequence[RunFolder]) -> list[RunFolder]:
     """Counts the death of a process that was at these runs. Of several that were trained together
     nobody knows which one is to blame: they go on one after another, see `alone`.
 
@@ -99,22 +99,22 @@ def count(runs: Sequence[Run]) -> list[Run]:
     return list(filter(too_often, runs))
 
 
-def _add(run: Run, died: int) -> None:
+def _add(run: RunFolder, died: int) -> None:
     deaths = (_deaths(run) or 0) + died
     files.write_json(record(run), {"deaths": deaths})
 
 
-def alone(run: Run) -> bool:
+def alone(run: RunFolder) -> bool:
     """Whether a run is not trained together with others, since a process died with it."""
     return _deaths(run) is not None
 
 
-def forget(run: Run) -> None:
+def forget(run: RunFolder) -> None:
     """Counts the deaths of a run anew."""
     record(run).unlink(missing_ok=True)
 
 
-def _deaths(run: Run) -> int | None:
+def _deaths(run: RunFolder) -> int | None:
     """How often a run has ended its process; None where no process ever died with it."""
     path = record(run)
     if not path.exists():
@@ -125,16 +125,16 @@ def _deaths(run: Run) -> int | None:
         return 0
 
 
-def record(run: Run) -> Path:
+def record(run: RunFolder) -> Path:
     """Where the deaths of a run are counted."""
     return run.directory / "deaths.json"
 
 
-def _attempt(run: Run) -> Path:
+def _attempt(run: RunFolder) -> Path:
     return run.directory / "attempt.json"
 
 
-def _step(run: Run) -> int:
+def _step(run: RunFolder) -> int:
     """The step of a run's last checkpoint."""
     from cnnjax.train import folder
 

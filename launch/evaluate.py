@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import experiments
+from cnnjax import config as configs
 from cnnjax import files, metric
-from cnnjax.config import Levels, RunConfig, create, override
+from cnnjax.config import Levels, RunConfig, override
 from cnnjax.errors import UserError, shown, unknown
 from cnnjax.metric import PERCENT, Metric
 from launch import flags
@@ -175,7 +176,7 @@ def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> RunC
     if not path.is_file():
         raise UserError(f"{directory}: holds no run (no config.json in it).")
     try:
-        known = create(files.read_json(path), levels)
+        known = configs.read(path, levels)
     except UserError as error:
         raise UserError(f"{path}: {error}{_hint(directory)}") from None
     # Nothing is trained, so the data may be fewer than a batch.

@@ -73,7 +73,7 @@ _NUMBERS = {
     "threads": "Threads to compute with on a CPU. All cores by default.",
     "rounds": "Rounds; in each all contenders are timed.",
     "batch_size": "Examples a step.",
-    "classes": "Number of classes. By default that of the published network.",
+    "num_classes": "Number of classes. By default that of the published network.",
 }
 _MOST = {"examples": 10**12, "max_minutes": 10**7, "workers": 4096, "threads": 4096}
 _LISTS = {
@@ -105,7 +105,7 @@ PROGRAMS = {
     "report": "workdir final compare output",
     "publish": "output",
     "prepare": "data data_dir",
-    "inspect": "model input classes set format output experiment arm data_dir",
+    "inspect": "model input num_classes set format output experiment arm data_dir",
     "benchmark": "workdir networks contenders rounds batch_size precision threads",
 }
 """The flags that each program takes."""

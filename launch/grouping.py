@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cnnjax import cache, files
-from cnnjax.ablation.study import Run
+from cnnjax.ablation.study import RunFolder
 from cnnjax.config import RunConfig
 from cnnjax.errors import NoRoom
 from launch import deaths, division
@@ -45,7 +45,7 @@ class Group(NamedTuple):
     """Runs that a process trains at a time. `replica_axis` has those that are trained together,
     also those that have ended since; without any there is one run."""
 
-    runs: list[Run]
+    runs: list[RunFolder]
     replica_axis: tuple[RunKey, ...] = ()
     steps_per_call: int = 1
 
@@ -58,7 +58,7 @@ def alike(training: Training) -> dict[str, str]:
 
 
 def ways(
-    session: Any, training: Training, runs: Sequence[Run], *, processes: int
+    session: Any, training: Training, runs: Sequence[RunFolder], *, processes: int
 ) -> dict[str, Way]:
     """{arm: the way of its runs}: what is asked for with `training.replicas` and
     `training.steps_per_call`, but so few replicas that no process idles; else what is fastest.
@@ -98,12 +98,14 @@ def ways(
     return found
 
 
-def _lock(run: Run) -> contextlib.AbstractContextManager[bool]:
+def _lock(run: RunFolder) -> contextlib.AbstractContextManager[bool]:
     files.no_links(run.directory, below=run.directory.parents[1])
     return files.lock(run.directory / ".lock", wait=False)
 
 
-def groups(runs: Sequence[Run], ways: Mapping[str, Way], alike: Mapping[str, str]) -> list[Group]:
+def groups(
+    runs: Sequence[RunFolder], ways: Mapping[str, Way], alike: Mapping[str, str]
+) -> list[Group]:
     """The runs in groups of about equal size, at most so many as their arm's way has replicas, in
     the order of their first ones. Runs that have begun go on the way they began, and one that
     begins anew among those it was with.
@@ -174,7 +176,7 @@ def calls(
     return call
 
 
-def replica_axis(run: Run) -> tuple[RunKey, ...] | None:
+def replica_axis(run: RunFolder) -> tuple[RunKey, ...] | None:
     """The axis that a run was started with, () for one alone; None before its first checkpoint."""
     from cnnjax.train import folder
 
@@ -185,7 +187,7 @@ def replica_axis(run: Run) -> tuple[RunKey, ...] | None:
     return axis if not axis or deaths.key(run) in axis else (deaths.key(run),)
 
 
-def _recorded(runs: Sequence[Run]) -> dict[Run, tuple[RunKey, ...] | None]:
+def _recorded(runs: Sequence[RunFolder]) -> dict[RunFolder, tuple[RunKey, ...] | None]:
     """What `replica_axis` tells; of a run that has not begun, or begins anew, the axis of another
     one of the study, if it was one of them."""
     from cnnjax.train import folder
@@ -200,7 +202,7 @@ def _recorded(runs: Sequence[Run]) -> dict[Run, tuple[RunKey, ...] | None]:
 
 
 def _measured(
-    session: Any, configs: Mapping[str, RunConfig], runs: Sequence[Run], most: int, key: str
+    session: Any, configs: Mapping[str, RunConfig], runs: Sequence[RunFolder], most: int, key: str
 ) -> Way:
     """The fastest way of runs that are as fast as the first of them, of which `most` can be trained
     together."""

@@ -1,13 +1,13 @@
 """What is inside a network, layer by layer.
 
-python -m launch.inspect --model=NAME [--input=H,W,C] [--classes=N] [--set path=value ...]
+python -m launch.inspect --model=NAME [--input=H,W,C] [--num_classes=N] [--set path=value ...]
     [--format=table|json|html] [--output=FILE]
 python -m launch.inspect --experiment=NAME --arm=NAME [--data_dir=DIR] [...]
 
 For each layer its output, parameters, multiply-adds (with and without those on the zeros of
 borders), activation memory and receptive field; then the totals, and what fully connected layers
 in the place of its convolutions would learn. The page (html) begins with a picture of the network.
-`--model=help` lists the networks. Without --input and --classes: those it was published for, or
+`--model=help` lists the networks. Without --input and --num_classes: those it was published for, or
 those of the arm's data.
 """
 
@@ -96,12 +96,12 @@ def _published(arguments: Sequence[str]) -> Subject:
         raise UserError(f"--set {other}: is not of the network; allowed: model.* fields.")
     config = resolve(override(RunConfig(), {"model.name": name, **given}))
     shape = _shape(asked.input) if asked.input else catalog.IMAGES[name]
-    classes = asked.classes or catalog.CLASSES[name]
+    classes = asked.num_classes or catalog.CLASSES[name]
     return Subject(name, config, {}, Path(), lambda: (shape, classes, None))
 
 
 def _arm(arguments: Sequence[str]) -> Subject:
-    """The network of an arm, for its data where --input and --classes do not say of what size."""
+    """The network of an arm, for its data where --input and --num_classes do not say its size."""
     asked, arm = flags.FLAGS, flags.need("arm")
     if asked.model:
         raise UserError("--model: the arm of --experiment names the network; leave one out.")
@@ -114,11 +114,11 @@ def _arm(arguments: Sequence[str]) -> Subject:
         from cnnjax.tasks import registry
 
         task = registry.find(config.task, loaded.levels)
-        if shape and asked.classes and task.head is None:
-            return shape, asked.classes, None
+        if shape and asked.num_classes and task.head is None:
+            return shape, asked.num_classes, None
         spec = data.load(config.data, asked.data_dir).spec
         head = task.head(spec) if task.head else None
-        return shape or spec.image_shape, asked.classes or task.num_outputs(spec), head
+        return shape or spec.image_shape, asked.num_classes or task.num_outputs(spec), head
 
     return Subject(arm, config, loaded.levels, loaded.path, sizes)
 

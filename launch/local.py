@@ -94,7 +94,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     return max(code, _summary(request))
 
 
-def _threads(run: study.Run, otherwise: int) -> int:
+def _threads(run: study.RunFolder, otherwise: int) -> int:
     """The threads that a run was started with, `otherwise` if it was not started yet."""
     from cnnjax.train import folder
 
@@ -103,7 +103,7 @@ def _threads(run: study.Run, otherwise: int) -> int:
     return otherwise
 
 
-def _from(runs: Sequence[study.Run], worker: int, workers: int) -> list[study.Run]:
+def _from(runs: Sequence[study.RunFolder], worker: int, workers: int) -> list[study.RunFolder]:
     """The runs, each worker beginning at another place, so that they seldom meet."""
     start = worker * len(runs) // max(workers, 1)
     return [*runs[start:], *runs[:start]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnjax.ablation import claims
-from cnnjax.ablation.study import Run
+from cnnjax.ablation.study import RunFolder
 from launch import division
 from launch.progress import duration
 from launch.request import Request
@@ -66,8 +66,8 @@ def commands(
 
 
 def divided(
-    groups: Sequence[Sequence[Run]], costs: Mapping[str, float], jobs: int
-) -> list[list[Run]]:
+    groups: Sequence[Sequence[RunFolder]], costs: Mapping[str, float], jobs: int
+) -> list[list[RunFolder]]:
     """Groups of runs divided into about `jobs` parts of about equal cost, each some arms with some
     seeds. A group that costs more than a part is split by seeds, then by arms; those that cost less
     are put together.
@@ -86,7 +86,7 @@ def divided(
             parts += _split(runs, count)
         else:
             small.append((each, runs))
-    together: list[list[Run]] = [[] for _ in range(max(1, jobs - len(parts)))]
+    together: list[list[RunFolder]] = [[] for _ in range(max(1, jobs - len(parts)))]
     sums = [0.0] * len(together)
     for each, runs in sorted(small, key=lambda pair: -pair[0]):
         place = sums.index(min(sums))
@@ -95,7 +95,7 @@ def divided(
     return [*parts, *filter(None, together)]
 
 
-def _split(runs: Sequence[Run], count: int) -> list[list[Run]]:
+def _split(runs: Sequence[RunFolder], count: int) -> list[list[RunFolder]]:
     """Runs of a group in about `count` parts: by seeds, and by arms where there are too few."""
     seeds = _chunks(list(dict.fromkeys(run.seed for run in runs)), count)
     arms = _chunks(list(dict.fromkeys(run.arm for run in runs)), round(count / len(seeds)))
@@ -131,7 +131,7 @@ def _costs(request: Request, session: Any, images: Mapping[str, float]) -> dict[
     return costs
 
 
-def groups(request: Request, session: Any) -> list[list[Run]]:
+def groups(request: Request, session: Any) -> list[list[RunFolder]]:
     """The pending runs, those together that share a compiled step."""
     found = collections.defaultdict(list)
     for run in request.pending:
@@ -144,7 +144,7 @@ def _start_up(request: Request, session: Any) -> float:
     return START + COMPILE * len(groups(request, session))
 
 
-def _disk(request: Request, session: Any, pending: Sequence[Run]) -> str:
+def _disk(request: Request, session: Any, pending: Sequence[RunFolder]) -> str:
     """The room that checkpoints and predictions take."""
     import jax
 

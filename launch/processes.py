@@ -143,7 +143,7 @@ class Tally:
     def __init__(
         self,
         training: Training,
-        runs: Sequence[study.Run],
+        runs: Sequence[study.RunFolder],
         workers: int,
         bar: Any,
         counted: tuple[int, int],
@@ -198,7 +198,7 @@ class Tally:
 def share(
     pool: Pool,
     training: Training,
-    runs: Sequence[study.Run],
+    runs: Sequence[study.RunFolder],
     *,
     ended: int = 0,
     total: int | None = None,

@@ -31,7 +31,7 @@ class Pace:
 
 
 def line(
-    run: study.Run, result: RunResult, primary: Metric, number: int, of: int, left: float
+    run: study.RunFolder, result: RunResult, primary: Metric, number: int, of: int, left: float
 ) -> str:
     """A run's result with its number and the time left in seconds (from a second on)."""
     return f"[{number:>{len(str(of))}}/{of}] {describe(run, result, primary)}" + (
@@ -39,7 +39,7 @@ def line(
     )
 
 
-def describe(run: study.Run, result: RunResult, primary: Metric) -> str:
+def describe(run: study.RunFolder, result: RunResult, primary: Metric) -> str:
     """A run's result in one line, with the primary metric; the test split stays out of sight until
     the report is final."""
     label = f"{run.arm} seed {run.seed}"
@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def stamp(run: study.Run) -> int:
+def stamp(run: study.RunFolder) -> int:
     """When the run's result was written, 0 if it was not."""
     try:
         return (run.directory / "result.json").stat().st_mtime_ns

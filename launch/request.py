@@ -59,12 +59,12 @@ class Request:
         return self.loaded.experiment.tune is not None
 
     @property
-    def runs(self) -> list[study.Run]:
+    def runs(self) -> list[study.RunFolder]:
         """All runs asked for."""
         return study.runs(self.workdir, list(self.configs), self.seeds)
 
     @property
-    def pending(self) -> list[study.Run]:
+    def pending(self) -> list[study.RunFolder]:
         """The runs that have not ended: arm by arm, which compiles least, or seed by seed where
         the time is short, so that what there is can be compared. Those that failed before come
         last, since one may end its process again."""
@@ -187,7 +187,7 @@ class Request:
             )
 
 
-def _failed(run: study.Run) -> bool:
+def _failed(run: study.RunFolder) -> bool:
     before = run.result()
     return before is not None and before.status == "failed"
 

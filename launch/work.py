@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import files
-from cnnjax.ablation.study import Run
+from cnnjax.ablation.study import RunFolder
 from cnnjax.errors import MachineError, NoRoom, Stopped, in_a_line
 from cnnjax.result import RunResult
 from launch import deaths, grouping, signals
@@ -42,7 +42,7 @@ class Context:
 def work(
     session: Any,
     training: Training,
-    runs: Sequence[Run],
+    runs: Sequence[RunFolder],
     *,
     quiet: bool,
     processes: int = 1,
@@ -91,7 +91,9 @@ def work(
     return 1 if failed else 0
 
 
-def _locked(context: Context, group: Group, before: Mapping[Run, int]) -> dict[Run, RunResult]:
+def _locked(
+    context: Context, group: Group, before: Mapping[RunFolder, int]
+) -> dict[RunFolder, RunResult]:
     """The results of the runs of a group, without those that another process has, or had since
     `before` was their result's time."""
     with contextlib.ExitStack() as locks:
@@ -117,7 +119,7 @@ class _Fault(Exception):
     """Runs that were to be trained together could not be: which one is to blame is not known."""
 
 
-def _together(context: Context, group: Group) -> dict[Run, RunResult]:
+def _together(context: Context, group: Group) -> dict[RunFolder, RunResult]:
     """Runs to their end that are trained together; where that cannot be, one after another, and
     where a device has no room for so many that have not begun, half of them at a time."""
     size = 1
@@ -131,7 +133,7 @@ def _together(context: Context, group: Group) -> dict[Run, RunResult]:
             size = max(1, len(group.runs) // 2)
         how = f"{size} at a time" if size > 1 else "one after another"
         print(f"{arms}: {lines[0][:LINE]}; these runs go on {how}")
-    results: dict[Run, RunResult] = {}
+    results: dict[RunFolder, RunResult] = {}
     for at in range(0, len(group.runs), size):
         part = group._replace(runs=group.runs[at : at + size])
         if len(part.runs) > 1:
@@ -144,11 +146,11 @@ def _together(context: Context, group: Group) -> dict[Run, RunResult]:
     return results
 
 
-def _has_begun(run: Run) -> bool:
+def _has_begun(run: RunFolder) -> bool:
     return grouping.replica_axis(run) is not None
 
 
-def _one(context: Context, group: Group) -> dict[Run, RunResult]:
+def _one(context: Context, group: Group) -> dict[RunFolder, RunResult]:
     """The one run of a group to its end. A fault becomes its result."""
     try:
         return _train(context, group)
@@ -160,7 +162,7 @@ def _one(context: Context, group: Group) -> dict[Run, RunResult]:
         return {run: fail(run, in_a_line(error, context.training.path), text)}
 
 
-def _given_up(run: Run) -> RunResult:
+def _given_up(run: RunFolder) -> RunResult:
     """The result of a run that has ended its process too often. It is not tried again by the next
     command, which would end with it before others were done or a report was written."""
     silent = "process ended without a word (memory?)"
@@ -168,7 +170,7 @@ def _given_up(run: Run) -> RunResult:
     return fail(run, f"{silent}; {again}", f"{silent}, {deaths.MOST} times\n", forget=False)
 
 
-def fail(run: Run, error: str, details: str, *, forget: bool = True) -> RunResult:
+def fail(run: RunFolder, error: str, details: str, *, forget: bool = True) -> RunResult:
     """Writes and returns the result of a run that failed; `details` are kept beside it. Unless
     `forget` is false, a next command tries it as if no process had ended with it."""
     files.write_bytes(run.directory / "error.txt", details.encode())
@@ -179,7 +181,7 @@ def fail(run: Run, error: str, details: str, *, forget: bool = True) -> RunResul
     return result
 
 
-def _train(context: Context, group: Group) -> dict[Run, RunResult]:
+def _train(context: Context, group: Group) -> dict[RunFolder, RunResult]:
     """Trains the runs of a group. Raises _Fault from what went wrong with one of them, UserError
     for what would go wrong with all, and Stopped; also from a fault after that was asked for, since
     processes that read data may have been asked to stop as well."""
@@ -210,7 +212,7 @@ def _train(context: Context, group: Group) -> dict[Run, RunResult]:
         raise _Fault from error
 
 
-def _identity(run: Run) -> dict[str, Any]:
+def _identity(run: RunFolder) -> dict[str, Any]:
     return {"arm": run.arm, "block": run.block, "seed": run.seed}
 
 

@@ -234,7 +234,7 @@ def of_flags() -> Iterator[Case]:
             *("workdir", "experiment", "arms", "seeds", "data_dir", "init_from", "base", "vary"),
             *("on", "set", "examples", "max_minutes", "threads", "replicas"),
         ),
-        "inspect": ("model", "input", "classes", "format", "output"),
+        "inspect": ("model", "input", "num_classes", "format", "output"),
         "convert": ("source", "model", "file", "output"),
         "prepare": ("data", "data_dir"),
     }
@@ -355,7 +355,7 @@ def of_experiments() -> Iterator[Case]:
     good = {
         "name": "'mine'", "question": "'?'", "arms": "{'relu': {}, 'tanh': {'training.epochs': 2}}",
         "base": "{}", "seeds": "(0, 1)", "claims": "[]", "probes": "()", "tune": "None",
-        "deck": "''", "published": "''", "expected": "''", "notes": "''",
+        "lecture": "''", "published": "''", "expected": "''", "notes": "''",
     }  # fmt: skip
     claims = ("better({0}, 'tanh')", "better('relu', 'tanh', by={0})", "monotone({0})")
     claims += ("better('relu', 'tanh', source={0})", "diverges('relu', share={0})")

@@ -47,7 +47,7 @@ def make(
     texts = {
         "name": "activations",
         "question": "Which activation suits a small convolutional network?",
-        "deck": "Sigmoid saturates, is not zero-centred, and exp costs; ReLU is fast.",
+        "lecture": "Sigmoid saturates, is not zero-centred, and exp costs; ReLU is fast.",
         "published": "ReLU .471, tanh .401, ELU .488 (caffenet-benchmark, single runs).",
         "expected": "ReLU and its smooth relatives ahead of tanh, tanh ahead of sigmoid.",
         "notes": "",

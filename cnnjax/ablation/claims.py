@@ -50,7 +50,7 @@ class Claim:
     Attributes:
       kind: what is claimed.
       sides: what it is claimed of, in the order of the function that made it.
-      source: the passage of the deck, or the paper, that it comes from.
+      source: the passage of the lecture, or the paper, that it comes from.
       published: what was found elsewhere, in figures, and on what; shown beside what is found.
       metric: what is compared, a name that `cnnjax.metric.find` knows.
       margin: `by` or `within`, in the unit of the metric's differences: points for accuracy, nats

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import catalog, files, metric, paths
+from cnnjax import catalog, metric, paths
+from cnnjax import config as configs
 from cnnjax.ablation import checks
 from cnnjax.ablation.claims import Claim, block_of
-from cnnjax.config import PREPROCESSING, Levels, RunConfig, create, flat, override, resolve
+from cnnjax.config import PREPROCESSING, Levels, RunConfig, flat, override, resolve
 from cnnjax.errors import UserError, unknown
 from cnnjax.metric import Metric
 
@@ -45,7 +46,7 @@ class Experiment:
       probes: what else is measured in each run, names in `cnnjax.analysis.probes`.
       tune: what each arm chooses for itself on the validation split; see `cnnjax.ablation.tuning`.
       chosen: what tuning has chosen for arms, where it has.
-      deck: the passage of the lecture deck that the question comes from.
+      lecture: the passage of the lecture (docs/lecture.md) that the question comes from.
       published: what the literature found, with the source.
       expected: the direction expected before anything was run.
       notes: what the reader of the results should know.
@@ -60,7 +61,7 @@ class Experiment:
     probes: Sequence[str] = ()
     tune: Tune | None = None
     chosen: Mapping[str, Overrides] = dataclasses.field(default_factory=dict)
-    deck: str = ""
+    lecture: str = ""
     published: str = ""
     expected: str = ""
     notes: str = ""
@@ -68,7 +69,7 @@ class Experiment:
     def __post_init__(self) -> None:
         checks.name(self.name)
         where = f"experiment {self.name}"
-        for text in ("question", "deck", "published", "expected", "notes"):
+        for text in ("question", "lecture", "published", "expected", "notes"):
             if not isinstance(getattr(self, text), str):
                 raise UserError(f"{where}: {text}: {getattr(self, text)!r} is not text.")
         if not isinstance(self.arms, Mapping) or not self.arms:
@@ -188,7 +189,7 @@ def _of_weights(directory: Path, own: Overrides, levels: Levels) -> dict[str, An
         text = f"{field}: {directory} holds no weights (no config.json in it)."
         raise UserError(text, path=field)
     try:
-        made_with = create(files.read_json(path), levels)
+        made_with = configs.read(path, levels)
     except UserError as error:
         hint = "If it is a level of your own, it has to be in the LEVELS of this experiment's file."
         raise UserError(f"{field}: {path}: {error}\n{hint}", path=field) from None

@@ -16,9 +16,9 @@ from cnnjax.ablation import claims, record
 from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.results import Arm, Run, Study
 from cnnjax.errors import UserError
-from cnnjax.fields import Count, Number
 from cnnjax.metric import Metric
 from cnnjax.result import Figures
+from cnnjax.validation import Count, Number
 
 
 class _Validation(Figures):

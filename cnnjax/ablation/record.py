@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_core import PydanticCustomError
 
 from cnnjax.ablation.checks import SEEDS
 from cnnjax.errors import MachineError, UserError
-from cnnjax.fields import Number, Record, from_file
 from cnnjax.metric import Kind
+from cnnjax.validation import Number, Record, from_file
 
 MOST_POINTS = 10_000
 
@@ -42,7 +42,7 @@ class Texts(Record):
 
     name: str = ""
     question: str = ""
-    deck: str = ""
+    lecture: str = Field("", validation_alias=AliasChoices("lecture", "deck"))  # of older versions
     published: str = ""
     expected: str = ""
     notes: str = ""

@@ -164,7 +164,7 @@ class Study:
 
     @property
     def experiment(self) -> Mapping[str, Any]:
-        """The experiment's texts: name, question, deck, published, expected, notes."""
+        """The experiment's texts: name, question, lecture, published, expected, notes."""
         return dict(self.about["experiment"])
 
     @property

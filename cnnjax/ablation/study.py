@@ -47,7 +47,7 @@ REPORT = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunFolder:
     """One arm with one seed, and the folder it is kept in."""
 
     arm: str
@@ -86,9 +86,9 @@ class Run:
         return all(path.is_file() and zipfile.is_zipfile(path) for path in paths)
 
 
-def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[RunFolder]:
     """The runs of these arms and seeds, arm by arm."""
-    return [Run(arm, seed, workdir / arm / f"seed-{seed}") for arm in arms for seed in seeds]
+    return [RunFolder(arm, seed, workdir / arm / f"seed-{seed}") for arm in arms for seed in seeds]
 
 
 def read(workdir: Path) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def _kept_data(workdir: Path, study: Mapping[str, Any]) -> list[Any]:
 
 
 def _fresh(experiment: Experiment) -> dict[str, Any]:
-    texts = ("name", "question", "deck", "published", "expected", "notes")
+    texts = ("name", "question", "lecture", "published", "expected", "notes")
     return {
         "experiment": {name: getattr(experiment, name) for name in texts},
         "factors": experiment.factors,

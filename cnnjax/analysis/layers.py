@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis import fields
-from cnnjax.analysis.fields import Field
+from cnnjax.analysis import receptive_fields
+from cnnjax.analysis.receptive_fields import Field
 from cnnjax.models.backbone import EVERY
 
 KINDS = {
@@ -91,7 +91,7 @@ def layers(module: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
     sizes = _parameters(variables["params"])
     found: dict[str, Layer] = {}
     normalizing = set()
-    start = {program.invars[0]: Seen(fields.image(), (IMAGE,))}
+    start = {program.invars[0]: Seen(receptive_fields.image(), (IMAGE,))}
     for scope, equation, seen in _walk(program, start, ""):
         if seen.field and scope:
             _add(found, scope, equation, seen)
@@ -188,7 +188,7 @@ def _walk(jaxpr: Any, known: dict[Any, Seen], outer: str) -> Iterator[tuple[str,
         ]
         inner = _called(equation.params)
         if inner is None:
-            field = fields.after(equation, [operand.field for operand in seen])
+            field = receptive_fields.after(equation, [operand.field for operand in seen])
             sources = tuple(dict.fromkeys(name for operand in seen for name in operand.sources))
             path = _path(stack)
             made = Seen(field, (path,) if path and field else sources)

@@ -98,7 +98,7 @@ class Dataset:
 
     @property
     def spec(self) -> DatasetSpec:
-        """Shapes, classes, counts, mean and sd."""
+        """Shapes, number of classes, counts, mean and sd."""
         return self.loaded.spec
 
     @property
@@ -229,7 +229,7 @@ def load(config: configs.Data, data_dir: str | None = None) -> Loaded:
     spec = DatasetSpec(
         name=config.name,
         image_shape=image_shape,
-        classes=len(found.class_names),
+        num_classes=len(found.class_names),
         class_names=found.class_names,
         examples=examples,
         mean=mean,

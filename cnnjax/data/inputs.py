@@ -40,14 +40,14 @@ def normalizer(
     """A function of images float32 [B, H, W, C] in 0..1 that brings them to the network's scale.
 
     Args:
-      kind: `deck`: x - 0.5, that is value / 255 - 0.5; `standardize`, `given`: (x - mean) / sd for
-        each channel (a constant channel is only centred); `none`: x, in 0..1.
+      kind: `centered`: x - 0.5, that is value / 255 - 0.5; `standardize`, `given`: (x - mean) / sd
+        for each channel (a constant channel is only centred); `none`: x, in 0..1.
       mean, sd: of each channel in the 0..1 scale.
       channel_order: `bgr` turns the channels round at the end.
     """
     standardize = (mean, [value if value > 0 else 1.0 for value in sd])
     centre, scale = {
-        "deck": ([0.5], [1.0]),
+        "centered": ([0.5], [1.0]),
         "standardize": standardize,
         "given": standardize,
         "none": ([0.0], [1.0]),

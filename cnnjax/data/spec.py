@@ -23,7 +23,7 @@ class DatasetSpec:
     Attributes:
       name: as in `data.name`.
       image_shape: (height, width, channels) of the images as the network gets them.
-      classes: number of classes; labels lie in [0, classes).
+      num_classes: number of classes; labels lie in [0, num_classes).
       class_names: one for each class, in the order of the labels.
       examples: number of examples of each split, as used (after `data.train_examples`).
       mean, sd: of each channel, in the 0..1 scale, from the training split before subsetting.
@@ -32,7 +32,7 @@ class DatasetSpec:
 
     name: str
     image_shape: tuple[int, int, int]
-    classes: int
+    num_classes: int
     class_names: tuple[str, ...]
     examples: Mapping[str, int]
     mean: tuple[float, ...]

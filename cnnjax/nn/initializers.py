@@ -1,8 +1,8 @@
 """Initialisers of weights. Biases start at zero everywhere.
 
 Kernels have the shape [n_in, n_out] or [height, width, n_in, n_out] (HWIO). The plain normal forms
-use the deck's formulas to the letter. The truncated forms (cut at two standard deviations) and the
-uniform forms have the same variance; jax's own `he_normal` and `glorot_normal` are truncated ones.
+use the lecture's formulas to the letter. The truncated forms (cut at two standard deviations) and
+the uniform forms have the same variance; jax's own `he_normal` and `glorot_normal` are truncated.
 """
 
 import math

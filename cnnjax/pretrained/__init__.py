@@ -35,13 +35,13 @@ class Converted:
     Attributes:
       variables: {"params": ..., "batch_stats": ...}, float32.
       config: the network and the preprocessing that belongs to the weights.
-      classes: number of classes.
+      num_classes: number of classes.
       preprocessing: where the preprocessing in `config` is from, in words.
     """
 
     variables: dict[str, Any]
     config: RunConfig
-    classes: int
+    num_classes: int
     preprocessing: str
 
 
@@ -62,23 +62,23 @@ def convert(
     """
     if source not in SOURCES:
         raise unknown("--source", source, SOURCES)
-    there = SOURCES[source]
-    if model not in there.models:
-        raise unknown(f"--model: {source}", model, there.models)
-    fields, preprocessing = there.config(model), f"{source}'s own for {model}"
+    names = SOURCES[source]
+    if model not in names.models:
+        raise unknown(f"--model: {source}", model, names.models)
+    fields, preprocessing = names.config(model), f"{source}'s own for {model}"
     if source == "timm" and (beside := _beside(path)):
         preprocessing = str(path.parent / "config.json")
         fields |= timm.preprocessing(preprocessing, beside)
         _of_the_file(preprocessing, fields)
     with reading.opened(path) as stored:
-        found = there.arrays(stored)
-        if "auxiliary_weight" in catalog.MODELS[model] and not _any(found, there.auxiliary):
+        found = names.arrays(stored)
+        if "auxiliary_weight" in catalog.MODELS[model] and not _any(found, names.auxiliary):
             fields |= {"model.auxiliary_weight": 0.0}
         config = resolve(override(RunConfig(), {"model.name": model, **fields, **(changes or {})}))
         if len(config.data.mean) not in (0, 3):
             raise UserError(f"data.mean: {config.data.mean} is not for images of three channels.")
-        variables, classes = _converted(source, there, config, path, found)
-    return Converted(variables, config, classes, preprocessing)
+        variables, num_classes = _converted(source, names, config, path, found)
+    return Converted(variables, config, num_classes, preprocessing)
 
 
 def _of_the_file(where: str, fields: Mapping[str, Any]) -> None:
@@ -94,13 +94,13 @@ def _any(found: Mapping[str, reading.Stored], beginnings: tuple[str, ...]) -> bo
 
 
 def _converted(
-    source: str, there: Layout, config: RunConfig, path: Path, found: Mapping[str, reading.Stored]
+    source: str, names: Layout, config: RunConfig, path: Path, found: Mapping[str, reading.Stored]
 ) -> tuple[dict[str, Any], int]:
     model, size = config.model.name, config.data.image_size or 224
-    modules = there.models[model]()
-    classes = _classes(there, modules["head"], found)
+    modules = names.models[model]()
+    num_classes = _num_classes(names, modules["head"], found)
     shape = (size, size, 3)
-    module = models.build(config.model, image_shape=shape, num_outputs=classes)
+    module = models.build(config.model, image_shape=shape, num_outputs=num_classes)
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     fresh = jax.eval_shape(
         lambda images: module.init(jax.random.key(0), images, train=False), images
@@ -109,15 +109,17 @@ def _converted(
     for leaf_path, leaf in traverse_util.flatten_dict(fresh, sep="/").items():
         _, _, rest = leaf_path.partition("/")
         layer, _, leaf_name = rest.rpartition("/")
-        rules[leaf_path] = there.rule(modules[layer], leaf_name, tuple(leaf.shape))
-    arrays = layout.brought(f"{path}: {model} of {source}", rules, found, there.ignored)
-    return traverse_util.unflatten_dict(arrays, sep="/"), classes
+        rules[leaf_path] = names.rule(modules[layer], leaf_name, tuple(leaf.shape))
+    arrays = layout.brought(f"{path}: {model} of {source}", rules, found, names.ignored)
+    return traverse_util.unflatten_dict(arrays, sep="/"), num_classes
 
 
-def _classes(there: Layout, head: layout.There, found: Mapping[str, reading.Stored]) -> int:
+def _num_classes(
+    names: Layout, head: layout.SourceModule, found: Mapping[str, reading.Stored]
+) -> int:
     """The number of classes of a file: the outputs of its last layer; 1000 where it has none."""
-    kernel = there.rule(head, "kernel", (2, 3))  # of two inputs and three outputs
-    bias = there.rule(head, "bias", (3,))
+    kernel = names.rule(head, "kernel", (2, 3))  # of two inputs and three outputs
+    bias = names.rule(head, "bias", (3,))
     for rule in (bias, kernel):
         stored, shape = found.get(rule.names[0]), rule.shapes[0]
         if stored and len(stored.shape) == len(shape):
@@ -126,7 +128,7 @@ def _classes(there: Layout, head: layout.There, found: Mapping[str, reading.Stor
 
 
 def _beside(path: Path) -> Mapping[str, Any] | None:
-    """What timm keeps beside weights, where it is there."""
+    """What timm keeps beside weights, where it is names."""
     file = path.parent / "config.json"
     found = files.read_json(file) if os.path.lexists(file) else None
     known = ("architecture", "pretrained_cfg", "mean")

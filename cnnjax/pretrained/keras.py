@@ -13,22 +13,26 @@ from typing import Any
 from cnnjax.models.resnet import IMAGENET
 from cnnjax.models.vgg import CONVOLUTIONS
 from cnnjax.pretrained import torchvision
-from cnnjax.pretrained.layout import Layout, There, keras_rule
+from cnnjax.pretrained.layout import Layout, SourceModule, keras_rule
 from cnnjax.pretrained.reading import Stored
 
 
-def vgg(depth: int) -> dict[str, There]:
+def vgg(depth: int) -> dict[str, SourceModule]:
     """VGG."""
-    found = {"fc1/dense": There("fc1"), "fc2/dense": There("fc2"), "head": There("predictions")}
+    found = {
+        "fc1/dense": SourceModule("fc1"),
+        "fc2/dense": SourceModule("fc2"),
+        "head": SourceModule("predictions"),
+    }
     for stage, count in enumerate(CONVOLUTIONS[depth], start=1):
         for index in range(1, count + 1):
-            found[f"conv{stage}_{index}/conv"] = There(f"block{stage}_conv{index}")
+            found[f"conv{stage}_{index}/conv"] = SourceModule(f"block{stage}_conv{index}")
     return found
 
 
-def resnet(depth: int) -> dict[str, There]:
+def resnet(depth: int) -> dict[str, SourceModule]:
     """ResNet, whose convolutions have biases."""
-    found = {"head": There("predictions")}
+    found = {"head": SourceModule("predictions")}
     names = {"conv1": "conv1"}
     for stage, count in enumerate(IMAGENET[depth][0], start=1):
         for block in range(1, count + 1):
@@ -36,21 +40,21 @@ def resnet(depth: int) -> dict[str, There]:
             names |= {f"{ours}/conv{index}": f"{theirs}_{index}" for index in (1, 2, 3)}
             names[f"{ours}/shortcut"] = f"{theirs}_0"
     for ours, theirs in names.items():
-        found[f"{ours}/conv"] = There(f"{theirs}_conv")
-        found[f"{ours}/norm"] = There(f"{theirs}_bn", bias_of=f"{theirs}_conv")
+        found[f"{ours}/conv"] = SourceModule(f"{theirs}_conv")
+        found[f"{ours}/norm"] = SourceModule(f"{theirs}_bn", bias_of=f"{theirs}_conv")
     return found
 
 
-def inception_v3() -> dict[str, There]:
+def inception_v3() -> dict[str, SourceModule]:
     """Inception v3, whose layers have no names but numbers, in the order in which they are made,
     and whose norms have no scale."""
     layers = list(torchvision.INCEPTION_STEM)
     for block, branches in torchvision.INCEPTION_BLOCKS.items():
         layers += [f"{block}/{branch}" for branch in branches]
-    found = {"head": There("predictions")}
+    found = {"head": SourceModule("predictions")}
     for place, layer in enumerate(layers):
-        found[f"{layer}/conv"] = There(f"conv2d#{place}")
-        found[f"{layer}/norm"] = There(f"batch_normalization#{place}", scale=False)
+        found[f"{layer}/conv"] = SourceModule(f"conv2d#{place}")
+        found[f"{layer}/norm"] = SourceModule(f"batch_normalization#{place}", scale=False)
     return found
 
 

@@ -10,7 +10,7 @@ from cnnjax.errors import UserError
 from cnnjax.pretrained.reading import FLOATS, Shape, Stored
 
 
-class There(NamedTuple):
+class SourceModule(NamedTuple):
     """The module of a source that one of our layers comes from.
 
     Attributes:
@@ -38,7 +38,7 @@ class Rule(NamedTuple):
     make: Callable[..., np.ndarray]
 
 
-Modules = Mapping[str, There]
+Modules = Mapping[str, SourceModule]
 """Our layers, by their paths, and where they come from."""
 
 
@@ -55,7 +55,7 @@ class Layout(NamedTuple):
     """
 
     models: Mapping[str, Callable[[], Modules]]
-    rule: Callable[[There, str, Shape], Rule]
+    rule: Callable[[SourceModule, str, Shape], Rule]
     config: Callable[[str], dict[str, Any]]
     ignored: Callable[[str], bool] = lambda name: False
     auxiliary: tuple[str, ...] = ()
@@ -75,9 +75,9 @@ _TORCH = {
 }
 
 
-def torch_rule(there: There, leaf: str, shape: Shape) -> Rule:
+def torch_rule(module: SourceModule, leaf: str, shape: Shape) -> Rule:
     """PyTorch: kernels [outputs, inputs, h, w], [outputs, inputs]; maps flattened as [C, H, W]."""
-    names = (f"{there.name}.{_TORCH[leaf]}",)
+    names = (f"{module.name}.{_TORCH[leaf]}",)
     if leaf != "kernel":
         return Rule(names, (shape,), _same)
     if len(shape) == 4:
@@ -85,27 +85,27 @@ def torch_rule(there: There, leaf: str, shape: Shape) -> Rule:
         kernel = (outputs, inputs, height, width)
         return Rule(names, (kernel,), lambda array: array.transpose(2, 3, 1, 0))
     inputs, outputs = shape
-    if not there.channels:
+    if not module.channels:
         return Rule(names, ((outputs, inputs),), np.transpose)
-    side = math.isqrt(inputs // there.channels)
-    maps = (outputs, there.channels, side, side)
+    side = math.isqrt(inputs // module.channels)
+    maps = (outputs, module.channels, side, side)
 
     def reordered(array: np.ndarray) -> np.ndarray:
         return array.reshape(maps).transpose(2, 3, 1, 0).reshape(shape)
 
-    return Rule(names, (maps if there.convolution else (outputs, inputs),), reordered)
+    return Rule(names, (maps if module.convolution else (outputs, inputs),), reordered)
 
 
-def keras_rule(there: There, leaf: str, shape: Shape) -> Rule:
+def keras_rule(module: SourceModule, leaf: str, shape: Shape) -> Rule:
     """Keras: arranged as ours, known by their order: kernel, bias; scale, bias, mean, variance."""
     if leaf == "kernel":
-        return Rule((f"{there.name}/0",), (shape,), _same)
-    if leaf == "scale" and not there.scale:
+        return Rule((f"{module.name}/0",), (shape,), _same)
+    if leaf == "scale" and not module.scale:
         return Rule((), (), lambda: np.ones(shape, np.float32))
-    place = {"scale": 0, "bias": 1, "mean": 2, "var": 3}[leaf] - (not there.scale)
-    names: tuple[str, ...] = (f"{there.name}/{place}",)
-    if leaf == "mean" and there.bias_of:
-        names += (f"{there.bias_of}/1",)
+    place = {"scale": 0, "bias": 1, "mean": 2, "var": 3}[leaf] - (not module.scale)
+    names: tuple[str, ...] = (f"{module.name}/{place}",)
+    if leaf == "mean" and module.bias_of:
+        names += (f"{module.bias_of}/1",)
         return Rule(names, (shape, shape), np.subtract)
     return Rule(names, (shape,), _same)
 

@@ -9,15 +9,15 @@ from typing import Any
 from cnnjax.errors import UserError
 from cnnjax.models.vgg import CONVOLUTIONS
 from cnnjax.pretrained import torchvision
-from cnnjax.pretrained.layout import Layout, There, torch_rule
+from cnnjax.pretrained.layout import Layout, SourceModule, torch_rule
 
 
-def vgg(depth: int, norm: bool) -> dict[str, There]:
+def vgg(depth: int, norm: bool) -> dict[str, SourceModule]:
     """VGG, whose first dense layer is a 7x7 convolution and the second one a 1x1."""
     return torchvision.vgg_features(depth, norm) | {
-        "fc1/dense": There("pre_logits.fc1", channels=512, convolution=True),
-        "fc2/dense": There("pre_logits.fc2", channels=4096, convolution=True),
-        "head": There("head.fc"),
+        "fc1/dense": SourceModule("pre_logits.fc1", channels=512, convolution=True),
+        "fc2/dense": SourceModule("pre_logits.fc2", channels=4096, convolution=True),
+        "head": SourceModule("head.fc"),
     }
 
 

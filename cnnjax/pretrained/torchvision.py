@@ -7,72 +7,76 @@ from typing import Any
 
 from cnnjax.models.resnet import IMAGENET
 from cnnjax.models.vgg import CONVOLUTIONS
-from cnnjax.pretrained.layout import Layout, There, torch_rule
+from cnnjax.pretrained.layout import Layout, SourceModule, torch_rule
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-Names = Mapping[str, str | There]
+Names = Mapping[str, str | SourceModule]
 
 
-def blocks(names: Names, conv: str = "{}.conv", norm: str = "{}.bn") -> dict[str, There]:
+def blocks(names: Names, conv: str = "{}.conv", norm: str = "{}.bn") -> dict[str, SourceModule]:
     """{block: module} as {its convolution: ..., its norm: ...}, named by the two patterns."""
     return {
-        f"{block}/{layer}": There(pattern.format(name))
+        f"{block}/{layer}": SourceModule(pattern.format(name))
         for block, name in names.items()
         for layer, pattern in (("conv", conv), ("norm", norm))
     }
 
 
-def alexnet() -> dict[str, There]:
+def alexnet() -> dict[str, SourceModule]:
     """Krizhevsky 2014, one tower."""
     places = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
-    return {f"{name}/conv": There(f"features.{place}") for name, place in places.items()} | {
-        "fc1/dense": There("classifier.1", channels=256),
-        "fc2/dense": There("classifier.4"),
-        "head": There("classifier.6"),
+    return {f"{name}/conv": SourceModule(f"features.{place}") for name, place in places.items()} | {
+        "fc1/dense": SourceModule("classifier.1", channels=256),
+        "fc2/dense": SourceModule("classifier.4"),
+        "head": SourceModule("classifier.6"),
     }
 
 
-def vgg_features(depth: int, norm: bool) -> dict[str, There]:
+def vgg_features(depth: int, norm: bool) -> dict[str, SourceModule]:
     """The convolutions of VGG (and their norms) as modules of one sequence."""
     found, place = {}, 0
     for stage, count in enumerate(CONVOLUTIONS[depth], start=1):
         for index in range(1, count + 1):
-            found[f"conv{stage}_{index}/conv"] = There(f"features.{place}")
+            found[f"conv{stage}_{index}/conv"] = SourceModule(f"features.{place}")
             if norm:
-                found[f"conv{stage}_{index}/norm"] = There(f"features.{place + 1}")
+                found[f"conv{stage}_{index}/norm"] = SourceModule(f"features.{place + 1}")
             place += 3 if norm else 2
         place += 1
     return found
 
 
-def vgg(depth: int, norm: bool) -> dict[str, There]:
+def vgg(depth: int, norm: bool) -> dict[str, SourceModule]:
     """VGG, with or without batch norm."""
     return vgg_features(depth, norm) | {
-        "fc1/dense": There("classifier.0", channels=512),
-        "fc2/dense": There("classifier.3"),
-        "head": There("classifier.6"),
+        "fc1/dense": SourceModule("classifier.0", channels=512),
+        "fc2/dense": SourceModule("classifier.3"),
+        "head": SourceModule("classifier.6"),
     }
 
 
 def resnet(
     stages: tuple[int, ...], bottleneck: bool, head: str = "fc", shortcut: str = "downsample"
-) -> dict[str, There]:
+) -> dict[str, SourceModule]:
     """Residual networks; `stages` are the blocks of each, `head` and `shortcut` what the last layer
     and the projections are called there."""
-    found = {"conv1/conv": There("conv1"), "conv1/norm": There("bn1"), "head": There(head)}
+    found = {
+        "conv1/conv": SourceModule("conv1"),
+        "conv1/norm": SourceModule("bn1"),
+        "head": SourceModule(head),
+    }
     for stage, count in enumerate(stages, start=1):
         for block in range(count):
             ours, theirs = f"stage{stage}_block{block + 1}", f"layer{stage}.{block}"
             for index in (1, 2, 3) if bottleneck else (1, 2):
-                found[f"{ours}/conv{index}/conv"] = There(f"{theirs}.conv{index}")
-                found[f"{ours}/conv{index}/norm"] = There(f"{theirs}.bn{index}")
-            found[f"{ours}/shortcut/conv"] = There(f"{theirs}.{shortcut}.0")
-            found[f"{ours}/shortcut/norm"] = There(f"{theirs}.{shortcut}.1")
+                found[f"{ours}/conv{index}/conv"] = SourceModule(f"{theirs}.conv{index}")
+                found[f"{ours}/conv{index}/norm"] = SourceModule(f"{theirs}.bn{index}")
+            found[f"{ours}/shortcut/conv"] = SourceModule(f"{theirs}.{shortcut}.0")
+            found[f"{ours}/shortcut/norm"] = SourceModule(f"{theirs}.{shortcut}.1")
     return found
 
 
-def googlenet() -> dict[str, There]:
+def googlenet() -> dict[str, SourceModule]:
     """GoogLeNet with batch norm and its two auxiliary heads."""
     names = {name: name for name in ("conv1", "conv2", "conv3")}
     branches = {"branch1_1": "branch1", "branch4_1": "branch4.1"} | {
@@ -83,11 +87,11 @@ def googlenet() -> dict[str, There]:
     for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):
         for ours, theirs in branches.items():
             names[f"mixed{block}/{ours}"] = f"inception{block}.{theirs}"
-    found = {"head": There("fc")}
+    found = {"head": SourceModule("fc")}
     for which in (1, 2):
         names[f"auxiliary{which}_conv"] = f"aux{which}.conv"
-        found[f"auxiliary{which}_fc/dense"] = There(f"aux{which}.fc1", channels=128)
-        found[f"auxiliary{which}_head"] = There(f"aux{which}.fc2")
+        found[f"auxiliary{which}_fc/dense"] = SourceModule(f"aux{which}.fc1", channels=128)
+        found[f"auxiliary{which}_head"] = SourceModule(f"aux{which}.fc2")
     return found | blocks(names)
 
 
@@ -129,7 +133,7 @@ INCEPTION_BLOCKS = {
 """The convolutions of the blocks of Inception v3, in the order in which they are defined there."""
 
 
-def inception_v3() -> dict[str, There]:
+def inception_v3() -> dict[str, SourceModule]:
     """Inception v3 with its auxiliary head."""
     letters = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
     names = dict(INCEPTION_STEM)
@@ -137,7 +141,10 @@ def inception_v3() -> dict[str, There]:
         for ours, theirs in branches.items():
             names[f"{block}/{ours}"] = f"Mixed_{letter}.{theirs}"
     names |= {"auxiliary_conv1": "AuxLogits.conv0", "auxiliary_conv2": "AuxLogits.conv1"}
-    return blocks(names) | {"head": There("fc"), "auxiliary_head": There("AuxLogits.fc")}
+    return blocks(names) | {
+        "head": SourceModule("fc"),
+        "auxiliary_head": SourceModule("AuxLogits.fc"),
+    }
 
 
 def imagenet(

@@ -11,7 +11,7 @@ from cnnjax.report import words
 from cnnjax.report.document import Code, Definitions, Element, Paragraph, Section, Table
 
 _CONTEXT = {
-    "deck": "The lecture says",
+    "lecture": "The lecture says",
     "published": "Published",
     "expected": "Expected",
     "notes": "Notes",

@@ -10,7 +10,7 @@ from cnnjax.report.document import Document, Element, Figure, Paragraph, Section
 
 
 def document(
-    name: str, layers: Sequence[Layer], image_shape: tuple[int, int, int], classes: int
+    name: str, layers: Sequence[Layer], image_shape: tuple[int, int, int], num_outputs: int
 ) -> Document:
     """The page of a network.
 
@@ -18,14 +18,14 @@ def document(
       name: of the network.
       layers: see `cnnjax.analysis.layers.layers`.
       image_shape: (height, width, channels).
-      classes: number of classes.
+      num_outputs: numbers for an image, those of the classes.
     """
     total = totals(list(layers))
     rows = graph.rows(layers)
     height, width, channels = image_shape
     summary = (
         f"{total['parameters']:,} parameters, {_words(total['multiply_adds'])} multiply-adds for "
-        f"an image of {height} x {width} x {channels}, {classes} classes"
+        f"an image of {height} x {width} x {channels}, {num_outputs} outputs"
     )
     picture = Figure(
         "network",

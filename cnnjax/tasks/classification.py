@@ -18,8 +18,8 @@ def cross_entropy(
     """Cross-entropy of each example, in nats.
 
     Args:
-      logits: [B, classes].
-      targets: `label`, int [B], in 0..classes-1.
+      logits: [B, num_classes].
+      targets: `label`, int [B], in 0..num_classes-1.
       label_smoothing: the share of the target spread evenly over all classes, in [0, 1)
         (Szegedy et al. 2016, section 7).
 
@@ -37,7 +37,7 @@ def correct(logits: jax.Array, targets: Arrays) -> jax.Array:
     """1.0 where the largest logit is the label's, else 0.0; logits that are not finite are wrong.
 
     Args:
-      logits: [B, classes].
+      logits: [B, num_classes].
       targets: `label`, int [B].
     """
     finite = jnp.isfinite(logits).all(axis=-1)
@@ -58,14 +58,14 @@ def constant(targets: Arrays) -> Mapping[str, float]:
     return {"accuracy": float(shares.max()), "loss": float(np.sum(shares * np.log(1 / shares)))}
 
 
-def _classes(spec: Any) -> int:
-    classes: int = spec.classes
-    return classes
+def _num_classes(spec: Any) -> int:
+    num_classes: int = spec.num_classes
+    return num_classes
 
 
 TASK = Task(
     metrics=metric.CLASSIFICATION,
-    num_outputs=_classes,
+    num_outputs=_num_classes,
     loss=cross_entropy,
     statistics=statistics,
     constant=constant,

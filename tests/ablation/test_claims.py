@@ -105,7 +105,7 @@ def test_what_no_result_could_decide_is_refused(claim, message):
 
 def test_a_claim_survives_being_kept():
     stated = (
-        equivalent("relu_none", "tanh_none", within=0.5, reason="why", source="deck"),
+        equivalent("relu_none", "tanh_none", within=0.5, reason="why", source="lecture"),
         interaction({"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "tanh")}),
     )
     for claim in experiment(*stated).claims:

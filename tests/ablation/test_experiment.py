@@ -62,7 +62,7 @@ def test_a_decimal_number_is_no_block():
         ({"name": ""}, "experiment '': name: allowed are"),
         ({"name": "../up"}, "experiment '../up': name: allowed are"),
         ({"question": None}, "question: None is not text"),
-        ({"deck": 5}, "deck: 5 is not text"),
+        ({"lecture": 5}, "lecture: 5 is not text"),
         ({"probes": "activity"}, "probes: 'activity' is not a list of names"),
         ({"probes": ["activty"]}, "mean 'activity'"),
         ({"claims": "a beats b"}, "claims: 'a beats b' is not a list of claims"),
@@ -138,7 +138,7 @@ def test_every_experiment_says_what_it_asks_and_every_arm_is_valid(name):
     loaded = experiments.load(name)
     experiment = loaded.experiment
     assert experiment.name == name
-    for text in ("question", "deck", "published", "expected", "notes"):
+    for text in ("question", "lecture", "published", "expected", "notes"):
         assert len(getattr(experiment, text)) > 20, text
     configs = [experiment.config(arm, {}, loaded.levels) for arm in experiment.arms]
     assert len({config.model_dump_json() for config in configs}) == len(configs)

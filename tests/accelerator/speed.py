@@ -117,7 +117,7 @@ def benchmark(
 def _multiply_adds(part: Part, network: str) -> int:
     """Of the forward pass of one image."""
     output = part.work / "layers.json"
-    words = ["--classes=10", *(["--input=64,64,3"] if part.tiny else [])]
+    words = ["--num_classes=10", *(["--input=64,64,3"] if part.tiny else [])]
     part.program(
         "launch.inspect", f"--model={network}", *words, "--format=json", f"--output={output}",
         JAX_PLATFORMS="cpu",

@@ -10,7 +10,7 @@ import pytest
 from peers.networks import sees
 
 from cnnjax import catalog, models
-from cnnjax.analysis import fields, layers
+from cnnjax.analysis import layers, receptive_fields
 from cnnjax.config import Dropout, Model, Norm, resolve_model
 from cnnjax.models.backbone import EVERY
 from common import ROOT, program
@@ -159,8 +159,8 @@ def test_receptive_fields_are_what_a_gradient_finds(name, size, values):
 
 
 def test_150_convolutions_see_301_pixels():
-    """The deck: 2N + 1 pixels after N convolutions of 3x3, and strides that double what follows."""
-    field = fields.image()
+    """The lecture: 2N + 1 pixels after N 3x3 convolutions, and strides that double what follows."""
+    field = receptive_fields.image()
     for _ in range(150):
         field = tuple(side.windowed(side.dim, 3, 1, 1) for side in field)
     assert [side.size for side in field] == [301, 301]
@@ -171,7 +171,7 @@ def test_150_convolutions_see_301_pixels():
     assert side.windowed(1, 3, 1, 0, dilation=4).size == 309
 
 
-def test_the_decks_convolution_and_fully_connected_layer():
+def test_the_lectures_convolution_and_fully_connected_layer():
     """300x300 pixels, 5x5: 26 parameters against 8.1e9, which leaves out 90,000 biases."""
     module, shape = build("mlp", 300, channels=1, hidden=(90_000,))
     dense = layers.layers(module, shape)[0]
@@ -198,7 +198,7 @@ def test_what_is_there_in_training_only_comes_last_with_its_parameters():
 
 
 def test_the_program_prints_and_writes(tmp_path):
-    words = ("launch.inspect", "--model=lenet5_modern", "--input=28,28,1", "--classes=10")
+    words = ("launch.inspect", "--model=lenet5_modern", "--input=28,28,1", "--num_classes=10")
     done = program(*words)
     assert "conv2/conv" in done.stdout
     assert done.stdout.splitlines()[-2].split()[:2] == ["total", "61,706"]

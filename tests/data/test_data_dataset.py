@@ -14,7 +14,7 @@ def digits(make_config):
 def test_digits(digits):
     spec = digits.spec
     assert spec.image_shape == (8, 8, 1)
-    assert spec.classes == 10
+    assert spec.num_classes == 10
     assert spec.class_names == tuple("0123456789")
     assert spec.examples == {"train": 1212, "validation": 135, "test": 450}
     assert digits.in_memory

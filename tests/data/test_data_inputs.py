@@ -9,7 +9,7 @@ BYTES = np.array([0, 51, 255], np.uint8).reshape(1, 1, 3, 1)
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("deck", [-0.5, -0.3, 0.5]), ("none", [0, 0.2, 1]), ("standardize", [-0.4, 0.4, 3.6])],
+    [("centered", [-0.5, -0.3, 0.5]), ("none", [0, 0.2, 1]), ("standardize", [-0.4, 0.4, 3.6])],
 )
 def test_normalization_by_hand(kind, expected):
     normalize = inputs.normalizer(kind, mean=(0.1,), sd=(0.25,))

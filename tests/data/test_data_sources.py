@@ -179,7 +179,7 @@ def test_cifar_format(tmp_path, own_cache, make_config, monkeypatch, name, class
     assert source.prepare(name, str(tmp_path / "D")).is_dir()
     assert source.prepare(name) == source.prepare(name, str(tmp_path / "D"))
     loaded = data.load(make_config(name=name), None)
-    assert loaded.spec.classes == classes
+    assert loaded.spec.num_classes == classes
     assert loaded.spec.class_names[-1] == f"class{classes - 1}"
     assert loaded.spec.image_shape == (32, 32, 3)
     for split, start in (("train", 0), ("validation", 0), ("test", 30)):

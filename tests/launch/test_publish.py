@@ -8,7 +8,7 @@ import workdirs
 from common import program
 
 CLAIMS = [
-    {"kind": "better", "sides": ["relu", "tanh"], "source": "the deck"},
+    {"kind": "better", "sides": ["relu", "tanh"], "source": "the lecture"},
     {"kind": "equivalent", "sides": ["relu", "tanh"], "margin": 0.5, "reason": "little"},
 ]
 

@@ -21,7 +21,7 @@ from cnnjax.nn.pooling import (
 DECK = jnp.array([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 5]]).reshape(1, 4, 4, 1)
 
 
-def test_the_example_of_the_deck():
+def test_the_example_of_the_lecture():
     assert max_pool(DECK)[0, :, :, 0].tolist() == [[6, 8], [3, 5]]
     assert average_pool(DECK)[0, :, :, 0].tolist() == [[3.25, 5.25], [2.0, 2.25]]
     assert sum_pool(DECK)[0, :, :, 0].tolist() == [[13.0, 21.0], [8.0, 9.0]]

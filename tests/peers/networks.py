@@ -128,7 +128,7 @@ def apart(source, name, shape):
     with tempfile.TemporaryDirectory() as folder:
         path, logits = PEERS[source](name, Path(folder))
         found = pretrained.convert(source, name, path)
-    module = models.build(found.config.model, image_shape=shape, num_outputs=found.classes)
+    module = models.build(found.config.model, image_shape=shape, num_outputs=found.num_classes)
     images = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     ours = jax.jit(lambda variables, x: module.apply(variables, x, train=False))(
         found.variables, images

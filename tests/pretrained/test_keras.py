@@ -78,7 +78,7 @@ def converted(name, path, **changes):
 
 def module(found, name):
     shape = (SIZES[name], SIZES[name], 3)
-    return models.build(found.config.model, image_shape=shape, num_outputs=found.classes)
+    return models.build(found.config.model, image_shape=shape, num_outputs=found.num_classes)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "inception_v3", "resnet50"])
@@ -100,7 +100,7 @@ def test_the_same_logits(name, published, tmp_path):
     ours = jax.jit(lambda v, x: module(found, name).apply(v, x, train=False))(
         found.variables, images
     )
-    assert found.classes == 7
+    assert found.num_classes == 7
     assert np.abs(theirs).max() > 1e-3
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max(), rtol=0)
 

@@ -56,7 +56,9 @@ def converted(source, name, path, size):
 
 def built(found):
     size = found.config.data.image_size
-    return models.build(found.config.model, image_shape=(size, size, 3), num_outputs=found.classes)
+    return models.build(
+        found.config.model, image_shape=(size, size, 3), num_outputs=found.num_classes
+    )
 
 
 def pictures(count, size):
@@ -81,7 +83,7 @@ def test_the_same_logits(source, name, tmp_path):
     logits = jax.jit(lambda v, x: built(found).apply(v, x, train=False))(found.variables, ours)
     with torch.no_grad():
         expected = network(theirs)
-    assert found.classes == CLASSES
+    assert found.num_classes == CLASSES
     close(logits, expected[0] if isinstance(expected, tuple) else expected)
 
 

@@ -98,8 +98,8 @@ def test_the_page_is_one_file_with_everything_in_it(googlenet):
     assert "mixed5b/branch4_1/conv" in page
 
 
-def test_the_deck_on_what_a_convolution_replaces():
-    """300x300 pixels, 5x5: 26 parameters instead of 8.1e9 and, which the deck leaves out, 90,000
+def test_the_lecture_on_what_a_convolution_replaces():
+    """300x300 pixels, 5x5: 26 parameters instead of 8.1e9 and, which the lecture leaves out, 90,000
     biases."""
     assert layers.dense_parameters((300, 300, 1), (300, 300, 1)) == 300**4 + 90_000
     found, _ = inspected("lenet5_modern", 300, 1)

@@ -28,7 +28,7 @@ def address(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("study")
     arms = {"relu": 0.95, "tanh": 0.93, "sigmoid": None, "gelu": 0.96, "a" * 60: 0.9}
     claims = [
-        {"kind": "better", "sides": ["relu", "tanh"], "source": "the deck"},
+        {"kind": "better", "sides": ["relu", "tanh"], "source": "the lecture"},
         {"kind": "diverges", "sides": ["sigmoid"]},
     ]
     workdirs.make(workdir, arms, 6, claims=claims)

@@ -165,7 +165,7 @@ def test_the_step_is_traced_exactly_once(trained):
         ({"optimizer.name": "adam"}, False),
         ({"training.ema_decay": 0.9}, False),
         ({"data.augmentation.shift_pixels": 1}, False),
-        ({"data.normalize": "deck"}, False),
+        ({"data.normalize": "centered"}, False),
     ],
     ids=str,
 )

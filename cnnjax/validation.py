@@ -29,7 +29,7 @@ class _Truth:
         return str(self._value).lower()
 
 
-class Room(BaseModel):
+class ConfigGroup(BaseModel):
     """A group of fields: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(
