@@ -6,7 +6,7 @@ experiments and tests all go through it, and it validates everything again.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,6 +20,10 @@ from cnnjax.schema import (
     Norm,
     Optimizer,
     ParameterGroup,
+    ResolvedConfig,
+    ResolvedDropout,
+    ResolvedModel,
+    ResolvedNorm,
     RunConfig,
     Schedule,
     Training,
@@ -35,6 +39,8 @@ __all__ = [
     "Norm",
     "Optimizer",
     "ParameterGroup",
+    "ResolvedConfig",
+    "ResolvedModel",
     "RunConfig",
     "Schedule",
     "Training",
@@ -49,6 +55,7 @@ __all__ = [
     "resolve_model",
 ]
 
+C = TypeVar("C", bound=RunConfig)
 Levels = Mapping[str, Mapping[str, Any]]
 """A user's own levels: {"activation": {"mine": f}, "initializer": {...}, "model": {...}}."""
 
@@ -59,18 +66,24 @@ PREPROCESSING = (*(f"data.{field}" for field in _OF_IMAGES), "data.channel_order
 
 def create(values: Mapping[str, Any] | None = None, levels: Levels | None = None) -> RunConfig:
     """A configuration from nested plain values. Raises UserError."""
+    return _validated(RunConfig, values or {}, levels)
+
+
+def _validated(kind: type[C], values: Mapping[str, Any], levels: Levels | None) -> C:
     try:
-        return RunConfig.model_validate(values or {}, context={"levels": levels or {}})
+        return kind.model_validate(values, context={"levels": levels or {}})
     except ValidationError as error:
         groups = (f"optimizer.groups[].{name}" for name in ParameterGroup.model_fields)
         known = [*flat(RunConfig()), *groups]
         raise UserError(explain(error, known), path=field(error)) from None
 
 
-def read(path: Path, levels: Levels | None = None) -> RunConfig:
-    """The configuration that a file holds, whichever version wrote it. Raises UserError."""
+def read(path: Path, levels: Levels | None = None) -> ResolvedConfig:
+    """The configuration of a run that a file holds, whichever version wrote it. Raises
+    UserError."""
     values = files.read_json(path)
-    return create(located(values) if isinstance(values, Mapping) else values, levels)
+    stored = located(values) if isinstance(values, Mapping) else values
+    return resolve(create(stored, levels), levels)
 
 
 def override(
@@ -82,12 +95,12 @@ def override(
     """
     values = config.model_dump()
     for path, value in changes.items():
-        *rooms, leaf = path.split(".")
+        *groups, leaf = path.split(".")
         node: Any = values
-        for depth, room in enumerate(rooms):
-            if not isinstance(node, dict) or not isinstance(node.get(room), dict):
-                raise unknown_path(".".join(rooms[: depth + 1]), flat(RunConfig()))
-            node = node[room]
+        for depth, group in enumerate(groups):
+            if not isinstance(node, dict) or not isinstance(node.get(group), dict):
+                raise unknown_path(".".join(groups[: depth + 1]), flat(RunConfig()))
+            node = node[group]
         if leaf not in node:
             raise unknown_path(path, flat(RunConfig()))
         if isinstance(node[leaf], dict):
@@ -97,9 +110,10 @@ def override(
     return create(values, levels)
 
 
-def resolve(config: RunConfig, levels: Levels | None = None) -> RunConfig:
+def resolve(config: RunConfig, levels: Levels | None = None) -> ResolvedConfig:
     """`config` with every `default` replaced by the architecture's published choice."""
-    return create(config.model_dump() | {"model": resolve_model(config.model).model_dump()}, levels)
+    values = config.model_dump() | {"model": _resolved(config.model)}
+    return _validated(ResolvedConfig, values, levels)
 
 
 def located(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,17 +159,28 @@ def flat_json(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return fields
 
 
-def resolve_model(model: Model) -> Model:
+def resolve_model(model: Model) -> ResolvedModel:
     """`model` with every `default` replaced by the architecture's published choice; a model of
-    the user's own gets those of `catalog.OWN`."""
-    published = catalog.MODELS.get(model.name, catalog.OWN)
-    for path, value in published.items():
-        room, _, leaf = path.rpartition(".")
-        node = getattr(model, room) if room else model
-        if getattr(node, leaf) in ("default", None):
-            node = node.model_copy(update={leaf: value})
-            model = model.model_copy(update={room: node}) if room else node
-    return model
+    the user's own gets those of `catalog.OWN`. Names are not looked up here."""
+    if isinstance(model, ResolvedModel):
+        return model
+    values = _resolved(model)
+    groups = {
+        "norm": ResolvedNorm.model_construct(**values["norm"]),
+        "dropout": ResolvedDropout.model_construct(**values["dropout"]),
+    }
+    return ResolvedModel.model_construct(**{**values, **groups})
+
+
+def _resolved(model: Model) -> dict[str, Any]:
+    """The plain values of a resolved model."""
+    values = model.model_dump()
+    for path, value in catalog.MODELS.get(model.name, catalog.OWN).items():
+        group, _, leaf = path.rpartition(".")
+        fields = values[group] if group else values
+        if fields[leaf] in ("default", None):
+            fields[leaf] = value
+    return values
 
 
 def flat(config: BaseModel, prefix: str = "") -> dict[str, Any]:

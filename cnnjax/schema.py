@@ -325,3 +325,33 @@ class RunConfig(ConfigGroup):
             text = "true needs model.scan=false where there is batch norm (it is true)"
             raise inconsistent(f"optimizer.groups[{frozen[0]}].frozen", text)
         return self
+
+
+class ResolvedNorm(Norm):
+    """Normalisation without `default`."""
+
+    kind: named("norm", catalog.NORMS)  # type: ignore[valid-type]
+    placement: named("placement", catalog.PLACEMENTS)  # type: ignore[valid-type]
+    epsilon: float = Field(gt=0, le=1)
+
+
+class ResolvedDropout(Dropout):
+    """Dropout without `default`."""
+
+    keep_prob: Probability
+
+
+class ResolvedModel(Model):
+    """The network without `default`: every field has a value or means nothing for it."""
+
+    activation: named("activation", catalog.ACTIVATIONS)  # type: ignore[valid-type]
+    initializer: named("initializer", catalog.INITIALIZERS)  # type: ignore[valid-type]
+    pooling: named("pooling", catalog.POOLINGS)  # type: ignore[valid-type]
+    norm: ResolvedNorm
+    dropout: ResolvedDropout
+
+
+class ResolvedConfig(RunConfig):
+    """One run, but for its seed, as it is trained: without `default`."""
+
+    model: ResolvedModel

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import experiments
 from cnnjax import files, paths
 from cnnjax.ablation import study, tuning
-from cnnjax.config import RunConfig, flat
+from cnnjax.config import ResolvedConfig, RunConfig, flat
 from cnnjax.errors import UserError, unknown
 from cnnjax.fingerprint import Fingerprint
 from launch import flags, question
@@ -44,7 +44,7 @@ class Request:
     tuning: bool = False
 
     @property
-    def configs(self) -> Mapping[str, RunConfig]:
+    def configs(self) -> Mapping[str, ResolvedConfig]:
         """The resolved configuration of each arm asked for."""
         return self.training.configs
 
@@ -157,7 +157,7 @@ class Request:
         files.write_bytes(path, self.text.encode())
 
     @property
-    def _planned(self) -> dict[str, RunConfig]:
+    def _planned(self) -> dict[str, ResolvedConfig]:
         """The configurations of all arms of the experiment, but for those that cannot be made."""
         experiment, found = self.loaded.experiment, dict(self.configs)
         for arm in experiment.arms:

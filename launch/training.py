@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from cnnjax.config import Levels, RunConfig
+from cnnjax.config import Levels, ResolvedConfig
 from cnnjax.metric import Metric
 
 
@@ -26,7 +26,7 @@ class Training:
       devices: how many devices a process computes on; None for all.
     """
 
-    configs: Mapping[str, RunConfig]
+    configs: Mapping[str, ResolvedConfig]
     metrics: Sequence[Metric]
     probes: Sequence[str]
     levels: Levels

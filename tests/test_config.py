@@ -5,9 +5,10 @@ import sys
 import time
 
 import pytest
+from pydantic import ValidationError
 
 from cnnjax import catalog
-from cnnjax.config import RunConfig, create, flat, override, resolve
+from cnnjax.config import ResolvedConfig, RunConfig, create, flat, override, resolve
 from cnnjax.errors import UserError
 from common import ROOT
 
@@ -21,8 +22,16 @@ def test_override_sets_dotted_paths_and_leaves_the_original_alone():
 
 def test_json_round_trip():
     config = resolve(override(RunConfig(), {"model.name": "vgg_small", "model.hidden": [3, 4]}))
-    assert RunConfig.model_validate_json(config.model_dump_json()) == config
-    assert create(json.loads(config.model_dump_json())) == config
+    assert ResolvedConfig.model_validate_json(config.model_dump_json()) == config
+    assert resolve(create(json.loads(config.model_dump_json()))) == config
+
+
+def test_what_is_resolved_is_of_another_type_and_has_no_default():
+    config = RunConfig()
+    assert not isinstance(config, ResolvedConfig)
+    assert isinstance(resolve(config), ResolvedConfig)
+    with pytest.raises(ValidationError, match=r"model\.norm\.epsilon"):
+        ResolvedConfig.model_validate(config.model_dump())
 
 
 @pytest.mark.parametrize(

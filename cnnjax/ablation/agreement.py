@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnjax import files, fingerprint, metric
 from cnnjax.ablation.experiment import Experiment
-from cnnjax.config import RunConfig, changes
+from cnnjax.config import ResolvedConfig, changes
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
 from cnnjax.metric import Metric
@@ -42,7 +42,9 @@ def same_metrics(workdir: Path, study: Mapping[str, Any], metrics: Sequence[Metr
         )
 
 
-def same_arms(workdir: Path, study: Mapping[str, Any], configs: Mapping[str, RunConfig]) -> None:
+def same_arms(
+    workdir: Path, study: Mapping[str, Any], configs: Mapping[str, ResolvedConfig]
+) -> None:
     """Raises UserError where an arm of which a run has begun had another configuration."""
     for arm, config in configs.items():
         if arm in study["arms"] and any((workdir / arm).glob("seed-*/config.json")):
@@ -50,7 +52,7 @@ def same_arms(workdir: Path, study: Mapping[str, Any], configs: Mapping[str, Run
 
 
 def adoptable(
-    workdir: Path, experiment: Experiment, configs: Mapping[str, RunConfig]
+    workdir: Path, experiment: Experiment, configs: Mapping[str, ResolvedConfig]
 ) -> dict[str, list[int]]:
     """{arm: seeds} of the runs in a workdir that has lost its study.json. Raises UserError where
     one of them is of no arm of the experiment, or of one with another configuration.
@@ -88,7 +90,7 @@ def same_data(workdir: Path, known: Iterable[Any], current: Iterable[Fingerprint
 
 
 def _same(
-    where: str, before: Mapping[str, Any], config: RunConfig, tuned: Iterable[str] = ()
+    where: str, before: Mapping[str, Any], config: ResolvedConfig, tuned: Iterable[str] = ()
 ) -> None:
     phrases = [each for each in changes(before, config) if each.partition(" ")[0] not in tuned]
     if phrases:

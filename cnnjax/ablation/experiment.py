@@ -10,7 +10,7 @@ from cnnjax import catalog, metric, paths
 from cnnjax import config as configs
 from cnnjax.ablation import checks
 from cnnjax.ablation.claims import Claim, block_of
-from cnnjax.config import PREPROCESSING, Levels, RunConfig, flat, override, resolve
+from cnnjax.config import PREPROCESSING, Levels, ResolvedConfig, RunConfig, flat, override, resolve
 from cnnjax.errors import UserError, unknown
 from cnnjax.metric import Metric
 
@@ -140,7 +140,7 @@ class Experiment:
         """The baseline of the arm's block: the block's first arm."""
         return next(name for name in self.arms if block_of(name) == block_of(arm))
 
-    def config(self, arm: str, changes: Overrides, levels: Levels) -> RunConfig:
+    def config(self, arm: str, changes: Overrides, levels: Levels) -> ResolvedConfig:
         """The resolved configuration of one arm, with `changes` (of the flag --set) on the base.
         Weights to start from (`transfer.init_from`) bring their network and preprocessing: over the
         base's, but not over what `changes` or the arm say.

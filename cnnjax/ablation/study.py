@@ -27,7 +27,7 @@ from cnnjax import cache, files, machine, metric, result
 from cnnjax.ablation import agreement, claims, provenance, record, tuning
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.experiment import Experiment
-from cnnjax.config import RunConfig, flat_json
+from cnnjax.config import ResolvedConfig, RunConfig, flat_json
 from cnnjax.config import changes as config_changes
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
@@ -100,11 +100,11 @@ def extend(
     workdir: Path,
     experiment: Experiment,
     source: Path,
-    configs: Mapping[str, RunConfig],
+    configs: Mapping[str, ResolvedConfig],
     seeds: Sequence[int],
     *,
     metrics: Sequence[Metric] = CLASSIFICATION,
-    planned: Mapping[str, RunConfig],
+    planned: Mapping[str, ResolvedConfig],
     data: Sequence[Fingerprint],
     changes: Mapping[str, Any],
     command: str,
@@ -225,8 +225,8 @@ def look(workdir: Path, command: str) -> None:
 def check(
     workdir: Path,
     experiment: Experiment,
-    configs: Mapping[str, RunConfig],
-    planned: Mapping[str, RunConfig],
+    configs: Mapping[str, ResolvedConfig],
+    planned: Mapping[str, ResolvedConfig],
     metrics: Sequence[Metric] = CLASSIFICATION,
 ) -> dict[str, list[int]]:
     """Raises UserError where `workdir` cannot hold these arms; writes nothing.
@@ -312,7 +312,7 @@ def _lost(workdir: Path) -> dict[str, Any]:
     return {"adopted": now, "looks_at_test": [look] if (workdir / FINAL).is_dir() else []}
 
 
-def _digests(experiment: Experiment, configs: Mapping[str, RunConfig]) -> dict[str, str]:
+def _digests(experiment: Experiment, configs: Mapping[str, ResolvedConfig]) -> dict[str, str]:
     """{arm: a digest of its settings}, but for those that tuning chooses. What is left alone is no
     part of it, so that a field which an older version did not have makes no difference."""
     chosen = experiment.tune.grid if experiment.tune else ()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cnnjax.config import Levels, Model, resolve_model
+from cnnjax.config import Levels, Model, ResolvedModel, resolve_model
 from cnnjax.errors import unknown
 from cnnjax.nn.activations import ACTIVATIONS, NEVER_FALLING, Activation, PReLU, leaky_relu
 from cnnjax.nn.convolution import Conv, Padding, SparseConv
@@ -30,7 +30,7 @@ class Ingredients:
     `operations` are the forms of the operations that have several.
     """
 
-    config: Model
+    config: ResolvedModel
     activation_level: Activation | type[nn.Module]
     initializer: Callable[[int], Initializer]
     dtype: Any = jnp.float32
@@ -121,7 +121,7 @@ class Ingredients:
         """The dropout layer, called with `train` and `keep_prob`. With `only` it is there for that
         kind: `plain` at places of units, `spatial` at places of feature maps."""
         chosen = self.config.dropout
-        keep_prob = float(chosen.keep_prob) if only in (None, chosen.kind) else 1.0
+        keep_prob = chosen.keep_prob if only in (None, chosen.kind) else 1.0
         return Dropout(keep_prob, chosen.scaling, chosen.kind, name=name)
 
     def pool(self, name: str, window: Window = HALVE) -> Callable[[Array], Array]:

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cnnjax.config import Model
+from cnnjax.config import ResolvedModel
 
 Initializer = Callable[[Array, Sequence[int], Any], Array]
 """(key, shape, dtype) -> values."""
 
-Factory = Callable[[Model, int], Initializer]
+Factory = Callable[[ResolvedModel, int], Initializer]
 """(configuration, groups of the convolution) -> initialiser."""
 
 TRUNCATED_SD = 0.87962566103423978
@@ -69,7 +69,7 @@ def uniform(key: Array, shape: Sequence[int], dtype: Any, sd: float) -> Array:
 def _scaled(draw: Callable[..., Array], sd: Callable[[int, int], float]) -> Factory:
     """An initialiser whose deviation follows from the fans."""
 
-    def factory(model: Model, groups: int) -> Initializer:
+    def factory(model: ResolvedModel, groups: int) -> Initializer:
         return lambda key, shape, dtype: draw(key, shape, dtype, sd(*fans(shape, groups)))
 
     return factory
@@ -78,17 +78,17 @@ def _scaled(draw: Callable[..., Array], sd: Callable[[int, int], float]) -> Fact
 def _small(draw: Callable[..., Array]) -> Factory:
     """An initialiser of the fixed deviation `model.initializer_sd`."""
 
-    def factory(model: Model, groups: int) -> Initializer:
+    def factory(model: ResolvedModel, groups: int) -> Initializer:
         return lambda key, shape, dtype: draw(key, shape, dtype, model.initializer_sd)
 
     return factory
 
 
-def _zeros(model: Model, groups: int) -> Initializer:
+def _zeros(model: ResolvedModel, groups: int) -> Initializer:
     return lambda key, shape, dtype: jnp.zeros(tuple(shape), dtype)
 
 
-def _constant(model: Model, groups: int) -> Initializer:
+def _constant(model: ResolvedModel, groups: int) -> Initializer:
     return lambda key, shape, dtype: jnp.full(tuple(shape), model.initializer_value, dtype)
 
 
@@ -97,7 +97,7 @@ def _lenet_sd(n_in: int, n_out: int) -> float:
     return 2.4 / n_in / math.sqrt(3)
 
 
-def _orthogonal(model: Model, groups: int) -> Initializer:
+def _orthogonal(model: ResolvedModel, groups: int) -> Initializer:
     """Orthonormal rows or columns of the [inputs, outputs] matrix (Saxe et al. 2014), gain 1;
     each group of a convolution by itself."""
     draw = jax.nn.initializers.orthogonal()

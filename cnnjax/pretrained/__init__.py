@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from cnnjax import catalog, files, models
-from cnnjax.config import RunConfig, override, resolve
+from cnnjax.config import ResolvedConfig, RunConfig, override, resolve
 from cnnjax.errors import UserError, unknown
 from cnnjax.pretrained import keras, layout, pytorch_cifar, reading, timm, torchvision
 from cnnjax.pretrained.layout import Layout
@@ -40,7 +40,7 @@ class Converted:
     """
 
     variables: dict[str, Any]
-    config: RunConfig
+    config: ResolvedConfig
     num_classes: int
     preprocessing: str
 
@@ -94,7 +94,11 @@ def _any(found: Mapping[str, reading.Stored], beginnings: tuple[str, ...]) -> bo
 
 
 def _converted(
-    source: str, names: Layout, config: RunConfig, path: Path, found: Mapping[str, reading.Stored]
+    source: str,
+    names: Layout,
+    config: ResolvedConfig,
+    path: Path,
+    found: Mapping[str, reading.Stored],
 ) -> tuple[dict[str, Any], int]:
     model, size = config.model.name, config.data.image_size or 224
     modules = names.models[model]()
