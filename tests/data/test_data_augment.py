@@ -83,7 +83,7 @@ def test_draws_and_numbers_are_those_of_published_results():
     key = jax.random.key(0)
     cos, sin = 0.8504576683044434, 0.22440187633037567
     np.testing.assert_allclose(
-        augment._draw_warp(0.2, 15.0, key), [[cos, -sin], [sin, cos]], rtol=1e-7
+        augment._draw_warp(0.2, 15.0, key)[:2, :2], [[cos, -sin], [sin, cos]], rtol=1e-7
     )
     grey = color.jitter(1.0, key, jnp.array([[[0.2], [0.5], [0.8]]]))
     expected = [0.14962674677371979, 0.404021680355072, 0.6777295470237732]
