@@ -10,7 +10,7 @@ from cnnjax import config as configs
 from cnnjax import fingerprint
 from cnnjax.data import content, decoded, source, split, stream
 from cnnjax.data.order import Order
-from cnnjax.data.records import Fit, Records
+from cnnjax.data.records import Example, Fit, Records, stacked
 from cnnjax.data.spec import DatasetSpec, Split
 from cnnjax.errors import UserError, unknown
 from cnnjax.fingerprint import Fingerprint
@@ -21,15 +21,14 @@ MEMORY_BUDGET = 2 * 2**30
 
 @dataclass(frozen=True)
 class Reader:
-    """The decoded originals, uint8 [h, w, C], of the examples at `positions` of `records`."""
+    """The decoded originals of the examples at `positions` of `records`, with their targets."""
 
     records: Records
     positions: np.ndarray
 
-    def __call__(self, positions: Sequence[int]) -> list[np.ndarray]:
-        """Images uint8 [h, w, C], which may differ in size."""
-        places = self.positions[np.asarray(positions)].tolist()
-        return [image for image, _ in self.records.read(places)]
+    def __call__(self, positions: Sequence[int]) -> list[Example]:
+        """Images uint8 [h, w, C], which may differ in size, and targets."""
+        return self.records.read(self.positions[np.asarray(positions)].tolist())
 
 
 @dataclass(frozen=True)
@@ -180,8 +179,7 @@ class Dataset:
         places = self.order.span(0, count) if split == "train" else np.arange(len(kept))[:count]
         if kept.images is not None:
             return kept.images[places], kept.targets_at(places)
-        read = kept.read(places.tolist())
-        return np.stack([self.loaded.fit(image) for image in read]), kept.targets_at(places)
+        return stacked([self.loaded.fit(example) for example in kept.read(places.tolist())])
 
     def _positions(self, places: np.ndarray) -> np.ndarray:
         """Places in the training set used as places in `store()`."""
@@ -281,7 +279,8 @@ def _memory_splits(
     for name, (origin, positions) in parts.items():
         part, reader = whole[origin], Reader(found.splits[origin], positions)
         images = part.images if len(positions) == len(part.images) else part.images[positions]
-        splits[name] = Split(positions, {"label": part.labels[positions]}, images, reader)
+        targets = {target: values[positions] for target, values in part.targets.items()}
+        splits[name] = Split(positions, targets, images, reader)
     sums = whole["train"].sums[parts["train"][1]]
     return splits, decoded.moments(sums, fit)
 
@@ -292,7 +291,8 @@ def _stream_splits(
     splits = {}
     for name, (origin, positions) in parts.items():
         reader = Reader(found.splits[origin], positions)
-        targets = {"label": decoded.labels(found, origin)[positions]}
+        whole = decoded.targets(found, origin)
+        targets = {target: values[positions] for target, values in whole.items()}
         splits[name] = Split(positions, targets, None, reader)
     return splits, decoded.streamed_moments(found, splits["train"], fit)
 

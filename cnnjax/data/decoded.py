@@ -1,20 +1,23 @@
-"""Decoded splits: uint8 arrays, labels and channel sums, kept in the cache folder."""
+"""Decoded splits: uint8 arrays, targets and channel sums, kept in the cache folder."""
 
 import contextlib
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from cnnjax import cache
 from cnnjax.data import keys
-from cnnjax.data.records import ArrayRecords, Fit, Records
+from cnnjax.data.records import ArrayRecords, Fit, Records, TfdsRecords, stacked
 from cnnjax.data.source import Source
 from cnnjax.data.spec import Split
 from cnnjax.errors import UserError
 
+T = TypeVar("T")
 Size = tuple[int, int]
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 CHUNK = 500
@@ -26,11 +29,11 @@ SMALL = 10_000  # examples in memory that are resized again rather than kept in 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One split: images uint8 [N, H, W, C], labels int32 [N], and sums int64 [N, 2, C], the sum and
+    """One split: images uint8 [N, H, W, C], targets [N, ...], and sums int64 [N, 2, C], the sum and
     the sum of squares of each image's channels, from which mean and sd of any part follow."""
 
     images: np.ndarray
-    labels: np.ndarray
+    targets: Mapping[str, np.ndarray]
     sums: np.ndarray
 
 
@@ -47,30 +50,35 @@ def decoded(source: Source, split: str, fit: Fit) -> Decoded:
         fit = AS_THEY_ARE
     if fit != AS_THEY_ARE and source.size is not None and _small(source, records):
         native = decoded(source, split, AS_THEY_ARE)
-        records = ArrayRecords(native.images, native.labels)
+        records = ArrayRecords(native.images, native.targets)
     name = _name(source, "-".join([split, *_words(fit)]))
 
     def write(folder: Path) -> None:
         result = _decode(source, records, split, fit)
-        for field in ("images", "labels", "sums"):
-            np.save(folder / f"{field}.npy", getattr(result, field))
+        np.save(folder / "images.npy", result.images)
+        np.save(folder / "sums.npy", result.sums)
+        _save_targets(folder, result.targets)
 
-    with contextlib.suppress(OSError, ValueError):
-        return _load(cache.folder(name, write))
-    return _load(cache.folder(name, write, again=True))
+    def load(folder: Path) -> Decoded:
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        return Decoded(images, _load_targets(folder, source), np.load(folder / "sums.npy"))
+
+    return _kept(name, write, load)
 
 
-def labels(source: Source, split: str) -> np.ndarray:
-    """The labels of a split, int32 [N], verified; from the cache where they had to be read."""
+def targets(source: Source, split: str) -> Mapping[str, np.ndarray]:
+    """The targets of a split, [N, ...] each, verified; from the cache where they had to be read."""
     records = source.splits[split]
-    if hasattr(records, "all_labels"):
-        return _verified(records.labels(), source, split)
-    name = _name(source, f"{split}-labels")
+    if not isinstance(records, TfdsRecords):
+        return _verified(records.targets(), source, split)
 
     def write(folder: Path) -> None:
-        np.save(folder / "labels.npy", records.labels())
+        _save_targets(folder, records.targets())
 
-    return _verified(np.load(cache.folder(name, write) / "labels.npy"), source, split)
+    def load(folder: Path) -> Mapping[str, np.ndarray]:
+        return _load_targets(folder, source)
+
+    return _verified(_kept(_name(source, f"{split}-labels"), write, load), source, split)
 
 
 def channel_sums(images: np.ndarray) -> np.ndarray:
@@ -97,8 +105,8 @@ def streamed_moments(source: Source, train: Split, fit: Fit) -> Moments:
 
     def sums() -> np.ndarray:
         chunks = [some[at : at + 100].tolist() for at in range(0, len(some), 100)]
-        images = (fit(image)[None] for chunk in chunks for image in train.read(chunk))
-        return np.concatenate([channel_sums(image) for image in images])
+        examples = (fit(example) for chunk in chunks for example in train.read(chunk))
+        return np.concatenate([channel_sums(image[None]) for image, _ in examples])
 
     def write(folder: Path) -> None:
         np.save(folder / "sums.npy", sums())
@@ -120,9 +128,21 @@ def _name(source: Source, part: str) -> str:
     return f"decoded/{plain}-{source.key}/{part}"
 
 
-def _load(folder: Path) -> Decoded:
-    images = np.load(folder / "images.npy", mmap_mode="r")
-    return Decoded(images, np.load(folder / "labels.npy"), np.load(folder / "sums.npy"))
+def _kept(name: str, write: Callable[[Path], None], load: Callable[[Path], T]) -> T:
+    """What a folder of the cache holds, written anew where it cannot be loaded."""
+    with contextlib.suppress(OSError, ValueError):
+        return load(cache.folder(name, write))
+    return load(cache.folder(name, write, again=True))
+
+
+def _save_targets(folder: Path, targets: Mapping[str, np.ndarray]) -> None:
+    for name, values in targets.items():
+        np.save(folder / f"{name}s.npy", values)
+
+
+def _load_targets(folder: Path, source: Source) -> Mapping[str, np.ndarray]:
+    """Those that the source has: a file that is missing is an OSError, and the folder stale."""
+    return {name: np.load(folder / f"{name}s.npy") for name in source.targets}
 
 
 def _words(fit: Fit) -> list[str]:
@@ -136,20 +156,22 @@ def _words(fit: Fit) -> list[str]:
 def _decode(source: Source, records: Records, split: str, fit: Fit) -> Decoded:
     height, width = fit.size or source.size or records.read([0])[0][0].shape[:2]
     shape = (len(records), height, width, source.channels)
-    images, found = np.empty(shape, np.uint8), np.empty(len(records), np.int32)
+    images, found = np.empty(shape, np.uint8), []
     quiet = True if len(records) <= SMALL else None  # None: a bar only on a terminal
     title = f"decoding {source.name} {split}"
     with tqdm(total=len(records), desc=title, unit="img", disable=quiet, leave=False) as bar:
         for start in range(0, len(records), CHUNK):
             chunk = range(start, min(start + CHUNK, len(records)))
-            for position, (image, label) in zip(chunk, records.read(chunk), strict=True):
-                image, found[position] = fit(image), label
+            sized = [fit(example) for example in records.read(chunk)]
+            for image, _ in sized:
                 if image.shape != shape[1:]:
                     raise several_sizes(source, image.shape[:2], (height, width))
-                images[position] = image
+            images[start : chunk.stop], part = stacked(sized)
+            found.append(part)
             bar.update(len(chunk))
     sums = [channel_sums(images[at : at + CHUNK]) for at in range(0, len(images), CHUNK)]
-    return Decoded(images, _verified(found, source, split), np.concatenate(sums))
+    targets = {name: np.concatenate([part[name] for part in found]) for name in source.targets}
+    return Decoded(images, _verified(targets, source, split), np.concatenate(sums))
 
 
 def several_sizes(source: Source, *sizes: Size) -> UserError:
@@ -161,12 +183,15 @@ def several_sizes(source: Source, *sizes: Size) -> UserError:
     )
 
 
-def _verified(found: np.ndarray, source: Source, split: str) -> np.ndarray:
-    wrong = (found < 0) | (found >= len(source.class_names))
+def _verified(
+    targets: Mapping[str, np.ndarray], source: Source, split: str
+) -> Mapping[str, np.ndarray]:
+    labels = targets["label"]
+    wrong = (labels < 0) | (labels >= len(source.class_names))
     if wrong.any():
         at = int(np.argmax(wrong))
         raise UserError(
             f"data.name: {source.name!r}: example {at} of split {split!r} has the label "
-            f"{found[at]}; allowed: 0 to {len(source.class_names) - 1}."
+            f"{labels[at]}; allowed: 0 to {len(source.class_names) - 1}."
         )
-    return found.astype(np.int32, copy=False)
+    return targets

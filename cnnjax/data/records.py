@@ -2,12 +2,13 @@
 
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from cnnjax import files
@@ -15,7 +16,9 @@ from cnnjax.data import pictures
 from cnnjax.errors import UserError
 
 Box = tuple[float, float, float, float]
-Example = tuple[np.ndarray, int]
+Example = tuple[np.ndarray, Mapping[str, ArrayLike]]
+"""An image uint8 [h, w, C] and its targets, what is to be predicted of it: of classes `label`, an
+int32."""
 
 
 class Records(Protocol):
@@ -24,51 +27,53 @@ class Records(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C] and labels of some examples. (Several at once: a prepared TFDS
+        """Images uint8 [h, w, C] and targets of some examples. (Several at once: a prepared TFDS
         directory gives a thousand examples four times as fast as one thousand times one.)"""
 
-    def labels(self) -> np.ndarray:
-        """All labels, int32 [N], without decoding the images."""
+    def targets(self) -> Mapping[str, np.ndarray]:
+        """The targets of all examples, [N, ...] each, without decoding the images."""
 
 
 @dataclass(frozen=True)
 class ArrayRecords:
-    """Examples in memory: images uint8 [N, H, W, C], labels [N]."""
+    """Examples in memory: images uint8 [N, H, W, C], targets [N, ...]."""
 
     images: np.ndarray
-    all_labels: np.ndarray
+    all_targets: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [H, W, C] and labels."""
-        return [(self.images[at], int(self.all_labels[at])) for at in positions]
+        """Images uint8 [H, W, C] and targets."""
+        return [(self.images[at], _at(at, self.all_targets)) for at in positions]
 
-    def labels(self) -> np.ndarray:
-        """All labels, int32 [N]."""
-        return np.asarray(self.all_labels, np.int32)
+    def targets(self) -> Mapping[str, np.ndarray]:
+        """The targets of all examples, [N, ...] each."""
+        return self.all_targets
 
 
 @dataclass(frozen=True)
 class FolderRecords:
-    """Image files and their labels."""
+    """Image files and their targets, [N, ...] each."""
 
     paths: Sequence[Path]
-    all_labels: Sequence[int]
+    all_targets: Mapping[str, np.ndarray]
     channels: int
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C] and labels. Raises UserError if a file is damaged."""
-        examples = [(self.paths[at], self.all_labels[at]) for at in positions]
-        return [(pictures.read(path, self.channels), label) for path, label in examples]
+        """Images uint8 [h, w, C] and targets. Raises UserError if a file is damaged."""
+        return [
+            (pictures.read(self.paths[at], self.channels), _at(at, self.all_targets))
+            for at in positions
+        ]
 
-    def labels(self) -> np.ndarray:
-        """All labels, int32 [N]."""
-        return np.asarray(self.all_labels, np.int32)
+    def targets(self) -> Mapping[str, np.ndarray]:
+        """The targets of all examples, [N, ...] each."""
+        return self.all_targets
 
 
 @dataclass(frozen=True)
@@ -94,21 +99,22 @@ class TfdsRecords:
         return len(self._source)
 
     def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C] and labels. Raises UserError if the directory is damaged."""
+        """Images uint8 [h, w, C] and targets. Raises UserError if the directory is damaged."""
         where = f"{self.directory}, split {self.split!r}"
         return [
             (
                 pictures.decode(io.BytesIO(row[self.image_key]), self.channels, where),
-                int(row[self.label_key]),
+                {"label": np.int32(int(row[self.label_key]))},
             )
             for row in self._rows([int(at) for at in positions])
         ]
 
-    def labels(self) -> np.ndarray:
-        """All labels, int32 [N], read without decoding the images."""
+    def targets(self) -> Mapping[str, np.ndarray]:
+        """`label`, int32 [N], read without decoding the images."""
         starts = range(0, len(self), 1000)
         parts = (self._rows(list(range(at, min(at + 1000, len(self))))) for at in starts)
-        return np.array([row[self.label_key] for part in parts for row in part], np.int32)
+        labels = [row[self.label_key] for part in parts for row in part]
+        return {"label": np.array(labels, np.int32)}
 
     def first_label(self) -> int:
         """The label of the first example; -1 where the labels of a split are withheld."""
@@ -140,8 +146,20 @@ class _readable:
             ) from error
 
 
+def stacked(examples: Sequence[Example]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Examples of one size as arrays: images uint8 [N, H, W, C], and targets [N, ...]."""
+    images, targets = zip(*examples, strict=True)
+    return np.stack(images), {
+        name: np.array([each[name] for each in targets]) for name in targets[0]
+    }
+
+
+def _at(position: int, targets: Mapping[str, np.ndarray]) -> Mapping[str, ArrayLike]:
+    return {name: values[position] for name, values in targets.items()}
+
+
 class Fit(NamedTuple):
-    """How images are brought to one size: `fit(image)`.
+    """How examples are brought to one size: `fit(example)`.
 
     Attributes:
       size: (height, width), None for the size that they have.
@@ -155,7 +173,12 @@ class Fit(NamedTuple):
     interpolation: str = "bilinear"
     shorter_side: int | None = None
 
-    def __call__(self, image: np.ndarray, box: Box | None = None) -> np.ndarray:
+    def __call__(self, example: Example, box: Box | None = None) -> Example:
+        """An example with its image brought to size, see `image`; labels stay as they are."""
+        image, targets = example
+        return self.image(image, box), targets
+
+    def image(self, image: np.ndarray, box: Box | None = None) -> np.ndarray:
         """An image uint8 [h, w, C] of one or three channels, or its part `box`, (left, top, right,
         bottom) in pixels, stretched: uint8 [H, W, C]."""
         size, middle = self.size or image.shape[:2], self.shorter_side

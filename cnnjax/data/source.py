@@ -35,6 +35,8 @@ class Source:
       version: of a TFDS set, with its config.
       groups: of each example of `train`, int [N]; those of one group are never divided between
         splits. None where each stands for itself.
+      targets: names of what is to be predicted, which its records give; `label` is an int32 in
+        [0, number of classes).
     """
 
     name: str
@@ -46,6 +48,7 @@ class Source:
     content: str
     version: str = ""
     groups: np.ndarray | None = None
+    targets: tuple[str, ...] = ("label",)
 
 
 def find(name: str, data_dir: str | None = None) -> Source:
@@ -133,16 +136,16 @@ def digits() -> Source:
     labels = bunch.target.astype(np.int32)
     order = keys.permutation(len(images), "digits", "test")
     parts = {"train": np.sort(order[DIGITS_TEST:]), "test": np.sort(order[:DIGITS_TEST])}
-    splits = {name: ArrayRecords(images[at], labels[at]) for name, at in parts.items()}
+    splits = {name: ArrayRecords(images[at], {"label": labels[at]}) for name, at in parts.items()}
     digest = content.of_arrays(images, labels)
     return Source("digits", "digits", tuple("0123456789"), 1, (8, 8), splits, digest)
 
 
 def _of_folder(name: str) -> Source:
     images = folder.read(name)
-    paths, labels = [images.path / file for file in images.names], images.labels.tolist()
+    paths = [images.path / file for file in images.names]
     splits = {
-        split: FolderRecords(paths[part], labels[part], images.channels)
+        split: FolderRecords(paths[part], {"label": images.labels[part]}, images.channels)
         for split, part in images.splits.items()
     }
     return Source(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnjax.config import Augmentation
+from cnnjax.data.records import Example
 from cnnjax.errors import UserError
 
 
@@ -60,17 +61,18 @@ class Split:
       ids: int32 [N], the examples' positions in the source's split they were drawn from.
       targets: what is to be predicted, {name: [N, ...]}; of classes `label`, int32 [N].
       images: uint8 [N, H, W, C], resized; None where the data set is streamed.
-      read: the decoded originals, uint8 [h, w, C] each, of the examples at some positions.
+      read: the decoded originals, uint8 [h, w, C] each, of the examples at some positions, with
+        their targets.
     """
 
     ids: np.ndarray
     targets: Mapping[str, np.ndarray]
     images: np.ndarray | None
-    read: Callable[[Sequence[int]], list[np.ndarray]]
+    read: Callable[[Sequence[int]], list[Example]]
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def targets_at(self, places: np.ndarray | slice) -> dict[str, np.ndarray]:
+    def targets_at(self, places: np.ndarray) -> dict[str, np.ndarray]:
         """The targets of the examples at some places."""
         return {name: values[places] for name, values in self.targets.items()}

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnjax.data import keys
 from cnnjax.data.order import Order
-from cnnjax.data.records import Box, Fit
+from cnnjax.data.records import Box, Example, Fit, stacked
 from cnnjax.data.spec import Split
 from cnnjax.errors import UserError
 
@@ -38,10 +38,9 @@ class TrainBatch:
     def __call__(self, step: int) -> Batch:
         """{"images": uint8 [B, H, W, C]} and the targets ([B, ...]) of one step."""
         positions = self.order.indices(step)
-        images = self.split.read(positions.tolist())
-        boxes = [self._box(image, step, place) for place, image in enumerate(images)]
-        sized = [self.fit(image, box) for image, box in zip(images, boxes, strict=True)]
-        return {"images": np.stack(sized), **self.split.targets_at(positions)}
+        examples = self.split.read(positions.tolist())
+        boxes = [self._box(image, step, place) for place, (image, _) in enumerate(examples)]
+        return _batch([self.fit(*pair) for pair in zip(examples, boxes, strict=True)])
 
     def _box(self, image: np.ndarray, step: int, place: int) -> Box | None:
         if self.smallest_crop == 1:
@@ -62,9 +61,12 @@ class EvalBatch:
         """{"images": uint8 [B, H, W, C]} and the targets ([B, ...]) of batch `number`, from 0."""
         start = number * self.batch_size
         positions = range(start, min(start + self.batch_size, len(self.split)))
-        images = [self.fit(image) for image in self.split.read(positions)]
-        targets = self.split.targets_at(slice(start, positions.stop))
-        return {"images": np.stack(images), **targets}
+        return _batch([self.fit(example) for example in self.split.read(positions)])
+
+
+def _batch(examples: list[Example]) -> Batch:
+    images, targets = stacked(examples)
+    return {"images": images, **targets}
 
 
 def batches(batch: TrainBatch | EvalBatch, start: int, stop: int, workers: int) -> Iterator[Batch]:

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from cnnjax.data import DatasetSpec
+from cnnjax.data.augment import Augment
 from cnnjax.data.inputs import to_float
 from cnnjax.tasks.task import Arrays, Task
 from cnnjax.train.groups import NO_GROUPS, Groups, merge, with_running_statistics
@@ -21,7 +22,6 @@ Batch = Mapping[str, jax.Array | np.ndarray]
 TrainStep = Callable[[TrainState, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
 EvalStep = Callable[[Any, Batch, ArrayLike], dict[str, Arrays]]
 Images = Callable[[jax.Array], jax.Array]
-Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def train_step(
@@ -42,7 +42,7 @@ def train_step(
       module: the network.
       task: what it is trained for.
       make_optimizer: (learning_rate, weight_decay) -> optax transformation.
-      augment: (keys [B], images float [B, H, W, C] in 0..1) -> images.
+      augment: (keys [B], images float [B, H, W, C] in 0..1, targets) -> (images, targets).
       normalize: images in 0..1 -> the network's inputs.
       ema_decay: weight of the old average in the averages, or None for none.
       auxiliary_weight: what the losses of auxiliary heads count beside the network's own; they
@@ -63,7 +63,6 @@ def train_step(
         state: TrainState, batch: Batch, hparams: HParams
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         count = batch["images"].shape[0]
-        targets = _targets(task, batch)
         device = 0 if axis_name is None else jax.lax.axis_index(axis_name)
         augment_key = jax.random.fold_in(hparams.augment_key, state.step)
         dropout_key = jax.random.fold_in(hparams.dropout_key, state.step)
@@ -71,7 +70,9 @@ def train_step(
             dropout_key = jax.random.fold_in(dropout_key, device)
         places = device * count + jnp.arange(count)
         example_keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
-        images = normalize(augment(example_keys, to_float(batch["images"])))
+        images = to_float(batch["images"])
+        images, targets = augment(example_keys, images, _targets(task, batch))
+        images = normalize(images)
 
         trained, frozen = groups.split(state.params)
         kept = groups.kept_statistics(state.params, state.batch_stats)

@@ -200,7 +200,7 @@ def test_the_wheelhouse_is_what_the_lock_says_and_the_machine_lacks():
     assert not set(names) & wheelhouse.present("3.12")
     assert {"jax", "numpy", "torch", "ml-dtypes"} <= wheelhouse.present("3.12")
     # What the project imports itself, and what only its requirements require.
-    assert {"pydantic", "grain", "augmax", "tensorflow-datasets", "filelock"} <= set(names)
+    assert {"pydantic", "grain", "tensorflow-datasets", "filelock"} <= set(names)
     assert {"pydantic-core", "array-record", "promise", "etils", "toml"} <= set(names)
     assert locked["jax"] != wheelhouse.locked("3.11")["jax"]
 

@@ -1,13 +1,14 @@
+import colorsys
 import functools
+import math
 
-import augmax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cnnjax.config import Augmentation
-from cnnjax.data import augment
+from cnnjax.data import augment, color
 
 BATCH = 6
 KEYS = jax.random.split(jax.random.key(0), BATCH)
@@ -21,12 +22,19 @@ def compiled(shape, mean, fields):
 
 def run(images=IMAGES, keys=KEYS, mean=None, **fields):
     function = compiled(images.shape[1:], mean, tuple(fields.items()))
-    return np.asarray(function(keys, images))
+    labels = jnp.arange(len(images))
+    changed, targets = function(keys, images, {"label": labels})
+    np.testing.assert_array_equal(targets.pop("label"), labels)
+    assert not targets
+    return np.asarray(changed)
 
 
 def test_all_off_is_the_identity():
     function = augment.build(Augmentation(), (8, 10, 3))
-    assert function(KEYS, IMAGES) is IMAGES
+    targets = {"label": jnp.arange(BATCH)}
+    images, same = function(KEYS, IMAGES, targets)
+    assert images is IMAGES
+    assert same is targets
 
 
 def test_flip_mirrors_left_and_right():
@@ -37,13 +45,52 @@ def test_flip_mirrors_left_and_right():
     assert 0.2 < share < 0.4
 
 
-def test_augmax_turns_counterclockwise_and_flips():
+def draws(number, names=1):
+    """Keys of a step of every example, as many as it draws from: [BATCH, names]."""
+    return jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, number), names))(KEYS)
+
+
+def test_rotation_is_counterclockwise_by_the_angle_drawn(monkeypatch):
+    monkeypatch.setattr(jax.random, "uniform", lambda key, minval, maxval: maxval)
     image = jnp.arange(36.0).reshape(6, 6, 1) / 36
-    turned = augmax.Rotate((90, 90))(KEYS[0], image)
-    np.testing.assert_allclose(turned, np.rot90(image), atol=1e-6)
+    matrix = augment._draw_warp(0.0, 90.0, KEYS[0])
+    np.testing.assert_allclose(augment._warp(matrix, image), np.rot90(image), atol=1e-6)
+
+
+def test_zoom_and_rotation_by_hand():
+    """A linear ramp stays one under bilinear resampling: within the image the value at (y, x) from
+    the centre is that of the ramp at the inverse of the zoom and the turn."""
+    y, x = np.mgrid[:9, :13] - np.array([4.0, 6.0]).reshape(2, 1, 1)
+    ramp = np.float32(0.5 + 0.03 * y + 0.02 * x)[..., None]
+    images = jnp.tile(ramp[None], (BATCH, 1, 1, 1))
+    zoom_keys, turn_keys = draws(1, 2)[:, 0], draws(1, 2)[:, 1]
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, minval=-1, maxval=1))
+    factors, angles = 1 + 0.3 * uniform(zoom_keys), np.deg2rad(20.0) * uniform(turn_keys)
+    result = run(images, rotation_degrees=20, scale=0.3)
+    for factor, angle, image in zip(factors, angles, result, strict=True):
+        down = (math.cos(angle) * y + math.sin(angle) * x) / factor
+        right = (math.cos(angle) * x - math.sin(angle) * y) / factor
+        inside = (abs(down) <= 4) & (abs(right) <= 6)
+        outside = (abs(down) >= 5) | (abs(right) >= 7)
+        expected = 0.5 + 0.03 * down + 0.02 * right
+        np.testing.assert_allclose(image[inside, 0], expected[inside], atol=1e-6)
+        assert inside.sum() > 40
+        assert (image[outside] == 0).all()
+
+
+def test_draws_and_numbers_are_those_of_published_results():
+    """augmax 0.4.1 gave the matrix, the grey values and, saturation apart, the colours."""
+    key = jax.random.key(0)
+    cos, sin = 0.8504576683044434, 0.22440187633037567
     np.testing.assert_allclose(
-        augmax.HorizontalFlip(1.0)(KEYS[0], image), image[:, ::-1], atol=1e-6
+        augment._draw_warp(0.2, 15.0, key)[:2, :2], [[cos, -sin], [sin, cos]], rtol=1e-7
     )
+    grey = color.jitter(1.0, key, jnp.array([[[0.2], [0.5], [0.8]]]))
+    expected = [0.14962674677371979, 0.404021680355072, 0.6777295470237732]
+    np.testing.assert_allclose(grey[0, :, 0], expected, atol=1e-6)
+    colors = color.jitter(1.0, key, jnp.array([[[0.2, 0.5, 0.8], [0.9, 0.1, 0.3]]]))
+    expected = [[0.256130993, 0.479681671, 0.526833236], [0.537657022, 0.190350622, 0.390335947]]
+    np.testing.assert_allclose(colors[0], expected, atol=1e-6)
 
 
 def test_rotation_varies_and_keeps_the_centre():
@@ -142,3 +189,33 @@ def test_one_augmentation_does_not_move_the_choices_of_another():
     both = run(shift_pixels=2, flip=1.0)
     np.testing.assert_array_equal(run(IMAGES[:, :, ::-1], shift_pixels=2), both)
     assert not np.array_equal(shifted, both)
+
+
+def test_hsv_is_that_of_the_standard_library():
+    rng = np.random.default_rng(0)
+    pixels = rng.random((60, 3)).round(1).astype(np.float32)  # some are grey, some have ties
+    pixels[:3] = [[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.2]]
+    hue, saturation, value = color.rgb_to_hsv(jnp.asarray(pixels)[None])
+    theirs = np.array([colorsys.rgb_to_hsv(*map(float, pixel)) for pixel in pixels])
+    np.testing.assert_allclose(np.mod(hue[0] + 1e-5, 1) - 1e-5, theirs[:, 0], atol=1e-6)
+    np.testing.assert_allclose(saturation[0], theirs[:, 1], atol=1e-6)
+    np.testing.assert_allclose(value[0], theirs[:, 2], atol=1e-6)
+    np.testing.assert_allclose(color.hsv_to_rgb(hue, saturation, value)[0], pixels, atol=1e-6)
+    turned = color.hsv_to_rgb(hue + 1 / 3, saturation, value)[0]
+    np.testing.assert_allclose(turned, np.roll(pixels, 1, axis=1), atol=1e-6)
+
+
+def test_brightness_and_contrast_by_hand():
+    values = jnp.array([0.0, 0.1, 0.5, 0.9, 1.0])
+    darker, brighter = (color.adjust_brightness(values, jnp.float32(by)) for by in (-0.2, 0.2))
+    np.testing.assert_allclose(darker, [0, 0.08, 0.4, 0.72, 0.8], atol=1e-6)
+    np.testing.assert_allclose(brighter, [0.2, 0.28, 0.6, 0.92, 1], atol=1e-6)
+    two = jnp.float32(
+        4 / math.pi * math.atan(2.0) - 1
+    )  # a slope of 2, and of 1/2 beyond 1/3 and 2/3
+    values = jnp.array([0.0, 0.2, 1 / 3, 0.4, 0.5, 0.7, 1.0])
+    steeper, flatter = (color.adjust_contrast(values, by) for by in (two, -two))
+    np.testing.assert_allclose(steeper, [0, 0.1, 1 / 6, 0.3, 0.5, 0.85, 1], atol=1e-6)
+    np.testing.assert_allclose(color.adjust_contrast(steeper, -two), values, atol=1e-6)
+    np.testing.assert_allclose(flatter, [0, 0.35, 5 / 12, 0.45, 0.5, 0.6, 1], atol=1e-6)
+    np.testing.assert_array_equal(color.adjust_contrast(values, jnp.float32(0)), values)

@@ -141,7 +141,7 @@ def test_real_cifar10_as_prepared_by_tfds(shared_datasets, make_config):
     assert batch["images"].shape == (64, 32, 32, 3)
     assert 90 < batch["images"].mean() < 150
     direct = source.find("cifar10", str(place / "cifar10" / "3.0.2"))
-    assert direct.splits["train"].read([0])[0][1] == 7
+    assert direct.splits["train"].read([0])[0][1] == {"label": 7}
     assert listing(place) == before
 
 
@@ -211,7 +211,7 @@ def test_a_label_outside_the_classes(tmp_path, own_cache, make_config, monkeypat
     write(tmp_path / "mnist", files)
     with pytest.raises(UserError, match=r"split 'train' has the label 10; allowed: 0 to 9"):
         data.load(make_config(name="mnist"), str(tmp_path))
-    records = source.ArrayRecords(np.zeros((3, 8, 8, 1), np.uint8), np.array([0, -1, 2]))
+    records = source.ArrayRecords(np.zeros((3, 8, 8, 1), np.uint8), {"label": np.array([0, -1, 2])})
     wrong = replace(source.digits(), splits={"train": records})
     with pytest.raises(UserError, match="example 1 of split 'train' has the label -1; allowed"):
         decoded.decoded(wrong, "train", decoded.AS_THEY_ARE)
@@ -350,3 +350,37 @@ def test_of_several_at_once_one_writes(own_cache):
         places = list(pool.map(lambda _: cache.folder("a/b", fill), range(4)))
     assert len(written) == 1
     assert [(place / "x").read_text() for place in places] == ["whole"] * 4
+
+
+@pytest.mark.parametrize("pipeline", ["memory", "stream"])
+def test_every_target_of_a_source_reaches_the_batches(
+    own_cache, make_config, monkeypatch, pipeline
+):
+    whole = source.digits()
+    splits = {
+        name: source.ArrayRecords(
+            part.images, {**part.targets(), "box": np.stack([part.targets()["label"]] * 4, axis=1)}
+        )
+        for name, part in whole.splits.items()
+    }
+    boxed = replace(whole, splits=splits, targets=("label", "box"))
+    monkeypatch.setattr(source, "find", lambda *args: boxed)
+    monkeypatch.setattr(decoded, "SMALL", 0)  # through the cache
+    for _ in range(2):
+        run = data.build(make_config(pipeline=pipeline, image_size=6), seed=0, batch_size=5)
+        batch = next(run.train_batches(3, 4))
+        if pipeline == "memory":
+            batch = {name: values[batch["indices"]] for name, values in run.store().items()}
+        label = run.splits["train"].targets["label"][run.order.indices(3)]
+        np.testing.assert_array_equal(batch["label"], label)
+        np.testing.assert_array_equal(batch["box"], np.stack([label] * 4, axis=1))
+        assert batch["label"].dtype == batch["box"].dtype == np.int32
+
+
+def test_decoded_images_without_a_target_are_decoded_again(own_cache, picture_folder, make_config):
+    first = data.load(make_config(name=picture_folder))
+    (kept,) = own_cache.rglob("images.npy")
+    assert {file.name for file in kept.parent.iterdir()} >= {"images.npy", "labels.npy", "sums.npy"}
+    (kept.parent / "labels.npy").unlink()
+    again = data.load(make_config(name=picture_folder)).splits["train"]
+    np.testing.assert_array_equal(again.targets["label"], first.splits["train"].targets["label"])

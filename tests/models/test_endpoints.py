@@ -103,7 +103,7 @@ def test_steps_lower_the_loss_and_reach_every_parameter(name, size, width):
         module,
         classification.TASK,
         make,
-        augment=lambda keys, images: images,
+        augment=lambda keys, *batch: batch,
         normalize=lambda images: images,
         auxiliary_weight=0.3,
     )
@@ -157,7 +157,7 @@ def test_auxiliary_heads_count_in_the_gradient_and_not_in_the_metrics():
             Two(),
             classification.TASK,
             make,
-            augment=lambda k, x: x,
+            augment=lambda keys, *batch: batch,
             normalize=lambda x: x,
             auxiliary_weight=weight,
         )

@@ -42,7 +42,7 @@ def seconds_to_initialize(module, shape):
 def seconds_to_compile(module, shape):
     make = optim.optimizer(config.Optimizer())
     train = step.train_step(
-        module, classification.TASK, make, augment=lambda key, x: x, normalize=lambda x: x
+        module, classification.TASK, make, augment=lambda keys, *batch: batch, normalize=lambda x: x
     )
     start = time.perf_counter()
     variables = jax.eval_shape(

@@ -47,7 +47,7 @@ def one_step(ema_decay=None, **fields):
         module,
         classification.TASK,
         make,
-        augment=lambda keys, x: x,
+        augment=lambda keys, *batch: batch,
         normalize=lambda x: x,
         ema_decay=ema_decay,
     )
