@@ -31,6 +31,11 @@ def small(**changes: object) -> RunConfig:
     return resolve(override(RunConfig(), {**SMALL, **dotted}))
 
 
+def sizes(loaded):
+    """{split: its number of examples} of a data set."""
+    return {name: len(part) for name, part in loaded.splits.items()}
+
+
 def variables(module, image_shape):
     """Variables of a network as `he_normal` draws them, but by numpy: to compile initialisers takes
     longer than most that is done with them."""

@@ -4,7 +4,7 @@
 `inputs` and `augment`, which run on the device, are imported by themselves: they need jax.
 """
 
-from cnnjax.data.dataset import Dataset, Loaded, build, load
+from cnnjax.data.dataset import Dataset, Loaded, load
 from cnnjax.data.description import describe
 from cnnjax.data.order import Order
 from cnnjax.data.source import prepare
@@ -16,7 +16,6 @@ __all__ = [
     "Loaded",
     "Order",
     "Split",
-    "build",
     "describe",
     "load",
     "prepare",

@@ -221,27 +221,16 @@ def load(config: configs.Data, data_dir: str | None = None) -> Loaded:
     )
     make = _memory_splits if in_memory else _stream_splits
     splits, (mean, sd) = make(found, parts, _fit(config, size))
-    examples = {name: len(part) for name, part in splits.items()}
-    if config.train_examples:
-        examples["train"] = config.train_examples
     spec = DatasetSpec(
         name=config.name,
         image_shape=image_shape,
         num_classes=len(found.class_names),
         class_names=found.class_names,
-        examples=examples,
         mean=mean,
         sd=sd,
         variable_size=found.size is None,
     )
     return Loaded(config, spec, splits, in_memory, _fingerprint(config, found, counts, parts))
-
-
-def build(
-    config: configs.Data, *, seed: int, batch_size: int, data_dir: str | None = None
-) -> Dataset:
-    """`load(config, data_dir).for_seed(seed, batch_size)`, for a single run."""
-    return load(config, data_dir).for_seed(seed, batch_size)
 
 
 Parts = Mapping[str, tuple[str, np.ndarray]]

@@ -26,7 +26,6 @@ class DatasetSpec:
       image_shape: (height, width, channels) of the images as the network gets them.
       num_classes: number of classes; labels lie in [0, num_classes).
       class_names: one for each class, in the order of the labels.
-      examples: number of examples of each split, as used (after `data.train_examples`).
       mean, sd: of each channel, in the 0..1 scale, from the training split before subsetting.
       variable_size: whether the originals differ in size (and were resized).
     """
@@ -35,7 +34,6 @@ class DatasetSpec:
     image_shape: tuple[int, int, int]
     num_classes: int
     class_names: tuple[str, ...]
-    examples: Mapping[str, int]
     mean: tuple[float, ...]
     sd: tuple[float, ...]
     variable_size: bool

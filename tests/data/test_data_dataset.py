@@ -4,6 +4,7 @@ from PIL import Image
 
 from cnnjax import data
 from cnnjax.errors import UserError
+from common import sizes
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def test_digits(digits):
     assert spec.image_shape == (8, 8, 1)
     assert spec.num_classes == 10
     assert spec.class_names == tuple("0123456789")
-    assert spec.examples == {"train": 1212, "validation": 135, "test": 450}
+    assert sizes(digits) == {"train": 1212, "validation": 135, "test": 450}
     assert digits.in_memory
     assert not spec.variable_size
     images = np.concatenate([part.images for part in digits.splits.values()])
@@ -65,10 +66,10 @@ def test_batches_start_anywhere(digits):
 def test_subsets(make_config):
     runs = {}
     for count in (50, 200):
-        runs[count] = data.build(make_config(train_examples=count), seed=7, batch_size=25)
+        runs[count] = data.load(make_config(train_examples=count)).for_seed(7, 25)
     small, large = runs[50].splits["train"], runs[200].splits["train"]
     np.testing.assert_array_equal(small.ids, large.ids[:50])
-    assert runs[50].spec.examples["train"] == 50
+    assert len(small) == 50
     assert runs[50].spec.mean == runs[200].spec.mean, "mean and sd are those of the whole split"
     steps = runs[50].order.steps(1)
     seen = np.concatenate([batch["indices"] for batch in runs[50].train_batches(0, steps)])
@@ -91,7 +92,7 @@ def test_subset_per_seed_or_fixed(make_config, subset, same):
 
 @pytest.mark.parametrize("pipeline", ["memory", "stream"])
 def test_evaluation_covers_each_example_once(make_config, pipeline):
-    run = data.build(make_config(pipeline=pipeline), seed=0, batch_size=10)
+    run = data.load(make_config(pipeline=pipeline)).for_seed(0, 10)
     store, part = run.store(), run.splits["validation"]
     labels, images = [], []
     for batch in run.eval_batches("validation", 50):
@@ -110,10 +111,10 @@ def test_evaluation_covers_each_example_once(make_config, pipeline):
 def test_first_images_are_those_of_step_0(make_config):
     for pipeline in ("memory", "stream"):
         config = make_config(pipeline=pipeline, train_examples=60, augmentation={"flip": 1.0})
-        run = data.build(config, seed=3, batch_size=16)
+        run = data.load(config).for_seed(3, 16)
         first = run.first("train", 16)[0]
         assert first.dtype == np.uint8
-        expected = data.build(make_config(train_examples=60), seed=3, batch_size=16)
+        expected = data.load(make_config(train_examples=60)).for_seed(3, 16)
         indices = next(expected.train_batches(0, 1))["indices"]
         np.testing.assert_array_equal(first, expected.store()["images"][indices])
         assert len(run.first("train", 100)[0]) == 100
@@ -132,7 +133,7 @@ def test_resizing(make_config):
 
 def test_auto_streams_what_does_not_fit(make_config, monkeypatch):
     monkeypatch.setattr(data.dataset, "MEMORY_BUDGET", 1000)
-    run = data.build(make_config(), seed=0, batch_size=10)
+    run = data.load(make_config()).for_seed(0, 10)
     assert not run.in_memory
     assert run.store() == {}
     assert run.splits["train"].images is None
@@ -141,7 +142,7 @@ def test_auto_streams_what_does_not_fit(make_config, monkeypatch):
 def test_crops_are_made_once(make_config):
     fields = {"augmentation": {"random_resized_crop": 0.5, "flip": 0.5}}
     for pipeline, expected in (("memory", 0.5), ("stream", 1.0)):
-        run = data.build(make_config(pipeline=pipeline, **fields), seed=0, batch_size=4)
+        run = data.load(make_config(pipeline=pipeline, **fields)).for_seed(0, 4)
         assert run.augmentation.random_resized_crop == expected
         assert run.augmentation.flip == 0.5
 

@@ -10,6 +10,7 @@ from PIL import Image
 from cnnjax import cache, config, data
 from cnnjax.data import content, folder, pictures
 from cnnjax.errors import UserError
+from common import sizes
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_folder_of_classes(make_config, picture_folder):
     loaded = data.load(make_config(name=picture_folder))
     assert loaded.spec.class_names == ("cat", "dog")
     assert loaded.spec.image_shape == (10, 12, 3)
-    assert loaded.spec.examples == {"train": 22, "validation": 2, "test": 6}
+    assert sizes(loaded) == {"train": 22, "validation": 2, "test": 6}
     marks = np.concatenate([part.images[:, 0, 0, 0] for part in loaded.splits.values()])
     labels = np.concatenate([part.targets["label"] for part in loaded.splits.values()])
     assert sorted(marks) == [*range(15), *range(100, 115)]
@@ -72,7 +73,7 @@ def test_folder_with_splits_of_varying_grey_images(tmp_path, make_config):
         with pytest.raises(UserError, match=r"data\.image_size: None, but the images .* differ"):
             data.load(make_config(name=name, pipeline=pipeline))
     loaded = data.load(make_config(name=name, image_size=8))
-    assert loaded.spec.examples == {"train": 8, "validation": 4, "test": 6}
+    assert sizes(loaded) == {"train": 8, "validation": 4, "test": 6}
     assert loaded.spec.image_shape == (8, 8, 1)
     assert loaded.spec.variable_size
     part = loaded.splits["validation"]
@@ -142,7 +143,7 @@ def test_links_to_files_are_followed_and_other_files_refused(pets, make_config, 
     elsewhere = tmp_path / "elsewhere.png"
     (path / "cat" / "0.png").rename(elsewhere)
     (path / "cat" / "0.png").symlink_to(elsewhere)
-    assert sum(data.load(make_config(name=name)).spec.examples.values()) == 20
+    assert sum(sizes(data.load(make_config(name=name))).values()) == 20
     elsewhere.unlink()
     assert "0.png: is a link to a file that does not exist" in refused(make_config, name)
     (path / "cat" / "0.png").unlink()
@@ -251,11 +252,9 @@ def test_kinds_of_files_are_counted():
 def test_the_description_counts_what_training_gets(pets, make_config):
     name, _ = pets
     for fields in ({}, {"split_seed": 3}, {"validation_fraction": 0.4}):
-        spec = data.load(make_config(name=name, **fields)).spec
+        count = sizes(data.load(make_config(name=name, **fields)))
         counts = next(line for line in describe(name, **fields) if line.startswith("all"))
-        assert counts.split()[1:] == [
-            str(spec.examples[part]) for part in ("train", "validation", "test")
-        ]
+        assert counts.split()[1:] == [str(count[part]) for part in ("train", "validation", "test")]
     both = data.describe([make_config(name=name, split_seed=seed) for seed in (1, 2, 2)])
     assert sum(line.startswith("folder:") for line in both) == 1
     assert [line.split(", ")[1] for line in both if "splits:" in line] == [
@@ -318,8 +317,8 @@ def test_a_group_never_falls_on_both_sides_of_a_split(pets, make_config):
                   for part, split in loaded.splits.items()}  # fmt: skip
         groups = {part: {group_of[names[value]] for value in held} for part, held in values.items()}
         assert sum(map(len, groups.values())) == len(set(group_of.values())) == 7
-        assert 4 <= loaded.spec.examples["test"] <= 6
-        assert 2 <= loaded.spec.examples["validation"] <= 4
+        assert 4 <= sizes(loaded)["test"] <= 6
+        assert 2 <= sizes(loaded)["validation"] <= 4
     assert any("by the 7 groups of groups.csv" in line for line in describe(name))
     (path / "groups.csv").unlink()
     after = data.load(make_config(name=name))
@@ -352,7 +351,7 @@ def test_groups_and_splits_of_the_folders_own(tmp_path, make_config):
     names = [str(file.relative_to(tmp_path)) for file in sorted(tmp_path.rglob("*.png"))]
     grouped(tmp_path, [f"{name},{name[:5]}{index // 2}" for index, name in enumerate(names)])
     loaded = data.load(make_config(name=f"folder:{tmp_path}"))
-    assert loaded.spec.examples == {"train": 6, "validation": 2, "test": 8}
+    assert sizes(loaded) == {"train": 6, "validation": 2, "test": 8}
     grouped(tmp_path, [f"{name},{name[-5]}" for name in names])
     text = refused(make_config, f"folder:{tmp_path}")
     assert "the group '0' is in test and in train; 'train/cat/0.png' is one of its images" in text

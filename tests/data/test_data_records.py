@@ -48,7 +48,7 @@ def test_a_box_is_stretched_whatever_the_rest_says():
 
 def test_in_memory_and_streamed_give_the_same(make_config):
     fields = {"image_size": 6, "shorter_side": 7, "interpolation": "bicubic"}
-    pair = [data.build(make_config(pipeline=kind, **fields), seed=0, batch_size=10) for kind in
+    pair = [data.load(make_config(pipeline=kind, **fields)).for_seed(0, 10) for kind in
             ("memory", "stream")]  # fmt: skip
     memory, stream = pair
     assert memory.spec.image_shape == stream.spec.image_shape == (6, 6, 1)
@@ -61,4 +61,4 @@ def test_in_memory_and_streamed_give_the_same(make_config):
 def test_a_mean_for_other_channels(make_config):
     config = make_config(normalize="given", mean=(0.5,) * 3, sd=(0.2,) * 3)
     with pytest.raises(UserError, match="has 3 numbers, but the images of 'digits' have 1 channel"):
-        data.build(config, seed=0, batch_size=10)
+        data.load(config).for_seed(0, 10)

@@ -17,6 +17,7 @@ from cnnjax.data import decoded, originals, source
 from cnnjax.data.originals import ORIGINALS
 from cnnjax.data.records import TfdsRecords
 from cnnjax.errors import UserError
+from common import sizes
 
 pytestmark = pytest.mark.xdist_group("data_sources")
 
@@ -93,7 +94,7 @@ def test_real_mnist(shared_datasets, make_config):
     before = listing(shared_datasets / "mnist")
     loaded = data.load(make_config(name="mnist"), str(shared_datasets))
     assert listing(shared_datasets / "mnist") == before
-    assert loaded.spec.examples == {"train": 54000, "validation": 6000, "test": 10000}
+    assert sizes(loaded) == {"train": 54000, "validation": 6000, "test": 10000}
     assert loaded.spec.image_shape == (28, 28, 1)
     np.testing.assert_allclose(loaded.spec.mean, 0.1307, atol=2e-4)
     np.testing.assert_allclose(loaded.spec.sd, 0.3081, atol=2e-4)
@@ -129,7 +130,7 @@ def test_real_cifar10_as_prepared_by_tfds(shared_datasets, make_config):
     before = listing(place)
     config = make_config(name="cifar10", pipeline="stream", validation_fraction=0.2)
     loaded = data.load(config, str(shared_datasets))
-    assert loaded.spec.examples == {"train": 40000, "validation": 10000, "test": 10000}
+    assert sizes(loaded) == {"train": 40000, "validation": 10000, "test": 10000}
     assert loaded.spec.class_names[:4] == ("airplane", "automobile", "bird", "cat")
     np.testing.assert_allclose(loaded.spec.mean, [0.4914, 0.4822, 0.4465], atol=5e-3)
     np.testing.assert_allclose(loaded.spec.sd, [0.2470, 0.2435, 0.2616], atol=5e-3)
@@ -155,7 +156,7 @@ def test_mnist_format_from_a_manual_folder(tmp_path, own_cache, make_config, mon
     assert loaded.spec.class_names[9] == "Ankle boot"
     assert loaded.fingerprint["version"] == "3.0.2"
     assert loaded.fingerprint["content"].startswith("sha256:")
-    assert loaded.spec.examples == {"train": 27, "validation": 3, "test": 10}
+    assert sizes(loaded) == {"train": 27, "validation": 3, "test": 10}
     train = loaded.splits["train"]
     np.testing.assert_array_equal(train.images[..., 0], images[train.ids])
     np.testing.assert_array_equal(train.targets["label"], labels[train.ids])
@@ -321,7 +322,7 @@ def test_a_tfrecord_set_does_not_stand_in_the_way_of_our_own(
     place = tmp_path / "mnist" / "3.0.1"
     place.mkdir()
     (place / "dataset_info.json").write_text('{"name": "mnist", "fileFormat": "tfrecord"}')
-    assert data.load(make_config(name="mnist"), str(tmp_path)).spec.examples["test"] == 10
+    assert sizes(data.load(make_config(name="mnist"), str(tmp_path)))["test"] == 10
 
 
 def test_what_a_killed_process_left_is_cleared_away(own_cache):
@@ -367,7 +368,7 @@ def test_every_target_of_a_source_reaches_the_batches(
     monkeypatch.setattr(source, "find", lambda *args: boxed)
     monkeypatch.setattr(decoded, "SMALL", 0)  # through the cache
     for _ in range(2):
-        run = data.build(make_config(pipeline=pipeline, image_size=6), seed=0, batch_size=5)
+        run = data.load(make_config(pipeline=pipeline, image_size=6)).for_seed(0, 5)
         batch = next(run.train_batches(3, 4))
         if pipeline == "memory":
             batch = {name: values[batch["indices"]] for name, values in run.store().items()}

@@ -24,7 +24,7 @@ def collect(run, start, stop):
 def test_streaming_gives_the_same_pixels_as_memory(make_config, picture_folder, fields):
     name = "digits" if "train_examples" in fields else picture_folder
     runs = [
-        data.build(make_config(name=name, pipeline=pipeline, **fields), seed=2, batch_size=8)
+        data.load(make_config(name=name, pipeline=pipeline, **fields)).for_seed(2, 8)
         for pipeline in ("memory", "stream")
     ]
     for memory, streamed in zip(*(collect(run, 3, 7) for run in runs), strict=True):
@@ -37,17 +37,17 @@ def test_crops_do_not_depend_on_where_a_run_starts(make_config, picture_folder):
     config = make_config(
         name=picture_folder, pipeline="stream", augmentation={"random_resized_crop": 0.3}
     )
-    run = data.build(config, seed=0, batch_size=4)
+    run = data.load(config).for_seed(0, 4)
     images, labels = collect(run, 0, 6)
     late_images, late_labels = collect(run, 4, 6)
     np.testing.assert_array_equal(images[4:], late_images)
     np.testing.assert_array_equal(labels[4:], late_labels)
     assert images.shape == (6, 4, 10, 12, 3)
-    whole = data.build(make_config(name=picture_folder, pipeline="stream"), seed=0, batch_size=4)
+    whole = data.load(make_config(name=picture_folder, pipeline="stream")).for_seed(0, 4)
     plain, plain_labels = collect(whole, 0, 6)
     np.testing.assert_array_equal(labels, plain_labels)
     assert not np.array_equal(images, plain)
-    other = collect(data.build(config, seed=1, batch_size=4), 0, 6)[0]
+    other = collect(data.load(config).for_seed(1, 4), 0, 6)[0]
     assert not np.array_equal(images, other)
 
 
@@ -71,7 +71,7 @@ def test_worker_processes_give_the_same_batches(make_config, picture_folder):
         absl.flags.FLAGS.mark_as_parsed()
     fields = {"name": picture_folder, "pipeline": "stream"}
     alone, helped = (
-        data.build(make_config(stream_workers=workers, **fields), seed=0, batch_size=4)
+        data.load(make_config(stream_workers=workers, **fields)).for_seed(0, 4)
         for workers in (0, 2)
     )
     for expected, found in zip(collect(alone, 1, 6), collect(helped, 1, 6), strict=True):
@@ -81,13 +81,13 @@ def test_worker_processes_give_the_same_batches(make_config, picture_folder):
 def test_workers_want_flags_parsed(make_config, picture_folder, monkeypatch):
     monkeypatch.setattr(absl.flags, "FLAGS", absl.flags.FlagValues())
     config = make_config(name=picture_folder, pipeline="stream", stream_workers=2)
-    run = data.build(config, seed=0, batch_size=4)
+    run = data.load(config).for_seed(0, 4)
     with pytest.raises(UserError, match=r"data\.stream_workers: 2 needs absl's flags parsed"):
         next(run.train_batches(0, 1))
 
 
 def test_a_stream_left_early_ends(make_config, picture_folder):
-    run = data.build(make_config(name=picture_folder, pipeline="stream"), seed=0, batch_size=4)
+    run = data.load(make_config(name=picture_folder, pipeline="stream")).for_seed(0, 4)
     flow = run.train_batches(0, 1000)
     assert next(flow)["label"].dtype == np.int32
     del flow
@@ -103,7 +103,7 @@ from cnnjax.config import Data
 if __name__ == "__main__":
     absl.flags.FLAGS.mark_as_parsed()
     config = Data(name=sys.argv[1], pipeline="stream", stream_workers=2)
-    flow = data.build(config, seed=0, batch_size=4).train_batches(0, 1000)
+    flow = data.load(config).for_seed(0, 4).train_batches(0, 1000)
     next(flow), next(flow)  # one of each worker
     workers = [child.pid for child in multiprocessing.active_children()]
     for worker in workers:

@@ -36,6 +36,12 @@ class Net(nn.Module):
         return nn.Dense(self.num_classes, name="head")(x)
 
 
+class Complete(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train, keep_prob=None, capture=()):
+        return nn.Dense(10)(x.reshape(x.shape[0], -1))
+
+
 class Bare(nn.Module):
     def setup(self):
         self.head = nn.Dense(10)
@@ -88,8 +94,7 @@ def test_its_layers_are_endpoints_and_are_inspected_by_their_names():
 
 def test_a_module_without_any_mode_and_one_that_is_complete():
     assert models.describe(build(Bare), (8, 8, 1)) == {"head": (10,)}
-    network = models.MODELS["mlp"]
-    assert not isinstance(build(network), own.Adapted)
+    assert not isinstance(build(lambda make, num_classes, shape: Complete()), own.Adapted)
 
 
 def test_what_is_no_module_is_told():
