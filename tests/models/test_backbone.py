@@ -1,15 +1,20 @@
 """Every network is a backbone and a head, and the backbone can be had alone."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnjax import config as configs
 from cnnjax import models
 from cnnjax.config import Model
 from cnnjax.errors import UserError
 from cnnjax.models.backbone import EVERY, Backbone
+from cnnjax.tasks import classification
+from cnnjax.train.session import Session
 
 SIZES = {"alexnet": 67, "alexnet_grouped": 67, "googlenet": 65, "inception_v3": 107}
 FAMILIES = {
@@ -82,9 +87,11 @@ def test_the_head_is_applied_to_the_features():
 
 
 class TwoLayers(nn.Module):
+    outputs: int = 5
+
     @nn.compact
     def __call__(self, x):
-        return nn.Dense(5, name="out")(nn.relu(nn.Dense(3, name="hidden")(x)))
+        return nn.Dense(self.outputs, name="out")(nn.relu(nn.Dense(3, name="hidden")(x)))
 
 
 def test_a_head_of_ones_own():
@@ -121,3 +128,14 @@ def test_a_backbone_of_ones_own_gets_a_head():
     whole = Model.model_validate({"name": "whole"}, context={"levels": levels})
     with pytest.raises(UserError, match=r"model\.name: 'whole' has a head of its own"):
         models.build(whole, image_shape=(4, 4, 3), num_outputs=5, levels=levels, head=TwoLayers())
+
+
+def test_the_head_of_a_task_is_that_of_its_network():
+    own = dataclasses.replace(classification.TASK, head=lambda spec: TwoLayers(spec.num_classes))
+    levels = {"task": {"own": own}}
+    small = {"name": "mlp", "hidden": (4,)}
+    config = configs.resolve(configs.create({"task": "own", "model": small}, levels), levels)
+    module = Session(levels=levels).plain_module(config)
+    assert (module.head, module.num_outputs) == (TwoLayers(10), 10)
+    variables = module.init(jax.random.key(0), jnp.ones((1, 8, 8, 1)), train=False)
+    assert set(variables["params"]["head"]) == {"hidden", "out"}
