@@ -63,10 +63,12 @@ def lsuv(
 
 def _pass(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Path, Array]]:
     """A function (variables, images) -> {path of a layer: what to divide its kernel by}."""
-    made = getattr(module, "ingredients", None)
+    backbone = getattr(module, "backbone", None)  # a module of the user's own has none
+    made = None if backbone is None else backbone.ingredients
     if made is not None and made.config.scan:  # the layers in a loop could not be told apart
         config = made.config.model_copy(update={"scan": False})
-        module = module.clone(ingredients=dataclasses.replace(made, config=config))
+        backbone = backbone.clone(ingredients=dataclasses.replace(made, config=config))
+        module = module.clone(backbone=backbone)
 
     def forward(variables: Any, images: Array) -> dict[Path, Array]:
         divisors: dict[Path, Array] = {}
