@@ -109,7 +109,7 @@ def _write(workdir: Path, measured: dict[str, Any]) -> None:
 
 def _device() -> str:
     """`cpu` or `accelerator`, asked in a process of its own: jax would keep the accelerator."""
-    code = "from cnnjax.train import devices; print(devices.needed()[0].platform)"
+    code = "from cnnjax.train import devices; print(devices.require()[0].platform)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]

@@ -100,7 +100,7 @@ def _evaluate(
         program = session.program(config)
         try:
             if config.data.name == _config(directory, {}, levels).data.name:
-                folder.same_data(directory, dataset.loaded.fingerprint)
+                folder.check_same_data(directory, dataset.loaded.fingerprint)
             with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
                 step = checkpoints.find(which)
                 fresh = program.initialize(state.keys(seed)["params"])

@@ -262,7 +262,7 @@ def _speed(session: Any, config: RunConfig, way: Way, key: str) -> float:
     from cnnjax.train import memory
 
     def measure() -> dict[str, Any]:
-        with memory.explained(config, runs=way.replicas):
+        with memory.explain_training(config, runs=way.replicas):
             return timed()
 
     def timed() -> dict[str, Any]:

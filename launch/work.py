@@ -230,11 +230,11 @@ def _probes(names: Sequence[str]) -> Any:
 
 def stop_for_machine(error: BaseException, directory: Path) -> None:
     """What the machine refuses is no result of a run: raises MachineError for it."""
-    from cnnjax.train import damage
+    from cnnjax.train import checkpoint
 
     if isinstance(error, MachineError) and error.errno not in _FULL:
         raise error
-    for refused in (error, *damage.refusals(error)):
+    for refused in (error, *checkpoint.system_errors(error)):
         number = refused.errno if isinstance(refused, OSError | MachineError) else None
         said = refused if isinstance(refused, OSError) and refused.filename else None
         if number in _FULL or (refused is error and number in _READ_ONLY):

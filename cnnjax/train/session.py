@@ -79,9 +79,9 @@ class Session:
     ):
         self.data_dir = data_dir
         self.levels: schema.Levels = levels or {}
-        self.devices, self._missing = find(devices)
-        if self._missing and trains:
-            raise UserError(self._missing)
+        self.devices, self._fallback = find(devices)
+        if self._fallback and trains:
+            raise UserError(self._fallback)
         self.runtime: dict[str, Any] = {
             "backend": jax.default_backend(),
             "devices": len(self.devices),
@@ -144,8 +144,8 @@ class Session:
     @property
     def note(self) -> str | None:
         """What the user should know about how this process computes, or None."""
-        if self._missing:
-            return f"note: {self._missing}"
+        if self._fallback:
+            return f"note: {self._fallback}"
         if self.runtime["backend"] != "cpu" or len(self.devices) > 1 or not library.missing():
             return None
         return f"note: convolutions are XLA's, which are slower; {library.missing()}"

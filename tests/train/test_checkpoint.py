@@ -11,8 +11,7 @@ import pytest
 from cnnjax.config import Optimizer
 from cnnjax.errors import MachineError, UserError
 from cnnjax.train import folder, optim, state, transfer
-from cnnjax.train.checkpoint import Checkpoints
-from cnnjax.train.damage import Damaged
+from cnnjax.train.checkpoint import Checkpoints, Damaged
 
 MAKE = optim.optimizer(Optimizer(name="adam"))
 
@@ -302,7 +301,7 @@ def test_weights_that_cannot_be_read_just_now_are_no_mistake(tmp_path, monkeypat
     def refuse(*_):
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    monkeypatch.setattr(Checkpoints, "_stored", refuse)
+    monkeypatch.setattr(Checkpoints, "_stored_shapes", refuse)
     for read in (transfer.start_from, transfer.check):
         with pytest.raises(MachineError, match="Stale file handle"):
             read(tmp_path, fresh)

@@ -29,5 +29,5 @@ def test_a_run_of_a_version_with_other_names_goes_on(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(values))
     folder.keep_settings(tmp_path, config, {}, print)
     assert configs.read(tmp_path / "config.json") == config
-    with pytest.raises(UserError, match="data.normalize 'centered' -> 'none'"):
+    with pytest.raises(UserError, match=r"data\.normalize 'centered' -> 'none'"):
         folder.keep_settings(tmp_path, small(data__normalize="none"), {}, print)

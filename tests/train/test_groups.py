@@ -15,9 +15,9 @@ from cnnjax.errors import Stopped, UserError
 from cnnjax.nn.native import normalization as native
 from cnnjax.tasks import classification
 from cnnjax.train import loop, optim, state, step
+from cnnjax.train.active_run import Job
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.groups import Groups
-from cnnjax.train.job import Job
 from cnnjax.train.session import Session
 from common import small
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from cnnjax.train import loop
-from cnnjax.train.job import Job
+from cnnjax.train.active_run import Job
 from cnnjax.train.profile import Profile
 from common import small
 

@@ -7,8 +7,8 @@ import pytest
 
 from cnnjax.errors import Stopped, UserError
 from cnnjax.train import folder, loop, state
+from cnnjax.train.active_run import Job
 from cnnjax.train.checkpoint import Checkpoints
-from cnnjax.train.job import Job
 from cnnjax.train.probe import Probes
 from common import small
 
