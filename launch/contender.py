@@ -71,8 +71,8 @@ def prepare(
         augment=augment.build(config.data.augmentation, images.shape[1:], ()),
         normalize=normalize,
     )
-    used = numerics.used(config.training, jax.default_backend())
-    train = numerics.at_precision(used["matmul_precision"], train)
+    precision = numerics.resolve(config.training, jax.default_backend())["matmul_precision"]
+    train = numerics.at_precision(precision, train)
     compiled = parallel.compile(
         train,
         steps.eval_step(module, classification.TASK, normalize=normalize),

@@ -44,7 +44,7 @@ def task(folder: Path, network: str, batch_size: int, precision: str, threads: i
     module = models.build(model, image_shape=shape, num_outputs=CLASSES)
     fresh = jax.jit(
         lambda key: state.initial_variables(module, shape, key),
-        compiler_options=session.ONCE["cpu"],
+        compiler_options=session.FAST_COMPILE["cpu"],
     )
     variables = fresh(jax.random.key(0))
     rng = np.random.default_rng(0)

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     file, output = flags.need("file"), flags.path("output")
     if output.exists():
-        raise UserError(f"--output: {output} is there already; name a new folder.")
+        raise UserError(f"--output: {output} exists already; name a new folder.")
     path = hub.fetch(file) if file.startswith(hub.PREFIX) else flags.path("file")
     found = pretrained.convert(source, model, path, changes=changes)
     about = {

@@ -144,7 +144,7 @@ def test_pmap_has_no_place_for_the_option():
 )
 def test_what_was_used_is_recorded(backend, asked, recorded):
     training = small(training__matmul_precision=asked[0], training__deterministic=asked[1]).training
-    assert tuple(numerics.used(training, backend).values()) == recorded
+    assert tuple(numerics.resolve(training, backend).values()) == recorded
 
 
 def test_what_a_run_computed_with_is_in_its_result_and_stays(gpu, session, tmp_path):
