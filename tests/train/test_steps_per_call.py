@@ -117,17 +117,17 @@ def test_a_run_that_diverges_ends_with_its_first_step_that_is_not_finite(
         optimizer__learning_rate=1e9, schedule__name="linear", schedule__warmup_epochs=0.8,
         training__log_every_steps=20, model__activation="identity", training__steps=20,
     )  # fmt: skip
-    known = loop.run(
+    single = loop.run(
         session,
         config.model_copy(
             update={"training": config.training.model_copy(update={"log_every_steps": 1})}
         ),
         0,
-        tmp_path / "known",
+        tmp_path / "single",
     )
     result = loop.run(session, config, 0, tmp_path / "run", steps_per_call=steps_per_call)
-    assert (known.status, result.status) == ("diverged", "diverged")
-    assert result.diverged_at_step == known.diverged_at_step == result.steps
+    assert (single.status, result.status) == ("diverged", "diverged")
+    assert result.diverged_at_step == single.diverged_at_step == result.steps
     assert result.diverged_at_step % 20
     assert lines(tmp_path / "run")[-1]["step"] == result.diverged_at_step
 
@@ -174,9 +174,9 @@ def test_a_run_of_an_older_version_is_resumed_with_single_steps(session, tmp_pat
     with pytest.raises(Stopped):
         loop.run(session, CONFIG, 1, tmp_path, stop=stopping_at(6))
     path = tmp_path / "runtime.json"
-    known = json.loads(path.read_text())
-    del known["steps_per_call"]
-    path.write_text(json.dumps(known))
+    settings = json.loads(path.read_text())
+    del settings["steps_per_call"]
+    path.write_text(json.dumps(settings))
     result = loop.run(session, CONFIG, 1, tmp_path, steps_per_call=4)
     assert result.status == "finished"
     assert folder.resumed_settings(tmp_path)["steps_per_call"] == 1
