@@ -245,7 +245,7 @@ def test_not_even_a_lock_is_written_through_a_link(tmp_path):
     requested, request = runs(tmp_path / "w", ["a"]), training({"a": small()})
     with pytest.raises(UserError, match="seed-0: is a link to"):
         grouping.choose_dispatches(None, request, requested, processes=1)
-    with pytest.raises(UserError, match="seed-0: is a link to"), deaths.at(requested):
+    with pytest.raises(UserError, match="seed-0: is a link to"), deaths.training(requested):
         pass
     assert not list((tmp_path / "home").iterdir())
 
