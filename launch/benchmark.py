@@ -1,15 +1,14 @@
-"""Times train steps of cnnjax and of its peers, all taking turns in one run.
+"""Times train steps of cnnjax and of its peers, which take turns.
 
 python -m launch.benchmark --workdir=DIR [--networks=lenet5_modern,resnet20] [--contenders=a,b]
     [--rounds=5] [--threads=N] [--batch_size=128] [--precision=float32,bfloat16]
 
-Same network, weights, batch, optimizer and precision on all sides; the losses of the first two
-steps are compared. Peers are those of tests/peers (`pip install -e '.[bench]'`); one that is not
-installed is left out. Where jax finds an accelerator it is measured there: in both precisions, and
-with several steps a call and several replicas together too (`cnnjax 8 steps` and `cnnjax 8
-replicas`, or any other number where --contenders names it). resnet50, whose images have 224
-pixels a side, is timed there, and on a CPU where it is named. Writes DIR/benchmark.json and
-DIR/benchmark.svg.
+All have the same network, weights, batch, optimizer and precision; the losses of the first two
+steps are compared. The peers are those of tests/peers (`pip install -e '.[bench]'`); those that are
+not installed are left out. An accelerator is measured if jax finds one: in both precisions, and
+also with several steps a call and several replicas together (`cnnjax 8 steps`, `cnnjax 8 replicas`,
+or other numbers in --contenders). resnet50, with images of 224 x 224 pixels, is timed on a CPU only
+if it is named. Writes DIR/benchmark.json and DIR/benchmark.svg.
 """
 
 import importlib.util
@@ -26,22 +25,22 @@ from typing import Any, NamedTuple
 from cnnjax import files, machine
 from cnnjax.errors import UserError, unknown
 from launch import flags
-from launch.contenders import IMAGES, task
-from launch.timing import Timed
+from launch.contender import IMAGES, write_task
+from launch.timing import TimedProcess
 
 
 class Kind(NamedTuple):
-    """What a contender needs, what follows `python -m`, and the device that it is meant for:
-    `cpu`, `accelerator`, or both where it is empty."""
+    """A kind of contender: the package that it needs, the words after `python -m`, and its device,
+    `cpu`, `accelerator`, or both if it is empty."""
 
-    needs: str
+    package: str
     words: tuple[str, ...]
     device: str = ""
 
 
-def _of_several(way: str) -> Kind:
+def _cnnjax(mode: str) -> Kind:
     """cnnjax with `N steps` a call, or with `N replicas` trained together."""
-    return Kind("jax", ("launch.contender", "TASK", "xla", way), "accelerator")
+    return Kind("jax", ("launch.contender", "TASK", "xla", mode), "accelerator")
 
 
 NETWORKS = tuple(IMAGES)
@@ -49,22 +48,22 @@ PRECISIONS = ("float32", "bfloat16")
 CONTENDERS = {
     "cnnjax native": Kind("jax", ("launch.contender", "TASK", "native"), "cpu"),
     "cnnjax xla": Kind("jax", ("launch.contender", "TASK", "xla")),
-    "cnnjax 8 steps": _of_several("8 steps"),
-    "cnnjax 8 replicas": _of_several("8 replicas"),
+    "cnnjax 8 steps": _cnnjax("8 steps"),
+    "cnnjax 8 replicas": _cnnjax("8 replicas"),
     "flax": Kind("jax", ("tests.peers.flax_peer", "TASK")),
     "keras": Kind("keras", ("tests.peers.keras_peer", "TASK")),
     "torch": Kind("torch", ("tests.peers.torch_peer", "TASK")),
     "torch compiled": Kind("torch", ("tests.peers.torch_peer", "TASK", "compile")),
 }
-LARGE = 224  # pixels: networks for images this large are timed on a CPU only when named
+LARGE = 224  # pixels; networks for images this large are timed on a CPU only if they are named
 REFERENCE = "torch"
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 1.5  # of one contender's part of a round, about
+SECONDS = 1.5  # about, of one contender in a round
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measures; returns the exit code."""
-    flags.nothing_left(arguments)
+    flags.no_arguments(arguments)
     workdir = flags.path("workdir")
     networks = _chosen("networks", NETWORKS)
     device = _device()
@@ -72,9 +71,9 @@ def main(arguments: Sequence[str]) -> int:
         networks = [name for name in networks if max(IMAGES[name]) < LARGE]
     precisions = _chosen("precision", PRECISIONS, PRECISIONS if device != "cpu" else ["float32"])
     contenders = _contenders(device)
-    names = [name for name in contenders if _is_here(name, contenders[name])]
+    names = [name for name in contenders if _is_available(name, contenders[name])]
     if not names:
-        raise UserError("--contenders: none of them is here.")
+        raise UserError("--contenders: none of them is available.")
     measured: dict[str, Any] = {}
     _write(workdir, measured)
     for network in networks:
@@ -92,8 +91,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _write(workdir: Path, measured: dict[str, Any]) -> None:
-    """Writes what is measured so far."""
-    known = {
+    """Writes the figures measured so far."""
+    figures = {
         "machine": {
             "processor": machine.processor(),
             "threads": machine.threads(),
@@ -104,12 +103,12 @@ def _write(workdir: Path, measured: dict[str, Any]) -> None:
         "reference": REFERENCE,
         "networks": measured,
     }
-    files.write_json(workdir / "benchmark.json", known)
+    files.write_json(workdir / "benchmark.json", figures)
 
 
 def _device() -> str:
-    """`cpu` or `accelerator`, asked in a process of its own: jax would keep the accelerator."""
-    code = "from cnnjax.train import devices; print(devices.needed()[0].platform)"
+    """`cpu` or `accelerator`; found in another process, since jax would occupy the accelerator."""
+    code = "from cnnjax.train import devices; print(devices.require()[0].platform)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
@@ -117,32 +116,33 @@ def _device() -> str:
     return "cpu" if done.stdout.strip() == "cpu" else "accelerator"
 
 
-def _chosen(flag: str, known: Sequence[str], usual: Sequence[str] | None = None) -> list[str]:
+def _chosen(flag: str, allowed: Sequence[str], default: Sequence[str] | None = None) -> list[str]:
+    """The names in a flag, by default `default`, else all. Raises UserError."""
     text = getattr(flags.FLAGS, flag)
-    chosen = [part.strip() for part in text.split(",")] if text else list(usual or known)
+    chosen = [part.strip() for part in text.split(",")] if text else list(default or allowed)
     for name in chosen:
-        if name not in known:
-            raise unknown(f"--{flag}", name, known)
+        if name not in allowed:
+            raise unknown(f"--{flag}", name, allowed)
         if chosen.count(name) > 1:
             raise UserError(f"--{flag}: {name!r} is given twice.")
     return chosen
 
 
 def _contenders(device: str) -> dict[str, Kind]:
-    """The contenders asked for, or the usual ones for a device."""
+    """The contenders in --contenders, or the default ones for a device."""
     words = (flags.FLAGS.contenders or "").split(",")
-    found = (re.fullmatch(r"\s*cnnjax ([1-9]\d{0,3} (steps|replicas))\s*", w) for w in words)
-    several = [match[1] for match in found if match]
-    known = CONTENDERS | {f"cnnjax {way}": _of_several(way) for way in several}
-    usual = [name for name, kind in CONTENDERS.items() if kind.device in ("", device)]
-    return {name: known[name] for name in _chosen("contenders", tuple(known), usual)}
+    matches = (re.fullmatch(r"\s*cnnjax ([1-9]\d{0,3} (steps|replicas))\s*", w) for w in words)
+    modes = [match[1] for match in matches if match]
+    kinds = CONTENDERS | {f"cnnjax {mode}": _cnnjax(mode) for mode in modes}
+    default = [name for name, kind in CONTENDERS.items() if kind.device in ("", device)]
+    return {name: kinds[name] for name in _chosen("contenders", tuple(kinds), default)}
 
 
-def _is_here(name: str, kind: Kind) -> bool:
-    """Whether a contender can start; says why not."""
+def _is_available(name: str, kind: Kind) -> bool:
+    """Whether a contender can be started; prints why if it cannot."""
     reason = None
-    if importlib.util.find_spec(kind.needs) is None:
-        reason = f"there is no {kind.needs}; pip install -e '.[bench]'"
+    if importlib.util.find_spec(kind.package) is None:
+        reason = f"there is no {kind.package}; pip install -e '.[bench]'"
     elif not (ROOT / f"{kind.words[0].replace('.', '/')}.py").is_file():
         reason = f"there is no {kind.words[0]}; it is in a checkout of the repository"
     elif "native" in kind.words:
@@ -156,21 +156,21 @@ def _is_here(name: str, kind: Kind) -> bool:
 
 def _measure(network: str, precision: str, kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """{contender: figures} of one network."""
-    asked, threads = flags.FLAGS, machine.threads()
+    batch_size = flags.FLAGS.batch_size
     with tempfile.TemporaryDirectory() as folder:
-        path = task(Path(folder), network, asked.batch_size, precision, threads)
-        contenders: dict[str, Timed] = {}
+        path = write_task(Path(folder), network, batch_size, precision, machine.threads())
+        contenders: dict[str, TimedProcess] = {}
         try:
-            for name, kind in sorted(kinds.items(), key=lambda item: item[1].needs != "torch"):
+            for name, kind in sorted(kinds.items(), key=lambda item: item[1].package != "torch"):
                 words = [str(path) if word == "TASK" else word for word in kind.words]
                 print(f"{network}: starting {name} ...", flush=True)
-                # All share an accelerator: none may take its whole memory beforehand.
+                # All share an accelerator: none may allocate all of its memory.
                 share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-                contenders[name] = Timed(f"benchmark: {name}", words, ROOT, share)
-                if kind.needs != "torch":  # which compiles meanwhile
+                contenders[name] = TimedProcess(f"benchmark: {name}", words, ROOT, share)
+                if kind.package != "torch":  # which compiles in the meantime
                     assert contenders[name].about
             contenders = {name: contenders[name] for name in kinds}
-            _agree(network, precision, contenders)
+            _check_losses(network, precision, contenders)
             rounds = _rounds(network, contenders)
             return {
                 name: {
@@ -186,37 +186,37 @@ def _measure(network: str, precision: str, kinds: Mapping[str, Kind]) -> dict[st
                 contender.stop()
 
 
-def _rounds(network: str, contenders: dict[str, Timed]) -> dict[str, list[float]]:
+def _rounds(network: str, contenders: dict[str, TimedProcess]) -> dict[str, list[float]]:
     """The images per second of each contender in each round."""
-    asked, names = flags.FLAGS, list(contenders)
-    steps = {name: contender.steps_in(SECONDS) for name, contender in contenders.items()}
+    values, names = flags.FLAGS, list(contenders)
+    steps = {name: contender.steps_within(SECONDS) for name, contender in contenders.items()}
     rounds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(asked.rounds):
+    for number in range(values.rounds):
         first = number % len(names)
         for name in [*names[first:], *names[:first]]:
             seconds = contenders[name].time(steps[name])
-            images = contenders[name].about.get("images_a_call", asked.batch_size)
+            images = contenders[name].about.get("images_a_call", values.batch_size)
             rounds[name].append(images / statistics.median(seconds))
-        print(f"{network}: round {number + 1} of {asked.rounds}", flush=True)
+        print(f"{network}: round {number + 1} of {values.rounds}", flush=True)
     return rounds
 
 
 def _ratios(rounds: Sequence[float], reference: Sequence[float] | None) -> dict[str, Any]:
-    """How many times as fast as the reference: in the median of the rounds, and in each."""
+    """The speed relative to the reference: the median over the rounds, and that of each round."""
     if reference is None:
         return {}
-    ratios = [one / other for one, other in zip(rounds, reference, strict=True)]
+    ratios = [speed / other for speed, other in zip(rounds, reference, strict=True)]
     return {"ratio": statistics.median(ratios), "ratios": ratios}
 
 
-def _agree(network: str, precision: str, contenders: dict[str, Timed]) -> None:
+def _check_losses(network: str, precision: str, contenders: dict[str, TimedProcess]) -> None:
     """Raises UserError where two contenders do not train the same network."""
     tolerance = 1e-3 if precision == "float32" else 5e-2
     losses = {name: contender.about["losses"] for name, contender in contenders.items()}
     middle = [statistics.median(pair) for pair in zip(*losses.values(), strict=True)]
     for name, pair in losses.items():
-        apart = max(abs(one - other) for one, other in zip(pair, middle, strict=True))
-        if not apart <= tolerance * max(middle) or not pair[1] < pair[0]:
+        difference = max(abs(loss - other) for loss, other in zip(pair, middle, strict=True))
+        if not difference <= tolerance * max(middle) or not pair[1] < pair[0]:
             raise UserError(f"{network}: {name} has losses {pair}, the others {middle}.")
 
 

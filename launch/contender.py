@@ -1,4 +1,6 @@
-"""cnnjax itself in the benchmark: python -m launch.contender TASK.json native|xla ["8 steps"]
+"""cnnjax as a contender of the benchmark, and the task that all contenders are given.
+
+python -m launch.contender TASK.json native|xla ["8 steps"]
 
 The third word is `N steps` (in one call) or `N replicas` (trained together).
 """
@@ -14,9 +16,63 @@ from cnnjax import machine
 from cnnjax.config import RunConfig, override, resolve
 from launch import timing
 
+CLASSES = 10
+LEARNING_RATE = 0.01
+IMAGES = {  # network: shape of its images
+    "lenet5_modern": (28, 28, 1),
+    "vgg_small": (32, 32, 3),
+    "resnet20": (32, 32, 3),
+    "inception_small": (32, 32, 3),
+    "resnet18": (64, 64, 3),
+    "resnet50": (224, 224, 3),
+}
+
+
+def write_task(folder: Path, network: str, batch_size: int, precision: str, threads: int) -> Path:
+    """Writes the task of all contenders for a network into `folder`; returns its JSON file.
+
+    The arrays are `images` (uint8 [B, H, W, C]), `labels` (int32 [B]) and the initial weights,
+    under `p/` and their paths in cnnjax.
+    """
+    import jax
+    import numpy as np
+
+    jax.config.update("jax_platforms", "cpu")  # leaves the accelerator to the contenders
+    from cnnjax import models
+    from cnnjax.train import session, state
+
+    values = {
+        "network": network,
+        "num_classes": CLASSES,
+        "learning_rate": LEARNING_RATE,
+        "batch_size": batch_size,
+        "precision": precision,
+        "threads": threads,
+        "arrays": str(folder / "arrays.npz"),
+    }
+    shape = IMAGES[network]
+    model = configuration(values).model
+    module = models.build(model, image_shape=shape, num_outputs=CLASSES)
+    fresh = jax.jit(
+        lambda key: state.initial_variables(module, shape, key),
+        compiler_options=session.FAST_COMPILE["cpu"],
+    )
+    variables = fresh(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "images": rng.integers(0, 256, (batch_size, *shape), dtype=np.uint8),
+        "labels": rng.integers(0, CLASSES, batch_size).astype(np.int32),
+    }
+    weights = state.flat(variables["params"])
+    arrays |= {f"p/{path}": np.asarray(leaf) for path, leaf in weights.items()}
+    np.savez(folder / "arrays.npz", **arrays)
+    path = folder / "task.json"
+    path.write_text(json.dumps(values))
+    return path
+
 
 def configuration(task: dict[str, Any]) -> RunConfig:
-    """The configuration that a task stands for."""
+    """The configuration of a task."""
     changes = {
         "model.name": task["network"],
         "model.dropout.keep_prob": 1.0,
@@ -29,17 +85,15 @@ def configuration(task: dict[str, Any]) -> RunConfig:
 
 
 def prepare(
-    task: dict[str, Any], convolution: str, way: str = "1 step"
+    task: dict[str, Any], convolution: str, mode: str = "1 step"
 ) -> tuple[Callable[[], list[float]], dict[str, Any]]:
-    """The train step of a run, same step and same compilation, as `timing.serve` calls it; and what
-    is to be known of it.
-
-    The weights, images and labels are those of the task.
+    """Returns the `step` and the `about` of `timing.serve`. The step is the train step of a run,
+    compiled in the same way, with the weights, images and labels of the task.
 
     Args:
-      task: see `launch.contenders.task`.
+      task: see `write_task`.
       convolution: native or xla.
-      way: `N steps` in one call (a scan), or `N replicas` trained together (a vmap).
+      mode: `N steps` in one call (a scan), or `N replicas` trained together (a vmap).
     """
     import flax
     import jax
@@ -52,7 +106,7 @@ def prepare(
     from cnnjax.train import numerics, optim, parallel, session, state
     from cnnjax.train import step as steps
 
-    count, together = int(way.split()[0]), "replicas" in way
+    count, together = int(mode.split()[0]), "replicas" in mode
     config, arrays = configuration(task), np.load(task["arrays"])
     images = arrays["images"]
     module = models.build(
@@ -71,8 +125,8 @@ def prepare(
         augment=augment.build(config.data.augmentation, images.shape[1:], ()),
         normalize=normalize,
     )
-    used = numerics.used(config.training, jax.default_backend())
-    train = numerics.at_precision(used["matmul_precision"], train)
+    precision = numerics.resolve(config.training, jax.default_backend())["matmul_precision"]
+    train = numerics.at_precision(precision, train)
     compiled = parallel.compile(
         train,
         steps.eval_step(module, classification.TASK, normalize=normalize),
@@ -80,10 +134,10 @@ def prepare(
         mode="jit",
         devices=jax.devices(),
     )
-    given = {key[2:]: arrays[key] for key in arrays.files if key.startswith("p/")}
+    params = {key[2:]: arrays[key] for key in arrays.files if key.startswith("p/")}
     fresh = jax.jit(lambda key: state.initial_variables(module, images.shape[1:], key))
     variables = fresh(jax.random.key(0)) | {
-        "params": flax.traverse_util.unflatten_dict(given, sep="/")
+        "params": flax.traverse_util.unflatten_dict(params, sep="/")
     }
     keys = state.keys(0)
     current = compiled.replicate(state.create(variables, make_optimizer, averaged=False))
@@ -107,8 +161,8 @@ def prepare(
         step = compiled.train_steps
         rates = np.full(count, task["learning_rate"], np.float32)
         hparams = dataclasses.replace(hparams, learning_rate=rates)
-        same = {name: np.stack([np.asarray(array)] * count) for name, array in batch.items()}
-        batch = dict(compiled.feed(same, True))
+        stacked = {name: np.stack([np.asarray(array)] * count) for name, array in batch.items()}
+        batch = dict(compiled.feed(stacked, True))
 
     def call() -> list[float]:
         nonlocal current
@@ -127,5 +181,5 @@ def prepare(
 if __name__ == "__main__":
     machine.keep_memory()
     timing.serve(
-        *prepare(json.loads(Path(sys.argv[1]).read_text()), *sys.argv[2:]), timing.on_jax_device
+        *prepare(json.loads(Path(sys.argv[1]).read_text()), *sys.argv[2:]), timing.peak_jax_bytes
     )

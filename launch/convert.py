@@ -1,12 +1,12 @@
-"""Makes a folder of weights to start from out of a file that others have published.
+"""Converts a file of published weights to a folder of weights to start from.
 
 python -m launch.convert --source=torchvision|timm|keras|pytorch_cifar --model=NAME --file=PATH
     --output=DIR [--set path=value ...]
 
 PATH is .safetensors, a PyTorch state dict, Keras .weights.h5 or .h5, or hub:OWNER/NAME for a
-safetensors file on the Hugging Face hub. `--model=help` lists the networks of a source. With --set
-fields of the network or of the data that differ from what is published: data.image_size=160 for
-example. DIR gets checkpoints/, config.json (network and preprocessing) and weights.json:
+safetensors file on the Hugging Face hub. `--model=help` lists the networks of a source. --set
+changes fields of the network or of the data that differ from what is published, for example
+data.image_size=160. DIR gets checkpoints/, config.json (network, preprocessing) and weights.json:
 
 python -m launch.evaluate --init_from=DIR
 python -m launch.train --init_from=DIR --experiment=...
@@ -21,7 +21,11 @@ from launch import flags
 
 def main(arguments: Sequence[str]) -> int:
     """Converts; returns the exit code."""
-    source, model, changes = flags.need("source"), flags.need("model"), flags.changes(arguments)
+    source, model, changes = (
+        flags.require("source"),
+        flags.require("model"),
+        flags.changes(arguments),
+    )
     if source not in SOURCES:
         raise unknown("--source", source, SOURCES)
     if other := next((path for path in changes if not path.startswith(("model.", "data."))), None):
@@ -34,26 +38,26 @@ def main(arguments: Sequence[str]) -> int:
     if model == "help":
         print("\n".join(pretrained.SOURCES[source].models))
         return 0
-    file, output = flags.need("file"), flags.path("output")
+    file, output = flags.require("file"), flags.path("output")
     if output.exists():
-        raise UserError(f"--output: {output} is there already; name a new folder.")
+        raise UserError(f"--output: {output} exists already; name a new folder.")
     path = hub.fetch(file) if file.startswith(hub.PREFIX) else flags.path("file")
-    found = pretrained.convert(source, model, path, changes=changes)
+    converted = pretrained.convert(source, model, path, changes=changes)
     about = {
         "source": source,
         "model": model,
         "file": file if file.startswith(hub.PREFIX) else path.name,
         "sha256": files.sha256(path),
-        "parameters": pretrained.parameters(found),
-        "num_classes": found.num_classes,
-        "image_size": found.config.data.image_size,
-        "preprocessing": found.preprocessing,
+        "parameters": pretrained.parameters(converted),
+        "num_classes": converted.num_classes,
+        "image_size": converted.config.data.image_size,
+        "preprocessing": converted.preprocessing,
     }
-    transfer.write(found.variables, found.config, output, about)
+    transfer.write(converted.variables, converted.config, output, about)
     print(
         f"written: {output}: {model}, {about['parameters']:,} parameters, "
-        f"{found.num_classes} classes, images of {found.config.data.image_size} pixels; "
-        f"preprocessing: {found.preprocessing}"
+        f"{converted.num_classes} classes, images of {converted.config.data.image_size} pixels; "
+        f"preprocessing: {converted.preprocessing}"
     )
     return 0
 

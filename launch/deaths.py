@@ -1,10 +1,10 @@
-"""Runs that end their process, for want of memory as a rule, which no exception tells.
+"""Counts runs that kill their process, usually by lack of memory, without an exception.
 
-A process of a sweep and its parent share an open file: in it the parent says which runs to leave
-out, and the process which runs it is at. The parent, when it sees the process die, counts that in
-deaths.json in the folder of the run, for the next sweep too. A process without a parent says it in
-attempt.json in the folder of the run, which is left there where it dies; the next one counts that,
-unless the run got to another checkpoint. A machine that goes down is not counted.
+A process of a sweep and its parent share an open file. First the parent writes into it which runs
+to leave out, then the process which runs it is training. When the process dies, the parent counts
+that in deaths.json in the folder of the run, also for the next sweep. A process without a parent
+writes attempt.json in the folder of the run, which remains if it dies; the next process counts
+that, unless the run has a later checkpoint. A reboot of the machine is not counted.
 """
 
 import contextlib
@@ -17,48 +17,48 @@ from cnnjax import files, machine
 from cnnjax.ablation.study import RunFolder
 from cnnjax.errors import UserError
 
-MOST = 2
-"""Deaths of a run that is trained alone before it counts as failed."""
+MAX_DEATHS = 2
+"""Deaths of a run that is trained alone after which it has failed."""
 
 STATUS = "CNNJAX_STATUS"
-"""Variable with the number of the file that a process shares with its parent."""
+"""Environment variable with the file descriptor that a process shares with its parent."""
 
 Key = tuple[str, int]
 
 
 def key(run: RunFolder) -> Key:
-    """What a run is told apart by in a sweep."""
+    """The arm and seed of a run, which identify it within a sweep."""
     return run.arm, run.seed
 
 
-def write(status: int, runs: Collection[Key]) -> None:
-    """Makes these the runs in a shared file."""
+def write_runs(status: int, runs: Collection[Key]) -> None:
+    """Replaces the runs in a shared file."""
     os.ftruncate(status, 0)
     os.pwrite(status, json.dumps(sorted(runs)).encode(), 0)
 
 
-def read(status: int) -> set[Key]:
-    """The runs in a shared file; none where a process died while it wrote them."""
+def read_runs(status: int) -> set[Key]:
+    """The runs in a shared file; none if a process died while it wrote them."""
     content = os.pread(status, os.fstat(status).st_size, 0)
     return {(arm, seed) for arm, seed in json.loads(content)} if content.endswith(b"]") else set()
 
 
-def left_out() -> set[Key]:
-    """In a process of a sweep, before it says what it is at: the runs to leave out."""
-    return read(int(os.environ[STATUS])) if STATUS in os.environ else set()
+def excluded_runs() -> set[Key]:
+    """The runs that a process of a sweep must leave out; to be called before `training`."""
+    return read_runs(int(os.environ[STATUS])) if STATUS in os.environ else set()
 
 
 @contextlib.contextmanager
-def at(runs: Sequence[RunFolder]) -> Iterator[None]:
-    """While the block runs, this process is at these runs; it stays so where code of the user's
-    own exits in it. Raises UserError for a folder of a run that is a link."""
+def training(runs: Sequence[RunFolder]) -> Iterator[None]:
+    """Marks runs as being trained by this process while the block runs. The mark remains where the
+    user's own code exits. Raises UserError for a folder of a run that is a link."""
     status = os.environ.get(STATUS)
     if status:
-        write(int(status), {key(run) for run in runs})
+        write_runs(int(status), {key(run) for run in runs})
     for run in () if status else runs:
         files.no_links(run.directory, below=run.directory.parents[1])
-        where = {"boot": machine.boot(), "step": _step(run), "together": len(runs) > 1}
-        files.write_json(_attempt(run), where)
+        attempt = {"boot": machine.boot(), "step": _last_step(run), "together": len(runs) > 1}
+        files.write_json(_attempt_path(run), attempt)
     exits = False
     try:
         yield
@@ -67,55 +67,53 @@ def at(runs: Sequence[RunFolder]) -> Iterator[None]:
         raise
     finally:
         if status and not exits:
-            write(int(status), ())
+            write_runs(int(status), ())
         for run in () if status or exits else runs:
-            _attempt(run).unlink(missing_ok=True)
+            _attempt_path(run).unlink(missing_ok=True)
 
 
-def count_left(run: RunFolder) -> None:
-    """Counts the death of a process that was at a run, where it left word of that. To be called by
-    who holds the lock of the run."""
+def count_attempt(run: RunFolder) -> None:
+    """Counts the death of a process without a parent, if an attempt to train the run remains. The
+    caller holds the lock of the run."""
     try:
-        left = dict(files.read_json(_attempt(run)))
+        attempt = dict(files.read_json(_attempt_path(run)))
     except (UserError, TypeError, ValueError):
         return
-    _attempt(run).unlink(missing_ok=True)
-    if left.get("boot") == machine.boot() != "" and left.get("step") == _step(run):
-        _add(run, 0 if left.get("together") else 1)
+    _attempt_path(run).unlink(missing_ok=True)
+    if attempt.get("boot") == machine.boot() != "" and attempt.get("step") == _last_step(run):
+        _add(run, 0 if attempt.get("together") else 1)
 
 
-def too_often(run: RunFolder) -> bool:
-    """Whether a run has ended its process so often that it counts as failed."""
-    return (_deaths(run) or 0) >= MOST
+def has_failed(run: RunFolder) -> bool:
+    """Whether a run has killed its process so often that it has failed."""
+    return (_deaths(run) or 0) >= MAX_DEATHS
 
 
 def count(runs: Sequence[RunFolder]) -> list[RunFolder]:
-    """Counts the death of a process that was at these runs. Of several that were trained together
-    nobody knows which one is to blame: they go on one after another, see `alone`.
-
-    Returns those that have ended their process too often."""
+    """Counts the death of a process that was training these runs; returns those that have failed.
+    Which of several runs killed it is not known: they have to be trained one after another, see
+    `must_be_alone`."""
     for run in runs:
         _add(run, 1 if len(runs) == 1 else 0)
-    return list(filter(too_often, runs))
+    return list(filter(has_failed, runs))
 
 
-def _add(run: RunFolder, died: int) -> None:
-    deaths = (_deaths(run) or 0) + died
-    files.write_json(record(run), {"deaths": deaths})
+def _add(run: RunFolder, deaths: int) -> None:
+    files.write_json(record(run), {"deaths": (_deaths(run) or 0) + deaths})
 
 
-def alone(run: RunFolder) -> bool:
-    """Whether a run is not trained together with others, since a process died with it."""
+def must_be_alone(run: RunFolder) -> bool:
+    """Whether a run must not be trained together with others, since a process died with it."""
     return _deaths(run) is not None
 
 
-def forget(run: RunFolder) -> None:
-    """Counts the deaths of a run anew."""
+def reset(run: RunFolder) -> None:
+    """Sets the deaths of a run to zero."""
     record(run).unlink(missing_ok=True)
 
 
 def _deaths(run: RunFolder) -> int | None:
-    """How often a run has ended its process; None where no process ever died with it."""
+    """How often a run has killed its process; None if no process died with it."""
     path = record(run)
     if not path.exists():
         return None
@@ -126,16 +124,16 @@ def _deaths(run: RunFolder) -> int | None:
 
 
 def record(run: RunFolder) -> Path:
-    """Where the deaths of a run are counted."""
+    """The file with the number of deaths of a run."""
     return run.directory / "deaths.json"
 
 
-def _attempt(run: RunFolder) -> Path:
+def _attempt_path(run: RunFolder) -> Path:
     return run.directory / "attempt.json"
 
 
-def _step(run: RunFolder) -> int:
-    """The step of a run's last checkpoint."""
+def _last_step(run: RunFolder) -> int:
+    """The step of the last checkpoint of a run, 0 if there is none."""
     from cnnjax.train import folder
 
     return max(folder.steps(run.directory / "checkpoints"), default=0)

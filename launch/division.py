@@ -1,8 +1,8 @@
-"""How a sweep divides the cores among processes: by measuring, once for each program.
+"""Chooses how many processes share the cores in a sweep, by measurement.
 
 Two threads are seldom twice as fast as one, least of all for a small network; but two processes
-need twice the memory, and runs to work on. What was measured is kept in the cache folder, for each
-kind of processor and all that decides how long a step takes.
+need twice the memory, and at least two runs. Measured speeds are cached for each kind of processor
+and everything else that affects the duration of a step.
 """
 
 import contextlib
@@ -17,25 +17,24 @@ from typing import Any, NamedTuple
 from cnnjax import cache, files, machine
 from cnnjax.ablation import provenance
 from cnnjax.errors import UserError
-from launch.timing import Timed
+from launch.timing import TimedProcess
 from launch.training import Training
 
-SECONDS = 1.5  # of steps that are timed
-SMALL = 60.0  # seconds of training that are over before measuring would pay
-WORTH = 1.05  # how many times longer may be taken by fewer processes
-Log = Callable[[str], object]
-MEMORY = 0.8  # share of the free memory that all processes may take
+SECONDS = 1.5  # duration of the steps that are timed
+MIN_SECONDS = 60.0  # of training, below which measuring takes longer than it saves
+TOLERANCE = 1.05  # fewer processes are preferred if they take at most so many times longer
+MEMORY = 0.8  # share of the free memory that all processes together may use
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
-    """Runs that are to be divided.
+class Workload:
+    """Runs to be divided among processes.
 
     Attributes:
       training: what they are trained with.
-      flags: those of `launch.sweep` that ask for them.
-      images: of each arm that is not done, how many images it has to train on.
-      runs: their number.
+      flags: the flags of `launch.sweep` for these runs.
+      images: {arm: number of images that its pending runs are trained on}.
+      runs: the number of runs.
     """
 
     training: Training
@@ -44,67 +43,73 @@ class Work:
     runs: int
 
 
-def processes(work: Work, threads: int) -> int:
-    """The number of processes that would end the runs first, each with its share of the threads."""
-    return expected(work, threads, log=print)[0]
+def choose(workload: Workload, threads: int) -> int:
+    """The number of processes that would finish the runs first, each with its share of the
+    threads."""
+    return choose_and_estimate(workload, threads, verbose=True)[0]
 
 
-def expected(work: Work, threads: int, log: Log = lambda text: None) -> tuple[int, float]:
-    """That number, and the seconds of training that it would take; 0 where that is not known."""
-    most = min(threads, work.runs)
-    if most < 2 and log is print:
+def choose_and_estimate(
+    workload: Workload, threads: int, *, verbose: bool = False
+) -> tuple[int, float]:
+    """That number, and the seconds of training with it; 0 where they are not known."""
+    maximum = min(threads, workload.runs)
+    if maximum < 2 and verbose:
         return 1, 0.0
     try:
-        alone = _estimate(work, 1, threads)
-        if not alone.on_cpu:
-            return 1, alone.seconds
-        if alone.seconds < SMALL:
-            return most, alone.seconds
-        found = {1: alone.seconds}
-        for number in sorted({most, *(2**n for n in range(1, most.bit_length()))}):
-            if number * alone.peak_bytes < MEMORY * machine.free_memory():
-                found[number] = _estimate(work, number, threads).seconds
+        one = _estimate(workload, 1, threads)
+        if not one.on_cpu:
+            return 1, one.seconds
+        if one.seconds < MIN_SECONDS:
+            return maximum, one.seconds
+        estimates = {1: one.seconds}
+        for count in sorted({maximum, *(2**n for n in range(1, maximum.bit_length()))}):
+            if count * one.peak_bytes < MEMORY * machine.free_memory():
+                estimates[count] = _estimate(workload, count, threads).seconds
     except UserError:
-        return most, 0.0  # what is wrong with a run will be told by the run
-    enough = WORTH * min(found.values())
-    best = next(number for number, seconds in found.items() if seconds <= enough)
-    log(f"about {found[best] / 60:.1f} min of training with {_named(best, threads)}")
-    for number in sorted(found.keys() - {best}):
-        log(f"  ({found[number] / 60:.1f} min with {_named(number, threads)})")
-    return best, found[best]
+        return maximum, 0.0  # the run itself will report what is wrong
+    limit = TOLERANCE * min(estimates.values())
+    best = next(count for count, seconds in estimates.items() if seconds <= limit)
+    if verbose:
+        print(f"about {estimates[best] / 60:.1f} min of training with {_describe(best, threads)}")
+        for count in sorted(estimates.keys() - {best}):
+            print(f"  ({estimates[count] / 60:.1f} min with {_describe(count, threads)})")
+    return best, estimates[best]
 
 
-def _named(number: int, threads: int) -> str:
-    each = threads // number
-    return f"{number} process{'es' * (number > 1)} of {each} thread{'s' * (each > 1)}"
+def _describe(processes: int, threads: int) -> str:
+    each = threads // processes
+    return f"{processes} process{'es' * (processes > 1)} of {each} thread{'s' * (each > 1)}"
 
 
 class Estimate(NamedTuple):
-    """How long a study would train for, and the most memory that one of its processes takes."""
+    """The seconds of training of a study, and the most memory that one of its processes uses."""
 
     seconds: float
     peak_bytes: int
     on_cpu: bool
 
 
-def _estimate(work: Work, number: int, threads: int) -> Estimate:
-    keys = {arm: cache.digest(what_decides(work.training, arm)) for arm in work.images}
-    alike = {key: arm for arm, key in reversed(keys.items())}  # the first of those that are alike
+def _estimate(workload: Workload, processes: int, threads: int) -> Estimate:
+    keys = {arm: cache.digest(speed_key(workload.training, arm)) for arm in workload.images}
+    first_arms = {key: arm for arm, key in reversed(keys.items())}
     figures = []
-    for arm, count in work.images.items():
+    for arm, images in workload.images.items():
         key = keys[arm]
-        place = f"{[*dict.fromkeys(keys.values())].index(key) + 1} of {len(alike)}"
-        measure = functools.partial(_measure, work, alike[key], number, threads // number, place)
-        found = remembered([key, number, threads], measure)
-        figures.append((count / found["images_per_second"], found["peak_bytes"], found["backend"]))
+        progress = f"{[*dict.fromkeys(keys.values())].index(key) + 1} of {len(first_arms)}"
+        measure = functools.partial(
+            _measure, workload, first_arms[key], processes, threads // processes, progress
+        )
+        speed = cached([key, processes, threads], measure)
+        figures.append((images / speed["images_per_second"], speed["peak_bytes"], speed["backend"]))
     seconds, peaks, backends = zip(*figures, strict=True)
     return Estimate(sum(seconds), max(peaks), set(backends) == {"cpu"})
 
 
-def what_decides(training: Training, arm: str) -> Any:
-    """What the speed of a step depends on, besides the machine and in the main: arms that differ in
-    an activation, a norm or an initialiser are taken to be as fast as the first of them. A level of
-    the user's own stands for the file that it is in."""
+def speed_key(training: Training, arm: str) -> Any:
+    """The fields that the speed of a step mainly depends on, besides the machine: arms that differ
+    in an activation, a norm or an initialiser are assumed to be equally fast. If a level is the
+    user's own, they include the checksum of its file."""
     config = training.configs[arm]
     model = ("name", "hidden", "width", "depth", "kernel", "pooling", "remat", "inception_block")
     values = config.model_dump(
@@ -123,54 +128,56 @@ def what_decides(training: Training, arm: str) -> Any:
         },
     )
     values |= {"devices": training.devices} if training.devices else {}
-    own = [name for levels in training.levels.values() for name in levels]
-    if {config.model.name, config.model.activation} & set(own):
+    user_levels = {name for levels in training.levels.values() for name in levels}
+    if {config.model.name, config.model.activation} & user_levels:
         values["file"] = files.sha256(training.path)
     return values
 
 
-def remembered(what: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `measure` gives, now or kept from before, with these packages on this machine. `what`
-    is all else that decides it."""
+def cached(key: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of `measure`, from the cache if there is one for `key`, these packages and this
+    kind of machine."""
     versions = provenance.versions()
     packages = [versions[name] for name in ("cnnjax", "jaxlib")]
     native = os.environ.get("CXX") or shutil.which("g++")
     computer = [machine.processor(), machine.instructions(), native]
-    path = cache.root() / "speeds" / f"{cache.digest([what, packages, computer])}.json"
+    path = cache.root() / "speeds" / f"{cache.digest([key, packages, computer])}.json"
     with contextlib.suppress(UserError):
         return dict(files.read_json(path))
     measured = measure()
-    with contextlib.suppress(UserError):  # a cache that cannot be written
+    with contextlib.suppress(UserError):  # if the cache cannot be written
         files.write_json(path, measured)
     return measured
 
 
-def _measure(work: Work, arm: str, number: int, threads: int, place: str) -> dict[str, Any]:
-    """The speed of so many processes together, and whether they compute on the CPU; `place` is said
-    to whom waits."""
-    configs = work.training.configs
-    weights = [
+def _measure(
+    workload: Workload, arm: str, processes: int, threads: int, progress: str
+) -> dict[str, Any]:
+    """Measures images per second of several processes together, their peak memory and backend. The
+    user is shown `progress`."""
+    configs = workload.training.configs
+    transfers = [  # arms whose weights are checked before anything is timed
         other for other, config in configs.items() if other != arm and config.transfer.init_from
-    ]  # are looked at before anything is timed
-    words = ["launch.rehearsal", *work.flags, f"--arms={','.join([arm, *weights])}"]
+    ]
+    words = ["launch.rehearsal", *workload.flags, f"--arms={','.join([arm, *transfers])}"]
     environment = {"PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
-    environment |= machine.share_of_accelerator(number)
-    named = _named(number, number * threads)
-    print(f"arm {arm!r} ({place}): starting {named} ...", flush=True)
-    timed = [Timed(f"arm {arm!r}", words, environment=environment) for _ in range(number)]
+    environment |= machine.share_of_accelerator(processes)
+    description = _describe(processes, processes * threads)
+    print(f"arm {arm!r} ({progress}): starting {description} ...", flush=True)
+    timed = [TimedProcess(f"arm {arm!r}", words, environment=environment) for _ in range(processes)]
     try:
-        backends = [one.about["backend"] for one in timed]
-        print(f"arm {arm!r} ({place}): timing steps ...", flush=True)
-        steps = timed[0].steps_in(SECONDS)
-        for one in timed:
-            one.ask(steps)
-        seconds = [statistics.median(one.answer()) for one in timed]
+        backends = [process.about["backend"] for process in timed]
+        print(f"arm {arm!r} ({progress}): timing steps ...", flush=True)
+        steps = timed[0].steps_within(SECONDS)
+        for process in timed:
+            process.start_steps(steps)
+        medians = [statistics.median(process.read_seconds()) for process in timed]
         batch_size = configs[arm].training.batch_size
         return {
-            "images_per_second": sum(batch_size / each for each in seconds),
-            "peak_bytes": max(one.peak_bytes for one in timed),
+            "images_per_second": sum(batch_size / median for median in medians),
+            "peak_bytes": max(process.peak_bytes for process in timed),
             "backend": backends[0],
         }
     finally:
-        for one in timed:
-            one.stop()
+        for process in timed:
+            process.stop()

@@ -1,15 +1,15 @@
 """The flags of the programs, and how a program starts and ends.
 
-Each program names the flags it takes; nothing else is accepted. A mistake ends with one or two
-lines on stderr and exit code 2, without a traceback. The exit codes are:
+Each program accepts only the flags that it lists. A mistake ends with one or two lines on stderr
+and exit code 2, without a traceback. The exit codes are:
 
 0    all is done
-1    a run failed, or is left undone
+1    a run failed, or has not ended
 2    a mistake in the flags, the configuration or a file
 70   a fault of cnnjax itself: one line says what, and which file has the traceback;
      with --pdb_post_mortem it is shown, in a debugger
-75   stopped by SIGTERM or SIGHUP; the same command goes on from there
-130  interrupted with Ctrl-C; the same command goes on from there
+75   stopped by SIGTERM or SIGHUP; the same command continues from there
+130  interrupted with Ctrl-C; the same command continues from there
 """
 
 import collections
@@ -36,8 +36,8 @@ from launch import signals, terminal
 
 FLAGS = flags.FLAGS
 FAULT = 70  # EX_SOFTWARE of sysexits.h
-_OF_PATHS = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES}
-"""What the system says of a path that is of no use: the user's mistake, wherever it is met."""
+_PATH_ERRORS = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES}
+"""Errors of the system for a wrong path, which are the user's mistake wherever they occur."""
 
 _STRINGS = {
     "experiment": "Name of an experiment, path of a file of your own, or 'help' for a list.",
@@ -75,7 +75,7 @@ _NUMBERS = {
     "batch_size": "Examples a step.",
     "num_classes": "Number of classes. By default that of the published network.",
 }
-_MOST = {"examples": 10**12, "max_minutes": 10**7, "workers": 4096, "threads": 4096}
+_MAXIMA = {"examples": 10**12, "max_minutes": 10**7, "workers": 4096, "threads": 4096}
 _LISTS = {
     "set": "A field and its value, path=value.",
     "vary": "A field and its levels, path=level,level: a question of your own; several cross.",
@@ -108,17 +108,17 @@ PROGRAMS = {
     "inspect": "model input num_classes set format output experiment arm data_dir",
     "benchmark": "workdir networks contenders rounds batch_size precision threads",
 }
-"""The flags that each program takes."""
+"""The flags of each program."""
 
 
 def define(program: str) -> None:
-    """Defines the flags that a program takes."""
+    """Defines the flags of a program."""
     for name in PROGRAMS[program].split():
         if name in _LISTS:
             flags.DEFINE_multi_string(name, [], _LISTS[name], short_name=None)
         elif name in _NUMBERS:
-            most, default = _MOST.get(name, MILLION), _DEFAULT_NUMBERS.get(name)
-            flags.DEFINE_integer(name, default, _NUMBERS[name], lower_bound=1, upper_bound=most)
+            maximum, default = _MAXIMA.get(name, MILLION), _DEFAULT_NUMBERS.get(name)
+            flags.DEFINE_integer(name, default, _NUMBERS[name], lower_bound=1, upper_bound=maximum)
         elif name in _SWITCHES:
             flags.DEFINE_bool(name, False, _SWITCHES[name])
         elif name == "worker":
@@ -129,17 +129,17 @@ def define(program: str) -> None:
 
 
 def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
-    """Parses the flags and runs `main` on what is left of the command line."""
+    """Parses the flags, calls `main` with the other words of the command line, and exits."""
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
             return list(FLAGS(argv))
         except flags.Error as error:
-            sys.exit(_complain(_explain(error)))
+            sys.exit(_print_error(_explain(error)))
 
     def guarded(argv: Sequence[str]) -> int:
         if not FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.FATAL)  # orbax logs every save, and what it raises too
+            logging.set_verbosity(logging.FATAL)  # orbax logs each save, and its errors twice
         sys.unraisablehook = _unraisable
         try:
             signals.exit_at_once()
@@ -149,24 +149,24 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
                 machine.use_threads(FLAGS.threads)
             return main(argv[1:]) or 0
         except UserError as error:
-            return _complain(str(error))
+            return _print_error(str(error))
         except Stopped as stopped:
-            print(signals.line(stopped), file=sys.stderr)
+            print(signals.message(stopped), file=sys.stderr)
             return signals.EXIT_CODE
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on from here.", file=sys.stderr)
             return 130
-        except BrokenPipeError:  # nobody reads on, as after `| head`
+        except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except OSError as error:
-            if error.errno in _OF_PATHS and error.filename is not None:
-                return _complain(f"{shown(str(error.filename))}: {error.strerror}.")
-            return _internal(error)
+            if error.errno in _PATH_ERRORS and error.filename is not None:
+                return _print_error(f"{shown(str(error.filename))}: {error.strerror}.")
+            return _report_fault(error)
         except Exception as error:
             if FLAGS.pdb_post_mortem:
                 raise
-            return _internal(error)
+            return _report_fault(error)
 
     terminal.guard()
     app.run(guarded, flags_parser=parse)
@@ -174,25 +174,25 @@ def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
 
 
 def _explain(error: flags.Error) -> str:
-    """What was wrong with a flag: what is allowed, or which programs take it."""
+    """The error of a wrong flag, with what is allowed or the programs that have it."""
     text = str(error).removeprefix("ERROR:: ")
     if isinstance(error, flags.UnrecognizedFlagError):
-        name, here = error.flagname, Path(sys.argv[0]).stem
-        public = [program for program in PROGRAMS if program != "rehearsal"]
-        takers = [f"launch.{program}" for program in public if name in PROGRAMS[program].split()]
+        name, program = error.flagname, Path(sys.argv[0]).stem
+        public = {other: words for other, words in PROGRAMS.items() if other != "rehearsal"}
+        takers = [f"launch.{other}" for other, words in public.items() if name in words.split()]
         if takers:
             verb = "takes it" if len(takers) == 1 else "take it"
-            return f"--{name}: is not a flag of launch.{here}; {', '.join(takers)} {verb}."
+            return f"--{name}: is not a flag of launch.{program}; {', '.join(takers)} {verb}."
     illegal = re.match(r"flag --(\w+)=(.*?): ", text, re.DOTALL)
     if illegal and illegal[1] in _NUMBERS:
         name, value = illegal.groups()
-        allowed = f"a whole number, 1 to {_MOST.get(name, MILLION):,}"
+        allowed = f"a whole number, 1 to {_MAXIMA.get(name, MILLION):,}"
         return f"--{name}: {shown(value)} is not valid; allowed: {allowed}."
     return f"{text} See --help."
 
 
-def need(name: str) -> str:
-    """The value of a flag that must be given."""
+def require(name: str) -> str:
+    """The value of a required flag. Raises UserError."""
     value = getattr(FLAGS, name)
     if not value:
         raise UserError(f"--{name}: is missing. See --help.")
@@ -200,47 +200,47 @@ def need(name: str) -> str:
 
 
 def path(name: str) -> Path:
-    """The path in a flag that must be given. Raises UserError."""
-    return paths.typed(f"--{name}", need(name))
+    """The path in a required flag. Raises UserError."""
+    return paths.typed(f"--{name}", require(name))
 
 
 def folder(name: str) -> Path | None:
-    """The folder in a flag, made where it is not there; None where the program does not take the
-    flag or it is not given. Raises UserError where it cannot be one."""
+    """The folder in a flag, created if it does not exist; None if the program does not have the
+    flag or it is not given. Raises UserError where it cannot be created."""
     if name not in FLAGS or not FLAGS[name].value:
         return None
-    found = path(name).absolute()
-    if found.exists() and not found.is_dir():
-        raise UserError(f"--{name}: {found} is a file; name a folder.")
+    directory = path(name).absolute()
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"--{name}: {directory} is a file; name a folder.")
     try:
-        found.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--{name}: {found} cannot be made ({error.strerror}).") from None
-    return found
+        raise UserError(f"--{name}: {directory} cannot be made ({error.strerror}).") from None
+    return directory
 
 
-def nothing_left(arguments: Sequence[str]) -> None:
-    """Raises UserError for words on the command line that belong to no flag."""
+def no_arguments(arguments: Sequence[str]) -> None:
+    """Raises UserError if there are words on the command line that belong to no flag."""
     if arguments:
         raise UserError(f"{arguments[0]!r}: belongs to no flag. See --help.")
 
 
 def changes(arguments: Sequence[str]) -> dict[str, Any]:
-    """What --set asks for: {path: value}. Further `path=value` words are taken too."""
-    found: dict[str, Any] = {}
+    """The changes of --set, and of `path=value` words among the arguments: {path: value}."""
+    values: dict[str, Any] = {}
     for word in [*(FLAGS["set"].value or []), *arguments]:
         path, equals, text = word.partition("=")
         if not equals or "" in path.split("."):
             raise UserError(f"--set {word}: write path=value, training.epochs=5 for example.")
-        if path in found:
+        if path in values:
             raise UserError(f"--set {path}: is given twice.")
-        found[path] = value(text)
-    return found
+        values[path] = parse_value(text)
+    return values
 
 
-def value(text: str) -> Any:
-    """A value as typed: JSON where it is JSON (numbers, true, null, [8, 8]), else the text. Raises
-    UserError for JSON that cannot be used, such as 1e999."""
+def parse_value(text: str) -> Any:
+    """Parses a value: as JSON if it is JSON (numbers, true, null, [8, 8]), else it is the text.
+    Raises UserError for JSON that cannot be used, such as 1e999."""
     try:
         return files.parse_json(text)
     except json.JSONDecodeError:
@@ -250,8 +250,8 @@ def value(text: str) -> Any:
 
 
 def seeds(text: str) -> list[int]:
-    """The seeds in `0,1,2`, `0-9` or a mixture. Raises UserError for anything else."""
-    found: list[int] = []
+    """Parses seeds: `0,1,2`, `0-9` or a mixture. Raises UserError for anything else."""
+    parsed: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
         if match and match[2] and int(match[2]) < int(match[1]):
@@ -263,52 +263,52 @@ def seeds(text: str) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last - first >= MOST_SEEDS:
             raise UserError(f"--seeds: {part.strip()}: are more than {MOST_SEEDS:,} seeds.")
-        found += range(first, last + 1)
-        if len(found) > MOST_SEEDS:
+        parsed += range(first, last + 1)
+        if len(parsed) > MOST_SEEDS:
             raise UserError(f"--seeds: are more than {MOST_SEEDS:,} seeds.")
-    twice = sorted((collections.Counter(found) - collections.Counter(set(found))).elements())
-    if twice:
-        raise UserError(f"--seeds: {text!r}: seed {twice[0]} is given twice.")
-    return found
+    repeated = sorted(seed for seed, count in collections.Counter(parsed).items() if count > 1)
+    if repeated:
+        raise UserError(f"--seeds: {text!r}: seed {repeated[0]} is given twice.")
+    return parsed
 
 
 def _unraisable(event: Any) -> None:
-    """Passes over the reads of a damaged checkpoint, by orbax, that end after the one that failed
-    and was told."""
+    """Ignores errors of orbax in further reads of a damaged checkpoint, after the first error has
+    been reported."""
     code = getattr(event.object, "cr_code", None)
     of_orbax = code is not None and "/orbax/" in code.co_filename.replace(os.sep, "/")
     if not of_orbax and "Event loop is closed" not in str(event.exc_value):
         sys.__unraisablehook__(event)
 
 
-def _internal(error: Exception) -> int:
-    """Says what fault ended the program, and keeps the whole traceback in a file."""
+def _report_fault(error: Exception) -> int:
+    """Prints one line about a fault of cnnjax, and writes the whole traceback to a file."""
     text = "".join(traceback.format_exception(error))
     line = " ".join(str(error).split())[:300]
-    said = f"internal: {type(error).__name__}{f': {line}' if line else ''}"
-    kept = _keep(text)
-    if kept is None:
+    fault = f"internal: {type(error).__name__}{f': {line}' if line else ''}"
+    path = _write_traceback(text)
+    if path is None:
         print(text, file=sys.stderr)
-    _complain(f"{said}; the whole traceback is {f'in {kept}' if kept else 'above'}")
+    _print_error(f"{fault}; the whole traceback is {f'in {path}' if path else 'above'}")
     return FAULT
 
 
-def _keep(text: str) -> Path | None:
-    """The file that a traceback was written to: in the logs of the workdir, else in the cache, else
-    among the temporary files; None where none can be written."""
+def _write_traceback(text: str) -> Path | None:
+    """Writes a traceback to a file: in the logs of the workdir, else in the cache, else among the
+    temporary files. Returns its path, None if none can be written."""
     name = f"traceback-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
     workdir = FLAGS.workdir if "workdir" in FLAGS else None
     logs = Path(workdir or "", "logs")
-    places = [logs] if workdir and logs.parent.is_dir() and not logs.is_symlink() else []
+    folders = [logs] if workdir and logs.parent.is_dir() and not logs.is_symlink() else []
     with contextlib.suppress(UserError):  # there may be no home
-        places.append(cache.root() / "tracebacks")
-    for folder in (*places, Path(tempfile.gettempdir())):
+        folders.append(cache.root() / "tracebacks")
+    for folder in (*folders, Path(tempfile.gettempdir())):
         with contextlib.suppress(UserError):
             files.write_bytes(folder / name, text.encode(errors="backslashreplace"))
             return folder / name
     return None
 
 
-def _complain(text: str) -> int:
+def _print_error(text: str) -> int:
     print(f"error: {text}", file=sys.stderr)
     return 2

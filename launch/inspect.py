@@ -4,11 +4,11 @@ python -m launch.inspect --model=NAME [--input=H,W,C] [--num_classes=N] [--set p
     [--format=table|json|html] [--output=FILE]
 python -m launch.inspect --experiment=NAME --arm=NAME [--data_dir=DIR] [...]
 
-For each layer its output, parameters, multiply-adds (with and without those on the zeros of
-borders), activation memory and receptive field; then the totals, and what fully connected layers
-in the place of its convolutions would learn. The page (html) begins with a picture of the network.
-`--model=help` lists the networks. Without --input and --num_classes: those it was published for, or
-those of the arm's data.
+Shows the output, parameters, multiply-adds (with and without those on zero padding), activation
+memory and receptive field of each layer; then the totals, and the parameters of fully connected
+layers in place of the convolutions. The page (html) begins with a picture of the network.
+`--model=help` lists the networks. --input and --num_classes are by default those of the published
+network, or those of the arm's data.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import experiments
 from cnnjax import catalog, files
@@ -24,20 +24,23 @@ from cnnjax.config import Levels, RunConfig, override, resolve
 from cnnjax.errors import UserError, in_a_line, shown, unknown
 from launch import flags
 
+if TYPE_CHECKING:
+    from cnnjax.analysis.layers import Layer
+
 FORMATS = ("table", "json", "html")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints or writes; returns the exit code."""
-    asked = flags.FLAGS
-    if asked.model == "help":
+    """Prints or writes the layers; returns the exit code."""
+    values = flags.FLAGS
+    if values.model == "help":
         print("\n".join(catalog.MODELS))
         return 0
-    if asked.format not in FORMATS:
-        raise unknown("--format", asked.format, FORMATS)
-    subject = _arm(arguments) if asked.experiment else _published(arguments)
+    if values.format not in FORMATS:
+        raise unknown("--format", values.format, FORMATS)
+    subject = _arm(arguments) if values.experiment else _published(arguments)
     name, config, levels = subject.name, subject.config, subject.levels
-    if asked.format == "html" and not asked.output:
+    if values.format == "html" and not values.output:
         raise UserError(f"--output: is missing; a page is written to a file: --output={name}.html")
     shape, num_outputs, head = subject.sizes()
     from cnnjax import models
@@ -48,37 +51,37 @@ def main(arguments: Sequence[str]) -> int:
         module = models.build(
             config.model, image_shape=shape, num_outputs=num_outputs, head=head, levels=levels
         )
-        found = layers.layers(module, shape)
+        rows = layers.layers(module, shape)
     except Exception as error:
         if not levels:
             raise
         raise UserError(f"{name}: {in_a_line(error, subject.path)}") from error
-    total = layers.totals(found)
-    if asked.format == "json":
-        values = {
+    total = layers.totals(rows)
+    if values.format == "json":
+        description = {
             "model": config.model.model_dump(mode="json"),
             "input": shape,
             "total": total,
-            "layers": [dataclasses.asdict(layer) for layer in found],
+            "layers": [dataclasses.asdict(layer) for layer in rows],
         }
-        text = json.dumps(values, indent=2)
-    elif asked.format == "html":
-        text = html.write(architecture.document(name, found, shape, num_outputs))
+        text = json.dumps(description, indent=2)
+    elif values.format == "html":
+        text = html.write(architecture.document(name, rows, shape, num_outputs))
     else:
-        text = _table([architecture.HEAD, *map(architecture.cells, found)], found, total)
+        text = _table([architecture.HEAD, *map(architecture.cells, rows)], rows, total)
         if config.optimizer.groups:
             text += f"\n{_groups(module, config, shape)}"
-    if asked.output:
+    if values.output:
         files.write_bytes(flags.path("output"), f"{text}\n".encode())
-        print(f"written: {asked.output}")
+        print(f"written: {values.output}")
     else:
         print(text)
     return 0
 
 
 class Subject(NamedTuple):
-    """A network that is looked at, with the user's own levels and their file; `sizes` gives the
-    shape of its images, the number of its outputs, and its task's own head or None."""
+    """A network to be shown, with the user's own levels and their file; `sizes` returns the shape
+    of its images, the number of its outputs, and the head of its task or None."""
 
     name: str
     config: RunConfig
@@ -88,37 +91,37 @@ class Subject(NamedTuple):
 
 
 def _published(arguments: Sequence[str]) -> Subject:
-    """The network that --model names, as it was published but for --set."""
-    asked, name, given = flags.FLAGS, flags.need("model"), flags.changes(arguments)
-    if "model.name" in given:
+    """The network that --model names, as published except for --set."""
+    values, name, changes = flags.FLAGS, flags.require("model"), flags.changes(arguments)
+    if "model.name" in changes:
         raise UserError("--set model.name: --model names the network.")
-    if other := next((path for path in given if not path.startswith("model.")), None):
+    if other := next((path for path in changes if not path.startswith("model.")), None):
         raise UserError(f"--set {other}: is not of the network; allowed: model.* fields.")
-    config = resolve(override(RunConfig(), {"model.name": name, **given}))
-    shape = _shape(asked.input) if asked.input else catalog.IMAGES[name]
-    classes = asked.num_classes or catalog.CLASSES[name]
+    config = resolve(override(RunConfig(), {"model.name": name, **changes}))
+    shape = _shape(values.input) if values.input else catalog.IMAGES[name]
+    classes = values.num_classes or catalog.CLASSES[name]
     return Subject(name, config, {}, Path(), lambda: (shape, classes, None))
 
 
 def _arm(arguments: Sequence[str]) -> Subject:
-    """The network of an arm, for its data where --input and --num_classes do not say its size."""
-    asked, arm = flags.FLAGS, flags.need("arm")
-    if asked.model:
+    """The network of an arm, for its data unless --input and --num_classes are given."""
+    values, arm = flags.FLAGS, flags.require("arm")
+    if values.model:
         raise UserError("--model: the arm of --experiment names the network; leave one out.")
-    loaded = experiments.load(asked.experiment)
+    loaded = experiments.load(values.experiment)
     config = loaded.experiment.config(arm, flags.changes(arguments), loaded.levels)
-    shape = _shape(asked.input) if asked.input else None
+    shape = _shape(values.input) if values.input else None
 
     def sizes() -> tuple[tuple[int, int, int], int, Any]:
         from cnnjax import data
         from cnnjax.tasks import registry
 
         task = registry.find(config.task, loaded.levels)
-        if shape and asked.num_classes and task.head is None:
-            return shape, asked.num_classes, None
-        spec = data.load(config.data, asked.data_dir).spec
+        if shape and values.num_classes and task.head is None:
+            return shape, values.num_classes, None
+        spec = data.load(config.data, values.data_dir).spec
         head = task.head(spec) if task.head else None
-        return shape or spec.image_shape, asked.num_classes or task.num_outputs(spec), head
+        return shape or spec.image_shape, values.num_classes or task.num_outputs(spec), head
 
     return Subject(arm, config, loaded.levels, loaded.path, sizes)
 
@@ -134,7 +137,7 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _groups(module: Any, config: RunConfig, shape: tuple[int, int, int]) -> str:
-    """The parameter groups of an arm in a line. Raises UserError for one without parameters."""
+    """The parameter groups of an arm in one line. Raises UserError for one without parameters."""
     import functools
 
     import jax
@@ -143,23 +146,23 @@ def _groups(module: Any, config: RunConfig, shape: tuple[int, int, int]) -> str:
 
     fresh = functools.partial(state.initial_variables, module, shape)
     params = jax.eval_shape(fresh, jax.eval_shape(lambda: jax.random.key(0)))["params"]
-    found = groups.Groups(config.optimizer.groups)
-    found.check(params)
-    return found.describe(params)
+    parameter_groups = groups.Groups(config.optimizer.groups)
+    parameter_groups.check(params)
+    return parameter_groups.describe(params)
 
 
-def _table(rows: list[tuple[str, ...]], found: Sequence[Any], total: dict[str, int]) -> str:
+def _table(rows: list[tuple[str, ...]], layers: Sequence["Layer"], total: dict[str, int]) -> str:
     sums = (f"{total[name]:,}" for name in list(total)[:3])
     rows.append(("total", "", "", *sums, f"{total['activation_bytes'] / 1e6:,.2f}", "", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if place < 3 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    dense = sum(layer.dense_parameters or 0 for layer in found)
+    dense = sum(layer.dense_parameters or 0 for layer in layers)
     if dense:
         lines.append(f"with fully connected layers for its convolutions: {dense:,} parameters more")
     return "\n".join(lines)

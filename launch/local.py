@@ -1,17 +1,17 @@
-"""The executor on this machine: one process, or several that share the runs.
+"""Executes runs on this machine, in one process or in several that share the runs.
 
 Processes share nothing but the workdir: each takes the next run whose lock is free. A process that
-is killed is started again, and its run goes on from its last checkpoint. The bits of a run depend
-on the number of threads, so a run that was started with another number gets a process of its own
-kind.
+is killed is restarted, and its run is resumed from its last checkpoint. The bits of a run depend on
+the number of threads, so a run that was started with another number gets a process with that
+number.
 """
 
 import collections
 import contextlib
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from cnnjax import files, machine
 from cnnjax.ablation import study
@@ -24,97 +24,97 @@ from launch.request import Request
 from launch.training import Training
 from launch.work import work
 
-FORWARD = 1 / 3  # of the operations of a training step
+if TYPE_CHECKING:
+    from cnnjax.data import Loaded
+    from cnnjax.train.session import Session
+
+FORWARD = 1 / 3  # cost of a forward pass relative to a training step
 
 
 def execute(request: Request, *, workers: int | None = 1, worker: int | None = None) -> int:
-    """Runs what is pending, and returns the exit code: 1 if a run failed, else 0.
+    """Trains the pending runs, and returns the exit code: 1 if a run failed, else 0.
 
     Args:
-      request: what was asked for.
-      workers: the number of processes; None for as many as make the most of the cores.
-      worker: in a process that this function started: its number.
+      request: the requested runs.
+      workers: the number of processes; None to choose it by measurement.
+      worker: the number of this process, if this function started it in another one.
     """
     request.check()
-    for name in ("logs", "study"):  # those of runs and figures are checked where they are written
+    for name in ("logs", "study"):  # the folders of runs and figures are checked on writing
         files.no_links(request.workdir / name, below=request.folder)
     threads = machine.threads()
     if worker is not None:
-        started, unsound = session(request.training, trains=True)
-        study.check_data(request.workdir, started.fingerprints)
-        others = deaths.left_out()
-        mine = [run for run in request.pending if deaths.key(run) not in others]
-        mine = [run for run in mine if _threads(run, threads) == threads]
+        session, broken = open_session(request.training, trains=True)
+        study.check_data(request.workdir, session.fingerprints)
+        excluded = deaths.excluded_runs()
+        runs = [run for run in request.pending if deaths.key(run) not in excluded]
+        runs = [run for run in runs if _threads(run, threads) == threads]
         if request.training.max_minutes is None:
-            mine = _from(mine, worker, workers or 1)
-        mine.sort(key=lambda run: run.arm not in unsound)  # what is wrong is said first
-        work(started, request.training, mine, quiet=True, processes=workers or 1)
-        return 0  # a run that failed has said so; this process has not
-    request.keep_question()
+            start = worker * len(runs) // (workers or 1)  # so that processes seldom meet
+            runs = [*runs[start:], *runs[:start]]
+        runs.sort(key=lambda run: run.arm not in broken)  # errors are reported first
+        work(session, request.training, runs, quiet=True, processes=workers or 1)
+        return 0  # failed runs are reported, but are not an error of this process
+    request.write_question()
     if workers is None:
-        workers = division.processes(_work(request, _images(request, _load(request))), threads)
-    here = threads if workers == 1 else max(1, threads // workers)
+        workers = division.choose(_workload(request, _images(request, _load(request))), threads)
+    threads_each = threads if workers == 1 else max(1, threads // workers)
     groups, data = collections.defaultdict(list), list[Fingerprint]()
-    broken: Collection[str] = ()
+    broken = {}
     for run in request.pending:
-        groups[_threads(run, here)].append(run)
-    alone = workers == 1 and len(groups) == 1
-    if alone:
+        groups[_threads(run, threads_each)].append(run)
+    in_process = workers == 1 and len(groups) == 1
+    if in_process:
         os.environ["PJRT_NPROC"] = str(next(iter(groups)))
-        started, broken = session(request.training, trains=True)
-        data = started.fingerprints
+        session, broken = open_session(request.training, trains=True)
+        data = session.fingerprints
     elif groups:
         data = [loaded.fingerprint for loaded in _load(request).values()]
         if request.loaded.levels or any(
             config.transfer.init_from or config.optimizer.groups
             for config in request.configs.values()
         ):
-            started, broken = session(request.training)
+            session, broken = open_session(request.training)
     request.write(data)
-    print("".join(f"{line}\n" for line in request.brought()), end="")
+    print("".join(f"{line}\n" for line in request.weight_changes()), end="")
     for arm, config in request.configs.items() if groups else ():
         if config.optimizer.groups and arm not in broken:
-            print(f"{arm}: {started.groups(config)}")
+            print(f"{arm}: {session.groups(config)}")
     done = len(request.runs) - len(request.pending)
     if done:
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")
     failing = [run for run in request.pending if run.arm in broken]
     total = len(request.pending)
-    code = work(started, request.training, failing, quiet=False, total=total) if failing else 0
+    code = work(session, request.training, failing, quiet=False, total=total) if failing else 0
     sound, count = request.without(broken), {"ended": len(failing), "total": total}
     for threads, runs in groups.items():
         runs = [run for run in runs if run.arm not in broken]
-        if alone:
-            code = max(code, work(started, sound.training, runs, quiet=False, **count))
+        if in_process:
+            code = max(code, work(session, sound.training, runs, quiet=False, **count))
         elif runs:
-            number = min(workers, len(runs))
-            pool = processes.Pool(sound.words, request.workdir / "logs", number, threads)
+            pool = processes.Pool(
+                sound.words, request.workdir / "logs", min(workers, len(runs)), threads
+            )
             code = max(code, processes.share(pool, sound.training, runs, **count))
         count["ended"] += len(runs)
-    return max(code, _summary(request))
+    return max(code, _print_summary(request))
 
 
-def _threads(run: study.RunFolder, otherwise: int) -> int:
-    """The threads that a run was started with, `otherwise` if it was not started yet."""
+def _threads(run: study.RunFolder, default: int) -> int:
+    """The threads that a run was started with, `default` if it was not started."""
     from cnnjax.train import folder
 
     with contextlib.suppress(TypeError, ValueError):
-        return max(1, int(folder.resumed_settings(run.directory).get("threads", otherwise)))
-    return otherwise
+        return max(1, int(folder.resumed_settings(run.directory).get("threads", default)))
+    return default
 
 
-def _from(runs: Sequence[study.RunFolder], worker: int, workers: int) -> list[study.RunFolder]:
-    """The runs, each worker beginning at another place, so that they seldom meet."""
-    start = worker * len(runs) // max(workers, 1)
-    return [*runs[start:], *runs[:start]]
-
-
-def _load(request: Request) -> dict[str, Any]:
+def _load(request: Request) -> dict[str, "Loaded"]:
     """{arm: its data set} of the arms with pending runs. Raises UserError where one is missing, or
-    is not the one that runs in the workdir were begun on."""
+    differs from that of runs in the workdir."""
     from cnnjax import data
 
-    loaded: dict[str, data.Loaded] = {}
+    loaded: dict[str, Loaded] = {}
     arms = {}
     for arm in dict.fromkeys(run.arm for run in request.pending):
         config = request.configs[arm].data
@@ -122,15 +122,15 @@ def _load(request: Request) -> dict[str, Any]:
         if key not in loaded:
             loaded[key] = data.load(config, request.training.data_dir)
         arms[arm] = loaded[key]
-    study.check_data(request.workdir, [each.fingerprint for each in loaded.values()])
+    study.check_data(request.workdir, [dataset.fingerprint for dataset in loaded.values()])
     return arms
 
 
-def _images(request: Request, loaded: Mapping[str, Any]) -> dict[str, float]:
-    """How many images each arm with pending runs has to train on; one that it is evaluated on
-    counts as a third, for a forward pass without the gradients. `loaded` has the arms' data.
+def _images(request: Request, loaded: Mapping[str, "Loaded"]) -> dict[str, float]:
+    """{arm: number of images that its pending runs are trained on}. An image of an evaluation
+    counts as a third, for the forward pass. `loaded` has the data set of each arm.
 
-    Raises UserError where a data set is too small for an arm's batch."""
+    Raises UserError where a data set is smaller than an arm's batch."""
     images: dict[str, float] = {}
     for run in request.pending:
         config = request.configs[run.arm]
@@ -144,14 +144,14 @@ def _images(request: Request, loaded: Mapping[str, Any]) -> dict[str, float]:
     return images
 
 
-def _work(request: Request, images: Mapping[str, float]) -> division.Work:
-    """The pending runs, as they are divided among processes."""
-    return division.Work(request.training, request.words, images, len(request.pending))
+def _workload(request: Request, images: Mapping[str, float]) -> division.Workload:
+    """The pending runs, to be divided among processes."""
+    return division.Workload(request.training, request.words, images, len(request.pending))
 
 
 def describe_data(request: Request) -> None:
-    """Prints what the folders of images of pending runs hold. Raises UserError where one cannot be
-    read."""
+    """Prints a description of the folders of images of pending runs. Raises UserError where one
+    cannot be read."""
     from cnnjax import data
 
     arms = {run.arm for run in request.pending}
@@ -160,41 +160,41 @@ def describe_data(request: Request) -> None:
 
 
 def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
-    """Prints what would be done; nothing is, but a question of the command line is kept.
+    """Prints the plan of a sweep. Nothing is run, but a question of the command line is written.
 
     Args:
-      request: what is asked for.
-      commands: whether commands are printed that do it.
-      jobs: about how many of them; None for one for each program.
+      request: the requested runs.
+      commands: whether to print the commands instead.
+      jobs: about how many commands; None for one per program.
     """
     request.check()
     if commands or not (request.workdir / "study.json").exists():
-        request.keep_question()
+        request.write_question()
         if request.text is not None:
             print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
-    started, broken = session(request.training)
-    for arm, text in broken.items():
-        said = f"arm {arm!r} cannot be built, and its runs will fail: {text}"
-        print(said, file=sys.stderr if commands else sys.stdout)
+    session, broken = open_session(request.training)
+    for arm, error in broken.items():
+        text = f"arm {arm!r} cannot be built, and its runs will fail: {error}"
+        print(text, file=sys.stderr if commands else sys.stdout)
     sound = request.without(broken)
     images = {} if commands and not jobs else _images(sound, _load(sound))
     if commands:
-        lines = planning.commands(sound, started, jobs, images)
+        lines = planning.commands(sound, session, jobs, images)
         print("".join(f"{line}\n" for line in lines), end="")
     else:
         describe_data(sound)
-        planning.show(sound, started, _work(sound, images), machine.threads())
+        planning.show(sound, session, _workload(sound, images), machine.threads())
 
 
-def session(training: Training, *, trains: bool = False) -> tuple[Any, Mapping[str, str]]:
-    """A session, and {arm: why} of arms whose network cannot be built in it, which every run of
-    them will tell. All others can start. One that only checks, as it is unless it `trains`, leaves
-    the memory of an accelerator to the processes that train. Raises UserError."""
+def open_session(training: Training, *, trains: bool = False) -> tuple["Session", dict[str, str]]:
+    """Returns a session, and {arm: error} of the arms whose network cannot be built, whose runs
+    will fail with that error. Unless it `trains`, the session leaves the memory of an accelerator
+    to the processes that train. Raises UserError for what would make all runs of an arm fail."""
     from cnnjax.train.session import Session
 
     broken = {}
     with contextlib.nullcontext() if trains else machine.without_preallocation():
-        made = Session(
+        session = Session(
             data_dir=training.data_dir,
             levels=training.levels,
             devices=training.devices,
@@ -202,40 +202,38 @@ def session(training: Training, *, trains: bool = False) -> tuple[Any, Mapping[s
         )
     for arm, config in training.configs.items():
         try:
-            made.check(config)
+            session.check(config)
         except UserError:
             raise
         except Exception as error:
             broken[arm] = in_a_line(error, training.path)
-    if made.note:
-        print(made.note)
-    return made, broken
+    if session.note:
+        print(session.note)
+    return session, broken
 
 
-def _summary(request: Request) -> int:
-    """Prints what failed and what is left; returns 1 if anything did, or is left to this study."""
+def _print_summary(request: Request) -> int:
+    """Prints which runs failed or have not ended; returns 1 if any failed, or has not ended and is
+    not being trained by another process."""
     results = {run: run.result() for run in request.runs}
-    ended_as = [result.status for result in results.values() if result]
-    failed = {
-        run: result for run, result in results.items() if result and result.status == "failed"
-    }
-    open_ = [run for run, result in results.items() if result is None]
-    diverged = ended_as.count("diverged")
-    ended = len(results) - len(failed) - len(open_)
-    count = f"{ended} of {len(results)}"
+    ended = {run: result for run, result in results.items() if result}
+    failed = {run: result for run, result in ended.items() if result.status == "failed"}
+    unfinished = [run for run in results if run not in ended]
+    diverged = [result.status for result in ended.values()].count("diverged")
+    count = f"{len(ended) - len(failed)} of {len(results)}"
     print(f"{count} runs have ended ({diverged} diverged), {len(failed)} failed")
     for run, result in failed.items():
-        said = describe(run, result, request.training.primary)
-        print(f"  {said}\n    whole error: {run.directory / 'error.txt'}")
-    left = 0
-    fresh = [run for run in open_ if not (run.directory / "config.json").exists()]
+        text = describe(run, result, request.training.primary)
+        print(f"  {text}\n    whole error: {run.directory / 'error.txt'}")
+    unlocked = 0
+    fresh = [run for run in unfinished if not (run.directory / "config.json").exists()]
     if fresh:
         print(f"  {len(fresh)} of them have not been started; the same command goes on from here")
-    for run in open_:
+    for run in unfinished:
         with files.lock(run.directory / ".lock", wait=False) as free:
-            left += free
+            unlocked += free
             if run in fresh:
                 continue
-            todo = "give the same command again" if free else "another process is at it"
-        print(f"  {run.arm} seed {run.seed}: has not ended; {todo}")
-    return 1 if failed or left else 0
+            hint = "give the same command again" if free else "another process is training it"
+            print(f"  {run.arm} seed {run.seed}: has not ended; {hint}")
+    return 1 if failed or unlocked else 0

@@ -1,10 +1,10 @@
-"""What a sweep would do, before it does it: runs, time, disk, and what its seeds can show."""
+"""The plan of a sweep: its runs, time, disk space, and what its seeds can show."""
 
 import collections
 import itertools
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnjax.ablation import claims
 from cnnjax.ablation.study import RunFolder
@@ -12,28 +12,31 @@ from launch import division
 from launch.progress import duration
 from launch.request import Request
 
-BYTES_OF_LOGITS = 5.0  # a compressed float32, a little more than stored
-START, COMPILE = 4.0, 4.0  # seconds, of small networks; docs/networks.md has those of each
+if TYPE_CHECKING:
+    from cnnjax.train.session import Session
+
+BYTES_PER_LOGIT = 5.0  # of a compressed float32, rounded up
+START, COMPILE = 4.0, 4.0  # seconds, of small networks; see docs/networks.md for others
 SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "lars": 1}
 
 
-def show(request: Request, session: Any, work: division.Work, threads: int) -> None:
-    """Prints the plan of what is pending.
+def show(request: Request, session: "Session", workload: division.Workload, threads: int) -> None:
+    """Prints the plan of the pending runs.
 
     Args:
-      request: what is asked for.
-      session: one in which every configuration can start.
-      work: the pending runs.
-      threads: the threads there are.
+      request: the requested runs.
+      session: a session in which every configuration can be built.
+      workload: the pending runs.
+      threads: the number of threads of this machine.
     """
     runs, pending = request.runs, request.pending
     arms, seeds = len(request.configs), len(request.seeds)
     print(f"{arms} arms x {seeds} seeds = {len(runs)} runs, {len(pending)} of them to be done")
     print(f"groups that share a program: {len(groups(request, session))}")
     if pending:
-        number, seconds = division.expected(work, threads)
+        processes, seconds = division.choose_and_estimate(workload, threads)
         print(
-            f"time: about {duration(seconds)} with {number} processes; start-up and, the first "
+            f"time: about {duration(seconds)} with {processes} processes; start-up and, the first "
             f"time, compilation come on top, about {duration(_start_up(request, session))}"
         )
         print(f"disk: {_disk(request, session, pending)}")
@@ -41,111 +44,112 @@ def show(request: Request, session: Any, work: division.Work, threads: int) -> N
 
 
 def commands(
-    request: Request, session: Any, jobs: int | None, images: Mapping[str, float]
+    request: Request, session: "Session", jobs: int | None, images: Mapping[str, float]
 ) -> list[str]:
-    """Commands for the pending runs, fit for a shell or a scheduler. They may run at the same time,
-    on machines that share the workdir.
+    """Shell commands for the pending runs. They can be run at the same time, on machines that share
+    the workdir.
 
     Args:
-      request: what is asked for.
-      session: one in which every configuration can start.
-      jobs: about how many commands, of about equal cost; None for one for each program.
-      images: of each arm that is not done, how many images it has to train on.
+      request: the requested runs.
+      session: a session in which every configuration can be built.
+      jobs: about how many commands of about equal cost; None for one command per program.
+      images: {arm: number of images that its pending runs are trained on}.
     """
     parts = groups(request, session)
     if jobs is not None:
-        parts = divided(parts, _costs(request, session, images), jobs)
-    found = []
+        parts = divide(parts, _costs(request, session, images), jobs)
+    lines = []
     shared = request.words_without("--arms", "--seeds")
     for runs in parts:
         arms = ",".join(dict.fromkeys(run.arm for run in runs))
         seeds = ",".join(map(str, dict.fromkeys(run.seed for run in runs)))
         words = ["python", "-m", "launch.train", f"--arm={arms}", f"--seeds={seeds}", *shared]
-        found.append(shlex.join(words))
-    return found
+        lines.append(shlex.join(words))
+    return lines
 
 
-def divided(
+def divide(
     groups: Sequence[Sequence[RunFolder]], costs: Mapping[str, float], jobs: int
 ) -> list[list[RunFolder]]:
-    """Groups of runs divided into about `jobs` parts of about equal cost, each some arms with some
-    seeds. A group that costs more than a part is split by seeds, then by arms; those that cost less
-    are put together.
+    """Divides groups of runs into about `jobs` parts of about equal cost. Each part has some arms
+    with some seeds. A group that costs more than a part is split by seeds, then by arms; cheaper
+    groups are joined.
 
     Args:
       groups: runs that share a program.
-      costs: what a run of each arm costs.
+      costs: {arm: cost of one run}.
       jobs: about how many parts.
     """
-    cost = [sum(costs[run.arm] for run in runs) for runs in groups]
-    share = sum(cost) / jobs
+    group_costs = [sum(costs[run.arm] for run in runs) for runs in groups]
+    share = sum(group_costs) / jobs
     parts, small = [], []
-    for runs, each in zip(groups, cost, strict=True):
-        count = round(each / share)
+    for runs, cost in zip(groups, group_costs, strict=True):
+        count = round(cost / share)
         if count > 1:
             parts += _split(runs, count)
         else:
-            small.append((each, runs))
-    together: list[list[RunFolder]] = [[] for _ in range(max(1, jobs - len(parts)))]
-    sums = [0.0] * len(together)
-    for each, runs in sorted(small, key=lambda pair: -pair[0]):
-        place = sums.index(min(sums))
-        together[place] += runs
-        sums[place] += each
-    return [*parts, *filter(None, together)]
+            small.append((cost, runs))
+    joined: list[list[RunFolder]] = [[] for _ in range(max(1, jobs - len(parts)))]
+    sums = [0.0] * len(joined)
+    for cost, runs in sorted(small, key=lambda pair: -pair[0]):
+        cheapest = sums.index(min(sums))
+        joined[cheapest] += runs
+        sums[cheapest] += cost
+    return [*parts, *filter(None, joined)]
 
 
 def _split(runs: Sequence[RunFolder], count: int) -> list[list[RunFolder]]:
-    """Runs of a group in about `count` parts: by seeds, and by arms where there are too few."""
+    """Splits the runs of a group into about `count` parts: by seeds, and also by arms if there are
+    too few seeds."""
     seeds = _chunks(list(dict.fromkeys(run.seed for run in runs)), count)
     arms = _chunks(list(dict.fromkeys(run.arm for run in runs)), round(count / len(seeds)))
     parts = [
-        [run for run in runs if run.seed in some and run.arm in these]
-        for some in seeds
-        for these in arms
+        [run for run in runs if run.seed in part_seeds and run.arm in part_arms]
+        for part_seeds in seeds
+        for part_arms in arms
     ]
     return [part for part in parts if part]
 
 
 def _chunks(values: list[Any], count: int) -> list[list[Any]]:
-    """Values in so many parts of about equal length, but none that is empty."""
+    """Splits values into `count` parts of about equal length, or fewer so that none is empty."""
     count = max(1, min(count, len(values)))
-    ends = [round(len(values) * place / count) for place in range(count + 1)]
+    ends = [round(len(values) * index / count) for index in range(count + 1)]
     return [values[start:end] for start, end in itertools.pairwise(ends)]
 
 
-def _costs(request: Request, session: Any, images: Mapping[str, float]) -> dict[str, float]:
-    """What a run of each arm costs: its images, times the multiply-adds of its network."""
+def _costs(request: Request, session: "Session", images: Mapping[str, float]) -> dict[str, float]:
+    """{arm: cost of one run}: its images times the multiply-adds of its network."""
     from cnnjax.analysis import layers
 
     runs = collections.Counter(run.arm for run in request.pending)
-    each: dict[str, int] = {}
+    multiply_adds: dict[str, int] = {}
     costs = {}
     for arm in runs:
         config = request.configs[arm]
         key = session.steps_key(config)
-        if key not in each:
+        if key not in multiply_adds:
             shape = session.load(config.data).spec.image_shape
-            each[key] = layers.multiply_adds(session.plain_module(config), shape)
-        costs[arm] = images[arm] / runs[arm] * max(1, each[key])
+            multiply_adds[key] = layers.multiply_adds(session.plain_module(config), shape)
+        costs[arm] = images[arm] / runs[arm] * max(1, multiply_adds[key])
     return costs
 
 
-def groups(request: Request, session: Any) -> list[list[RunFolder]]:
-    """The pending runs, those together that share a compiled step."""
-    found = collections.defaultdict(list)
+def groups(request: Request, session: "Session") -> list[list[RunFolder]]:
+    """The pending runs, grouped by their compiled steps."""
+    by_steps = collections.defaultdict(list)
     for run in request.pending:
-        found[session.steps_key(request.configs[run.arm])].append(run)
-    return list(found.values())
+        by_steps[session.steps_key(request.configs[run.arm])].append(run)
+    return list(by_steps.values())
 
 
-def _start_up(request: Request, session: Any) -> float:
-    """Seconds: of a process until its first step, and to compile for each group."""
+def _start_up(request: Request, session: "Session") -> float:
+    """Seconds until the first step of a process and for the compilation of each group."""
     return START + COMPILE * len(groups(request, session))
 
 
-def _disk(request: Request, session: Any, pending: Sequence[RunFolder]) -> str:
-    """The room that checkpoints and predictions take."""
+def _disk(request: Request, session: "Session", pending: Sequence[RunFolder]) -> str:
+    """The disk space of checkpoints and predictions."""
     import jax
 
     sizes = {}
@@ -155,7 +159,7 @@ def _disk(request: Request, session: Any, pending: Sequence[RunFolder]) -> str:
         copies = 1 + SLOTS[config.optimizer.name] + (config.training.ema_decay is not None)
         dataset = session.dataset(config, request.seeds[0])
         examples = sum(len(split) for name, split in dataset.splits.items() if name != "train")
-        logits = examples * program.task.num_outputs(dataset.spec) * BYTES_OF_LOGITS
+        logits = examples * program.task.num_outputs(dataset.spec) * BYTES_PER_LOGIT
         sizes[arm] = 4 * numbers * copies * (config.checkpointing.keep_last + 1) + logits
     return f"about {sum(sizes[run.arm] for run in pending) / 1e6:,.0f} MB"
 
@@ -172,17 +176,19 @@ def _show_power(request: Request) -> None:
         print(f"claims: {len(experiment.claims)}, put to {tests} (corrected together)")
     _show_shares(request, levels, family)
     print(f"smallest two-sided p of the exact permutation test: {power.smallest_p(seeds):.4g}")
-    alone = power.detectable(seeds)
-    if alone is None:
+    detectable = power.detectable(seeds)
+    if detectable is None:
         print("one seed shows no difference at all: ask for at least two")
         return
-    together = power.detectable(seeds, max(1, family))
-    text = f"found with probability 0.8: a difference of {alone:.2g} sd of the paired differences"
-    print(text + (f", {together:.2g} sd after correction" if family > 1 else ""))
+    corrected = power.detectable(seeds, max(1, family))
+    print(
+        f"found with probability 0.8: a difference of {detectable:.2g} sd of the paired differences"
+        + (f", {corrected:.2g} sd after correction" if family > 1 else "")
+    )
 
 
 def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> None:
-    """What it takes to show the claims that are about a share of the runs."""
+    """Prints how many runs it takes to show the claims about a share of the runs."""
     from cnnjax.report import statements
 
     for claim in request.loaded.experiment.claims:
@@ -190,6 +196,6 @@ def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> No
             continue
         for block in claims.where(claim, levels):
             runs = len(claims.members(claim.sides[0], block, levels)) * len(request.seeds)
-            where = f" [{block}]" if block else ""
-            said = statements.claim(claim, request.training.metrics)
-            print(f"  {said}{where}: {statements.to_show(claim, runs, family)}")
+            in_block = f" [{block}]" if block else ""
+            statement = statements.claim(claim, request.training.metrics)
+            print(f"  {statement}{in_block}: {statements.to_show(claim, runs, family)}")

@@ -1,4 +1,4 @@
-"""Several processes that share the runs of a sweep, watched and started again by this one."""
+"""Starts, watches and restarts several processes that share the runs of a sweep."""
 
 import dataclasses
 import datetime
@@ -18,21 +18,21 @@ from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
 from launch import deaths, signals
-from launch.progress import Pace, line, stamp
+from launch.progress import Pace, line, result_time
 from launch.training import Training
 from launch.work import fail
 
-RESTARTS = 2  # of a process that dies before it is at a run
+RESTARTS = 2  # of a process that dies while it is training no run
 PARENT = "CNNJAX_PARENT"
-LOG = 10_000
-"""Characters of a process's output that are kept with a run that ended it."""
+MAX_OUTPUT = 10_000
+"""Characters of a process's output that are kept with a run that killed it."""
 
 _STOPPED = (signals.EXIT_CODE, -signal.SIGTERM, -signal.SIGHUP)
 _SHOWN = (
     "note: ",
     "resumed: ",
     "profile: ",
-)  # lines of a process that the person at the terminal is to see
+)  # the beginnings of lines of a process that are shown in the terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Pool:
     """The processes of a sweep.
 
     Attributes:
-      flags: those of `launch.sweep` that ask for the runs.
-      logs: the folder of what the processes write.
-      workers: how many there are.
-      threads: how many each computes with.
+      flags: the flags of `launch.sweep` for the runs.
+      logs: the folder of their logs.
+      workers: the number of processes.
+      threads: the number of threads of each process.
     """
 
     flags: Sequence[str]
@@ -53,16 +53,16 @@ class Pool:
 
 
 class Worker:
-    """A process that takes its share of the runs; what it writes is added to its log.
+    """A process that trains its share of the runs. Its output is appended to its log.
 
     Args:
-      pool: the processes that it is one of.
-      number: which of them it is.
+      pool: the processes that it belongs to.
+      number: its number.
       training: what the runs are trained with.
-      left_out: runs that it is not to take.
+      excluded: runs that it must leave out.
     """
 
-    def __init__(self, pool: Pool, number: int, training: Training, left_out: set[deaths.Key]):
+    def __init__(self, pool: Pool, number: int, training: Training, excluded: set[deaths.Key]):
         self.number = number
         self.log = pool.logs / f"worker-{number}.log"
         words = [*pool.flags, f"--workers={pool.workers}", f"--worker={number}"]
@@ -71,15 +71,15 @@ class Worker:
         if training.profile is not None and number == 0:
             words.append(f"--profile={training.profile}")
         memory = machine.share_of_accelerator(pool.workers)
-        self.runs: set[deaths.Key] = set()  # those that it was at when it ended
+        self.runs: set[deaths.Key] = set()  # that it was training when it ended
         with files.open_log(self.log) as output:
             self._status = tempfile.TemporaryFile()  # noqa: SIM115
             status = self._status.fileno()
-            deaths.write(status, left_out)
+            deaths.write_runs(status, excluded)
             now = datetime.datetime.now().isoformat(" ", "seconds")
             output.write(f"--- process {number}, started {now}\n")
             output.flush()
-            self._start = self._read = os.fstat(output.fileno()).st_size
+            self._start = self._shown_size = os.fstat(output.fileno()).st_size
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "launch.sweep", *words],
                 stdout=output,
@@ -97,36 +97,36 @@ class Worker:
                 },
             )
 
-    def code(self) -> int | None:
-        """How it ended, None where it has not."""
+    def exit_code(self) -> int | None:
+        """Its exit code, None if it has not ended."""
         code = self._process.poll()
         if code is not None and not self._status.closed:
-            self.runs = deaths.read(self._status.fileno())
+            self.runs = deaths.read_runs(self._status.fileno())
             self._status.close()
         return code
 
     def signal(self, number: int) -> None:
-        """Sends it a signal."""
+        """Sends a signal to the process."""
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Ends it."""
+        """Kills the process."""
         self._process.kill()
         self._process.wait()
         self._status.close()
 
     def new_lines(self) -> list[str]:
-        """The whole lines that it has written since this was asked last."""
-        whole, newline, _ = self._output(self._read).rpartition(b"\n")
-        self._read += len(whole + newline)
+        """The complete lines that it has written since the last call."""
+        whole, newline, _ = self._output(self._shown_size).rpartition(b"\n")
+        self._shown_size += len(whole + newline)
         return whole.decode(errors="replace").splitlines()
 
     def output(self) -> str:
-        """All that it has written."""
+        """Its whole output."""
         return self._output(self._start).decode(errors="replace")
 
     def reason(self) -> str:
-        """Why it ended, as far as it said so: the last of its errors, else its last line."""
+        """Why it ended: the last of its error lines, else its last line."""
         lines = [text for text in self.output().splitlines() if text.strip()]
         errors = [text for text in lines if text.startswith("error: ")]
         return (errors or lines or ["it said nothing"])[-1].strip().removeprefix("error: ")[:500]
@@ -138,7 +138,7 @@ class Worker:
 
 
 class Tally:
-    """The runs that processes share, as the parent sees them, and what it shows of them."""
+    """The runs that processes share, as their parent sees and shows them."""
 
     def __init__(
         self,
@@ -146,11 +146,12 @@ class Tally:
         runs: Sequence[study.RunFolder],
         workers: int,
         bar: Any,
-        counted: tuple[int, int],
+        ended: int,
+        total: int,
     ):
-        self._counted, self._total = counted
-        self.waiting = {deaths.key(run): run for run in runs}
-        self._before = {key: stamp(run) for key, run in self.waiting.items()}
+        self._ended_before, self._total = ended, total
+        self.pending = {deaths.key(run): run for run in runs}
+        self._written = {key: result_time(run) for key, run in self.pending.items()}
         self._pace = Pace(len(runs), workers, training.max_minutes)
         self._primary = training.primary
         self._bar = bar
@@ -158,40 +159,39 @@ class Tally:
 
     @property
     def ended(self) -> set[deaths.Key]:
-        """The runs that have a result since the sweep began."""
-        return self._before.keys() - self.waiting.keys()
+        """The runs whose results were written since the sweep was started."""
+        return self._written.keys() - self.pending.keys()
 
-    def say(self, text: str) -> None:
-        """Writes a line above the progress bar."""
+    def print(self, text: str) -> None:
+        """Prints a line above the progress bar."""
         self._bar.write(text, file=sys.stdout)
         sys.stdout.flush()
 
     def show(self, worker: Worker) -> None:
-        """Shows what there is of new results and of a process's lines, each once."""
+        """Shows new results, and new lines of a process, each once."""
         for text in worker.new_lines():
             if text.startswith(_SHOWN) and text not in self._shown:
                 self._shown.add(text)
-                self.say(text)
-        for key, run in list(self.waiting.items()):
-            if stamp(run) == self._before[key] or (result := run.result()) is None:
+                self.print(text)
+        for key, run in list(self.pending.items()):
+            if result_time(run) == self._written[key] or (result := run.result()) is None:
                 continue
-            del self.waiting[key]
+            del self.pending[key]
             done = len(self.ended)
             self._bar.update()
-            number = self._counted + done
-            left = self._pace.left(done)
-            self.say(line(run, result, self._primary, number, self._total, left))
+            number = self._ended_before + done
+            remaining = self._pace.remaining(done)
+            self.print(line(run, result, self._primary, number, self._total, remaining))
 
-    def count(self, worker: Worker, how: str) -> bool:
-        """Counts the death of a process for the runs that it was at, which may make them failed;
-        returns whether it was at any."""
-        runs = [self.waiting[key] for key in sorted(worker.runs) if key in self.waiting]
+    def count_death(self, worker: Worker, how: str) -> bool:
+        """Counts the death of a process for the runs that it was training, which may have failed by
+        that. Returns whether there are any."""
+        runs = [self.pending[key] for key in sorted(worker.runs) if key in self.pending]
         for run in deaths.count(runs):
             with files.lock(run.directory / ".lock", wait=False) as free:
                 if free:
-                    fail(
-                        run, f"process {how}", f"process {how}; it wrote:\n{worker.output()[-LOG:]}"
-                    )
+                    output = worker.output()[-MAX_OUTPUT:]
+                    fail(run, f"process {how}", f"process {how}; it wrote:\n{output}")
         return bool(runs)
 
 
@@ -203,19 +203,19 @@ def share(
     ended: int = 0,
     total: int | None = None,
 ) -> int:
-    """The processes of a pool work on `runs`; shows progress; starts those that die
-    again, as long as there are runs to try.
+    """Trains runs in the processes of a pool and shows their progress. Processes that die are
+    restarted as long as there are runs to try.
 
     Args:
       pool: the processes.
       training: what the runs are trained with.
       runs: the runs.
-      ended: how many runs have been counted before.
-      total: how many there are to count, these by default.
+      ended: the number of runs counted before these.
+      total: the number of runs to count; these by default.
 
-    Returns 1 where that had to end before its time, else 0. Raises UserError for the mistake that a
-    process ended with, and Stopped when a signal asked to stop, after all processes have: it is
-    passed on to them. Where the scheduler asked a process alone, the others go on first.
+    Returns 1 if runs remain that no process is left for, else 0. Raises UserError for the mistake
+    that a process ended with. A signal is passed on to all processes; raises Stopped when they have
+    ended. If one process alone was stopped, the others finish their runs first.
     """
     print(f"{len(runs)} runs, {pool.workers} processes of {pool.threads} thread(s); ", end="")
     print(f"logs in {pool.logs}")
@@ -228,9 +228,9 @@ def share(
 
     with (
         tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar,
-        signals.held() as stop,
+        signals.deferred() as stop,
     ):
-        tally = Tally(training, runs, pool.workers, bar, (ended, total or len(runs)))
+        tally = Tally(training, runs, pool.workers, bar, ended, total or len(runs))
         try:
             for number in range(pool.workers):
                 start(number)
@@ -241,7 +241,7 @@ def share(
                     for worker in processes.values():
                         worker.signal(signal.SIGTERM)
                 for number, worker in list(processes.items()):
-                    code = worker.code()
+                    code = worker.exit_code()
                     tally.show(worker)
                     if code is None:
                         continue
@@ -250,32 +250,32 @@ def share(
                         raise UserError(worker.reason())
                     if code in _STOPPED and not stopped:
                         stopped = f"process {number}"
-                        tally.say(f"{stopped} was stopped; the others finish their runs")
-                    if stopped or (code == 0 and not tally.waiting.keys() & worker.runs):
+                        tally.print(f"{stopped} was stopped; the others finish their runs")
+                    if stopped or (code == 0 and not tally.pending.keys() & worker.runs):
                         continue
-                    how = _how(code)
+                    how = _describe_exit(code)
                     reason = f": {worker.reason()}" if code > 0 else ""
-                    tally.say(f"process {number} {how}{reason}; all that it wrote: {worker.log}")
-                    restarts[number] += not tally.count(worker, how)
+                    tally.print(f"process {number} {how}{reason}; all that it wrote: {worker.log}")
+                    restarts[number] += not tally.count_death(worker, how)
                     tally.show(worker)
-                    if tally.waiting and restarts[number] <= RESTARTS:
-                        tally.say(f"process {number} is started again")
+                    if tally.pending and restarts[number] <= RESTARTS:
+                        tally.print(f"process {number} is started again")
                         start(number)
                     else:
                         given_up = True
         finally:
             for worker in processes.values():
                 worker.kill()
-    if stopped and tally.waiting:
+    if stopped and tally.pending:
         raise Stopped(f"{stopped} was stopped")
-    if given_up and tally.waiting:
-        print(f"no process is left for {len(tally.waiting)} runs that have not ended")
+    if given_up and tally.pending:
+        print(f"no process is left for {len(tally.pending)} runs that have not ended")
         return 1
     return 0
 
 
-def _how(code: int) -> str:
-    """How a process ended, in words."""
+def _describe_exit(code: int) -> str:
+    """How a process with this exit code ended."""
     if code == -signal.SIGKILL:
         return f"ended with {code} (memory?)"
     names = {-number.value: f" ({number.name})" for number in signal.Signals}
@@ -283,8 +283,8 @@ def _how(code: int) -> str:
 
 
 def die_with_parent() -> None:
-    """Asks the kernel to end this process when its parent ends, or ends it if that has happened
-    already; the kernel's part on Linux only."""
+    """Exits if the parent of this process has ended. On Linux the kernel is also told to kill this
+    process when the parent ends."""
     if sys.platform.startswith("linux"):
         import ctypes
 

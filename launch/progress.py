@@ -1,4 +1,4 @@
-"""What the person at the terminal reads of a sweep."""
+"""Lines about the progress of a sweep for the terminal."""
 
 import time
 
@@ -8,61 +8,67 @@ from cnnjax.result import RunResult
 
 
 class Pace:
-    """How long runs still take. The first of each process has started it and compiled, so that as
-    soon as there are others, they alone tell."""
+    """Estimates the remaining time of runs. The first run of each process includes start-up and
+    compilation, so that only later runs count as soon as there are any."""
 
     def __init__(self, runs: int, processes: int = 1, max_minutes: float | None = None):
         self._runs, self._processes = runs, processes
         self._started = time.monotonic()
-        self._most = None if max_minutes is None else 60 * max_minutes
+        self._max_seconds = None if max_minutes is None else 60 * max_minutes
         self._first: tuple[int, float] | None = None
 
-    def left(self, done: int) -> float:
-        """Seconds, now that so many runs have ended."""
-        passed = time.monotonic() - self._started
+    def remaining(self, done: int) -> float:
+        """The remaining seconds after `done` runs have ended."""
+        elapsed = time.monotonic() - self._started
         if self._first is None and done >= self._processes:
-            self._first = done, passed
-        since, at = self._first or (0, 0.0)
-        if done - since < self._processes:
-            since, at = 0, 0.0
-        ended = max(done - since, self._processes)  # those under way are about as far
-        left = (passed - at) / ended * (self._runs - done)
-        return left if self._most is None else min(left, max(0.0, self._most - passed))
+            self._first = done, elapsed
+        first_runs, first_seconds = self._first or (0, 0.0)
+        if done - first_runs < self._processes:
+            first_runs, first_seconds = 0, 0.0
+        ended = max(done - first_runs, self._processes)  # runs in progress are about as far
+        seconds = (elapsed - first_seconds) / ended * (self._runs - done)
+        if self._max_seconds is None:
+            return seconds
+        return min(seconds, max(0.0, self._max_seconds - elapsed))
 
 
 def line(
-    run: study.RunFolder, result: RunResult, primary: Metric, number: int, of: int, left: float
+    run: study.RunFolder,
+    result: RunResult,
+    primary: Metric,
+    number: int,
+    total: int,
+    remaining: float,
 ) -> str:
-    """A run's result with its number and the time left in seconds (from a second on)."""
-    return f"[{number:>{len(str(of))}}/{of}] {describe(run, result, primary)}" + (
-        f"; about {duration(left)} left" if left >= 1 else ""
-    )
+    """A run's result with its number, and the remaining seconds if there is at least one."""
+    text = f"[{number:>{len(str(total))}}/{total}] {describe(run, result, primary)}"
+    return f"{text}; about {duration(remaining)} left" if remaining >= 1 else text
 
 
 def describe(run: study.RunFolder, result: RunResult, primary: Metric) -> str:
-    """A run's result in one line, with the primary metric; the test split stays out of sight until
-    the report is final."""
+    """A run's result in one line, with the primary metric on the validation split: the test split
+    is not shown before the final report."""
     label = f"{run.arm} seed {run.seed}"
     if result.status == "failed":
         return f"{label}: FAILED: {result.error[:200]}"
     if result.status == "diverged":
         return f"{label}: diverged at step {result.diverged_at_step}"
     value = result.figures("validation").get(primary.name)
-    took = [] if result.seconds is None else [f"{result.seconds:.1f} s"]
+    costs = [] if result.seconds is None else [f"{result.seconds:.1f} s"]
     speed = result.train_images_per_second
-    took += [] if speed is None else [f"{speed:,.0f} images/s"]
-    return f"{label}: validation {primary.show(value)} ({', '.join(took)})"
+    costs += [] if speed is None else [f"{speed:,.0f} images/s"]
+    return f"{label}: validation {primary.show(value)} ({', '.join(costs)})"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds in a readable unit."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def stamp(run: study.RunFolder) -> int:
-    """When the run's result was written, 0 if it was not."""
+def result_time(run: study.RunFolder) -> int:
+    """When the result of a run was written, in nanoseconds; 0 if there is none."""
     try:
         return (run.directory / "result.json").stat().st_mtime_ns
     except OSError:

@@ -1,11 +1,11 @@
-"""Publishes final reports: Markdown, figures and figures' numbers, with an index of all claims.
+"""Publishes final reports: Markdown, figures and their numbers, with an index of all claims.
 
 python -m launch.publish --output=experiments/results DIR [DIR ...]
 
-Each study's report on the test split is made anew (which counts as a look), and goes into a folder
-of its name below --output; README.md there lists the claims of all that are given. Paths of this
-machine do not: --workdir is published as runs/NAME, --data_dir as DIR, of --experiment the file's
-name, and of other paths, wherever they stand, the last part in DIR (`cnnjax.ablation.anonymous`).
+The report of each study on the test split is written again (which counts as a look) to a folder
+with its name below --output, where README.md lists the claims of all studies. Paths of this machine
+are not published: --workdir becomes runs/NAME, --data_dir becomes DIR, --experiment the name of the
+file, and other paths the last part in DIR (`cnnjax.ablation.anonymous`).
 """
 
 import os
@@ -17,7 +17,7 @@ from cnnjax import files, paths
 from cnnjax.errors import UserError
 from launch import flags
 
-KEPT = ("report.md", "results.csv", "signals.csv")
+PUBLISHED = ("report.md", "results.csv", "signals.csv")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,17 +36,17 @@ def main(arguments: Sequence[str]) -> int:
     for workdir, name in zip(workdirs, names, strict=True):
         study.look(workdir, command())
         folder = output / name
-        found = anonymous.study(reading.load(workdir, "test"))
-        entry = index.Entry(name, found, verdicts.findings(found))
+        results = anonymous.study(reading.load(workdir, "test"))
+        entry = index.Entry(name, results, verdicts.findings(results))
         with tempfile.TemporaryDirectory() as temporary:
-            made = Path(temporary)
-            ablation.render(found, entry.findings, made)
+            rendered = Path(temporary)
+            ablation.render(results, entry.findings, rendered)
             _clear(folder)
-            for file in (*made.glob("figures/*.svg"), *(made / kept for kept in KEPT)):
+            for file in (*rendered.glob("figures/*.svg"), *(rendered / name for name in PUBLISHED)):
                 if file.exists():
-                    files.write_bytes(folder / file.relative_to(made), file.read_bytes())
+                    files.write_bytes(folder / file.relative_to(rendered), file.read_bytes())
         entries.append(entry)
-        unfinished = sum(not run.scored for run in found.runs)
+        unfinished = sum(not run.scored for run in results.runs)
         missing = f", {unfinished} of its runs without a figure" if unfinished else ""
         print(f"published: {folder} (a look at the test split is counted{missing})")
     files.write_bytes(output / "README.md", index.write(entries).encode())
@@ -55,13 +55,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check(output: Path, names: Sequence[str], workdirs: Sequence[Path]) -> None:
-    """Raises UserError where a study cannot have a folder of its own below `output`."""
+    """Raises UserError where a study cannot be published to its folder below `output`."""
     from cnnjax.ablation import checks
     from cnnjax.report import ablation, index
 
     if os.path.lexists(output) and not output.is_dir():
         raise UserError(f"--output: {output} is not a folder.")
-    if not _ours(output / "README.md", index.OPENING):
+    if not _is_published(output / "README.md", index.OPENING):
         raise UserError(f"--output: {output / 'README.md'} is in the way: it is no index.")
     for name in names:
         checks.name(name)
@@ -69,18 +69,20 @@ def _check(output: Path, names: Sequence[str], workdirs: Sequence[Path]) -> None
             raise UserError(f"two of the studies are called {name}; publish them to two folders.")
         folder = output / name
         for workdir in workdirs:
-            ways = folder.resolve(), workdir.resolve()
-            if ways[0] in (ways[1], *ways[1].parents) or ways[1] in ways[0].parents:
+            target, source = folder.resolve(), workdir.resolve()
+            if target in (source, *source.parents) or source in target.parents:
                 raise UserError(f"--output: {folder} and the study {workdir} lie in one another.")
         if name.lower() == "readme.md":
             raise UserError(f"experiment {name!r}: name: is that of the index; pick another.")
         published = (folder / "report.md").is_file() and not (folder / "study.json").exists()
-        if folder.exists() and not (published and _ours(folder / "report.md", ablation.OPENING)):
+        if folder.exists() and not (
+            published and _is_published(folder / "report.md", ablation.OPENING)
+        ):
             raise UserError(f"--output: {folder} is in the way: it is no published report.")
 
 
-def _ours(path: Path, opening: str) -> bool:
-    """Whether a file may be written anew: it is not there, or opens as those written here do."""
+def _is_published(path: Path, opening: str) -> bool:
+    """Whether a file may be replaced: it does not exist, or begins as published files do."""
     try:
         return not path.exists() or path.read_text("utf-8").startswith(f"*{opening}")
     except (OSError, UnicodeDecodeError):
@@ -88,8 +90,8 @@ def _ours(path: Path, opening: str) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what an earlier call published there, and nothing else."""
-    for old in [*(folder / file for file in KEPT), *(folder / "figures").glob("*.svg")]:
+    """Removes the files that an earlier call published, and nothing else."""
+    for old in [*(folder / file for file in PUBLISHED), *(folder / "figures").glob("*.svg")]:
         old.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""A question asked on the command line: factors to vary, and what to vary them on. No jax."""
+"""An experiment that --vary and --on define on the command line. It does not import jax."""
 
 import dataclasses
 import re
@@ -10,7 +10,7 @@ from cnnjax import paths
 from cnnjax.ablation.design import crossed, in_blocks
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.errors import UserError
-from launch.flags import value
+from launch.flags import parse_value
 
 _MARK = "# Asked on the command line: written anew with every such question."
 Factors = dict[str, dict[str, Any]]
@@ -18,13 +18,13 @@ Factors = dict[str, dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """An experiment that flags ask for.
+    """An experiment that flags define.
 
     Attributes:
       experiment: the experiment.
-      factors: what varies.
-      blocks: what it is varied on.
-      fixed: what is set in all arms, over what weights to start from bring.
+      factors: {path: {name: level}} of the factors that vary.
+      blocks: the same of the factors that define the blocks.
+      fixed: fields that are set in all arms, since they win over those of weights to start from.
     """
 
     experiment: Experiment
@@ -66,17 +66,17 @@ def ask(
     changes: Mapping[str, Any],
     seeds: Sequence[int] | None,
 ) -> Question:
-    """The experiment that the flags ask for.
+    """Returns the experiment that the flags define.
 
     Args:
-      base: an experiment whose base configuration is taken, None for the defaults.
-      vary: `path=level,level,...`; several are crossed.
-      on: the same, for the blocks: `model.name=vgg_small,resnet20`.
-      changes: what is set in the base besides.
-      seeds: the seeds; None for the usual ones.
+      base: an experiment whose base configuration is used, None for the defaults.
+      vary: `path=level,level,...`; several factors are crossed.
+      on: the same for the blocks: `model.name=vgg_small,resnet20`.
+      changes: fields that are changed in the base.
+      seeds: the seeds; None for the default ones.
 
-    Raises UserError for what is no path with levels, and for an experiment with levels of its own,
-    which a file of its own has to define.
+    Raises UserError for words that are not a path with levels, and for an experiment that defines
+    levels, which needs a file.
     """
     factors = _factors("--vary", vary)
     blocks = _factors("--on", on)
@@ -88,71 +88,72 @@ def ask(
                 f"--base: {base} has levels of its own; write an experiment file that takes them."
             )
         shared = {
-            path: paths.field(path, given)
-            for path, given in loaded.experiment.base.items()
+            path: paths.field(path, value)
+            for path, value in loaded.experiment.base.items()
             if path not in factors and path not in blocks
         }
     for path in factors:
         if path in blocks:
             raise UserError(f"--on: {path} is varied by --vary already.")
-    changes = {path: paths.field(path, given) for path, given in changes.items()}
+    changes = {path: paths.field(path, value) for path, value in changes.items()}
     for path in changes:
         if path in factors or path in blocks:
             raise UserError(f"--set {path}: is varied by --{'vary' if path in factors else 'on'}.")
     shared = {**shared, **changes}
-    # Weights bring their network over the base's, but not over what --set says.
+    # The network of the weights wins over the base, but not over --set.
     fixed = dict(changes) if shared.get("transfer.init_from") else {}
     arms: dict[str, dict[str, Any]] = crossed(factors)
     if blocks:
         arms = in_blocks(crossed(blocks), arms)
     name = "_".join(path.rpartition(".")[2] for path in (*factors, *blocks))
-    question = f"What does {_said(factors)} do{f' on {_said(blocks)}' if blocks else ''}?"
-    arms = {arm: {**fixed, **own} for arm, own in arms.items()}
-    made = Experiment(name=name, question=question, base=shared, arms=arms)
+    question = f"What does {_describe(factors)} do{f' on {_describe(blocks)}' if blocks else ''}?"
+    arms = {arm: {**fixed, **overrides} for arm, overrides in arms.items()}
+    experiment = Experiment(name=name, question=question, base=shared, arms=arms)
     if seeds is not None:
-        made = dataclasses.replace(made, seeds=seeds)
-    return Question(made, factors, blocks, fixed)
+        experiment = dataclasses.replace(experiment, seeds=seeds)
+    return Question(experiment, factors, blocks, fixed)
 
 
 def _factors(flag: str, words: Sequence[str]) -> Factors:
-    """{path: {short name: level}}."""
-    found: Factors = {}
+    """{path: {short name: level}} of the words of a flag."""
+    factors: Factors = {}
     for word in words:
         path, equals, levels = word.partition("=")
         parts = [part.strip() for part in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", levels)]
         if not equals or not path or len(parts) < (2 if flag == "--vary" else 1):
             least = "two levels" if flag == "--vary" else "a level"
             raise UserError(f"{flag} {word}: write path=level,level with at least {least}.")
-        if path in found:
+        if path in factors:
             raise UserError(f"{flag} {path}: is given twice.")
-        given = {part: paths.field(path, value(part)) for part in parts}
-        named = {_name(part.rpartition("/")[2]): level for part, level in given.items()}
-        if len(named) < len(parts):  # of paths the last part, where that is enough
-            named = {_name(part): level for part, level in given.items()}
+        levels_by_text = {part: paths.field(path, parse_value(part)) for part in parts}
+        # The last part of a path is enough for its name if that is unique.
+        named = {_name(part.rpartition("/")[2]): level for part, level in levels_by_text.items()}
+        if len(named) < len(parts):
+            named = {_name(part): level for part, level in levels_by_text.items()}
         if len(named) < len(parts):
             raise UserError(f"{flag} {word}: a level is given twice.")
-        found[path] = named
-    return found
+        factors[path] = named
+    return factors
 
 
 def _name(level: str) -> str:
-    """A level as part of a folder's name; a dot would begin an arm."""
+    """A level as part of an arm's name; a dot would separate the block from the arm."""
     short = re.sub(r"[^A-Za-z0-9_=+-]+", "-", level.replace(".", "p")).strip("-")
     return short or "level"
 
 
-def _said(factors: Factors) -> str:
+def _describe(factors: Factors) -> str:
     return " and ".join(
         f"{path} ({', '.join(str(level) for level in levels.values())})"
         for path, levels in factors.items()
     )
 
 
-def asked(content: bytes) -> bool:
-    """Whether a file is one that a question on the command line stands for."""
+def is_generated(content: bytes) -> bool:
+    """Whether a file was written for --vary."""
     return _MARK.encode() in content
 
 
 def _literal(values: Mapping[str, Any]) -> str:
-    lines = [f"        {path!r}: {given!r}," for path, given in values.items()]
+    lines = [f"        {path!r}: {value!r}," for path, value in values.items()]
     return "\n".join(["{", *lines, "    }"])

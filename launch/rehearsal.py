@@ -1,8 +1,8 @@
-"""A few training steps of one arm, to be timed: python -m launch.rehearsal --arms=NAME [...]
+"""Takes training steps of one arm to be timed: python -m launch.rehearsal --arms=NAME [...]
 
-The first of the arms is timed; the others have to be able to start.
-Takes the flags of `launch.sweep`, writes nothing, and answers as `launch.timing` says. The steps
-are those of a run: same data, same compiled program.
+The first arm is timed; the others are only checked. The program takes the flags of `launch.sweep`,
+writes no files, and follows the protocol of `launch.timing`. The steps are those of a run: same
+data, same compiled program.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ from launch import flags, grouping, local, request, timing
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answers until its standard input ends; returns the exit code."""
-    with contextlib.redirect_stdout(sys.stderr):  # notes, and whatever a user's file prints
-        asked = request.from_flags(flags.FLAGS.arms, arguments, stage="plan")
-        session, _ = local.session(asked.training, trains=True)
-        config = asked.configs[flags.FLAGS.arms.partition(",")[0]]
-        step = grouping.calls(session, config, asked.seeds[:1])
+    """Serves until standard input ends; returns the exit code."""
+    with contextlib.redirect_stdout(sys.stderr):  # notes, and output of the user's file
+        requested = request.from_flags(flags.FLAGS.arms, arguments, stage="plan")
+        session, _ = local.open_session(requested.training, trains=True)
+        config = requested.configs[flags.FLAGS.arms.partition(",")[0]]
+        step = grouping.step_function(session, config, requested.seeds[:1])
     timing.serve(step, {"backend": session.runtime["backend"]})
     return 0
 

@@ -3,11 +3,10 @@
 python -m launch.report --workdir=DIR [--final]
 python -m launch.report --compare DIR1 DIR2 [--output=FILE.html] [--final]
 
-The figures are those of the validation split. With `--final` there is a report on the test split
-too, in DIR/final, which is for the end of a study: looks at it are counted in study.json and told
-in the report. It stays as it is when the other is written anew; where it is not of all runs that
-there are, both say so. `--compare` puts two sweeps side by side, by default in
-DIR1/compare-DIR2.html.
+The report is on the validation split. `--final` also writes one on the test split, in DIR/final,
+for the end of a study: such looks are counted in study.json and listed in the report. The final
+report does not change when the other one is written again; if it lacks runs, both say so.
+`--compare` puts two sweeps side by side, by default in DIR1/compare-DIR2.html.
 """
 
 from collections.abc import Sequence
@@ -23,13 +22,13 @@ def main(arguments: Sequence[str]) -> int:
     if flags.FLAGS.compare:
         print(_compare(arguments))
         return 0
-    flags.nothing_left(arguments)
+    flags.no_arguments(arguments)
     print(write(flags.path("workdir"), final=flags.FLAGS.final))
     return 0
 
 
 def write(workdir: Path, *, final: bool) -> str:
-    """Writes the report of a workdir and says where it is, and what the verdicts are."""
+    """Writes the report of a workdir; returns lines with its verdicts and its path."""
     from cnnjax.ablation import study
     from cnnjax.report import ablation
     from launch.request import command
@@ -39,12 +38,12 @@ def write(workdir: Path, *, final: bool) -> str:
     else:
         study.look(workdir, command())
         written = ablation.write(workdir, final=True)
-        ablation.write(workdir)  # so that both are of the same runs
+        ablation.write(workdir)  # so that both have the same runs
     return "\n".join([*written.lines, f"report: {written.page}"])
 
 
 def _compare(folders: Sequence[str]) -> str:
-    """Writes the page of two sweeps and says where it is."""
+    """Writes the page that compares two sweeps; returns a line with its path."""
     from cnnjax.ablation import study
     from cnnjax.report import comparison
     from launch.request import command

@@ -1,4 +1,4 @@
-"""From flags to what is to be run. No jax: a typo is answered at once."""
+"""Makes a request for runs from flags, without jax, so that typos are reported at once."""
 
 import contextlib
 import dataclasses
@@ -21,17 +21,17 @@ from launch.training import Training
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Runs asked for on the command line.
+    """The runs that a command line requests.
 
     Attributes:
-      experiment: the flag as typed.
+      experiment: the value of --experiment.
       loaded: the experiment and its file.
-      training: what the runs are trained with, the configuration of each arm among it.
-      seeds: the seeds asked for.
-      changes: what --set changes.
-      workdir: the study's folder.
-      text: the experiment's file, where it is yet to be written into the workdir.
-      tuning: whether these are the runs that the experiment's arms are tuned by.
+      training: what the runs are trained with, including the configuration of each arm.
+      seeds: the requested seeds.
+      changes: the fields that --set changes.
+      workdir: the folder of the study.
+      text: the content of the experiment's file if it has to be written into the workdir.
+      tuning: whether these are the runs that tune the arms of the experiment.
     """
 
     experiment: str
@@ -45,12 +45,12 @@ class Request:
 
     @property
     def configs(self) -> Mapping[str, ResolvedConfig]:
-        """The resolved configuration of each arm asked for."""
+        """The resolved configuration of each requested arm."""
         return self.training.configs
 
     @property
     def folder(self) -> Path:
-        """What --workdir names."""
+        """The folder that --workdir names."""
         return self.workdir.parent if self.tuning else self.workdir
 
     @property
@@ -60,22 +60,22 @@ class Request:
 
     @property
     def runs(self) -> list[study.RunFolder]:
-        """All runs asked for."""
+        """All requested runs."""
         return study.runs(self.workdir, list(self.configs), self.seeds)
 
     @property
     def pending(self) -> list[study.RunFolder]:
-        """The runs that have not ended: arm by arm, which compiles least, or seed by seed where
-        the time is short, so that what there is can be compared. Those that failed before come
-        last, since one may end its process again."""
+        """The runs that have not ended: arm by arm, which compiles least, or with --max_minutes
+        seed by seed, so that arms can be compared. Runs that failed before come last, since they
+        may kill their process again."""
         pending = [run for run in self.runs if not run.ended]
         if self.training.max_minutes is not None:
             pending.sort(key=lambda run: run.seed)
-        return sorted(pending, key=lambda run: _failed(run))
+        return sorted(pending, key=_has_failed)
 
     @property
     def words(self) -> list[str]:
-        """The flags of `launch.sweep` that ask for the same."""
+        """The flags of `launch.sweep` that make the same request."""
         words = [
             f"--experiment={self.experiment}",
             f"--arms={','.join(self.configs)}",
@@ -91,53 +91,53 @@ class Request:
         return words
 
     def words_without(self, *flags: str) -> list[str]:
-        """`words` but for some flags."""
+        """`words` without some flags."""
         return [word for word in self.words if word.partition("=")[0] not in flags]
 
     def without(self, arms: Collection[str]) -> "Request":
-        """The same, but for some arms."""
+        """The same request without some arms."""
         return dataclasses.replace(self, training=self.training.without(arms))
 
-    def brought(self) -> list[str]:
-        """What the weights that arms start from change in them, a line for each arm."""
+    def weight_changes(self) -> list[str]:
+        """A line for each arm whose configuration is changed by the weights that it starts from."""
         experiment, levels = self.loaded.experiment, self.loaded.levels
         default, lines = flat(RunConfig()), []
         for arm, config in self.configs.items():
             weights = experiment.brought(arm, self.changes, levels)
-            said = [
+            changed = [
                 f"{path}={value}"
                 for path, value in weights.items()
                 if value != experiment.base.get(path, default[path])
             ]
-            if said:
+            if changed:
                 source = config.transfer.init_from
-                lines.append(f"{arm}: with the weights of {source} come {', '.join(said)}")
+                lines.append(f"{arm}: the weights of {source} set {', '.join(changed)}")
         return lines
 
     def check(self) -> None:
-        """Raises UserError where the workdir is of another experiment or configuration, or where
-        there are no weights to start from, runs cannot be trained together, or a call would take
-        more steps than there are between two lines."""
+        """Raises UserError if the workdir is of another experiment or configuration, weights to
+        start from are missing, runs cannot be trained together, or a call would take more steps
+        than there are between two lines."""
         experiment, steps = self.loaded.experiment, self.training.steps_per_call or 1
-        settled = {  # what an arm that is not tuned yet will be is not known
+        final = {  # without arms that are not tuned yet
             arm: config
             for arm, config in self.configs.items()
             if not self.tunes or arm in experiment.chosen
         }
-        study.check(self.workdir, experiment, settled, self._planned, self.loaded.metrics)
+        study.check(self.workdir, experiment, final, self._planned, self.loaded.metrics)
         for arm, config in self.configs.items():
             if (self.training.replicas or 1) > 1 and config.training.parallel == "pmap":
                 raise UserError(
                     f"--replicas: arm {arm!r} has training.parallel=pmap, whose runs are trained "
                     "one after another. Leave the flag out, or --set training.parallel=jit"
                 )
-            lines = config.training.log_every_steps
-            if steps > lines:
+            log_every = config.training.log_every_steps
+            if steps > log_every:
                 raise UserError(
                     f"--steps_per_call: {steps} is more than "
-                    f"training.log_every_steps of arm {arm!r} ({lines}), and no call goes beyond a "
-                    f"line. Add --set training.log_every_steps={steps}, or use "
-                    f"--steps_per_call={lines}"
+                    f"training.log_every_steps of arm {arm!r} ({log_every}), and no call goes "
+                    f"beyond a line. Add --set training.log_every_steps={steps}, or use "
+                    f"--steps_per_call={log_every}"
                 )
             source = config.transfer.init_from
             if source is not None and not (Path(source) / "checkpoints").is_dir():
@@ -146,28 +146,28 @@ class Request:
                     "(no checkpoints/ in it)."
                 )
 
-    def keep_question(self) -> None:
-        """Writes the file of an experiment that was asked for on the command line. Raises UserError
-        where a file that is none of these would be lost."""
+    def write_question(self) -> None:
+        """Writes the file of an experiment that --vary defines. Raises UserError where it would
+        replace a file that --vary did not write."""
         if self.text is None:
             return
         path = self.loaded.path
-        if path.exists() and not question.asked(path.read_bytes()):
+        if path.exists() and not question.is_generated(path.read_bytes()):
             raise UserError(f"--workdir: {path} is a file of your own; pick another folder.")
         files.write_bytes(path, self.text.encode())
 
     @property
     def _planned(self) -> dict[str, ResolvedConfig]:
-        """The configurations of all arms of the experiment, but for those that cannot be made."""
-        experiment, found = self.loaded.experiment, dict(self.configs)
+        """The configurations of all arms of the experiment, except for invalid ones."""
+        experiment, configs = self.loaded.experiment, dict(self.configs)
         for arm in experiment.arms:
             with contextlib.suppress(UserError):
-                found[arm] = experiment.config(arm, self.changes, self.loaded.levels)
-        return found
+                configs[arm] = experiment.config(arm, self.changes, self.loaded.levels)
+        return configs
 
     def write(self, data: Sequence[Fingerprint]) -> None:
-        """Starts the study, or adds what is new in this request to it; `data` is what its runs are
-        to be trained on. A study.json that was lost is made again, which is said in a line."""
+        """Creates the study, or adds the new arms and seeds of this request to it; `data` are the
+        data sets of its runs. A lost study.json is written again, which is reported in a line."""
         adopted = study.extend(
             self.workdir,
             self.loaded.experiment,
@@ -187,28 +187,28 @@ class Request:
             )
 
 
-def _failed(run: study.RunFolder) -> bool:
-    before = run.result()
-    return before is not None and before.status == "failed"
+def _has_failed(run: study.RunFolder) -> bool:
+    result = run.result()
+    return result is not None and result.status == "failed"
 
 
 def from_flags(
     arms: str | None, arguments: Sequence[str], *, stage: Literal["main", "plan", "tuning"] = "main"
 ) -> Request:
-    """Validates everything that can be validated without jax.
+    """Makes a request from the flags; validates everything that can be validated without jax.
 
     Args:
-      arms: arms separated by commas; None for all, "" where one had to be named.
-      arguments: what stands on the command line besides flags.
-      stage: `tuning` for the runs that the arms are tuned by, `main` for those that are compared,
-        with what tuning chose, `plan` for the same where it may not have chosen yet.
+      arms: arms separated by commas; None for all, "" if the program needs one and has none.
+      arguments: the words of the command line that are not flags.
+      stage: `tuning` for the runs that tune the arms, `main` for the runs that are compared, with
+        the choices of tuning, `plan` for the same with the choices made so far.
 
     Raises UserError.
     """
     workdir = flags.path("workdir")
-    name, loaded, text, changes = _asked(workdir, _changes(arguments))
-    of_tuning = _given("tuning")
-    if of_tuning:
+    name, loaded, text, changes = _load_experiment(workdir, _changes(arguments))
+    is_tuning = _is_given("tuning")
+    if is_tuning:
         loaded = dataclasses.replace(loaded, experiment=tuning.experiment(loaded.experiment))
     experiment = loaded.experiment
     if arms == "":
@@ -224,7 +224,7 @@ def from_flags(
     if stage == "tuning":
         assert experiment.tune is not None
         chosen = [name for arm in chosen for name in tuning.arms_of(experiment.tune, arm)]
-        of_tuning, experiment, seeds = True, tuning.experiment(experiment), None
+        is_tuning, experiment, seeds = True, tuning.experiment(experiment), None
     elif experiment.tune and stage == "main":
         choices = tuning.choose(experiment.tune, workdir, chosen)
         experiment = tuning.tuned(experiment, choices)
@@ -253,64 +253,65 @@ def from_flags(
         loaded.levels,
         loaded.path,
         data_dir,
-        flags.FLAGS.max_minutes if _given("max_minutes") else None,
+        flags.FLAGS.max_minutes if _is_given("max_minutes") else None,
         flags.FLAGS.replicas,
         flags.FLAGS.steps_per_call,
         flags.folder("profile"),
         flags.FLAGS.devices,
     )
-    folder = workdir / tuning.FOLDER if of_tuning else workdir
-    return Request(name, loaded, training, seeds, changes, folder, text, of_tuning)
+    folder = workdir / tuning.FOLDER if is_tuning else workdir
+    return Request(name, loaded, training, seeds, changes, folder, text, is_tuning)
 
 
-def _given(flag: str) -> bool:
-    """Whether the program takes a flag, and it was given."""
+def _is_given(flag: str) -> bool:
+    """Whether the program has a flag and it was given."""
     return flag in flags.FLAGS and bool(flags.FLAGS[flag].value)
 
 
 def _changes(arguments: Sequence[str]) -> dict[str, Any]:
-    """What the flags change in the base."""
+    """{path: value} of the fields that the flags change in the base."""
     changes = flags.changes(arguments)
-    if _given("init_from"):
+    if _is_given("init_from"):
         changes["transfer.init_from"] = paths.weights(flags.FLAGS.init_from)
-    if _given("examples"):
+    if _is_given("examples"):
         changes["training.max_examples"] = flags.FLAGS.examples
     return changes
 
 
-def _asked(
+def _load_experiment(
     workdir: Path, changes: Mapping[str, Any]
 ) -> tuple[str, experiments.Loaded, str | None, Mapping[str, Any]]:
-    """The experiment: its name or path, itself, and its file where that is yet to be written; and
-    what is to be changed in it. The file has that too, and all seeds of the study so far."""
-    if not any(_given(flag) for flag in ("vary", "on", "base")):
-        name = flags.need("experiment")
+    """Returns the name or path of the experiment, the experiment, the content of its file if that
+    has to be written, and the changes that are not in that file. The file also has all earlier
+    seeds of the study."""
+    if not any(_is_given(flag) for flag in ("vary", "on", "base")):
+        name = flags.require("experiment")
         return name, experiments.load(name), None, changes
     if flags.FLAGS.experiment:
         raise UserError("--experiment: --vary asks a question of its own; leave one of them out.")
-    if not _given("vary"):
+    if not _is_given("vary"):
         raise UserError("--vary: is missing; --base and --on go with it. See --help.")
-    asked, path = flags.FLAGS, workdir / "experiment.py"
-    seeds = None if asked.seeds is None else flags.seeds(asked.seeds)
-    made = question.ask(asked.base, asked.vary, asked.on, changes=changes, seeds=seeds)
-    before = study.read(workdir)["seeds"] if (workdir / "study.json").is_file() else []
-    text = made.text(sorted({*made.experiment.seeds, *before}))
-    loaded = experiments.Loaded(made.experiment, {}, path)
-    return str(path), loaded, text, {} if made.fixed else changes
+    values, path = flags.FLAGS, workdir / "experiment.py"
+    seeds = None if values.seeds is None else flags.seeds(values.seeds)
+    asked = question.ask(values.base, values.vary, values.on, changes=changes, seeds=seeds)
+    earlier_seeds = study.read(workdir)["seeds"] if (workdir / "study.json").is_file() else []
+    text = asked.text(sorted({*asked.experiment.seeds, *earlier_seeds}))
+    loaded = experiments.Loaded(asked.experiment, {}, path)
+    return str(path), loaded, text, {} if asked.fixed else changes
 
 
 def list_experiments() -> str:
     """The experiments with their questions."""
     lines = ["Experiments:"]
     for name in experiments.names():
-        found = experiments.load(name).experiment
-        size = f"{len(found.arms)} arms x {len(found.seeds)} seeds"
-        lines += [f"  {name} ({size})", f"      {found.question}"]
+        experiment = experiments.load(name).experiment
+        size = f"{len(experiment.arms)} arms x {len(experiment.seeds)} seeds"
+        lines += [f"  {name} ({size})", f"      {experiment.question}"]
     return "\n".join([*lines, "A file of your own is taken by its path: --experiment=mine.py"])
 
 
 def command() -> str:
-    """The command as typed, fit for a shell."""
+    """The command line of this program, quoted for a shell."""
     program = Path(sys.argv[0])
     words = sys.argv[1:]
     if program.parent.name == "launch":

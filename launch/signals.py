@@ -1,10 +1,9 @@
-"""SIGTERM and SIGHUP: how a scheduler, or a terminal that closes, asks a program to end.
+"""SIGTERM and SIGHUP, by which a scheduler or a terminal that closes asks a program to end.
 
-A program that one of them stops says so in a line and exits with 75 (EX_TEMPFAIL): the same command
-goes on from there. Where runs are trained, the step that is being taken is completed and kept
-first. A further signal ends the program at once; but not within two seconds, since one request may
-come several times, from the scheduler to all processes and again from the process that started
-this one. A signal that is ignored, as by nohup, stays so.
+The program prints one line and exits with 75 (EX_TEMPFAIL); the same command continues from there.
+While runs are trained, the current step is completed and saved first. A second signal ends the
+program at once, unless it comes within two seconds: one request may arrive several times, from the
+scheduler and from the parent process. Signals that are ignored, as under nohup, stay ignored.
 """
 
 import contextlib
@@ -22,26 +21,26 @@ SAME_REQUEST = 2.0  # seconds
 
 
 def exit_at_once() -> None:
-    """Makes the signals end the program from now on, wherever it is: files are whole or absent at
-    any time. No exception does that, since Python drops one in a callback of its own, of the
-    garbage collector for one."""
+    """Lets the signals end the program at once from now on; files are whole or absent at any time.
+    This does not raise an exception, since Python drops exceptions in some callbacks, such as those
+    of the garbage collector."""
 
     def end(name: str) -> None:
-        os.write(2, f"{line(f'stopped by {name}')}\n".encode())
+        os.write(2, f"{message(f'stopped by {name}')}\n".encode())
         os._exit(EXIT_CODE)
 
     _handle_with(end)
 
 
-def line(stopped: object) -> str:
-    """What is said at the end."""
+def message(stopped: object) -> str:
+    """The last line of a program that was stopped."""
     return f"{stopped}; the same command goes on from here."
 
 
 @contextlib.contextmanager
-def held() -> Iterator[Callable[[], str]]:
-    """While the block runs, a signal is only kept. Yields a function that tells its name, or "";
-    raises Stopped at the end of the block where there was one."""
+def deferred() -> Iterator[Callable[[], str]]:
+    """Defers signals while the block runs. Yields a function that returns the name of the signal
+    that was received, "" if none was; raises Stopped at the end of the block if one was."""
     names: list[str] = []
     before = _handle_with(names.append)
     try:
@@ -54,7 +53,7 @@ def held() -> Iterator[Callable[[], str]]:
 
 
 def _handle_with(act: Callable[[str], None]) -> dict[signal.Signals, Any]:
-    """Calls `act` with the name of the first signal; returns the handlers until now."""
+    """Calls `act` with the name of the first signal; returns the previous handlers."""
     first: list[float] = []
 
     def handle(number: int, _: FrameType | None) -> None:

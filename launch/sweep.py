@@ -6,26 +6,29 @@ python -m launch.sweep --experiment=NAME [--arms=a,b] [--seeds=0-7] --workdir=DI
 python -m launch.sweep --vary=path=level,level ... [--on=path=level,level ...] [--base=NAME] ...
 
 Runs that have ended in the workdir are skipped, unfinished ones are resumed, failed ones retried.
-The workers share the threads: all cores, unless `--threads` says otherwise. `--replicas` seeds of
-an arm are trained together, by default as many as are fastest; the results are the same but for
-rounding. The report is on the validation split, with `--final` on the test split too (DIR/final):
-`launch.report`. `--vary` asks a question of your own; the experiment file that it stands for is
-kept as DIR/experiment.py. `--plan` says what would be done and how long it would take; with
-`--commands` it prints a command for each group of runs that share a program, for any scheduler, or
-with `--jobs` about so many of about equal cost.
+The workers share the threads, by default all cores (`--threads`). `--replicas` runs are trained
+together, by default as many as are fastest; the results are the same except for rounding. The
+report is on the validation split, with `--final` also on the test split (DIR/final), see
+`launch.report`. `--vary` defines an experiment on the command line, whose file is written to
+DIR/experiment.py. `--plan` prints what would be run and how long it would take; with `--commands`
+it prints a command for each group of runs that share a program, for any scheduler, or with `--jobs`
+about so many commands of about equal cost.
 Exits 1 if a run failed, 2 for a mistake in the flags or the configuration, 75 if SIGTERM or SIGHUP
-stopped it: the runs under way are saved, and the same command goes on from there.
+stopped it: the current runs are saved, and the same command continues from there.
 """
 
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cnnjax import files
 from cnnjax.errors import UserError
 from launch import flags
+
+if TYPE_CHECKING:
+    from launch.request import Request
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,70 +39,70 @@ def main(arguments: Sequence[str]) -> int:
         die_with_parent()
     from launch import local, report, request
 
-    asked_for = flags.FLAGS
-    if asked_for.experiment == "help":
+    values = flags.FLAGS
+    if values.experiment == "help":
         print(request.list_experiments())
         return 0
-    if asked_for.commands and not asked_for.plan:
+    if values.commands and not values.plan:
         raise UserError("--commands: goes with --plan.")
-    if asked_for.jobs and not asked_for.commands:
+    if values.jobs and not values.commands:
         raise UserError("--jobs: goes with --plan --commands.")
-    if asked_for.worker is not None:
-        asked = request.from_flags(asked_for.arms, arguments)
-        return local.execute(asked, workers=asked_for.workers, worker=asked_for.worker)
-    asked = request.from_flags(asked_for.arms, arguments, stage="plan")
-    stages = [request.from_flags(asked_for.arms, arguments, stage="tuning")] if asked.tunes else []
-    if asked_for.plan:
-        _plan(stages, asked)
+    if values.worker is not None:
+        requested = request.from_flags(values.arms, arguments)
+        return local.execute(requested, workers=values.workers, worker=values.worker)
+    requested = request.from_flags(values.arms, arguments, stage="plan")
+    stages = [request.from_flags(values.arms, arguments, stage="tuning")] if requested.tunes else []
+    if values.plan:
+        _plan(stages, requested)
         return 0
-    asked.check()
-    local.describe_data(asked)
-    with _alone(asked.workdir):
+    requested.check()
+    local.describe_data(requested)
+    with _sweep_lock(requested.workdir):
         for stage in stages:
-            code = local.execute(stage, workers=asked_for.workers)
+            code = local.execute(stage, workers=values.workers)
             print(report.write(stage.workdir, final=False))
             if code:
                 return code
-        asked = request.from_flags(asked_for.arms, arguments)
-        code = local.execute(asked, workers=asked_for.workers)
-        print(report.write(asked.workdir, final=asked_for.final))
+        requested = request.from_flags(values.arms, arguments)
+        code = local.execute(requested, workers=values.workers)
+        print(report.write(requested.workdir, final=values.final))
     return code
 
 
-def _plan(stages: Sequence[Any], asked: Any) -> None:
-    """Prints what is to be done: of arms that are yet to be tuned, no command can be given before
-    they are."""
+def _plan(stages: Sequence["Request"], comparison: "Request") -> None:
+    """Prints the plan of tuning and comparison, or commands for the first that has pending runs:
+    there are no commands of the comparison before the arms are tuned."""
     from launch import local
 
     if not flags.FLAGS.commands:
-        for stage in (*stages, asked):
+        for stage in (*stages, comparison):
             if stages:
-                print("the comparison" if stage is asked else "tuning")
+                print("the comparison" if stage is comparison else "tuning")
             local.plan(stage, commands=False)
         return
-    open_ = [stage for stage in stages if stage.pending]
-    for stage in open_ or [asked]:
+    pending = [stage for stage in stages if stage.pending]
+    for stage in pending or [comparison]:
         local.plan(stage, commands=True, jobs=flags.FLAGS.jobs)
-    if open_:
+    if pending:
         text = "these tune the arms; when they have ended, ask again for those of the comparison"
         print(text, file=sys.stderr)
 
 
 @contextlib.contextmanager
-def _alone(workdir: Path) -> Iterator[None]:
-    """Holds the lock of a workdir's sweep; a mistake leaves nothing of it behind. Raises UserError
-    where another sweep has it."""
+def _sweep_lock(workdir: Path) -> Iterator[None]:
+    """Holds the lock of the sweep in a workdir; removes it, and a new workdir, after a UserError.
+    Raises UserError where another sweep holds it."""
     path = workdir / ".sweep.lock"
-    made, fresh = not workdir.exists(), not path.exists()
-    with files.lock(path, wait=False) as mine:
-        if not mine:
+    new_workdir, new_lock = not workdir.exists(), not path.exists()
+    with files.lock(path, wait=False) as locked:
+        if not locked:
             raise UserError(f"--workdir: another sweep is at work in {workdir}.")
         try:
             yield
         except UserError:
-            if fresh and not (workdir / "study.json").exists():
+            if new_lock and not (workdir / "study.json").exists():
                 path.unlink()
-            if made and not any(workdir.iterdir()):
+            if new_workdir and not any(workdir.iterdir()):
                 workdir.rmdir()
             raise
 

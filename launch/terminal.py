@@ -1,4 +1,4 @@
-"""What reaches the terminal: text alone. Files of others may hold anything, a terminal obeys it."""
+"""Escapes control characters in output, since files of others must not control a terminal."""
 
 import re
 import sys
@@ -6,18 +6,18 @@ from typing import Any, TextIO
 
 _COMMANDS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
-    "\u200e\u200f\u2028-\u202e\u2066-\u2069"  # what turns the direction of text
-    "\ud800-\udfff]"  # bytes of a file name that are no text
+    "\u200e\u200f\u2028-\u202e\u2066-\u2069"  # characters that change the direction of text
+    "\ud800-\udfff]"  # bytes of a file name that cannot be decoded
 )
 
 
 def printable(text: str) -> str:
-    """Text with each character that a terminal would obey written as an escape, `\\x1b`."""
+    """Text with each control character written as an escape, `\\x1b`."""
     return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class _Printable:
-    """A stream that writes what is printable."""
+    """A stream that escapes control characters."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -30,7 +30,7 @@ class _Printable:
 
 
 def guard() -> None:
-    """Lets nothing but printable text out of this program."""
+    """Escapes control characters in the standard output and error of this program."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, _Printable):

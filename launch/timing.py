@@ -1,7 +1,7 @@
-"""How a process that is timed talks to the one that times it: numbers of steps in, seconds out.
+"""The protocol between a process that is timed and its parent: numbers of steps in, seconds out.
 
-What is compared are processes of their own, so that libraries cannot disturb each other and each
-has its own number of threads. They live at once, so that they can take turns.
+Each contender is a process, so that libraries cannot disturb each other and each has its own number
+of threads. All processes exist at the same time, so that they can take turns.
 """
 
 import functools
@@ -24,56 +24,56 @@ def serve(
     about: Mapping[str, Any],
     peak: Callable[[], int] | None = None,
 ) -> None:
-    """Answers on stdout, one JSON object a line, until stdin ends.
+    """Writes one JSON object per line to stdout until stdin ends.
 
-    First the losses of two steps on one batch, with `about`. Then, for each number read, the
-    seconds of that many calls of `step` and the most memory so far in bytes.
+    The first has `about` and the losses of two steps on one batch. The others have, for each number
+    read from stdin, the seconds of that many calls of `step` and the peak memory in bytes.
 
     Args:
       step: takes one training step, or several, waits for it, and returns the loss before each.
-      about: what is to be known of this contender: its version, for example.
-      peak: the most memory so far, by default what was resident in this process.
+      about: facts about this contender, for example its version.
+      peak: returns the peak memory in bytes, by default the resident memory of this process.
     """
-    answers, sys.stdout = sys.stdout, sys.stderr
+    output, sys.stdout = sys.stdout, sys.stderr
     losses: list[float] = []
     while len(losses) < 2:
-        found = step()
-        losses += found if isinstance(found, list) else [found]
-    print(json.dumps({**about, "losses": losses[:2]}), file=answers, flush=True)
+        loss = step()
+        losses += loss if isinstance(loss, list) else [loss]
+    print(json.dumps({**about, "losses": losses[:2]}), file=output, flush=True)
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):
             started = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - started)
-        most = (peak or resident)()
-        print(json.dumps({"seconds": seconds, "peak_bytes": most}), file=answers, flush=True)
+        peak_bytes = (peak or peak_resident_bytes)()
+        print(json.dumps({"seconds": seconds, "peak_bytes": peak_bytes}), file=output, flush=True)
 
 
-def resident() -> int:
-    """The most memory that was resident in this process, in bytes."""
+def peak_resident_bytes() -> int:
+    """The peak resident memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def on_jax_device() -> int:
-    """The most memory that jax has used on its first device; on a CPU, what was resident."""
+def peak_jax_bytes() -> int:
+    """The peak memory of jax's first device, in bytes; on a CPU, the peak resident memory."""
     import jax
 
-    figures = jax.local_devices()[0].memory_stats()
-    return int(figures["peak_bytes_in_use"]) if figures else resident()
+    stats = jax.local_devices()[0].memory_stats()
+    return int(stats["peak_bytes_in_use"]) if stats else peak_resident_bytes()
 
 
-class Timed:
-    """A process that answers as `serve` does.
+class TimedProcess:
+    """A process that runs `serve`.
 
-    Its methods raise UserError, with the last line of its errors, where it has ended.
+    Its methods raise UserError, with the last line of its errors, if it has ended.
 
     Args:
-      name: what errors call it.
-      words: what follows `python -m`.
-      directory: where it runs; where this process does, by default.
-      environment: variables that it gets besides those of this process.
+      name: its name in errors.
+      words: the words after `python -m`.
+      directory: its working directory, by default that of this process.
+      environment: its environment variables besides those of this process.
     """
 
     def __init__(
@@ -98,28 +98,28 @@ class Timed:
 
     @functools.cached_property
     def about(self) -> dict[str, Any]:
-        """What it says of itself; waits until it has started."""
-        return self._answer()
+        """The `about` of `serve`; waits until the process has started."""
+        return self._read()
 
     def time(self, steps: int) -> list[float]:
-        """The seconds of each of so many steps."""
-        self.ask(steps)
-        return self.answer()
+        """Takes some steps and returns the seconds of each."""
+        self.start_steps(steps)
+        return self.read_seconds()
 
-    def ask(self, steps: int) -> None:
-        """Starts so many steps; `answer` waits for them."""
+    def start_steps(self, steps: int) -> None:
+        """Starts some steps, for which `read_seconds` waits."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
 
-    def answer(self) -> list[float]:
-        """The seconds of each of the steps asked for."""
-        answer = self._answer()
-        self.peak_bytes = answer["peak_bytes"]
-        return list(answer["seconds"])
+    def read_seconds(self) -> list[float]:
+        """Waits for the steps that were started; returns the seconds of each."""
+        figures = self._read()
+        self.peak_bytes = figures["peak_bytes"]
+        return list(figures["seconds"])
 
-    def steps_in(self, seconds: float) -> int:
-        """The number of steps that take about so long, 2 at least; warms up."""
+    def steps_within(self, seconds: float) -> int:
+        """Warms up, and returns the number of steps that take about `seconds`, at least 2."""
         self.time(2)
         return max(2, round(seconds / min(self.time(3))))
 
@@ -129,7 +129,7 @@ class Timed:
         self._process.communicate()
         self._errors.close()
 
-    def _answer(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:

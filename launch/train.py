@@ -4,10 +4,10 @@ python -m launch.train --experiment=NAME --arm=NAME[,NAME] --seeds=0,1,2 --workd
     [--set path=value ...] [--init_from=DIR] [--data_dir=DIR] [--threads=N]
     [--replicas=N]
 
-Seeds are trained one after another, or `--replicas` of them together: by default what is fastest.
+Runs are trained one after another or, `--replicas` of them, together; by default what is faster.
 
-`--init_from` starts from a folder of weights and takes the network and the preprocessing that they
-were made with; a head for other classes stays fresh with --set 'transfer.reset=["head"]'.
+`--init_from` starts from a folder of weights and uses their network and preprocessing; a head for
+other classes keeps fresh values with --set 'transfer.reset=["head"]'.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ def main(arguments: Sequence[str]) -> int:
     if flags.FLAGS.experiment == "help":
         print(request.list_experiments())
         return 0
-    asked = request.from_flags(flags.FLAGS.arm or "", arguments)
-    local.describe_data(asked)
-    return local.execute(asked)
+    requested = request.from_flags(flags.FLAGS.arm or "", arguments)
+    local.describe_data(requested)
+    return local.execute(requested)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What runs are trained with, whatever study they are of. No jax."""
+"""What runs are trained with, independent of their study. It does not import jax."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
@@ -14,16 +14,16 @@ class Training:
 
     Attributes:
       configs: the resolved configuration of each arm.
-      metrics: those of the task, the primary one first.
-      probes: what else is measured, names of `cnnjax.analysis.probes`.
-      levels: the user's own.
+      metrics: the metrics of the task, the primary one first.
+      probes: names of probes in `cnnjax.analysis.probes`.
+      levels: the user's own levels.
       path: the experiment's file, which messages about its code name.
-      data_dir: where data sets are looked for, or None.
-      max_minutes: after how many minutes no run is started any more, or None.
-      replicas: how many runs of one program are trained together; None where it is not said.
-      steps_per_call: how many steps a call of the program takes; None where it is not said.
+      data_dir: the folder where data sets are looked for, or None.
+      max_minutes: after how many minutes no further run is started, or None.
+      replicas: how many runs of one program are trained together; None to choose the fastest.
+      steps_per_call: steps per call of the program; None to choose the fastest.
       profile: the folder that a trace of some steps is written to, or None.
-      devices: how many devices a process computes on; None for all.
+      devices: the number of devices that a process computes on; None for all.
     """
 
     configs: Mapping[str, ResolvedConfig]
@@ -44,6 +44,6 @@ class Training:
         return self.metrics[0]
 
     def without(self, arms: Collection[str]) -> "Training":
-        """The same, but for some arms."""
-        kept = {arm: config for arm, config in self.configs.items() if arm not in arms}
-        return dataclasses.replace(self, configs=kept)
+        """The same without some arms."""
+        configs = {arm: config for arm, config in self.configs.items() if arm not in arms}
+        return dataclasses.replace(self, configs=configs)

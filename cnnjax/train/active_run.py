@@ -1,6 +1,8 @@
-"""One run under way: its folder, what it writes, and what becomes of it."""
+"""One run: what it is asked to be, its folder while it is trained, and its result."""
 
 import contextlib
+import dataclasses
+import functools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -11,142 +13,210 @@ import jax
 import numpy as np
 
 from cnnjax import data, files
+from cnnjax.config import RunConfig
 from cnnjax.result import SPLITS, Best, RunResult, Status
 from cnnjax.train import evaluation, folder
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.folder import Log
-from cnnjax.train.job import Job, Setting
 from cnnjax.train.metrics_log import Clock, MetricsLog
-from cnnjax.train.plan import Plan, plan
-from cnnjax.train.probe import Subject
-from cnnjax.train.state import TrainState, digest
+from cnnjax.train.plan import Plan, make_plan
+from cnnjax.train.probe import Probes, Subject
+from cnnjax.train.session import Program, Session
+from cnnjax.train.state import HParams, TrainState, digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run to be trained.
+
+    Attributes:
+      config: its resolved configuration.
+      seed: its seed.
+      directory: its folder, whose lock the caller holds.
+      identity: the first fields of result.json: arm, block, seed.
+    """
+
+    config: RunConfig
+    seed: int
+    directory: Path
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def full_identity(self) -> dict[str, Any]:
+        """The identity with defaults for the fields that it lacks."""
+        return {"arm": "", "block": "", "seed": self.seed, **self.identity}
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The arm and the seed, which identify the run within a study."""
+        return self.full_identity["arm"], self.seed
+
+    @property
+    def label(self) -> str:
+        """The name of the run in messages."""
+        return f"{self.full_identity['arm']} seed {self.seed}".strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmSetup:
+    """What the runs of an arm share."""
+
+    session: Session
+    config: RunConfig
+    program: Program
+    runtime: Mapping[str, Any]
+    probes: Probes
+
+    def dataset(self, seed: int) -> data.Dataset:
+        """The data set with the order and the subset of one seed."""
+        return self.session.dataset(self.config, seed)
+
+    def hparams(self, seed: int) -> HParams:
+        """The traced numbers and the random keys of a run."""
+        return self.session.hparams(self.config, seed, self.program)
+
+    @property
+    def store(self) -> Mapping[str, jax.Array]:
+        """The examples on the devices."""
+        return self.session.store(self.config, self.program)
+
+    @functools.cached_property
+    def multiply_adds(self) -> int | None:
+        """Multiply-adds of the network for one image, forward; None where no probe counts them."""
+        if self.probes.multiply_adds is None:
+            return None
+        shape = self.session.load(self.config.data).spec.image_shape
+        return self.probes.multiply_adds(self.session.plain_module(self.config), shape)
+
+    def splits(self, dataset: data.Dataset) -> tuple[str, ...]:
+        """The splits that are evaluated at the end."""
+        names = SPLITS if self.config.evaluation.test else SPLITS[:1]
+        return tuple(name for name in names if name in dataset.splits)
 
 
 class ActiveRun:
-    """One run of an arm, from where it was left. Made by `opened`.
+    """A run that is being trained, from its last checkpoint on. Made by `open_run`.
 
     Attributes:
       job: the run.
-      setting: what it shares with the other runs of its arm.
-      planned: its steps and their learning rates.
-      dataset: the data as it sees them.
-      start: the state that it goes on from; at last the final one.
-      outcome: what became of it; None while it is under way.
+      setup: what it shares with the other runs of its arm.
+      plan: its steps and their learning rates.
+      dataset: its data set.
+      state: the state before its next steps; at the end the final one.
+      outcome: its result; None until it has ended.
     """
 
     def __init__(
         self,
-        setting: Setting,
+        setup: ArmSetup,
         job: Job,
         dataset: data.Dataset,
-        planned: Plan,
-        start: TrainState,
+        plan: Plan,
+        state: TrainState,
         checkpoints: Checkpoints,
-        records: MetricsLog,
+        metrics_log: MetricsLog,
     ):
-        self.job, self.setting, self.planned = job, setting, planned
-        self.dataset, self.start = dataset, start
+        self.job, self.setup, self.plan = job, setup, plan
+        self.dataset, self.state = dataset, state
         self.outcome: RunResult | None = None
         self.evaluations: dict[str, evaluation.Evaluation] = {}
-        self._checkpoints, self._records = checkpoints, records
-        self._config, self._probes = setting.config, setting.probes
-        self._task = setting.program.task
-        self._parameters = sum(leaf.size for leaf in jax.tree.leaves(start.params))
+        self._checkpoints, self._metrics_log = checkpoints, metrics_log
+        self._config, self._probes = setup.config, setup.probes
+        self._task = setup.program.task
+        self._parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         self._eval_batch = evaluation.batch_size(
-            setting.config.evaluation.batch_size, dataset, len(setting.session.devices)
+            setup.config.evaluation.batch_size, dataset, len(setup.session.devices)
         )
         self._clock, self._share = Clock(), 1
-        self._before, self._kept = records.seconds, int(start.step)
+        self._earlier_seconds, self._last_saved = metrics_log.seconds, int(state.step)
         self._started: float | None = None
 
     def begin(self, clock: Clock, share: int) -> None:
-        """A step is about to be taken, at the same time as those of `share` - 1 others."""
-        self._before = self._seconds()
+        """Starts the clock before steps that are taken together with those of `share` - 1 other
+        runs."""
+        self._earlier_seconds = self._seconds()
         self._clock, self._share, self._started = clock, share, time.perf_counter()
 
     def advance(self, steps: int) -> None:
-        """So many more steps are complete; their figures follow."""
-        self._records.advance(steps)
+        """Moves the progress bar by steps that are complete; `add` gets their metrics later."""
+        self._metrics_log.advance(steps)
 
-    def trained(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Takes the figures of a step in; one that is not finite ends the run."""
-        self._records.trained(metrics)
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds the metrics of a training step. The run has diverged where they are not finite."""
+        self._metrics_log.add(metrics)
         if not metrics["finite"]:
             self._diverge(step)
 
     def log(self, step: int, recent: int | None = None) -> None:
-        """Writes the means since the last such line; the speed is that of the `recent` steps."""
-        self._records.write_training(
+        """Writes a line with the mean metrics since the last one and the speed of the last `recent`
+        steps."""
+        self._metrics_log.write_training(
             step,
-            step / self.planned.steps_per_epoch,
-            self.planned.rate(step),
+            step / self.plan.steps_per_epoch,
+            self.plan.rate(step),
             self._clock.speed(self._share * self._config.training.batch_size, recent),
             self._seconds(),
         )
 
     def save(self, step: int, state: TrainState) -> None:
-        """Evaluates what is due and writes a checkpoint; an evaluation that is not finite ends the
-        run."""
+        """Evaluates the validation split where that is due, and writes a checkpoint. The run has
+        diverged where the evaluation is not finite."""
         score = None
-        if self.planned.evaluates(step):
-            found = self._evaluate(state, "validation")
-            if not found.finite:
+        if self.plan.evaluates(step):
+            evaluated = self._evaluate(state, "validation")
+            if not evaluated.finite:
                 self._diverge(step)
                 return
-            figures = found.figures()
+            figures = evaluated.figures()
             score = self._score(figures.values)
-            epoch = step / self.planned.steps_per_epoch
-            self._records.write(step, epoch, "validation", figures.model_dump(), self._seconds())
-        copy, notes = (
-            self.setting.program.compiled.copy(state),
-            self._records.notes(self._seconds()),
-        )
+            epoch = step / self.plan.steps_per_epoch
+            self._metrics_log.write(
+                step, epoch, "validation", figures.model_dump(), self._seconds()
+            )
+        copy = self.setup.program.compiled.copy(state)
+        notes = self._metrics_log.notes(self._seconds())
         self._checkpoints.save(copy, self._config.model_dump(mode="json"), score, notes)
-        self._kept = step
+        self._last_saved = step
 
     def stop(self, step: int, state: TrainState) -> None:
-        """Keeps the last step, unless it is kept, and waits until that is on the disk."""
-        if step > self._kept:
+        """Saves the last step, unless it is saved already, and waits until it is on disk."""
+        if step > self._last_saved:
             self.save(step, state)
         self._checkpoints.wait()
 
-    def signal(self) -> None:
-        """Keeps the signals before the first step, which a run that goes on cannot see again."""
-        if self._probes.signals and int(self.start.step) == 0:
-            found = self._probes.signal(self._subject(self.start))
-            files.write_json(self._signals, {"start": found})
-
-    def end(self, state: TrainState) -> None:
-        """The steps that are taken together with these others are over."""
-        self.start = state
+    def write_start_signals(self) -> None:
+        """Writes the signals before the first step, which cannot be measured after resuming."""
+        if self._probes.signals and int(self.state.step) == 0:
+            signals = self._probes.signal(self._subject(self.state))
+            files.write_json(self._signals_path, {"start": signals})
 
     def finish(self) -> None:
         """Evaluates the final state of a run that has not diverged."""
         if self.outcome:
             return
-        state = self.start
-        splits = self.setting.splits(self.dataset)
+        state = self.state
+        splits = self.setup.splits(self.dataset)
         self.evaluations = {split: self._evaluate(state, split) for split in splits}
         ema = state.ema
         self.outcome = self._result(
             "finished",
-            self.planned.total_steps,
+            self.plan.total_steps,
             params_digest=digest(
                 state.params if ema is None else {"params": state.params, "ema": ema.params}
             ),
             **{split: evaluated.figures() for split, evaluated in self.evaluations.items()},
-            **self._answers(state),
+            **self._probe(state),
         )
 
     def write(self, compilations: int) -> RunResult:
-        """Writes and returns the result; the checkpoints are on the disk by then."""
+        """Writes and returns the result. The checkpoints must be on disk."""
         directory = self.job.directory
         assert self.outcome is not None
         for split, evaluated in self.evaluations.items():
             evaluated.write(directory / f"predictions_{split}.npz")
         signals = self.outcome.signals
-        if self._probes.signals and self._signals.is_file():  # not there where asked for later
-            signals = files.read_json(self._signals) | signals
+        if self._probes.signals and self._signals_path.is_file():  # absent if probed later on
+            signals = files.read_json(self._signals_path) | signals
         runtime = files.read_json(directory / "runtime.json") | {"jax": jax.__version__}
         changes: dict[str, Any] = {"compilations": compilations, "runtime": runtime}
         changes |= {"signals": signals} if signals else {}
@@ -155,15 +225,15 @@ class ActiveRun:
         return result
 
     @property
-    def _signals(self) -> Path:
+    def _signals_path(self) -> Path:
         return self.job.directory / "signals.json"
 
     def _evaluate(self, state: TrainState, split: str) -> evaluation.Evaluation:
         return evaluation.evaluate(
             self._task,
-            self.setting.program.compiled,
+            self.setup.program.compiled,
             state.variables,
-            self.setting.store,
+            self.setup.store,
             self.dataset,
             split,
             batch_size=self._eval_batch,
@@ -173,105 +243,105 @@ class ActiveRun:
     def _subject(self, state: TrainState) -> Subject:
         return Subject(
             self._task,
-            self.setting.program.module,
+            self.setup.program.module,
             state.variables,
-            self.setting.program.normalize,
+            self.setup.program.normalize,
             self.dataset,
             self.job.seed,
             float(self._config.model.dropout.keep_prob),
-            self.setting.program.matmul_precision,
-            self.setting.program.compiled,
-            self.setting.store,
+            self.setup.program.matmul_precision,
+            self.setup.program.compiled,
+            self.setup.store,
             self._eval_batch,
         )
 
-    def _answers(self, state: TrainState) -> dict[str, Any]:
-        """What the probes find at the end."""
-        subject, found = self._subject(state), {}
+    def _probe(self, state: TrainState) -> dict[str, Any]:
+        """The fields of the result that the probes measure at the end."""
+        subject, fields = self._subject(state), {}
         if self._probes.measures:
-            found["measures"] = self._probes.measure(subject, self.setting.splits(self.dataset))
+            fields["measures"] = self._probes.measure(subject, self.setup.splits(self.dataset))
         if self._probes.signals:
-            found["signals"] = {"end": self._probes.signal(subject)}
-        return found
+            fields["signals"] = {"end": self._probes.signal(subject)}
+        return fields
 
     def _seconds(self) -> float:
-        """The time of the run: of runs that are trained together, an equal share for each."""
+        """The training time of the run. Runs that are trained together share it equally."""
         if self._started is None:
-            return self._before
-        return self._before + (time.perf_counter() - self._started) / self._share
+            return self._earlier_seconds
+        return self._earlier_seconds + (time.perf_counter() - self._started) / self._share
 
     def _diverge(self, step: int) -> None:
         self.log(step)
         self.outcome = self._result("diverged", step, diverged_at_step=step)
 
-    def _result(self, status: Status, steps: int, **found: Any) -> RunResult:
-        """What became of the run after so many steps."""
+    def _result(self, status: Status, steps: int, **fields: Any) -> RunResult:
+        """The result after `steps` steps; `fields` replace what is None by default."""
         batch_size = self._config.training.batch_size
-        speed = self._clock.speed(self._share * batch_size) or self._records.speed
-        values: dict[str, Any] = dict.fromkeys((*SPLITS, "params_digest"))
+        speed = self._clock.speed(self._share * batch_size) or self._metrics_log.speed
+        defaults: dict[str, Any] = dict.fromkeys((*SPLITS, "params_digest"))
         return RunResult(
-            **self.job.named,
+            **self.job.full_identity,
             status=status,
             steps=steps,
-            **(values | found),
+            **(defaults | fields),
             chance={
                 split: evaluation.chance(self._task, self.dataset, split)
-                for split in self.setting.splits(self.dataset)
+                for split in self.setup.splits(self.dataset)
             },
             best_validation=self._best(),
             examples_seen=steps * batch_size,
             seconds=round(self._seconds(), 3),
             train_images_per_second=round(speed, 1),
             parameters=self._parameters,
-            multiply_adds=self.setting.multiply_adds,
+            multiply_adds=self.setup.multiply_adds,
         )
 
     def _score(self, figures: Mapping[str, float | None]) -> float:
-        """How good figures are, larger being better."""
+        """The value of the primary metric, with its sign such that larger is better."""
         primary = self._task.primary
         value = figures.get(primary.name)
         return -math.inf if value is None else primary.sign * value
 
     def _best(self) -> Best | None:
-        """The best evaluation on the validation split so far; of equal ones the first."""
-        lines = self._records.validations()
+        """The best evaluation of the validation split so far, the first among equal ones."""
+        lines = self._metrics_log.validations()
         best = max(lines, key=lambda line: (self._score(line), -line["step"]), default=None)
-        names = ("step", "epoch", *(each.name for each in self._task.metrics))
+        names = ("step", "epoch", *(metric.name for metric in self._task.metrics))
         return None if best is None else Best(**{name: best[name] for name in names})
 
 
 @contextlib.contextmanager
-def opened(setting: Setting, job: Job, *, bar: str | None, log: Log) -> Iterator[ActiveRun]:
-    """A run with its folder open: its checkpoints, its records, and its state restored.
+def open_run(setup: ArmSetup, job: Job, *, bar: str | None, log: Log) -> Iterator[ActiveRun]:
+    """Opens the folder of a run and restores its last checkpoint.
 
     Args:
-      setting: what it shares with the other runs of its arm.
+      setup: what it shares with the other runs of its arm.
       job: the run.
-      bar: what its progress bar is called; None for no bar.
-      log: where lines for the user go.
+      bar: the label of its progress bar; None for no bar.
+      log: called with each line for the user.
 
     Raises UserError where the folder is of another configuration or cannot be read.
     """
-    dataset, directory = setting.dataset(job.seed), job.directory
-    planned = plan(setting.config, dataset.order)
-    fresh = setting.session.initial_state(setting.config, setting.program, dataset, job.seed)
-    folder.keep_settings(directory, setting.config, setting.runtime, log)
-    keep_last = setting.config.checkpointing.keep_last
+    dataset, directory = setup.dataset(job.seed), job.directory
+    plan = make_plan(setup.config, dataset.order)
+    fresh = setup.session.initial_state(setup.config, setup.program, dataset, job.seed)
+    folder.keep_settings(directory, setup.config, setup.runtime, log)
+    keep_last = setup.config.checkpointing.keep_last
     with Checkpoints(directory / "checkpoints", keep_last=keep_last) as checkpoints:
         restored = checkpoints.restore_latest(fresh, log)
-        start, notes = restored or (fresh, {})
-        step, total = int(start.step), planned.total_steps
+        state, notes = restored or (fresh, {})
+        step = int(state.step)
         if restored:
-            log(f"resumed: {job.label} at step {step} of {total}")
+            log(f"resumed: {job.label} at step {step} of {plan.total_steps}")
         with MetricsLog(
             directory,
-            setting.program.task,
+            setup.program.task,
             restored_step=step,
-            total_steps=total,
+            total_steps=plan.total_steps,
             label=bar,
             notes=notes,
             log=log,
-        ) as records:
-            made = ActiveRun(setting, job, dataset, planned, start, checkpoints, records)
-            made.signal()
-            yield made
+        ) as metrics_log:
+            run = ActiveRun(setup, job, dataset, plan, state, checkpoints, metrics_log)
+            run.write_start_signals()
+            yield run

@@ -1,4 +1,4 @@
-"""The figures of a run for TensorBoard."""
+"""Event files for TensorBoard."""
 
 import contextlib
 import socket
@@ -14,7 +14,7 @@ from cnnjax.train.folder import Log
 
 @contextlib.contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Lets imports find no such module, unless it was imported before."""
+    """A context in which a module cannot be imported, unless it was imported before."""
     hidden = module not in sys.modules
     if hidden:
         sys.modules[module] = None  # type: ignore[assignment]
@@ -25,28 +25,29 @@ def _without(module: str) -> Iterator[None]:
             del sys.modules[module]
 
 
-with _without("torch"):  # tensorboardX imports it where it is installed: a second, 200 MB
+with _without("torch"):  # which tensorboardX would import: one second, 200 MB
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.record_writer import masked_crc32c
 
 
 class Board:
-    """An event file. What cannot be written is dropped, and said once: a logger fails no run.
+    """Writes an event file. If that fails, it logs one line and drops all further events, since
+    logging must not fail a run.
 
-    Events are written here and not through tensorboardX's `SummaryWriter`, which hands them to a
-    thread by a queue and waits for ever for a place in it once that thread has died.
+    It does not use tensorboardX's `SummaryWriter`, which passes events to a thread through a queue
+    and blocks for ever on a full queue once that thread has died.
 
     Args:
       directory: the folder of the event files.
-      first_step: events of this step and later ones in other files there are of no more interest.
-      log: where lines for the user go.
+      first_step: TensorBoard hides events of this and later steps in older files of the folder.
+      log: called with each line for the user.
     """
 
     def __init__(self, directory: Path, first_step: int, log: Log):
         self._directory, self._log = directory, log
         self._file: IO[bytes] | None = None
-        with self._dropping():
+        with self._stop_on_error():
             directory.mkdir(parents=True, exist_ok=True)
             name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
             self._file = open(directory / name, "wb")  # noqa: SIM115
@@ -54,15 +55,15 @@ class Board:
         self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
-        """Writes figures of a step by their tags."""
+        """Writes the values of a step by tag."""
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
         self._write(Event(step=step, summary=Summary(value=values)))
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         file, self._file = self._file, None
         if file:
-            with self._dropping():
+            with self._stop_on_error():
                 file.close()
 
     def _write(self, event: Event) -> None:
@@ -72,12 +73,12 @@ class Board:
         content = event.SerializeToString()
         length = struct.pack("<Q", len(content))
         parts = [part + struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
-        with self._dropping():
+        with self._stop_on_error():
             self._file.write(b"".join(parts))
             self._file.flush()
 
     @contextlib.contextmanager
-    def _dropping(self) -> Iterator[None]:
+    def _stop_on_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

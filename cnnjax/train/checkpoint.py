@@ -5,13 +5,15 @@ a checksum (CRC-32) of state and notes that is checked whenever a checkpoint is 
 have none. The loop waits for it when one is saved: 0.3 ms for LeNet with Adam (0.7 MB), 80 ms for a
 state of 100 MB, on 2 busy cores.
 
-No error deletes a checkpoint: one that is damaged is renamed to N.unreadable, and one that cannot
-be read just now stops the run.
+No error deletes a checkpoint: one that is damaged is renamed to N.unreadable, and the run stops at
+one that the machine refuses to read just now.
 """
 
 import json
+import os
+import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -22,12 +24,16 @@ from flax import serialization
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cnnjax import files
-from cnnjax.errors import Mismatch, UserError
-from cnnjax.train.damage import Damaged, judged, not_now, without_figures
+from cnnjax.errors import MachineError, Mismatch, UserError
+from cnnjax.train import folder
 from cnnjax.train.folder import Log
 from cnnjax.train.state import TrainState, checksum, flat
 
 CHECKSUM = "crc32"
+
+
+class Damaged(Exception):
+    """A checkpoint is not what was saved; the message says why."""
 
 
 class Checkpoints:
@@ -50,10 +56,10 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(timeout_secs=600),
         )
         self._directory = directory.resolve()
-        damaged = without_figures(self._directory)
+        damaged = _with_damaged_metrics(self._directory)
         if damaged and read_only:
             raise UserError(f"{damaged[0]}: checkpoint cannot be read (metrics).")
-        self._set_aside = [(step, files.set_aside(step)) for step in damaged]
+        self._renamed = [(step, files.set_aside(step)) for step in damaged]
         try:
             self._manager = ocp.CheckpointManager(
                 self._directory,
@@ -65,7 +71,7 @@ class Checkpoints:
                 },
             )
         except OSError as error:
-            raise not_now(self._directory, error) from None
+            raise _cannot_read_now(self._directory, error) from None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -80,7 +86,7 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that there are whole checkpoints of, oldest first."""
+        """The steps of all whole checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
     def save(
@@ -93,11 +99,11 @@ class Checkpoints:
         """Starts to write the state.
 
         Args:
-          state: the state, which is not to be donated until it is written.
+          state: the state, which must not be donated until it is written.
           config: the run's configuration.
-          score: how good it is on the validation split, which `best` is judged by, larger being
-            better; None where that was not evaluated.
-          notes: what else a run needs to go on from here; values of JSON.
+          score: its score on the validation split, which `best` maximizes; None where that split
+            was not evaluated.
+          notes: what else a run needs to resume from here; values of JSON.
         """
         tree, notes = _tree(state), dict(notes or {})
         self._manager.save(
@@ -111,81 +117,84 @@ class Checkpoints:
         )
 
     def wait(self) -> None:
-        """Waits until every checkpoint is on disk; raises what went wrong there."""
+        """Waits until every checkpoint is on disk; raises the errors of writing them."""
         self._manager.wait_until_finished()
 
     def restore_latest(
         self, target: TrainState, log: Log
     ) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest checkpoint that can be used, placed as `target` is, and its notes; None if
-        there is none.
+        """Returns the newest checkpoint that can be read, placed as `target`, and its notes; None
+        if there is none.
 
-        A damaged checkpoint is said so and renamed, and the one before is taken. Raises UserError
+        A damaged checkpoint is reported and renamed, and the one before is tried. Raises UserError
         where a checkpoint is of another network, and MachineError where it cannot be read just now.
         """
-        for path, aside in self._set_aside:
-            log(self._gone(path, "metrics", aside))
+        for path, renamed in self._renamed:
+            log(self._damage_message(path, "metrics", renamed))
         for step in reversed(self.steps):
             try:
                 return self.restore(step, target)
             except Damaged as damage:
                 path = self._directory / str(step)
-                aside = files.set_aside(path)
+                renamed = files.set_aside(path)
                 self._manager.reload()
-                log(self._gone(path, str(damage), aside))
+                log(self._damage_message(path, str(damage), renamed))
         return None
 
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The checkpoint of `step` with the shapes, dtypes and placement of `target`; its notes.
+        """Returns the checkpoint of `step`, placed as `target`, and its notes.
 
-        Raises Damaged where it is not what was saved; else as `restore_latest`.
+        Raises Damaged where it is not what was saved, and else what `restore_latest` raises.
         """
         tree, notes = self._read(step)
-        wanted = _tree(target)
-        _compare(self._directory / str(step), tree, wanted)
-        placed = jax.tree.map(_placed, tree, wanted)
+        target_tree = _tree(target)
+        _compare(self._directory / str(step), tree, target_tree)
+        placed = jax.tree.map(_put_like, tree, target_tree)
         return serialization.from_state_dict(target, {"ema": None} | placed), notes
 
     def variables(
         self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """The parameters and statistics to evaluate with: the averages where they were kept.
+        """Returns the parameters and statistics to evaluate with: the averages where there are any.
 
         Args:
           step: the step of the checkpoint.
-          target: variables of the network, for names, shapes, dtypes and placement.
+          target: variables of the network, whose names, shapes, dtypes and placement are used.
           ignore: stored top-level layers that are left out.
 
         Raises Mismatch where an entry is missing, extra or different, UserError where the
         checkpoint is damaged, MachineError where it cannot be read just now.
         """
-        found = {
+        stored = {
             kind: {name: value for name, value in tree.items() if name not in ignore}
             for kind, tree in self.weights(step).items()
         }
-        path = self._directory / str(step)
         target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
-        _compare(path, found, target)
-        return jax.tree.map(_placed, found, serialization.to_state_dict(target))
+        _compare(self._directory / str(step), stored, target)
+        return jax.tree.map(_put_like, stored, serialization.to_state_dict(target))
 
     def check(self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> None:
-        """Raises UserError where `variables` would, from the description of the checkpoint."""
+        """Raises what `variables` would for this target; reads only the metadata of the
+        checkpoint."""
         try:
-            stored = self._stored(step)
+            tree = self._stored_shapes(step)
         except Exception as error:
-            raise self._unreadable(step, judged(self._directory / str(step), error)) from None
-        source = stored.get("ema") or stored
-        found = {
+            raise self._unreadable(step, _damage(self._directory / str(step), error)) from None
+        source = tree.get("ema") or tree
+        stored = {
             kind: {
-                name: tree for name, tree in (source.get(kind) or {}).items() if name not in ignore
+                name: value
+                for name, value in (source.get(kind) or {}).items()
+                if name not in ignore
             }
             for kind in ("params", "batch_stats")
         }
-        wanted = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
-        _compare(self._directory / str(step), found, wanted)
+        target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
+        _compare(self._directory / str(step), stored, target)
 
     def weights(self, step: int) -> dict[str, Any]:
-        """All stored parameters and statistics of a step, as they are; averages where kept."""
+        """Returns all parameters and statistics of a step as stored; the averages where there are
+        any."""
         try:
             tree, _ = self._read(step)
         except Damaged as damage:
@@ -202,10 +211,12 @@ class Checkpoints:
             return steps[-1]
         if which == "best":
             metrics = {step: self._manager.metrics(step) for step in steps}
-            judged = {step: _score(found) for step, found in metrics.items() if found}
-            if not judged:
-                raise UserError(f"--step: no checkpoint in {self._directory} was judged; use last.")
-            return max(judged, key=judged.__getitem__)
+            scores = {step: _score(values) for step, values in metrics.items() if values}
+            if not scores:
+                raise UserError(
+                    f"--step: no checkpoint in {self._directory} was evaluated; use last."
+                )
+            return max(scores, key=scores.__getitem__)
         if which not in steps:
             raise UserError(
                 f"--step: no checkpoint of step {which} in {self._directory}; there are "
@@ -213,9 +224,9 @@ class Checkpoints:
             )
         return int(which)
 
-    def _gone(self, path: Path, reason: str, aside: Path) -> str:
-        before = "going back to the one before" if self.steps else "starting anew"
-        return f"{path}: checkpoint cannot be read ({reason}); kept as {aside.name}; {before}."
+    def _damage_message(self, path: Path, reason: str, renamed: Path) -> str:
+        then = "going back to the one before" if self.steps else "starting anew"
+        return f"{path}: checkpoint cannot be read ({reason}); kept as {renamed.name}; {then}."
 
     def _unreadable(self, step: int, damage: Damaged) -> UserError:
         others = ", ".join(str(other) for other in self.steps if other != step)
@@ -232,11 +243,11 @@ class Checkpoints:
         path = self._directory / str(step)
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         try:
-            wanted = jax.tree.map(
+            target = jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-                self._stored(step),
+                self._stored_shapes(step),
             )
-            items: dict[str, Any] = {"state": ocp.args.StandardRestore(wanted)}
+            items: dict[str, Any] = {"state": ocp.args.StandardRestore(target)}
             if _has_notes(path):
                 items["notes"] = ocp.args.JsonRestore()
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
@@ -245,11 +256,11 @@ class Checkpoints:
             if "notes" in items and saved != _checksum(tree, notes):
                 raise ValueError("its content has changed since it was saved")
         except Exception as error:
-            raise judged(path, error) from error
+            raise _damage(path, error) from error
         return tree, notes
 
-    def _stored(self, step: int) -> Any:
-        """The stored tree of shapes and dtypes."""
+    def _stored_shapes(self, step: int) -> Any:
+        """The tree of a checkpoint, of shapes and dtypes."""
         metadata = self._manager.item_metadata(step)
         tree = None if metadata is None else metadata["state"]
         if tree is None:
@@ -258,13 +269,13 @@ class Checkpoints:
 
 
 def _has_notes(path: Path) -> bool:
-    """Whether a checkpoint was saved with notes, and the checksum in them: older ones were not.
-    Raises ValueError where they have gone."""
-    described = files.parse_json((path / "_CHECKPOINT_METADATA").read_bytes())
-    there = (path / "notes").is_dir()
-    if not there and "notes" in (described.get("item_handlers") or {}):
+    """Whether a checkpoint has notes, with the checksum in them; older ones have none. Raises
+    ValueError where it was saved with notes and they are missing."""
+    metadata = files.parse_json((path / "_CHECKPOINT_METADATA").read_bytes())
+    has_notes = (path / "notes").is_dir()
+    if not has_notes and "notes" in (metadata.get("item_handlers") or {}):
         raise ValueError("its notes, with the checksum, are missing")
-    return there
+    return has_notes
 
 
 def _tree(state: TrainState) -> dict[str, Any]:
@@ -273,38 +284,105 @@ def _tree(state: TrainState) -> dict[str, Any]:
 
 
 def _checksum(tree: Mapping[str, Any], notes: Mapping[str, Any]) -> int:
-    """Of the arrays of a state and of the notes."""
+    """CRC-32 of the arrays of a state and of the notes."""
     return zlib.crc32(json.dumps(notes, sort_keys=True).encode(), checksum(tree))
 
 
-def _placed(leaf: Any, like: Any) -> jax.Array:
+def _put_like(leaf: Any, like: Any) -> jax.Array:
     return jax.device_put(leaf, getattr(like, "sharding", None))
 
 
 def _score(metrics: Any) -> float:
-    """The score, an accuracy in older checkpoints; of equal ones the earliest is the best."""
+    """The score, an accuracy in older checkpoints; among equal ones the earliest is the best."""
     score = metrics["score"] if "score" in metrics else metrics["accuracy"]
     return float(score) - 1e-12 * float(metrics["step"])
 
 
-def _compare(where: Path, stored: Any, wanted: Any) -> None:
+def _compare(checkpoint: Path, stored: Any, target: Any) -> None:
     """Raises a Mismatch that lists every missing, extra and differing entry."""
     have = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat(stored).items()}
-    want = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat(wanted).items()}
+    want = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat(target).items()}
     missing = [path for path in want if path not in have]
     extra = [path for path in have if path not in want]
     different = [path for path in want if path in have and have[path] != want[path]]
-    lines = [f"  missing: {path} {_text(want[path])}" for path in missing]
-    lines += [f"  extra: {path} {_text(have[path])}" for path in extra]
+    lines = [f"  missing: {path} {_describe(want[path])}" for path in missing]
+    lines += [f"  extra: {path} {_describe(have[path])}" for path in extra]
     lines += [
-        f"  different: {path} is {_text(have[path])}, the network has {_text(want[path])}"
+        f"  different: {path} is {_describe(have[path])}, the network has {_describe(want[path])}"
         for path in different
     ]
     if lines:
-        text = "\n".join([f"{where}: does not fit this network:", *lines])
+        text = "\n".join([f"{checkpoint}: does not fit this network:", *lines])
         raise Mismatch(text, missing=missing, extra=extra, different=different)
 
 
-def _text(entry: tuple[tuple[int, ...], str]) -> str:
+def _describe(entry: tuple[tuple[int, ...], str]) -> str:
     shape, dtype = entry
     return f"{dtype}{list(shape)}"
+
+
+def _with_damaged_metrics(directory: Path) -> list[Path]:
+    """The checkpoints whose metrics are damaged: orbax opens no checkpoint beside such a one."""
+    damaged = []
+    for step in folder.steps(directory):
+        path = directory / str(step) / "metrics" / "metrics"
+        try:
+            files.parse_json(path.read_bytes())
+        except files.ABSENT:
+            continue
+        except OSError as error:
+            raise _cannot_read_now(path, error) from None
+        except ValueError:
+            damaged.append(directory / str(step))
+    return damaged
+
+
+def _damage(checkpoint: Path, error: Exception) -> Damaged:
+    """The exception for a checkpoint whose reading raised `error`. Raises MachineError where the
+    machine refused to read it, so that it need not be damaged."""
+    refusal = next(system_errors(error), None) or _read_error(checkpoint)
+    if refusal:
+        raise _cannot_read_now(checkpoint, refusal)
+    lines = str(error).strip().splitlines() or [""]
+    message = lines[0].partition(" See full TensorStore details")[0]
+    return Damaged(f"{type(error).__name__}: {message[:160]}")
+
+
+def system_errors(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and its causes, as far as they say that the machine refused something."""
+    kinds = (OSError, MemoryError, jax.errors.JaxRuntimeError)
+    while error is not None:
+        code = re.search(r"\[os_error_code='(\d+)'\]", str(error))  # how tensorstore writes errno
+        cause = OSError(int(code[1]), os.strerror(int(code[1]))) if code else error
+        if isinstance(cause, kinds) and not isinstance(cause, files.ABSENT):
+            yield cause
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _read_error(checkpoint: Path) -> OSError | None:
+    """The error of reading all files of a checkpoint, if any: orbax reports some, such as too many
+    open files, as missing entries."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    try:
+        for root, _, names in os.walk(checkpoint, onerror=fail):
+            for name in names:
+                with open(os.path.join(root, name), "rb") as file:
+                    while file.read(1 << 20):
+                        pass
+    except files.ABSENT:
+        return None
+    except OSError as error:
+        return error
+    return None
+
+
+def _cannot_read_now(path: Path, error: BaseException) -> MachineError:
+    """The error for a path that the machine refuses to read, and that is left as it is."""
+    reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return MachineError(
+        f"{path}: cannot be read just now ({reason.splitlines()[0][:160]}); nothing was changed; "
+        "the same command goes on from here."
+    )

@@ -19,13 +19,13 @@ from cnnjax.train.parallel import Compiled
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The figures of one split, per example and in the order of the split.
+    """The evaluation of one split, per example and in the order of the split.
 
     Attributes:
-      task: what was evaluated.
-      ids: the examples' ids [N].
-      targets: what the data set says of them, {name: [N, ...]}.
-      statistics: those of the task, {name: [N, ...]}.
+      task: what the network is trained for.
+      ids: the ids of the examples [N].
+      targets: their targets in the data set, {name: [N, ...]}.
+      statistics: the statistics of the task, {name: [N, ...]}.
       predictions: what the task keeps of the network's outputs, {name: [N, ...]}.
     """
 
@@ -37,12 +37,12 @@ class Evaluation:
 
     @property
     def finite(self) -> bool:
-        """Whether every statistic and prediction is a number."""
+        """Whether all statistics and predictions are finite."""
         arrays = (*self.statistics.values(), *self.predictions.values())
-        return all(bool(np.isfinite(each).all()) for each in arrays)
+        return all(bool(np.isfinite(array).all()) for array in arrays)
 
     def figures(self) -> Figures:
-        """The task's metrics; one that is not finite is None."""
+        """The metrics of the task; None instead of values that are not finite."""
         values = {
             name: value if np.isfinite(value) else None
             for name, value in self.task.evaluated(self.statistics).items()
@@ -51,7 +51,7 @@ class Evaluation:
 
     @property
     def outcome(self) -> np.ndarray | None:
-        """The value of the primary metric for each example [N], where it is a mean over them."""
+        """The primary metric of each example [N]; None unless it is a mean over examples."""
         primary = self.task.primary.name
         return self.statistics[primary] if primary in self.task.means else None
 
@@ -85,38 +85,41 @@ def evaluate(
       store: the examples on the devices, or an empty mapping where they are streamed.
       dataset: the data set.
       split: `train`, `validation` or `test`.
-      batch_size: examples per call; the last batch is padded and the padding cut off again.
-      keep_prob: what classic dropout scales with.
+      batch_size: examples per call; the last batch is padded, and the padding removed again.
+      keep_prob: the scale of classic dropout.
 
     Raises NoRoom where a batch needs more memory than the device has.
     """
     outputs = []
-    with memory.told(f"evaluation.batch_size: {batch_size}", "a smaller evaluation.batch_size"):
+    with memory.explain(f"evaluation.batch_size: {batch_size}", "a smaller evaluation.batch_size"):
         for batch in dataset.eval_batches(split, batch_size):
             mask = np.asarray(batch["mask"], bool)
             inputs = {name: value for name, value in batch.items() if name != "mask"}
-            found = compiled.evaluate(variables, store, inputs, np.asarray(keep_prob, np.float32))
-            outputs.append((found, mask))
+            result = compiled.evaluate(variables, store, inputs, np.asarray(keep_prob, np.float32))
+            outputs.append((result, mask))
         joined = jax.tree.map(
             lambda *parts: np.concatenate(parts),
-            *[jax.tree.map(lambda each, m=mask: np.asarray(each)[m], f) for f, mask in outputs],
+            *[jax.tree.map(lambda leaf, m=mask: np.asarray(leaf)[m], f) for f, mask in outputs],
         )
-    kept = dataset.splits[split]
-    return Evaluation(task, kept.ids, kept.targets, joined["statistics"], joined["predictions"])
+    examples = dataset.splits[split]
+    return Evaluation(
+        task, examples.ids, examples.targets, joined["statistics"], joined["predictions"]
+    )
 
 
-def batch_size(asked: int, dataset: data.Dataset, devices: int) -> int:
-    """The evaluation batch: as asked, but no larger than the largest split evaluated, and such
-    that it can be dealt out evenly to the devices."""
+def batch_size(requested: int, dataset: data.Dataset, devices: int) -> int:
+    """The requested evaluation batch size, but no larger than the largest split to be evaluated,
+    and rounded up to a multiple of the number of devices."""
     largest = max(len(split) for name, split in dataset.splits.items() if name != "train")
-    return -(-min(asked, largest) // devices) * devices
+    return -(-min(requested, largest) // devices) * devices
 
 
 def chance(task: Task, dataset: data.Dataset, split: str) -> Figures:
-    """What the best prediction scores that is the same for all examples of a split."""
-    kept = dataset.splits[split]
-    targets: Mapping[str, Any] = kept.targets
+    """The metrics of the best prediction that is the same for all examples of a split."""
+    examples = dataset.splits[split]
+    targets: Mapping[str, Any] = examples.targets
     if task.derives_targets:
-        targets = task.targets(*dataset.first(split, len(kept)))
-    values: Mapping[str, Any] = task.constant({n: np.asarray(each) for n, each in targets.items()})
+        targets = task.targets(*dataset.first(split, len(examples)))
+    arrays = {name: np.asarray(target) for name, target in targets.items()}
+    values: Mapping[str, Any] = task.constant(arrays)
     return Figures(**values)

@@ -1,4 +1,4 @@
-"""What a run's folder says of how the run was started, and what must stay so."""
+"""What a run's folder records of how it was started, and what must be the same on resuming."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -10,114 +10,122 @@ from cnnjax.config import RunConfig, changes
 from cnnjax.errors import MachineError, UserError
 from cnnjax.fingerprint import Fingerprint
 
-_DECIDE = {"backend", "device_kind", "devices", "threads", "convolution", "replicas"}
+_REQUIRED = {"backend", "device_kind", "devices", "threads", "convolution", "replicas"}
+"""Fields of runtime.json that every version has written."""
+
 Log = Callable[[str], None]
+"""Called with each line for the user."""
 
 
 def resumed_settings(directory: Path) -> dict[str, Any]:
-    """What the bits of a run with a checkpoint depend on, as it was at its start; empty where there
-    is none, or that is not known. Raises MachineError where it cannot be read just now."""
-    known = _known(directory / "runtime.json") if _has_checkpoint(directory) else {}
-    return _complete(known) if _whole("runtime.json", known) else {}
+    """The runtime.json of a run that has a checkpoint; empty where it has none, or where the file
+    is damaged. Raises MachineError where it cannot be read just now."""
+    stored = _read(directory / "runtime.json") if _has_checkpoint(directory) else {}
+    return _with_defaults(stored) if _is_valid("runtime.json", stored) else {}
 
 
 def replica_axis(settings: Mapping[str, Any], arm: str) -> tuple[tuple[str, int], ...]:
-    """The arm and seed of each run that a run of `arm` was started together with, in order, by what
-    `resumed_settings` gave; () for one alone."""
+    """The arm and seed of each replica of a run of `arm` with these `resumed_settings`, in order;
+    () for a run that is trained alone."""
     axis = settings.get("replica_axis", [])
-    return tuple((arm, each) if isinstance(each, int) else (each[0], each[1]) for each in axis)
+    return tuple((arm, key) if isinstance(key, int) else (key[0], key[1]) for key in axis)
 
 
 def keep_settings(directory: Path, config: RunConfig, runtime: Mapping[str, Any], log: Log) -> None:
-    """Keeps the configuration, and what a run's bits depend on until it has its first checkpoint.
-    Where one of them is lost, nobody knows what the checkpoints are of: they are renamed, and the
-    run starts anew.
+    """Writes config.json and runtime.json, or checks them where the run has a checkpoint. Where one
+    of them is damaged, it is not known what the checkpoints are of: they are renamed, and the run
+    starts anew.
 
     Raises UserError where the folder holds another configuration, or was started with another
     number of threads, kind of convolution, precision or way to train replicas (which change the
-    order of sums); MachineError where that cannot be read just now.
+    order of sums); MachineError where a file cannot be read just now.
     """
     for name in ("config.json", "runtime.json"):
-        if _has_checkpoint(directory) and not _whole(name, _known(directory / name)):
-            kept = files.set_aside(directory / "checkpoints").name
+        if _has_checkpoint(directory) and not _is_valid(name, _read(directory / name)):
+            renamed = files.set_aside(directory / "checkpoints").name
             log(
                 f"{directory / name}: is not whole; this run starts anew, its checkpoints so far "
-                f"are kept as {kept}."
+                f"are kept as {renamed}."
             )
     _keep_config(directory / "config.json", config)
     path = directory / "runtime.json"
-    known = _known(path)
-    if not known or not _has_checkpoint(directory):
+    stored = _read(path)
+    if not stored or not _has_checkpoint(directory):
         files.write_json(path, runtime)
         return
-    same_data(directory, runtime["data"])
-    known = _with_arms(_complete(known), runtime)
-    others = (key for key in runtime if key != "data" and known.get(key) != runtime[key])
-    if key := next(others, None):
+    check_same_data(directory, runtime["data"])
+    stored = _with_arms(_with_defaults(stored), runtime)
+    differing = (key for key in runtime if key != "data" and stored.get(key) != runtime[key])
+    if key := next(differing, None):
         raise UserError(
-            f"{path}: {key} is {known.get(key)!r} there and {runtime[key]!r} now; pick another "
+            f"{path}: {key} is {stored.get(key)!r} there and {runtime[key]!r} now; pick another "
             "--workdir."
         )
 
 
 def _keep_config(path: Path, config: RunConfig) -> None:
-    known = _known(path)
-    if not known:
+    stored = _read(path)
+    if not stored:
         files.write_json(path, config.model_dump(mode="json"))
-    elif phrases := changes(known, config):
+    elif differences := changes(stored, config):
         raise UserError(
-            f"{path}: is another configuration: {'; '.join(phrases)}; pick another --workdir."
+            f"{path}: is another configuration: {'; '.join(differences)}; pick another --workdir."
         )
 
 
-def same_data(directory: Path, current: Fingerprint) -> None:
-    """Raises UserError where a run was begun on other data: what it trained on could be among what
-    it is evaluated on now. Runs of older versions do not tell."""
-    if phrases := fingerprint.differences(_known(directory / "runtime.json").get("data"), current):
+def check_same_data(directory: Path, current: Fingerprint) -> None:
+    """Raises UserError where a run was started on other data, since examples that it was trained on
+    could be among those it is evaluated on now. Runs of older versions have no fingerprint."""
+    stored = _read(directory / "runtime.json").get("data")
+    if differences := fingerprint.differences(stored, current):
         raise UserError(
-            f"{directory}: this run was begun on other data ({'; '.join(phrases)}). Put them back; "
-            "a run on others needs another --workdir."
+            f"{directory}: this run was started on other data ({'; '.join(differences)}). Restore "
+            "them; a run on other data needs another --workdir."
         )
 
 
-def _whole(name: str, known: Mapping[str, Any]) -> bool:
-    """Whether what a file holds says all that it has to."""
+def _is_valid(name: str, stored: Mapping[str, Any]) -> bool:
+    """Whether the content of config.json or runtime.json is complete and makes sense."""
     if name != "runtime.json":
-        return bool(known)
-    axis = known.get("replica_axis", [])
-    sensible = isinstance(axis, list) and all(map(_is_replica, axis))
-    steps = known.get("steps_per_call", 1)
-    sensible = sensible and isinstance(steps, int) and steps > 0
-    alone = known.get("replicas") != "together"
-    return known.keys() >= _DECIDE and sensible and alone == (not axis)
+        return bool(stored)
+    axis, steps = stored.get("replica_axis", []), stored.get("steps_per_call", 1)
+    together = stored.get("replicas") == "together"
+    return (
+        stored.keys() >= _REQUIRED
+        and isinstance(axis, list)
+        and all(map(_is_replica, axis))
+        and isinstance(steps, int)
+        and steps > 0
+        and together == bool(axis)
+    )
 
 
 def _is_replica(value: Any) -> bool:
-    """Whether a value is an arm and a seed; before arms were trained together it was a seed."""
+    """Whether a value is [arm, seed], or a seed as in versions that trained one arm together."""
     if isinstance(value, list) and len(value) == 2:
         return isinstance(value[0], str) and isinstance(value[1], int)
     return isinstance(value, int)
 
 
-def _complete(known: Mapping[str, Any]) -> dict[str, Any]:
-    """What a runtime.json says, and what holds for a run of a version that did not write it."""
-    cpu = known["backend"] == "cpu"
+def _with_defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A runtime.json with the fields that older versions did not write."""
+    cpu = stored["backend"] == "cpu"
     precision = "float32" if cpu else "default"  # XLA's
-    return {"steps_per_call": 1, "matmul_precision": precision, "deterministic": cpu, **known}
+    return {"steps_per_call": 1, "matmul_precision": precision, "deterministic": cpu, **stored}
 
 
-def _with_arms(known: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, Any]:
-    """What a runtime.json says, with a replica axis of seeds, as they were before arms were trained
-    together, written as those of `runtime` are."""
+def _with_arms(stored: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """A runtime.json whose replica axis has [arm, seed] as `runtime` has, not seeds as in older
+    versions."""
     arms = {arm for arm, _ in runtime.get("replica_axis", ())}
-    if len(arms) != 1 or "replica_axis" not in known:
-        return dict(known)
-    return {**known, "replica_axis": [list(replica) for replica in replica_axis(known, arms.pop())]}
+    if len(arms) != 1 or "replica_axis" not in stored:
+        return dict(stored)
+    return {**stored, "replica_axis": [*map(list, replica_axis(stored, arms.pop()))]}
 
 
-def _known(path: Path) -> dict[str, Any]:
-    """What a file holds, empty where it is not there or is no whole table. Raises MachineError
-    where it cannot be read just now."""
+def _read(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none, or the file is damaged. Raises
+    MachineError where it cannot be read just now."""
     try:
         return dict(result.renamed(files.read_json(path)))
     except MachineError:
@@ -131,8 +139,8 @@ def _has_checkpoint(directory: Path) -> bool:
 
 
 def steps(checkpoints: Path) -> list[int]:
-    """The steps that a folder has checkpoints of, in order. Raises MachineError where the folder
-    cannot be read just now."""
+    """The steps of the checkpoints in a folder, in ascending order. Raises MachineError where the
+    folder cannot be read just now."""
     try:
         return sorted(int(name) for name in os.listdir(checkpoints) if name.isdecimal())
     except files.ABSENT:

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,8 @@ from cnnjax.config import RunConfig
 from cnnjax.errors import Stopped
 from cnnjax.result import RunResult
 from cnnjax.train import folder, memory
-from cnnjax.train.active_run import ActiveRun, opened
+from cnnjax.train.active_run import ActiveRun, ArmSetup, Job, open_run
 from cnnjax.train.folder import Log
-from cnnjax.train.job import Job, Setting
 from cnnjax.train.metrics_log import Clock
 from cnnjax.train.plan import Plan
 from cnnjax.train.probe import Probes
@@ -23,17 +23,17 @@ from cnnjax.train.session import Session
 
 NO_PROBES, NO_PROFILE = Probes(), Profile()
 ALONE, TOGETHER = "one after another", "together"
-AHEAD = {"cpu": 1}
-ON_ACCELERATORS = 4
-"""How many calls the host makes before it waits for the first of them: enough for a device to have
-the next one at hand; few, so that a run which is asked to stop does so soon."""
+CALLS_IN_FLIGHT = {"cpu": 1}
+CALLS_IN_FLIGHT_ON_ACCELERATORS = 4
+"""How many calls may be incomplete when the host makes the next one: enough to keep a device busy,
+and few, so that a run stops soon after it is asked to."""
 
-MOST = 10_000
-"""How many calls' figures are kept on the devices, where lines are written seldom."""
+MAX_FETCH = 10_000
+"""After how many calls their metrics are fetched from the devices even if no line is due."""
 
 
 def never() -> str:
-    """Nothing asks for a stop."""
+    """Never asks to stop."""
     return ""
 
 
@@ -49,7 +49,7 @@ def run(
     log: Log = print,
     stop: Callable[[], str] = never,
 ) -> RunResult:
-    """Trains one run alone to its end, as `train` does; returns its result."""
+    """Trains one run alone to its end, see `train`; returns its result."""
     job = Job(config, seed, directory, identity or {})
     (result,) = train(
         session,
@@ -75,56 +75,53 @@ def train(
     log: Log = print,
     stop: Callable[[], str] = never,
 ) -> list[RunResult]:
-    """Trains runs to their end, from where they were left, and writes and returns their results.
-    Each has its own weights, order of the data, augmentation, dropout and numbers, which are those
-    that it would have alone.
+    """Trains runs from their last checkpoints to their end; writes and returns their results. Each
+    has the weights, order of the data, augmentation, dropout and numbers that it would have alone.
 
     Args:
       session: what the runs of this process share.
       jobs: the runs. Their configurations have one `program_key.lockstep_key`.
-      together: whether they take their steps together; else there is one.
-      replica_axis: the arm and seed of each run that those which have begun were started together
-        with, their own among them, in order; by default those of `jobs`.
-      steps_per_call: how many steps are taken in one call of the compiled program, where so many
-        are left before a line is written; a run that has begun keeps its number.
-      probes: what else is asked of the network; answers go into result.json.
+      together: whether the runs take their steps together; if not, there must be one run.
+      replica_axis: the arm and seed of each run that these runs were started together with,
+        including their own, in order; by default those of `jobs`.
+      steps_per_call: steps per call of the compiled program, where so many are left before a line
+        is written. A resumed run keeps the number that it was started with.
+      probes: what else is measured of the network, for result.json.
       profile: the trace of some of the steps.
-      log: where lines for the user go.
-      stop: asked between calls: what the runs are to stop for, empty for going on.
+      log: called with each line for the user.
+      stop: called before each call; returns why the runs have to stop, "" if they do not.
 
-    Raises UserError for what the user can mend; the folders keep what was written. Raises Stopped
-    when asked to stop, after a checkpoint of the last step is on the disk.
+    Raises UserError for what the user can correct; the folders keep what was written. Raises
+    Stopped when asked to stop, after a checkpoint of the last step is on disk.
     """
     resumed = next(filter(None, (folder.resumed_settings(job.directory) for job in jobs)), {})
     steps_per_call = resumed.get("steps_per_call", steps_per_call)
     replica_axis = list(replica_axis or [job.key for job in jobs])
-    way: dict[str, Any] = {"steps_per_call": steps_per_call}
-    if together:  # the native convolution has no batching rule
-        convolution, way = (
-            "xla",
-            {**way, "replicas": TOGETHER, "replica_axis": [*map(list, replica_axis)]},
-        )
+    stepping: dict[str, Any] = {"steps_per_call": steps_per_call}
+    if together:
+        convolution = "xla"  # the native convolution has no batching rule
+        stepping |= {"replicas": TOGETHER, "replica_axis": [*map(list, replica_axis)]}
     else:
         convolution = session.convolution(jobs[0].config, resumed.get("convolution"))
-        way["replicas"] = ALONE
-    settings = _settings(session, jobs, convolution, way, probes)
+        stepping["replicas"] = ALONE
+    setups = _arm_setups(session, jobs, convolution, stepping, probes)
     count = len(replica_axis) if together else 1
-    with memory.explained(jobs[0].config, runs=count), contextlib.ExitStack() as stack:
-        bars: list[str | None] = [_bar(jobs), *[None] * (len(jobs) - 1)]
+    with memory.explain_training(jobs[0].config, runs=count), contextlib.ExitStack() as stack:
+        bars: list[str | None] = [_label(jobs), *[None] * (len(jobs) - 1)]
         runs = [
-            stack.enter_context(opened(setting, job, bar=bar, log=log))
-            for setting, job, bar in zip(settings, jobs, bars, strict=True)
+            stack.enter_context(open_run(setup, job, bar=bar, log=log))
+            for setup, job, bar in zip(setups, jobs, bars, strict=True)
         ]
-        planned = runs[0].planned
-        started = {run: int(run.start.step) for run in runs}
-        ends = sorted({*started.values(), planned.total_steps})
-        for first, last in itertools.pairwise(ends):
-            behind = [run for run in runs if started[run] <= first and not run.outcome]
-            places = {replica_axis.index(run.job.key) if together else 0: run for run in behind}
+        plan = runs[0].plan
+        restored = {run: int(run.state.step) for run in runs}
+        # Runs that were restored at a later step join the others there.
+        for first, last in itertools.pairwise(sorted({*restored.values(), plan.total_steps})):
+            active = [run for run in runs if restored[run] <= first and not run.outcome]
+            indices = [replica_axis.index(run.job.key) if together else 0 for run in active]
             width = len(replica_axis) if together else 0
             try:
                 _take_steps(
-                    places,
+                    dict(zip(indices, active, strict=True)),
                     first,
                     last,
                     width=width,
@@ -135,40 +132,40 @@ def train(
             finally:
                 profile.end()
         for run in runs:
-            _go_on(stop, planned.total_steps, planned)
+            _check_stop(stop, plan.total_steps, plan)
             run.finish()
-    compilations = [settings[0].program.compiled.new_traces(), *[0] * (len(runs) - 1)]
+    compilations = [setups[0].program.compiled.new_traces(), *[0] * (len(runs) - 1)]
     return [run.write(count) for run, count in zip(runs, compilations, strict=True)]
 
 
-def _settings(
+def _arm_setups(
     session: Session,
     jobs: Sequence[Job],
     convolution: str,
-    way: Mapping[str, Any],
+    stepping: Mapping[str, Any],
     probes: Probes,
-) -> list[Setting]:
-    """The setting of each run, one for those of an arm."""
-    made: dict[int, Setting] = {}
+) -> list[ArmSetup]:
+    """The setup of each run; runs with the same configuration object share it."""
+    setups: dict[int, ArmSetup] = {}
     for job in jobs:
-        if id(job.config) not in made:
+        if id(job.config) not in setups:
             program = session.program(job.config, convolution)
             fingerprint = session.load(job.config.data).fingerprint
-            used = {"convolution": convolution, **session.numerics(job.config)}
-            runtime = {**session.runtime, **used, **way, "data": fingerprint}
-            made[id(job.config)] = Setting(session, job.config, program, runtime, probes)
-    return [made[id(job.config)] for job in jobs]
+            numerics = {"convolution": convolution, **session.numerics(job.config)}
+            runtime = {**session.runtime, **numerics, **stepping, "data": fingerprint}
+            setups[id(job.config)] = ArmSetup(session, job.config, program, runtime, probes)
+    return [setups[id(job.config)] for job in jobs]
 
 
-def _go_on(stop: Callable[[], str], step: int, planned: Plan) -> None:
-    """Raises Stopped where the runs are to stop."""
+def _check_stop(stop: Callable[[], str], step: int, plan: Plan) -> None:
+    """Raises Stopped where the runs have to stop."""
     if stop():
-        raise Stopped(f"stopped by {stop()} at step {step} of {planned.total_steps}")
+        raise Stopped(f"stopped by {stop()} at step {step} of {plan.total_steps}")
 
 
-def _bar(jobs: Sequence[Job]) -> str:
-    """What the progress bar of some runs is called."""
-    arms = dict.fromkeys(job.named["arm"] for job in jobs)
+def _label(jobs: Sequence[Job]) -> str:
+    """The name of runs that are trained together: their arms and seeds."""
+    arms = dict.fromkeys(job.full_identity["arm"] for job in jobs)
     seeds = dict.fromkeys(str(job.seed) for job in jobs)
     return f"{', '.join(arms)} seed {', '.join(seeds)}".strip()
 
@@ -183,82 +180,84 @@ def _take_steps(
     profile: Profile,
     stop: Callable[[], str],
 ) -> None:
-    """The steps `first` + 1 to `last` of runs, by their places on the replica axis. Raises Stopped.
+    """Takes the steps `first` + 1 to `last` of runs, which are given by their indices on the
+    replica axis. Raises Stopped.
 
-    The host does not wait for a call before it makes the next one. What the steps say of loss and
-    accuracy, and whether they were finite, stays on the devices until a line is written.
+    The host does not wait for a call before it makes the next one. The metrics of the steps, and
+    whether they are finite, stay on the devices until a line is written.
     """
-    some = next(iter(runs.values()))
-    setting, planned = some.setting, some.planned
+    any_run = next(iter(runs.values()))
+    setup, plan = any_run.setup, any_run.plan
     replicas = Replicas(
-        setting.program.compiled,
-        setting.store,
-        {place: run.start for place, run in runs.items()},
-        {place: run.setting.hparams(run.job.seed) for place, run in runs.items()},
+        setup.program.compiled,
+        setup.store,
+        {index: run.state for index, run in runs.items()},
+        {index: run.setup.hparams(run.job.seed) for index, run in runs.items()},
         width=width,
     )
     clock = Clock()
     for run in runs.values():
         run.begin(clock, len(runs))
-    flows = {place: run.dataset.train_batches(first, last) for place, run in runs.items()}
-    going = dict(runs)
-    backend = setting.session.runtime["backend"]
-    most_ahead = AHEAD.get(backend, ON_ACCELERATORS)
-    under_way: collections.deque[tuple[range, Metrics]] = collections.deque()
+    streams = {index: run.dataset.train_batches(first, last) for index, run in runs.items()}
+    active = dict(runs)
+    backend = setup.session.runtime["backend"]
+    max_in_flight = CALLS_IN_FLIGHT.get(backend, CALLS_IN_FLIGHT_ON_ACCELERATORS)
+    in_flight: collections.deque[tuple[range, Metrics]] = collections.deque()
     complete: list[tuple[range, Metrics]] = []
 
-    def wait(ahead: int) -> None:
-        """Waits until no more than `ahead` calls are under way."""
-        while len(under_way) > ahead:
-            steps, metrics = under_way.popleft()
-            metrics["loss"].block_until_ready()  # as is then all that the call gives
+    def wait(count: int) -> None:
+        """Waits until no more than `count` calls are in flight."""
+        while len(in_flight) > count:
+            steps, metrics = in_flight.popleft()
+            metrics["loss"].block_until_ready()  # then all outputs of the call are ready
             for value in metrics.values() if backend != "cpu" else ():
                 value.copy_to_host_async()
             clock.tick(len(steps))
-            for run in going.values():
+            for run in active.values():
                 run.advance(len(steps))
             complete.append((steps, metrics))
 
-    def take_in() -> None:
-        """Waits for all calls, and takes in what their steps say."""
+    def fetch() -> None:
+        """Waits for all calls and fetches their metrics."""
         wait(0)
         for steps, metrics in complete:
             figures = replicas.figures(metrics)
-            for place, run in list(going.items()):
-                for step, values in zip(steps, figures[place], strict=True):
+            for index, run in active.items():
+                for step, values in zip(steps, figures[index], strict=True):
                     if not run.outcome:
-                        run.trained(step, values)
+                        run.add(step, values)
         complete.clear()
-        drop()
+        drop_diverged()
 
-    def drop() -> None:
-        """Runs that have diverged are not looked at any more."""
-        for place in [place for place, run in going.items() if run.outcome]:
-            del going[place]
+    def drop_diverged() -> None:
+        for index in [index for index, run in active.items() if run.outcome]:
+            del active[index]
 
-    label = _bar([run.job for run in runs.values()])
-    for number, steps in enumerate(planned.calls(first, last, steps_per_call)):
-        profile.before(number, label, lambda: wait(0))
+    label = _label([run.job for run in runs.values()])
+    for call, steps in enumerate(plan.calls(first, last, steps_per_call)):
+        profile.before(call, label, functools.partial(wait, 0))
         if stop():
-            take_in()
-            for place, run in going.items():
-                run.stop(steps[0] - 1, replicas.state(place))
-            _go_on(stop, steps[0] - 1, planned)
-        batches = {place: list(itertools.islice(flow, len(steps))) for place, flow in flows.items()}
-        rates = {place: [*map(run.planned.rate, steps)] for place, run in runs.items()}
-        under_way.append((steps, replicas.steps(replicas.batch(batches), rates)))
-        wait(most_ahead)
+            fetch()
+            for index, run in active.items():
+                run.stop(steps[0] - 1, replicas.state(index))
+            _check_stop(stop, steps[0] - 1, plan)
+        batches = {
+            index: list(itertools.islice(stream, len(steps))) for index, stream in streams.items()
+        }
+        rates = {index: [*map(run.plan.rate, steps)] for index, run in runs.items()}
+        in_flight.append((steps, replicas.steps(replicas.batch(batches), rates)))
+        wait(max_in_flight)
         step = steps[-1]
-        if planned.due(step) or step == last or len(complete) >= MOST:
-            take_in()
-        if planned.due(step):
-            for place, run in going.items():
-                run.log(step, recent=planned.log_every)
-                if planned.saves(step):
-                    run.save(step, replicas.state(place))
-                    clock.go_on()
-            drop()
-        if not going:
+        if plan.due(step) or step == last or len(complete) >= MAX_FETCH:
+            fetch()
+        if plan.due(step):
+            for index, run in active.items():
+                run.log(step, recent=plan.log_every)
+                if plan.saves(step):
+                    run.save(step, replicas.state(index))
+                    clock.restart()
+            drop_diverged()
+        if not active:
             break
-    for place, run in going.items():
-        run.end(replicas.state(place))
+    for index, run in active.items():
+        run.state = replicas.state(index)

@@ -1,7 +1,7 @@
-"""When a device has no room for what is asked of it.
+"""Errors of a device that has too little memory.
 
-XLA says so with the status RESOURCE_EXHAUSTED, in words that differ by backend and version, and on
-a GPU only when the result is looked at.
+XLA reports them with the status RESOURCE_EXHAUSTED, in words that differ by backend and version,
+and on a GPU only when the result is read.
 """
 
 import contextlib
@@ -21,23 +21,26 @@ _SIZES = (
 )
 
 
-def asked_for(error: BaseException) -> float | None:
-    """The bytes that a device was asked for and did not have; 0 where the error does not tell, and
-    None where it is another error."""
+def requested_bytes(error: BaseException) -> float | None:
+    """The bytes that could not be allocated on a device; 0 where the error does not say how many,
+    and None where it is another error."""
     text = str(error)
     if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" not in text:
         return None
     for pattern in _SIZES:
-        if found := re.search(pattern, text):
-            return float(found[1]) * _UNITS[(*found.groups(), "")[1]]
+        if match := re.search(pattern, text):
+            return float(match[1]) * _UNITS[(*match.groups(), "")[1]]
     return 0.0
 
 
-def explained(config: RunConfig, *, runs: int = 1) -> contextlib.AbstractContextManager[None]:
-    """`told` for the training of a configuration, by `runs` that take their steps together."""
+def explain_training(
+    config: RunConfig, *, runs: int = 1
+) -> contextlib.AbstractContextManager[None]:
+    """`explain` for the training of a configuration by `runs` runs that take their steps
+    together."""
     training = config.training
     together = f" of {runs} runs at a time" if runs > 1 else ""
-    return told(
+    return explain(
         f"training.batch_size: {training.batch_size}{together}",
         *(["fewer --replicas"] if runs > 1 else []),
         "a smaller training.batch_size",
@@ -47,17 +50,17 @@ def explained(config: RunConfig, *, runs: int = 1) -> contextlib.AbstractContext
 
 
 @contextlib.contextmanager
-def told(what: str, *helps: str) -> Iterator[None]:
-    """Raises NoRoom for `what` in place of jax's error that a device has no room; `helps` are what
-    to try instead."""
+def explain(cause: str, *remedies: str) -> Iterator[None]:
+    """Raises NoRoom for `cause` instead of jax's error that a device has too little memory; the
+    message suggests the `remedies`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        size = asked_for(error)
+        size = requested_bytes(error)
         if size is None:
             raise
-        much = f" ({size / 1e9:,.2f} GB were asked for)" if size else ""
-        *first, last = helps
-        instead = f"{', '.join(first)} or {last}" if first else last
-        text = f"{what}: needs more memory than the device has{much}; try {instead}."
+        requested = f" ({size / 1e9:,.2f} GB were asked for)" if size else ""
+        *first, last = remedies
+        remedy = f"{', '.join(first)} or {last}" if first else last
+        text = f"{cause}: needs more memory than the device has{requested}; try {remedy}."
         raise NoRoom(text) from error

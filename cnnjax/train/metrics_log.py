@@ -1,4 +1,4 @@
-"""What a run writes while it goes: metrics.jsonl, TensorBoard files, a progress bar."""
+"""What a run writes while it is trained: metrics.jsonl, TensorBoard files, a progress bar."""
 
 import json
 import sys
@@ -18,19 +18,19 @@ from cnnjax.train.folder import Log
 
 
 class MetricsLog:
-    """The figures of a run by step. Use as a context.
+    """The metrics of a run by step. Use as a context.
 
-    On resume the lines after the restored step are cut off, so that the file is what an
-    uninterrupted run would have written.
+    Lines after the restored step are removed, so that the file is what an uninterrupted run would
+    have written.
 
     Args:
       directory: the run's folder.
       task: what the network is trained for.
-      restored_step: the step that the run goes on from; 0 for one that begins.
-      total_steps: how many steps it takes.
-      label: what the progress bar is called; None for no bar.
-      notes: what `notes` gave when the restored step was kept.
-      log: where lines for the user go.
+      restored_step: the step that the run is resumed from; 0 for a new run.
+      total_steps: the number of its steps.
+      label: the label of the progress bar; None for no bar.
+      notes: what `notes` returned when the restored step was saved.
+      log: called with each line for the user.
     """
 
     def __init__(
@@ -45,14 +45,13 @@ class MetricsLog:
         log: Log,
     ):
         self._path, self._task = directory / "metrics.jsonl", task
-        kept = [
+        self.lines = [
             line
             for line in files.read_lines(self._path)
             if 0 < line.get("step", 0) <= restored_step
         ]
-        content = "".join(json.dumps(line) + "\n" for line in kept)
+        content = "".join(json.dumps(line) + "\n" for line in self.lines)
         files.write_bytes(self._path, content.encode())
-        self.lines = kept
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         self._board = Board(directory / "tensorboard", restored_step + 1, log)
         self._bar = tqdm(
@@ -81,19 +80,19 @@ class MetricsLog:
 
     @property
     def seconds(self) -> float:
-        """The time that the run had taken when it was kept, or its last line was written."""
+        """Seconds of training until the restored checkpoint, or else until the last line."""
         if self._seconds is not None:
             return self._seconds
         return self.lines[-1]["seconds"] if self.lines else 0.0
 
     def notes(self, seconds: float) -> dict[str, Any]:
-        """What goes into a checkpoint, so that the lines after it are those of an uninterrupted
-        run: the figures of the steps since the last line, and the time taken so far."""
+        """What a checkpoint needs so that the lines after it are those of an uninterrupted run: the
+        metrics of the steps since the last line, and the seconds so far."""
         return {"window": [dict(metrics) for metrics in self._window], "seconds": seconds}
 
     @property
     def speed(self) -> float:
-        """The last images per second that a line tells, 0.0 if none does."""
+        """Images per second of the last line that has them, 0.0 if none has."""
         speeds = [line.get("images_per_second", 0.0) for line in self.lines]
         return next((speed for speed in reversed(speeds) if speed), 0.0)
 
@@ -102,17 +101,17 @@ class MetricsLog:
         return [line for line in self.lines if line["split"] == "validation"]
 
     def advance(self, steps: int) -> None:
-        """Moves the progress bar by steps that are complete."""
+        """Moves the progress bar by a number of complete steps."""
         self._bar.update(steps)
 
-    def trained(self, metrics: Mapping[str, float]) -> None:
-        """Takes the figures of one training step in."""
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """Adds the metrics of one training step."""
         self._window.append(metrics)
 
     def write_training(
         self, step: int, epoch: float, rate: float, speed: float, seconds: float
     ) -> None:
-        """Writes the means over the steps since the last such line, if there were any."""
+        """Writes the means over the steps since the last line, if there were any steps."""
         if not self._window:
             return
         means = {
@@ -123,16 +122,15 @@ class MetricsLog:
         extra = {"learning_rate": float(rate), "images_per_second": round(speed, 1)}
         self.write(step, epoch, "train", means | extra, seconds)
         primary = self._task.primary
-        reached = means.get(primary.name)
-        shown = [] if reached is None else [f"{primary.title} {primary.show(reached)}"]
-        self._bar.set_postfix_str(
-            ", ".join([f"loss {means['loss']:.3f}", *shown, f"{speed:,.0f} img/s"])
-        )
+        parts = [f"loss {means['loss']:.3f}", f"{speed:,.0f} img/s"]
+        if primary.name in means:
+            parts.insert(1, f"{primary.title} {primary.show(means[primary.name])}")
+        self._bar.set_postfix_str(", ".join(parts))
 
     def write(
         self, step: int, epoch: float, split: str, figures: Mapping[str, Any], seconds: float
     ) -> None:
-        """Writes one line; a figure that is not finite is written as null."""
+        """Writes one line; values that are not finite are written as null."""
         line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
         line |= {
             name: None if isinstance(value, float) and not np.isfinite(value) else value
@@ -147,24 +145,25 @@ class MetricsLog:
 
 
 class Clock:
-    """Seconds per step, from the moments at which calls of steps were seen to be complete."""
+    """Measures seconds per step from the times at which calls were found to be complete."""
 
     def __init__(self) -> None:
         self._last: float | None = None
         self.durations: list[float] = []
 
     def tick(self, steps: int = 1) -> None:
-        """A call of so many steps is complete."""
+        """Records that a call of `steps` steps is complete."""
         now = time.perf_counter()
         if self._last is not None:
             self.durations += [(now - self._last) / steps] * steps
         self._last = now
 
-    def go_on(self) -> None:
-        """What happened since the last step was not training."""
+    def restart(self) -> None:
+        """Leaves out the time since the last tick, which was not spent on training."""
         self._last = time.perf_counter()
 
     def speed(self, batch_size: int, recent: int | None = None) -> float:
-        """Images per second: batch size over the median duration; 0.0 before two steps."""
+        """Images per second: `batch_size` over the median duration of all steps, or of the last
+        `recent`; 0.0 before two ticks."""
         durations = self.durations[-recent:] if recent else self.durations
         return batch_size / float(np.median(durations)) if durations else 0.0

@@ -1,7 +1,7 @@
-"""What float32 means on an accelerator, and whether its programs always give the same bits.
+"""The precision of float32 products on an accelerator, and deterministic programs.
 
-On a CPU both are settled: float32 is float32, and a program gives the same bits every time. So
-nothing is changed there, and its programs are the same whatever the fields say.
+On a CPU products of float32 numbers are float32, and programs are deterministic. There the fields
+change nothing.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ import jax
 from cnnjax.config import Training
 
 FLOAT32 = "float32"
-"""What is recorded as the precision where a product of float32 numbers is one of float32."""
+"""The precision of a product of float32 numbers that is computed in float32."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def used(training: Training, backend: str) -> dict[str, Any]:
-    """What a run on `backend` (`cpu`, `gpu`, `tpu`) computes with, as its record has it:
+def resolve(training: Training, backend: str) -> dict[str, Any]:
+    """The fields of runtime.json that say how a run on `backend` (`cpu`, `gpu`, `tpu`) computes:
     `matmul_precision` and `deterministic`."""
     return {
         "matmul_precision": FLOAT32 if backend == "cpu" else training.matmul_precision,
@@ -30,13 +30,13 @@ def used(training: Training, backend: str) -> dict[str, Any]:
 
 
 def precision(name: str) -> contextlib.AbstractContextManager[Any]:
-    """A context in which products and convolutions are traced with a precision of `used`."""
+    """A context in which products and convolutions are traced with a precision of `resolve`."""
     return contextlib.nullcontext() if name == FLOAT32 else jax.default_matmul_precision(name)
 
 
 def at_precision(name: str, function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, traced with a precision of `used`: gradients that are taken inside of it have
-    it too, and so has what the function is mapped or scanned with."""
+    """`function`, traced with a precision of `resolve`. It also applies to gradients inside the
+    function, and where the function is mapped or scanned."""
     if name == FLOAT32:
         return function
 
@@ -49,7 +49,6 @@ def at_precision(name: str, function: Callable[P, R]) -> Callable[P, R]:
 
 
 def compiler_options(backend: str, deterministic: bool) -> dict[str, Any]:
-    """What `jax.jit` is to be given as `compiler_options` for a program to be deterministic. XLA
-    then takes the first of several kernels instead of timing them, and none that adds up in an
-    order of its own."""
+    """The `compiler_options` of `jax.jit`. For a deterministic program XLA takes the first of
+    several kernels instead of timing them, and none whose order of summation varies."""
     return {"xla_gpu_deterministic_ops": True} if deterministic and backend == "gpu" else {}

@@ -2,7 +2,7 @@
 
 The optimizer is built inside the compiled step from numbers that may be traced, so that runs that
 differ in learning rate or weight decay share one program. The schedule is evaluated on the host
-ahead of the steps: each receives its rate as a number.
+ahead of the steps, each of which receives its learning rate.
 """
 
 import operator
@@ -34,8 +34,8 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
     decouples it (Loshchilov and Hutter 2019), and `lars` puts it inside the layer's trust ratio
     (You et al. 2017). RMSProp has no momentum (Tieleman and Hinton 2012).
 
-    Of `config.groups` this takes who is exempt from weight decay; it is given the parameters that
-    are trained, see `cnnjax.train.groups`.
+    Parameters are exempt from weight decay as `config.groups` say. The optimizer must be given only
+    the parameters that are trained, see `cnnjax.train.groups`.
     """
     mask = _mask(config)
     momentum, epsilon = config.momentum, config.epsilon
@@ -68,7 +68,7 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
 
 
 def _mask(config: schema.Optimizer) -> Callable[[Any], Any] | None:
-    """params -> which of them are decayed; None where all are."""
+    """(params) -> a tree that is True where they are decayed; None where all are."""
     if all(group.decay for group in config.groups):
         return None if config.decay_all else decay_mask
     groups = Groups(config.groups)
@@ -86,15 +86,15 @@ def learning_rates(
     first: int = 0,
     count: int | None = None,
 ) -> np.ndarray:
-    """The learning rates of steps of a run.
+    """Returns the learning rates of some steps of a run.
 
     Args:
       config: the schedule; its durations are in epochs.
       peak: the configured learning rate, reached at the end of the warm-up.
-      total_steps: the number of steps of the run.
-      steps_per_epoch: steps for one pass over the training examples.
+      total_steps: steps of the run.
+      steps_per_epoch: steps of one pass over the training examples.
       first: the first step, from 0.
-      count: how many steps; by default all of the run.
+      count: the number of steps; by default all of the run.
 
     Returns:
       float32 [count]. The warm-up rises linearly from peak / warm-up steps.
@@ -103,7 +103,7 @@ def learning_rates(
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
     rest = max(total_steps - warmup, 1)
     boundaries = [round(epochs * steps_per_epoch) for epochs in config.boundaries_epochs]
-    after: dict[str, Callable[[], optax.Schedule]] = {
+    schedules: dict[str, Callable[[], optax.Schedule]] = {
         "constant": lambda: optax.constant_schedule(peak),
         "step": lambda: optax.piecewise_constant_schedule(
             peak, {max(step - warmup, 0): config.factor for step in boundaries}
@@ -118,7 +118,7 @@ def learning_rates(
 
     @jax.jit
     def rates() -> jax.Array:
-        schedule, steps = jax.vmap(after[config.name]()), jnp.arange(count) + first
+        schedule, steps = jax.vmap(schedules[config.name]()), jnp.arange(count) + first
         if config.name == "one_cycle":
             return schedule(steps)
         falling = schedule(jnp.maximum(steps - warmup, 0))

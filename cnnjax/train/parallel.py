@@ -1,7 +1,7 @@
-"""How a pure step is compiled: over a device mesh with jit, or with pmap.
+"""Compiles the pure steps: over a device mesh with jit, or with pmap.
 
-The only place that knows about devices. In both ways the state is one replicated copy outside the
-step, so that checkpoints and everything else look the same.
+This is the only module that knows about devices. Outside the step the state is one replicated copy
+in both cases, so that checkpoints are the same.
 """
 
 import dataclasses
@@ -32,20 +32,21 @@ class Compiled:
 
     Attributes:
       train: (state, store, batch, hparams) -> (state, metrics); donates the state.
-      train_steps: the same for several steps in one call, by a scan: the arrays of the batch and
-        the learning rate have a leading axis of steps, as the metrics then have.
-      train_replicas: `train` for replicas: all but the store have a leading axis, which is sharded
-        over the devices, so that its length is a multiple of their number; None under pmap.
+      train_steps: the same for several steps in one call, by a scan: the arrays of the batch, the
+        learning rate and the metrics have a leading axis of steps.
+      train_replicas: `train` for replicas: all arguments but the store have a leading axis, which
+        is sharded over the devices; its length must be a multiple of their number. None under
+        pmap.
       train_replicas_steps: `train_steps` for replicas; the axis of steps comes second. None under
         pmap.
       evaluate: (variables, store, batch, keep_prob) -> statistics and predictions of each example.
       replicate: puts a tree on the devices, one whole copy on each.
-      feed: (batch, steps) -> the batch of one or of several steps on the devices, sharded as
-        `train` and `train_steps` want it; its transfer need not be complete on return.
+      feed: (batch, several) -> the batch on the devices, sharded as `train` takes it, or as
+        `train_steps` if it is of several steps; its transfer need not be complete on return.
       shard: stacks trees along a new leading axis, which is sharded over the devices.
-      copy: a copy of a tree that a later, donating step leaves alone.
-      traces: how often the train step was traced so far.
-      new_traces: how often since this was last called: by a run, and by timing its steps before.
+      copy: copies a tree, so that a later step which donates the tree leaves the copy alone.
+      traces: how often the train step has been traced.
+      new_traces: how often it has been traced since the last call of this function.
       devices: the number of devices.
     """
 
@@ -87,7 +88,7 @@ def compile(
     whole = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(AXIS))
     split_steps = NamedSharding(mesh, PartitionSpec(None, AXIS))
-    traces = told = 0
+    traces = reported = 0
 
     def gathered_train(
         state: TrainState, store: Any, batch: Batch, hparams: HParams
@@ -97,8 +98,8 @@ def compile(
         return train(state, gather(store, batch), hparams)
 
     def new_traces() -> int:
-        nonlocal told
-        new, told = traces - told, traces
+        nonlocal reported
+        new, reported = traces - reported, traces
         return new
 
     def gathered_eval(variables: Any, store: Any, batch: Batch, keep_prob: ArrayLike) -> Any:
@@ -106,12 +107,12 @@ def compile(
 
     evaluated = jit(gathered_eval, in_shardings=(whole, whole, split, whole), out_shardings=split)
 
-    def feed(batch: Batch, steps: bool) -> Batch:
-        if mode == "pmap":  # which divides the batches of the host itself
+    def feed(batch: Batch, several: bool) -> Batch:
+        if mode == "pmap":  # which divides batches on the host
             return batch
-        return jax.device_put(batch, split_steps if steps else split)
+        return jax.device_put(batch, split_steps if several else split)
 
-    several = _several(gathered_train)
+    scanned = _scan_steps(gathered_train)
     train_one: Train
     train_steps: Train
     train_replicas: Train | None = None
@@ -124,7 +125,7 @@ def compile(
                 out_shardings=(whole, whole),
                 donate_argnums=0,
             )
-            for function, sharding in ((gathered_train, split), (several, split_steps))
+            for function, sharding in ((gathered_train, split), (scanned, split_steps))
         )
         train_replicas, train_replicas_steps = (
             jit(
@@ -133,10 +134,10 @@ def compile(
                 out_shardings=(split, split),
                 donate_argnums=0,
             )
-            for function in (gathered_train, several)
+            for function in (gathered_train, scanned)
         )
     else:
-        train_one, train_steps = _pmapped(gathered_train, devices), _pmapped(several, devices, 1)
+        train_one, train_steps = _pmapped(gathered_train, devices), _pmapped(scanned, devices, 1)
     return Compiled(
         train=train_one,
         train_steps=train_steps,
@@ -166,16 +167,18 @@ def check_batch(batch_size: int, devices: int, field: str = "training.batch_size
         )
 
 
-def _several(step: Train) -> Train:
-    """A step that takes as many as its batch and its learning rate have along their first axis."""
+def _scan_steps(step: Train) -> Train:
+    """A function that takes one step for each entry of the leading axis of its batch and of its
+    learning rate."""
 
     def steps(
         state: TrainState, store: Any, batch: Batch, hparams: HParams
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        def body(state: TrainState, given: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-            batch, learning_rate = given
-            numbers = dataclasses.replace(hparams, learning_rate=learning_rate)
-            return step(state, store, batch, numbers)
+        def body(state: TrainState, inputs: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+            batch, learning_rate = inputs
+            return step(
+                state, store, batch, dataclasses.replace(hparams, learning_rate=learning_rate)
+            )
 
         return jax.lax.scan(body, state, (batch, hparams.learning_rate))
 
@@ -183,7 +186,8 @@ def _several(step: Train) -> Train:
 
 
 def _pmapped(step: Train, devices: Sequence[jax.Device], axis: int = 0) -> Train:
-    """A step mapped over the devices, among which the axis of a batch is divided."""
+    """A step mapped over the devices; the axis `axis` of each array of the batch is divided among
+    them."""
     mapped = jax.pmap(
         step,
         axis_name=AXIS,

@@ -1,5 +1,5 @@
-"""What a run derives from its configuration before its first step. However long the run is, little
-of it is held in memory."""
+"""What a run derives from its configuration before its first step. It takes little memory, however
+long the run is."""
 
 import dataclasses
 import functools
@@ -22,11 +22,11 @@ class Plan:
     Attributes:
       total_steps: the number of steps.
       steps_per_epoch: examples over batch size; not rounded.
-      evaluate_every: after how many steps, not rounded, the validation split is evaluated; it is
-        at the end, too.
-      save_every: every how many steps a checkpoint is written besides those of evaluations.
-      log_every: every how many steps a line is written; one is with each checkpoint too.
-      rates: (n) -> the learning rates of the n-th `CHUNK` steps, float32; n from 0 on.
+      evaluate_every: steps between evaluations of the validation split, not rounded; it is also
+        evaluated at the end.
+      save_every: steps between checkpoints; there is also one with each evaluation.
+      log_every: steps between lines of metrics; there is also one with each checkpoint.
+      rates: (n) -> the learning rates of the n-th `CHUNK` steps, float32; n starts at 0.
     """
 
     total_steps: int
@@ -40,8 +40,8 @@ class Plan:
         """The steps `first` + 1 to `last`, divided into calls: `steps_per_call` steps each, but
         single ones where fewer are left before something is written.
 
-        Where a call ends depends on where it begins alone, so that a run which was stopped between
-        two calls goes on with the same ones."""
+        Where a call ends depends only on where it begins, so that a run which was stopped between
+        two calls is resumed with the same calls."""
         step = first
         while step < last:
             end = step + steps_per_call
@@ -51,27 +51,28 @@ class Plan:
             step = end
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, from 1 on."""
-        chunk, place = divmod(step - 1, CHUNK)
-        return float(self.rates(chunk)[place])
+        """The learning rate of a step; the first step is 1."""
+        chunk, index = divmod(step - 1, CHUNK)
+        return float(self.rates(chunk)[index])
 
     def evaluates(self, step: int) -> bool:
         """Whether the validation split is evaluated after a step."""
-        near = int(step / self.evaluate_every)
-        marks = (math.ceil(self.evaluate_every * count - 1e-9) for count in range(near, near + 2))
+        count = int(step / self.evaluate_every)
+        marks = (math.ceil(self.evaluate_every * n - 1e-9) for n in (count, count + 1))
         return step == self.total_steps or step in marks
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint is written after a step."""
-        between = self.save_every is not None and step % self.save_every == 0
-        return between or self.evaluates(step)
+        if self.save_every is not None and step % self.save_every == 0:
+            return True
+        return self.evaluates(step)
 
     def due(self, step: int) -> bool:
-        """Whether something is written after a step."""
+        """Whether a line of metrics or a checkpoint is written after a step."""
         return step % self.log_every == 0 or self.saves(step)
 
 
-def plan(config: RunConfig, order: data.Order) -> Plan:
+def make_plan(config: RunConfig, order: data.Order) -> Plan:
     """Derives the plan of a run from its configuration and its number of training examples."""
     total = order.total(config.training)
     per_epoch = order.examples / config.training.batch_size

@@ -1,6 +1,6 @@
-"""What a run can be asked besides its accuracy: functions that are given to the loop.
+"""Probes: functions that measure the network of a run at its start and its end.
 
-`cnnjax.analysis.probes` has some; the loop knows none of them.
+They are passed to the training loop, which depends on none of them; see `cnnjax.analysis.probes`.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ class Subject:
     Attributes:
       task: what the network is trained for.
       module: the network.
-      variables: `params` and `batch_stats`, the averaged ones where there are such.
+      variables: `params` and `batch_stats`; the averages where there are any.
       normalize: images in 0..1 -> the network's inputs.
       dataset: the data of the run.
       seed: the run's seed.
       keep_prob: the probability to keep a unit in dropout.
-      matmul_precision: what the run multiplies with, see `cnnjax.train.numerics.used`.
+      matmul_precision: the precision of the run, see `cnnjax.train.numerics.resolve`.
     """
 
     task: Task
@@ -49,14 +49,15 @@ class Subject:
     _batch_size: int
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """A context in which what a probe traces is multiplied as in the run. `evaluate` needs
-        none."""
+        """A context in which functions are traced with the precision of the run; not needed for
+        `evaluate`."""
         return numerics.precision(self.matmul_precision)
 
     def evaluate(
         self, split: str, change: Callable[[jax.Array], jax.Array] | None = None
     ) -> evaluation.Evaluation:
-        """The exact evaluation of a split, its images (uint8 [N, H, W, C]) changed before.
+        """Returns the exact evaluation of a split, after `change` of its images (uint8
+        [N, H, W, C]).
 
         Raises UserError where images are to be changed that are not in memory.
         """
@@ -77,8 +78,8 @@ class Subject:
         )
 
     def batch(self, split: str, count: int) -> tuple[np.ndarray, Arrays]:
-        """The first images of a split, uint8 [count, H, W, C], and what is to be predicted of
-        them, [count, ...] each."""
+        """The first images of a split, uint8 [count, H, W, C], and their targets, [count, ...]
+        each."""
         images, targets = self.dataset.first(split, count)
         return images, self.task.targets(images, targets)
 
@@ -94,14 +95,14 @@ def _inputs(normalize: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array]
 
 
 Measure = Callable[[Subject, str], Mapping[str, float]]
-"""(network at the end of its run, split) -> numbers by name, for `measures` of the result."""
+"""(network at the end of its run, split) -> {name: number}, for `measures` of the result."""
 Signal = Callable[[Subject], Mapping[str, Mapping[str, float]]]
-"""(network) -> numbers by layer and name, for `signals` of the result: at the start and the end."""
+"""(network) -> {layer: {name: number}}, for `signals` of the result, at the start and the end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Probes:
-    """The probes of a run, by name; `multiply_adds` counts those of a network for one image."""
+    """The probes of a run by name; `multiply_adds` is (network, image shape) -> their number."""
 
     measures: Mapping[str, Measure] = dataclasses.field(default_factory=dict)
     signals: Mapping[str, Signal] = dataclasses.field(default_factory=dict)
@@ -120,9 +121,9 @@ class Probes:
 
     def signal(self, subject: Subject) -> dict[str, Any]:
         """{layer: {name: number}} of all signals."""
-        found: dict[str, dict[str, float]] = {}
+        layers: dict[str, dict[str, float]] = {}
         for probe in self.signals.values():
             for layer, values in probe(subject).items():
-                own = found.setdefault(layer, {})
-                own |= {name: float(value) for name, value in values.items()}
-        return found
+                numbers = {name: float(value) for name, value in values.items()}
+                layers.setdefault(layer, {}).update(numbers)
+        return layers

@@ -8,29 +8,29 @@ import jax
 from cnnjax.train.folder import Log
 
 FIRST, CALLS = 3, 10
-"""The calls of a run before its trace, which may compile or find the device cold; and in it."""
+"""The number of calls before the trace, which may compile, and of calls in the trace."""
 
 
 class Profile:
-    """The trace of the first run, or of the first that are trained together, of a process that
-    takes enough calls.
+    """Traces some calls of the first run of a process, or of the first runs that are trained
+    together, that makes enough calls.
 
     Args:
-      directory: where it is written, as TensorBoard expects it; None for no trace.
-      log: where lines for the user go.
+      directory: the folder that the trace is written to, for TensorBoard; None for no trace.
+      log: called with each line for the user.
     """
 
     def __init__(self, directory: Path | None = None, log: Log = print):
         self._directory, self._log = directory, log
-        self._label, self._taken = "", 0
+        self._label, self._calls = "", 0
 
     def before(self, call: int, label: str, wait: Callable[[], None]) -> None:
-        """Begins or ends the trace where that is due.
+        """Starts or stops the trace before a call where that is due.
 
         Args:
           call: how many calls the run has made since it was started or resumed.
-          label: what the run is called.
-          wait: waits until they are complete.
+          label: the name of the run.
+          wait: waits until these calls are complete.
         """
         if self._directory is None or call < FIRST:
             return
@@ -42,20 +42,20 @@ class Profile:
             wait()
             self.end()
             return
-        self._taken += 1
+        self._calls += 1
 
     def end(self) -> None:
-        """Ends a trace that is under way: the run, or the trace, is at its end."""
-        if self._taken and self._directory is not None:
+        """Stops and reports the trace if it is running."""
+        if self._calls and self._directory is not None:
             jax.profiler.stop_trace()
             self._log(
-                f"profile: {self._taken} calls of {self._label} are in {self._directory}; open it "
+                f"profile: {self._calls} calls of {self._label} are in {self._directory}; open it "
                 f"with tensorboard --logdir {self._directory}, or its .trace.json.gz in "
                 "https://ui.perfetto.dev"
             )
             self._directory = None
 
     def close(self) -> None:
-        """Says where there was nothing to trace."""
+        """Reports if no run was traced."""
         if self._directory is not None:
             self._log(f"profile: no trace, since no run made more than {FIRST} calls")

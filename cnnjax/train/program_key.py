@@ -1,9 +1,8 @@
-"""What runs share: loaded data, compiled steps, whole programs, and the steps that are taken at
-the same time.
+"""Keys of what runs share: loaded data, compiled steps, programs, and steps taken together.
 
-Each key is the whole configuration without the fields that are named here, because a test shows
-that they make no difference to what is shared. A field that is not named can cost a compilation,
-but no run ever gets a program that was compiled for another value of it.
+Each key is the whole configuration without the fields listed here, of which a test shows that they
+make no difference to what is shared. A field that is not listed can cost a compilation, but no run
+is ever given a program that was compiled for another value of it.
 """
 
 import json
@@ -18,7 +17,7 @@ TRACED = {
     "optimizer.learning_rate",
     "optimizer.weight_decay",
     "training.label_smoothing",
-    KEEP_PROB,  # but 1 is a network without dropout
+    KEEP_PROB,  # except for 1, a network without dropout
 }
 """The numbers that the compiled steps receive as arrays, `state.HParams`; the rates of parameter
 groups are such numbers too."""
@@ -34,11 +33,11 @@ SCHEDULE = {
 
 INITIALIZER = {"model.initializer", "model.initializer_sd", "model.initializer_value"}
 TRANSFER = {"transfer.init_from", "transfer.reset"}
-"""With INITIALIZER, what only the state before the first step depends on."""
+"""Like INITIALIZER, these affect only the state before the first step."""
 
 SCALING = {"data.normalize", "data.mean", "data.sd", "data.channel_order"}
 SUBSET = {"data.train_examples", "data.subset"}
-"""Which of the loaded examples a run is trained on: the host chooses their indices."""
+"""Which of the loaded examples a run is trained on; the host chooses their indices."""
 
 DURATION = {
     "training.epochs",
@@ -60,8 +59,8 @@ _AUGMENTATION = {
 
 
 def data_key(data: Data) -> str:
-    """What decides the loaded arrays. Of the augmentation, it is crops that are cut out while an
-    image is decoded."""
+    """The key of the loaded arrays. Of the augmentation they depend only on crops, which are made
+    while an image is decoded."""
     values = flat_json(data.model_dump(mode="json"), "data.")
     if data.pipeline == "memory":
         values[_CROP] = 1.0
@@ -69,23 +68,23 @@ def data_key(data: Data) -> str:
 
 
 def steps_key(config: RunConfig, convolution: str) -> str:
-    """What decides the compiled steps.
+    """The key of the compiled steps.
 
     Args:
       config: a resolved configuration.
-      convolution: what computes convolutions, `native` or `xla`.
+      convolution: the implementation of convolutions, `native` or `xla`.
     """
     return _key(_values(config, convolution), TRACED | SCHEDULE | INITIALIZER | TRANSFER | _HOST)
 
 
 def program_key(config: RunConfig, convolution: str) -> str:
-    """What decides the compiled steps and the functions that make the state before the first."""
+    """The key of the compiled steps and of the functions that create the state before the first."""
     return _key(_values(config, convolution), TRACED | SCHEDULE | TRANSFER | _HOST)
 
 
 def lockstep_key(config: RunConfig) -> str:
-    """What has to be the same for runs to take their steps together: they have the same steps and
-    are looked at at the same times, but each starts from weights and has numbers of its own."""
+    """The key of runs that can take their steps together: they have the same compiled steps and are
+    evaluated and saved at the same steps, but may differ in initial weights and traced numbers."""
     return _key(_values(config), TRACED | SCHEDULE | INITIALIZER | TRANSFER)
 
 
@@ -102,6 +101,6 @@ def _values(config: RunConfig, convolution: str | None = None) -> dict[str, Any]
     return values
 
 
-def _key(values: dict[str, Any], without: Set[str]) -> str:
-    kept = {path: value for path, value in values.items() if path not in without}
-    return json.dumps(kept, sort_keys=True)
+def _key(values: dict[str, Any], excluded: Set[str]) -> str:
+    included = {path: value for path, value in values.items() if path not in excluded}
+    return json.dumps(included, sort_keys=True)

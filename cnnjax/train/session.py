@@ -1,7 +1,7 @@
 """What the runs of one process share: loaded data and compiled programs.
 
-This is where a configuration becomes functions and arrays. `cnnjax.train.program_key` says which
-configurations share what.
+Functions and arrays are built from configurations here. `cnnjax.train.program_key` decides which
+configurations share them.
 """
 
 import dataclasses
@@ -31,15 +31,24 @@ from cnnjax.train.program_key import data_key, program_key, steps_key
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-ONCE = {"cpu": {"xla_backend_optimization_level": 0}}
-"""How a program is compiled that runs once: four times faster than one that is to be fast."""
+FAST_COMPILE = {"cpu": {"xla_backend_optimization_level": 0}}
+"""Compiler options for a program that runs once: it compiles four times faster."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A network with its task and its compiled functions: `initialize` is (key) -> fresh variables,
-    `create` (variables) -> the state before the first step, `matmul_precision` one of
-    `numerics.used`."""
+    """A network with its task and its compiled functions.
+
+    Attributes:
+      module: the network.
+      task: what it is trained for.
+      initialize: (key) -> fresh variables.
+      create: (variables) -> the state before the first step.
+      make_optimizer: (learning_rate, weight_decay) -> optax transformation.
+      normalize: images in 0..1 -> the network's inputs.
+      compiled: the compiled steps.
+      matmul_precision: see `cnnjax.train.numerics.resolve`.
+    """
 
     module: nn.Module
     task: Task
@@ -52,7 +61,7 @@ class Program:
 
     @functools.cached_property
     def shapes(self) -> Any:
-        """The shapes of fresh variables; nothing is computed."""
+        """The shapes of the variables; only traces the network."""
         return jax.eval_shape(self.initialize, jax.eval_shape(lambda: jax.random.key(0)))
 
 
@@ -60,13 +69,13 @@ class Session:
     """Builds data and programs from configurations, each once.
 
     Args:
-      data_dir: where data sets are looked for.
-      levels: what the user's own file brings.
-      devices: how many devices are used; all by default.
-      trains: whether anything is computed. A session that only checks does without an accelerator
-        that should be there, and says so in its `note`.
+      data_dir: the folder where data sets are looked for.
+      levels: the levels that the user's own file defines.
+      devices: the number of devices to use; all by default.
+      trains: whether anything is computed. A session that only checks configurations accepts the
+        CPU instead of an accelerator that cannot be used, and says so in its `note`.
 
-    Raises UserError where there are no such devices.
+    Raises UserError where there are fewer devices, or an accelerator cannot be used.
     """
 
     def __init__(
@@ -79,9 +88,9 @@ class Session:
     ):
         self.data_dir = data_dir
         self.levels: schema.Levels = levels or {}
-        self.devices, self._missing = find(devices)
-        if self._missing and trains:
-            raise UserError(self._missing)
+        self.devices, self._fallback = find(devices)
+        if self._fallback and trains:
+            raise UserError(self._fallback)
         self.runtime: dict[str, Any] = {
             "backend": jax.default_backend(),
             "devices": len(self.devices),
@@ -102,15 +111,16 @@ class Session:
 
     @property
     def fingerprints(self) -> list[Fingerprint]:
-        """What was loaded, each data set once for every way that it is split."""
-        kept: list[Fingerprint] = []
+        """The fingerprints of all loaded data sets, each once for every way that it is split."""
+        fingerprints: list[Fingerprint] = []
         for loaded in self._loaded.values():
-            kept += [] if loaded.fingerprint in kept else [loaded.fingerprint]
-        return kept
+            if loaded.fingerprint not in fingerprints:
+                fingerprints.append(loaded.fingerprint)
+        return fingerprints
 
     def check(self, config: schema.RunConfig) -> None:
-        """Raises UserError for what would fail a run before its first step, and what the code of
-        its network raises."""
+        """Raises UserError for what would make a run fail before its first step, and whatever the
+        code of its network raises."""
         parallel.check_batch(config.training.batch_size, len(self.devices))
         self.dataset(config, seed=0)
         program = self.program(config)
@@ -119,70 +129,70 @@ class Session:
             transfer.check(source, program.shapes, reset=config.transfer.reset)
 
     def dataset(self, config: schema.RunConfig, seed: int) -> data.Dataset:
-        """The data set as one seed sees it. Raises UserError where the batch does not fit."""
+        """The data set with the order and the subset of one seed. Raises UserError where a batch is
+        larger than the training split."""
         return self.load(config.data).for_seed(seed, config.training.batch_size)
 
     def store(self, config: schema.RunConfig, program: Program) -> Mapping[str, jax.Array]:
-        """The examples on the devices, put there once; empty where they are streamed."""
+        """The examples on the devices; empty where they are streamed. Only the last one is kept."""
         key = data_key(config.data)
         if key not in self._stores:
             self._stores = {key: program.compiled.replicate(self.dataset(config, 0).store())}
         return self._stores[key]
 
-    def convolution(self, config: schema.RunConfig, replica_axis: str | None = None) -> str:
-        """`native` or `xla`: the convolution of a run; that of a run which has begun stays."""
-        asked = replica_axis or config.training.cpu_convolution
-        possible = self.runtime["backend"] == "cpu" and len(self.devices) == 1
-        if asked == "xla" or not possible or library.missing():
-            return "xla"
-        return "native"
+    def convolution(self, config: schema.RunConfig, resumed: str | None = None) -> str:
+        """The implementation of convolutions, `native` or `xla`; `resumed` is that which a resumed
+        run was started with."""
+        preferred = resumed or config.training.cpu_convolution
+        on_one_cpu = self.runtime["backend"] == "cpu" and len(self.devices) == 1
+        return "native" if preferred != "xla" and on_one_cpu and not library.missing() else "xla"
 
     def numerics(self, config: schema.RunConfig) -> dict[str, Any]:
-        """What `cnnjax.train.numerics.used` says of a configuration here."""
-        return numerics.used(config.training, self.runtime["backend"])
+        """`cnnjax.train.numerics.resolve` of a configuration on this backend."""
+        return numerics.resolve(config.training, self.runtime["backend"])
 
     @property
     def note(self) -> str | None:
-        """What the user should know about how this process computes, or None."""
-        if self._missing:
-            return f"note: {self._missing}"
+        """A line for the user about how this process computes, or None."""
+        if self._fallback:
+            return f"note: {self._fallback}"
         if self.runtime["backend"] != "cpu" or len(self.devices) > 1 or not library.missing():
             return None
         return f"note: convolutions are XLA's, which are slower; {library.missing()}"
 
     def program(self, config: schema.RunConfig, convolution: str | None = None) -> Program:
-        """The program of a configuration, shared with all configurations of its structure. Raises
-        what the code of the network raises."""
-        chosen = convolution or self.convolution(config)
-        steps, key = steps_key(config, chosen), program_key(config, chosen)
+        """The program of a configuration, shared by all configurations with one `program_key`.
+        Raises whatever the code of the network raises."""
+        convolution = convolution or self.convolution(config)
+        steps, key = steps_key(config, convolution), program_key(config, convolution)
         if key not in self._programs:
             try:
-                self._programs[key] = self._build(config, chosen, self._compiled.get(steps))
-            except SystemExit as error:  # of code of the user's own: the other arms go on
-                told = RuntimeError(f"the network ended the program (SystemExit: {error})")
-                raise told.with_traceback(error.__traceback__) from None
+                self._programs[key] = self._build(config, convolution, self._compiled.get(steps))
+            except SystemExit as error:  # from the user's own code; must not stop the other arms
+                fault = RuntimeError(f"the network ended the program (SystemExit: {error})")
+                raise fault.with_traceback(error.__traceback__) from None
             self._compiled[steps] = self._programs[key].compiled
         return self._programs[key]
 
     def steps_key(self, config: schema.RunConfig, convolution: str | None = None) -> str:
-        """What decides the compiled steps: runs for which it is the same share them."""
+        """The key of the compiled steps: runs that have the same key share them."""
         return steps_key(config, convolution or self.convolution(config))
 
     def task(self, config: schema.RunConfig) -> Task:
-        """What the network of a configuration is trained for."""
+        """The task of a configuration."""
         return registry.find(config.task, self.levels)
 
     def groups(self, config: schema.RunConfig) -> str:
-        """The parameter groups of a configuration, in a line, with their numbers of parameters."""
+        """The parameter groups of a configuration in one line, with their numbers of parameters."""
         params = self.program(config).shapes["params"]
         return Groups(config.optimizer.groups).describe(params)
 
     def plain_module(self, config: schema.RunConfig) -> nn.Module:
-        """The network of a configuration, in float32 and without a backend's own operations: its
-        program can be read by `cnnjax.analysis.layers`."""
+        """The network of a configuration in float32 and without operations of a backend, which
+        `cnnjax.analysis.layers` can read."""
         return self._module(config)
 
-    def _module(self, config: schema.RunConfig, **how: Any) -> nn.Module:
+    def _module(self, config: schema.RunConfig, **options: Any) -> nn.Module:
         spec = self.load(config.data).spec
         task = self.task(config)
         num_outputs = task.num_outputs(spec)
@@ -197,33 +207,36 @@ class Session:
             num_outputs=num_outputs,
             head=task.head(spec) if task.head else None,
             levels=self.levels,
-            **how,
+            **options,
         )
 
     def _build(
-        self, config: schema.RunConfig, convolution: str, known: parallel.Compiled | None
+        self, config: schema.RunConfig, convolution: str, compiled: parallel.Compiled | None
     ) -> Program:
+        """Builds a program, with new compiled steps unless some are given."""
         spec = self.load(config.data).spec
         synchronised = config.model.norm.statistics == "global"
         mapped = config.training.parallel == "pmap"
-        backend, used = self.runtime["backend"], self.numerics(config)
-        options = numerics.compiler_options(backend, used["deterministic"])
+        backend, resolved = self.runtime["backend"], self.numerics(config)
+        options = numerics.compiler_options(backend, resolved["deterministic"])
         module = self._module(
             config,
             dtype=PRECISIONS[config.training.precision],
             axis_name=parallel.AXIS if mapped and synchronised else None,
-            operations=operations.choose(backend, convolution, deterministic=used["deterministic"]),
+            operations=operations.choose(
+                backend, convolution, deterministic=resolved["deterministic"]
+            ),
         )
         make_optimizer = optim.optimizer(config.optimizer)
         groups = Groups(config.optimizer.groups)
-        given = config.data.normalize == "given"
+        configured = config.data.normalize == "given"
         normalize = inputs.normalizer(
             config.data.normalize,
-            config.data.mean if given else spec.mean,
-            config.data.sd if given else spec.sd,
+            config.data.mean if configured else spec.mean,
+            config.data.sd if configured else spec.sd,
             config.data.channel_order,
         )
-        compiled = known or self._compile(config, module, make_optimizer, normalize)
+        compiled = compiled or self._compile(config, module, make_optimizer, normalize)
         averaged = config.training.ema_decay is not None
         task = self.task(config)
         program = Program(
@@ -231,7 +244,7 @@ class Session:
             task,
             jax.jit(
                 functools.partial(state.initial_variables, module, spec.image_shape),
-                compiler_options={**ONCE.get(backend, {}), **options} or None,
+                compiler_options={**FAST_COMPILE.get(backend, {}), **options} or None,
             ),
             jax.jit(
                 functools.partial(
@@ -241,11 +254,11 @@ class Session:
             make_optimizer,
             normalize,
             compiled,
-            used["matmul_precision"],
+            resolved["matmul_precision"],
         )
         if groups.fields:
             groups.check(program.shapes["params"])
-        if self.levels:  # code that no test of cnnjax has seen
+        if self.levels:  # the user's own code
             shape, units = spec.image_shape, task.num_outputs(spec)
             state.check_outputs(module, program.shapes, shape, units, train=not mapped)
             first = self.dataset(config, seed=0).first("train", 64)
@@ -262,7 +275,7 @@ class Session:
         dataset = self.dataset(config, seed=0)
         spec = dataset.spec
         mapped = config.training.parallel == "pmap"
-        used = self.numerics(config)
+        resolved = self.numerics(config)
         task = self.task(config)
         train = step.train_step(
             module,
@@ -277,20 +290,20 @@ class Session:
         )
         evaluate = step.eval_step(module, task, normalize=normalize)
         return parallel.compile(
-            numerics.at_precision(used["matmul_precision"], train),
-            numerics.at_precision(used["matmul_precision"], evaluate),
+            numerics.at_precision(resolved["matmul_precision"], train),
+            numerics.at_precision(resolved["matmul_precision"], evaluate),
             inputs.gather,
             mode=config.training.parallel,
             devices=self.devices,
             compiler_options=numerics.compiler_options(
-                self.runtime["backend"], used["deterministic"]
+                self.runtime["backend"], resolved["deterministic"]
             ),
         )
 
     def initial_state(
         self, config: schema.RunConfig, program: Program, dataset: data.Dataset, seed: int
     ) -> state.TrainState:
-        """The state before the first step: from published weights, else from the seed."""
+        """The state before the first step: from the weights to start from, else from the seed."""
         variables = program.initialize(state.keys(seed)["params"])
         if config.model.initializer == "lsuv":
             first, _ = dataset.first("train", config.training.batch_size)
@@ -304,7 +317,7 @@ class Session:
         return program.compiled.replicate(program.create(variables))
 
     def hparams(self, config: schema.RunConfig, seed: int, program: Program) -> state.HParams:
-        """The numbers of a run; the learning rate is set anew at each step."""
+        """The traced numbers and the keys of a run; the learning rate is replaced at each step."""
         keys = state.keys(seed)
         return state.HParams(
             learning_rate=np.float32(config.optimizer.learning_rate),

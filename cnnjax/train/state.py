@@ -26,7 +26,7 @@ class Ema:
 
 @flax.struct.dataclass
 class TrainState:
-    """What a step changes. `ema` is None where averaging is off."""
+    """What a step updates. `ema` is None without averaging."""
 
     step: jax.Array
     params: Any
@@ -36,18 +36,17 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables to evaluate with: the averages where they are kept."""
+        """The variables to evaluate with: the averages where there are any."""
         source = self if self.ema is None else self.ema
         return {"params": source.params, "batch_stats": source.batch_stats}
 
 
 @flax.struct.dataclass
 class HParams:
-    """The numbers that studies vary, as scalar arrays, and the run's own keys.
+    """The traced numbers that studies vary, as scalars, and the random keys of a run.
 
-    Two runs that differ in these alone share one compiled step. The keys are those of the run;
-    the step folds its own number into them. `group_rates` has the multiplier of the learning rate
-    of each parameter group.
+    Runs that differ only in these share one compiled step, which folds its step number into the
+    keys. `group_rates` has the learning-rate multiplier of each parameter group.
     """
 
     learning_rate: ArrayLike
@@ -77,8 +76,8 @@ def _keys(seed: jax.Array) -> dict[str, jax.Array]:
 def create(
     variables: Any, make_optimizer: MakeOptimizer, *, averaged: bool, groups: Groups = NO_GROUPS
 ) -> TrainState:
-    """The state before the first step, from the network's initial variables. The optimizer's is
-    that of the parameters that `groups` let be trained."""
+    """Returns the state before the first step, from the initial variables of the network. The
+    optimizer has a state only for parameters that `groups` do not freeze."""
     params = variables["params"]
     batch_stats = variables.get("batch_stats", {})
     return TrainState(
@@ -103,17 +102,17 @@ def check_outputs(
     *,
     train: bool,
 ) -> None:
-    """Takes two images [H, W, C] through a network; nothing is computed.
+    """Traces a network with two images [H, W, C].
 
     Args:
       module: the network.
       variables: its variables, or their shapes.
       image_shape: (height, width, channels).
-      units: how many numbers the task asks of the network for an image.
-      train: whether this is a pass of training or of a test.
+      units: the number of outputs for an image that the task needs.
+      train: whether it is traced as in training.
 
-    Raises ValueError where the network has no parameters or gives no outputs [B, units], and
-    whatever it raises.
+    Raises ValueError where the network has no parameters or does not return floats [B, units], and
+    whatever it raises itself.
     """
 
     def run(variables: Any, key: jax.Array) -> Any:
@@ -125,17 +124,19 @@ def check_outputs(
 
     if not variables.get("params"):
         raise ValueError("the network has no parameters, so there is nothing to train")
-    given = jax.eval_shape(run, variables, jax.eval_shape(lambda: jax.random.key(0)))
-    alone = isinstance(given, jax.ShapeDtypeStruct)
-    if not alone or given.shape != (2, units) or not jnp.issubdtype(given.dtype, jnp.floating):
-        text = f"{given.dtype}{list(given.shape)}" if alone else f"a {type(given).__name__}"
-        raise ValueError(
-            f"the network gives {text} for two images; its task asks for float{[2, units]}"
-        )
+    outputs = jax.eval_shape(run, variables, jax.eval_shape(lambda: jax.random.key(0)))
+    text = f"a {type(outputs).__name__}"
+    if isinstance(outputs, jax.ShapeDtypeStruct):
+        if outputs.shape == (2, units) and jnp.issubdtype(outputs.dtype, jnp.floating):
+            return
+        text = f"{outputs.dtype}{list(outputs.shape)}"
+    raise ValueError(
+        f"the network gives {text} for two images; its task asks for float{[2, units]}"
+    )
 
 
 def flat(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by their path, joined with `/`, sorted by path."""
+    """The leaves of a pytree by path (`conv1/kernel`), sorted by path."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     return dict(sorted(named.items()))
@@ -150,7 +151,7 @@ def digest(params: Any) -> str:
 
 
 def checksum(tree: Any) -> int:
-    """CRC-32 over the same: for accidents, and faster."""
+    """CRC-32 over the same: faster, and enough to detect accidental changes."""
     crc = 0
     for part in _content(tree):
         crc = zlib.crc32(part, crc)

@@ -1,4 +1,4 @@
-"""The two pure steps. They receive functions and arrays, never a configuration or a global."""
+"""The pure train and eval steps. They receive functions and arrays, and read no configuration."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,16 +44,15 @@ def train_step(
       make_optimizer: (learning_rate, weight_decay) -> optax transformation.
       augment: (keys [B], images float [B, H, W, C] in 0..1, targets) -> (images, targets).
       normalize: images in 0..1 -> the network's inputs.
-      ema_decay: weight of the old average in the averages, or None for none.
-      auxiliary_weight: what the losses of auxiliary heads count beside the network's own; they
-        are not in the metrics.
-      groups: the parameter groups; what they freeze is neither differentiated nor changed.
+      ema_decay: decay of the exponential moving averages, or None for no averages.
+      auxiliary_weight: weight of the losses of auxiliary heads, which are not in the metrics.
+      groups: the parameter groups; frozen parameters are neither differentiated nor changed.
       axis_name: the mapped axis to average gradients, statistics and metrics over, under pmap.
 
     The batch holds `images` (uint8 [B, H, W, C]) and the targets ([B, ...]). Metrics are scalars:
-    `loss` and those of the task that are means over examples, all over the batch as trained on, and
+    `loss` and those of the task that are means over examples, all of the augmented batch, and
     `finite`, whether the loss and the gradient are. Running statistics are averaged over devices
-    at each step under pmap (Ioffe and Szegedy 2015 leave it open).
+    at each step under pmap (Ioffe and Szegedy 2015 do not say whether they should be).
     """
 
     def mean(tree: Any) -> Any:
@@ -68,17 +67,17 @@ def train_step(
         dropout_key = jax.random.fold_in(hparams.dropout_key, state.step)
         if axis_name is not None:
             dropout_key = jax.random.fold_in(dropout_key, device)
-        places = device * count + jnp.arange(count)
-        example_keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, places)
+        indices = device * count + jnp.arange(count)
+        example_keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, indices)
         images = to_float(batch["images"])
         images, targets = augment(example_keys, images, _targets(task, batch))
         images = normalize(images)
 
         trained, frozen = groups.split(state.params)
-        kept = groups.kept_statistics(state.params, state.batch_stats)
+        frozen_stats = groups.frozen_statistics(state.params, state.batch_stats)
 
         def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
-            with with_running_statistics(kept):
+            with with_running_statistics(frozen_stats):
                 outputs, updates = module.apply(
                     {"params": merge(params, frozen), "batch_stats": state.batch_stats},
                     images,
@@ -102,7 +101,7 @@ def train_step(
         statistics = task.statistics(outputs, targets)
         metrics = {name: statistics[name].mean() for name in task.means} | {"loss": value}
         gradient, batch_stats, metrics = mean((gradient, batch_stats, metrics))
-        batch_stats = merge(batch_stats, kept)
+        batch_stats = merge(batch_stats, frozen_stats)
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
         transform = make_optimizer(hparams.learning_rate, hparams.weight_decay)
         updates, opt_state = transform.update(gradient, state.opt_state, trained)
@@ -111,17 +110,18 @@ def train_step(
         ema = state.ema
         if ema_decay is not None:
             ema = optax.incremental_update(Ema(params, batch_stats), ema, 1.0 - ema_decay)
-            ema = Ema(merge(ema.params, frozen), merge(ema.batch_stats, kept))  # not rounded
+            # The averages of what is frozen stay exact.
+            ema = Ema(merge(ema.params, frozen), merge(ema.batch_stats, frozen_stats))
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     return step
 
 
 def eval_step(module: nn.Module, task: Task, *, normalize: Images) -> EvalStep:
-    """Builds `step(variables, batch, keep_prob)`, which gives {"statistics": those of the task,
-    "predictions": what it keeps}, each {name: [B, ...]}.
+    """Builds `step(variables, batch, keep_prob)`, which returns the statistics and the predictions
+    of the task, {"statistics": {name: [B, ...]}, "predictions": {name: [B, ...]}}.
 
-    `keep_prob` is what classic dropout scales with at test time.
+    `keep_prob` is the scale of classic dropout at test time.
     """
 
     def step(variables: Any, batch: Batch, keep_prob: ArrayLike) -> dict[str, Arrays]:
@@ -136,40 +136,42 @@ def eval_step(module: nn.Module, task: Task, *, normalize: Images) -> EvalStep:
 def check_task(
     task: Task, name: str, spec: DatasetSpec, images: np.ndarray, targets: Mapping[str, np.ndarray]
 ) -> None:
-    """Calls the functions of a task with some examples; of those that a step calls, nothing is
-    computed but the targets.
+    """Calls the functions of a task with some examples; loss and statistics are only traced.
 
     Args:
-      task: the task, `name` what it is called.
+      task: the task.
+      name: its name.
       spec: the data set.
-      images: uint8 [B, H, W, C], its first images.
+      images: its first images, uint8 [B, H, W, C].
       targets: their targets, [B, ...] each.
 
-    Raises ValueError where a target, the loss or a metric that is a mean is not one for each
-    example, or `constant` gives not a number for each metric, and whatever the functions raise.
+    Raises ValueError where a target, the loss or a metric that is a mean does not have one value
+    for each example, or `constant` does not return a number for each metric, and whatever the
+    functions raise.
     """
     count = len(images)
     outputs = jax.ShapeDtypeStruct((count, task.num_outputs(spec)), jnp.float32)
-    wanted = task.targets(images, targets)
-    loss = jax.eval_shape(task.loss, outputs, wanted, jnp.float32(0))
-    statistics = jax.eval_shape(task.statistics, outputs, wanted)
-    whole: dict[str, Any] = {
-        f"targets: {each}": np.shape(values)[:1] for each, values in wanted.items()
+    targets = task.targets(images, targets)
+    loss = jax.eval_shape(task.loss, outputs, targets, jnp.float32(0))
+    statistics = jax.eval_shape(task.statistics, outputs, targets)
+    shapes: dict[str, Any] = {
+        f"targets: {key}": np.shape(values)[:1] for key, values in targets.items()
     }
-    each_one = {"loss": loss, **{f"statistics: {n}": statistics.get(n) for n in task.means}}
-    whole |= {what: getattr(found, "shape", None) for what, found in each_one.items()}
-    for what, shape in whole.items():
+    means = {f"statistics: {key}": statistics.get(key) for key in task.means}
+    for label, array in {"loss": loss, **means}.items():
+        shapes[label] = getattr(array, "shape", None)
+    for label, shape in shapes.items():
         if shape != (count,):
-            told = "is missing" if shape is None else f"has the shape {list(shape)}"
-            raise ValueError(f"task {name!r}: {what}: {told} for {count} examples")
-    constant = task.constant({each: np.asarray(values) for each, values in wanted.items()})
-    for each in task.metrics:
-        value = constant.get(each.name) if isinstance(constant, Mapping) else None
+            problem = "is missing" if shape is None else f"has the shape {list(shape)}"
+            raise ValueError(f"task {name!r}: {label}: {problem} for {count} examples")
+    constant = task.constant({key: np.asarray(values) for key, values in targets.items()})
+    for metric in task.metrics:
+        value = constant.get(metric.name) if isinstance(constant, Mapping) else None
         if not isinstance(value, int | float) or not np.isfinite(value):
-            raise ValueError(f"task {name!r}: constant: has no number for {each.name!r}")
+            raise ValueError(f"task {name!r}: constant: has no number for {metric.name!r}")
 
 
 def _targets(task: Task, batch: Batch) -> Arrays:
-    """What is to be predicted of the images of a batch."""
-    given = {name: values for name, values in batch.items() if name != "images"}
-    return task.targets(batch["images"], given)
+    """The targets of a batch, as the task derives them."""
+    targets = {name: values for name, values in batch.items() if name != "images"}
+    return task.targets(batch["images"], targets)

@@ -1,4 +1,4 @@
-"""Start from another network's weights: names, shapes and dtypes checked, what is new named."""
+"""Start from another network's weights, with all names, shapes and dtypes checked."""
 
 import contextlib
 import os
@@ -18,29 +18,29 @@ from cnnjax.train.state import TrainState
 
 
 def check(directory: Path, variables: Mapping[str, Any], *, reset: Sequence[str] = ()) -> None:
-    """Raises what `start_from` would, of shapes alone: nothing is read but their description."""
-    with _opened(directory, variables, reset) as (checkpoints, fresh):
-        checkpoints.check(checkpoints.find("last"), fresh, ignore=reset)
+    """Raises what `start_from` would; reads only the metadata of the checkpoint."""
+    with _open_source(directory, variables, reset) as (checkpoints, target):
+        checkpoints.check(checkpoints.find("last"), target, ignore=reset)
 
 
 def start_from(
     directory: Path, variables: Mapping[str, Any], *, reset: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """`variables` with the weights kept in `directory`, but for the layers named in `reset`.
+    """Returns `variables` with the weights in `directory`, except for the layers in `reset`.
 
     Args:
       directory: a run's folder, or any folder with `checkpoints/` in it; its newest step is used.
-      variables: fresh variables of the network: `params` and maybe `batch_stats`.
-      reset: top-level layers that keep their fresh values, a head for another number of classes
-        for example. Everything else must fit.
+      variables: fresh variables of the network: `params` and possibly `batch_stats`.
+      reset: top-level layers that keep their fresh values, such as a head for another number of
+        classes. Everything else must fit.
 
     Raises UserError where the folder holds no checkpoint, a layer in `reset` does not exist, or
     an entry is missing, extra or differently shaped; it names the layers to put into `reset`.
     """
-    with _opened(directory, variables, reset) as (checkpoints, fresh):
-        found = checkpoints.variables(checkpoints.find("last"), fresh, ignore=reset)
+    with _open_source(directory, variables, reset) as (checkpoints, target):
+        stored = checkpoints.variables(checkpoints.find("last"), target, ignore=reset)
     return {
-        kind: {**{name: tree[name] for name in reset if name in tree}, **found.get(kind, {})}
+        kind: {**{name: tree[name] for name in reset if name in tree}, **stored.get(kind, {})}
         for kind, tree in variables.items()
     }
 
@@ -48,17 +48,18 @@ def start_from(
 def write(
     variables: Mapping[str, Any], config: RunConfig, directory: Path, about: Mapping[str, Any]
 ) -> None:
-    """Makes a folder of weights to start from or to evaluate: `checkpoints/` with step 0,
-    config.json, and weights.json, which tells where they are from (`about`). It appears whole.
+    """Writes a folder of weights to start from or to evaluate: `checkpoints/` with step 0,
+    config.json, and weights.json, which says where they are from (`about`). The folder is complete
+    as soon as it exists.
 
-    Raises UserError where the folder is there already, or cannot be written.
+    Raises UserError where the folder exists already, or cannot be written.
     """
     if directory.exists():
-        raise UserError(f"--output: {directory} is there already; name a new folder.")
+        raise UserError(f"--output: {directory} exists already; name a new folder.")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        made = directory.parent / f".{directory.name}@{secrets.token_hex(4)}"
-        made.mkdir()
+        temporary = directory.parent / f".{directory.name}@{secrets.token_hex(4)}"
+        temporary.mkdir()
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror}.") from None
     state = TrainState(
@@ -70,48 +71,47 @@ def write(
     )
     values = config.model_dump(mode="json")
     try:
-        with Checkpoints(made / "checkpoints") as checkpoints:
+        with Checkpoints(temporary / "checkpoints") as checkpoints:
             checkpoints.save(state, values, None)
             checkpoints.wait()
-        files.write_json(made / "config.json", values)
-        files.write_json(made / "weights.json", about)
-        made.chmod(0o755)
-        os.rename(made, directory)
+        files.write_json(temporary / "config.json", values)
+        files.write_json(temporary / "weights.json", about)
+        temporary.chmod(0o755)
+        os.rename(temporary, directory)
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror}.") from None
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _opened(
+def _open_source(
     directory: Path, variables: Mapping[str, Any], reset: Sequence[str]
 ) -> Iterator[tuple[Checkpoints, dict[str, Any]]]:
-    """The checkpoints of a folder, and the variables that are to come from there. A misfit is told
-    with the layers to put into `reset`."""
+    """Yields the checkpoints of a folder, and the variables to be taken from them. The error of
+    variables that do not fit names the layers to put into `reset`."""
     path = directory / "checkpoints"
     if not path.is_dir():
         raise UserError(f"{directory}: holds no weights (no checkpoints/ in it).")
     for name in reset:
         if name not in variables["params"]:
             raise unknown("transfer.reset", name, variables["params"])
-    fresh = {kind: _without(tree, reset) for kind, tree in variables.items()}
+    target = {
+        kind: {name: value for name, value in tree.items() if name not in reset}
+        for kind, tree in variables.items()
+    }
     with Checkpoints(path, read_only=True) as checkpoints:
         try:
-            yield checkpoints, fresh
+            yield checkpoints, target
         except Mismatch as error:
-            raise UserError(f"{error}{_hint(error, reset, fresh['params'])}") from None
+            raise UserError(f"{error}{_reset_hint(error, reset, target['params'])}") from None
 
 
-def _hint(error: Mismatch, reset: Sequence[str], params: Mapping[str, Any]) -> str:
-    """What to type where layers do not fit."""
-    named = {path.split("/")[1] for path in error.paths if "/" in path}
-    layers = [name for name in params if name in named]
+def _reset_hint(error: Mismatch, reset: Sequence[str], params: Mapping[str, Any]) -> str:
+    """The flag that resets the layers that do not fit; "" if that would be all layers."""
+    mismatched = {path.split("/")[1] for path in error.paths if "/" in path}
+    layers = [name for name in params if name in mismatched]
     if not layers or len(layers) == len(params):
         return ""
-    words = ", ".join(f'"{name}"' for name in (*reset, *layers))
-    return f"\nTo keep fresh values there: --set 'transfer.reset=[{words}]'"
-
-
-def _without(tree: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name, value in tree.items() if name not in names}
+    names = ", ".join(f'"{name}"' for name in (*reset, *layers))
+    return f"\nTo keep their fresh values: --set 'transfer.reset=[{names}]'"

@@ -36,7 +36,7 @@ IN_A_HURRY = "--xla_backend_optimization_level=0"  # how a rehearsal compiles
 ENDINGS = ("json", "log")
 WORTH = 10.0  # seconds that have to be left for a part to be begun
 ASK = (
-    "import json, jax; from cnnjax.train.devices import needed; d = needed(); "
+    "import json, jax; from cnnjax.train.devices import require; d = require(); "
     "print(json.dumps({'platform': d[0].platform, "
     "'kind': d[0].device_kind, 'count': len(d), 'jax': jax.__version__}))"
 )

@@ -45,7 +45,7 @@ def _case(part: Part, goal: str) -> None:
     network, batch, precision, way = CASES[goal]
     if part.tiny:
         batch, way = 4, "2 replicas"
-    make = "import sys, pathlib; from launch.contenders import task; a = sys.argv; "
+    make = "import sys, pathlib; from launch.contender import write_task as task; a = sys.argv; "
     make += "task(pathlib.Path(a[1]), a[2], int(a[3]), a[4], 1)"
     folder = part.work / goal
     folder.mkdir()

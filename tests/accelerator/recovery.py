@@ -108,7 +108,7 @@ def memory(part: Part) -> None:
 
     fields = {"data.image_size": 32, "model.norm.kind": "batch", "data.augmentation.flip": 0.5}
     config = resolve(override(RunConfig(), fields))
-    step = grouping.calls(Session(), config, [0])
+    step = grouping.step_function(Session(), config, [0])
     total = 200 if part.tiny else 2000
     found = []
     for number in range(1, total + 1):

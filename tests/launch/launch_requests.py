@@ -1,4 +1,4 @@
-"""What tests of groups of runs, and of what becomes of them, share."""
+"""Helpers of tests of requests, groups of runs and processes."""
 
 import json
 from pathlib import Path
@@ -20,18 +20,18 @@ def training(configs, levels=None, path=Path("mine.py"), **fields):
 def request(workdir, arms=("a",), seeds=range(2), claims=(), **fields):
     """A request for runs of an experiment whose arms have small networks, unless
     `arms` has their configurations."""
-    asked = Experiment(
+    experiment = Experiment(
         name="asked",
         question="?",
         base={"data.name": "digits"},
-        arms={arm: {"model.width": 1 + place} for place, arm in enumerate(arms)},
+        arms={arm: {"model.width": 1 + index} for index, arm in enumerate(arms)},
         seeds=seeds,
         claims=claims,
     )
     path = Path("mine.py")
     configs = arms if isinstance(arms, dict) else dict.fromkeys(arms, small())
-    how = training(configs, path=path, **fields)
-    return Request("mine.py", Loaded(asked, {}, path), how, seeds, {}, workdir)
+    loaded = Loaded(experiment, {}, path)
+    return Request("mine.py", loaded, training(configs, path=path, **fields), seeds, {}, workdir)
 
 
 def runs(folder, arms, seeds=3):
@@ -42,9 +42,9 @@ def axis(*seeds, arm="a"):
     return tuple((arm, seed) for seed in seeds)
 
 
-def begin(run, **runtime):
-    """Makes a run look begun, with a checkpoint."""
+def start(run, **runtime):
+    """Writes the files of a run that was started and has a checkpoint."""
     (run.directory / "checkpoints" / "7").mkdir(parents=True)
     machine = {"backend": "cpu", "device_kind": "cpu", "devices": 1, "threads": 1}
-    known = {**machine, "convolution": "xla", "replicas": "together", **runtime}
-    (run.directory / "runtime.json").write_text(json.dumps(known))
+    settings = {**machine, "convolution": "xla", "replicas": "together", **runtime}
+    (run.directory / "runtime.json").write_text(json.dumps(settings))

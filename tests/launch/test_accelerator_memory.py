@@ -1,4 +1,4 @@
-"""Processes that share an accelerator: what of its memory each of them may take."""
+"""Processes that share an accelerator: how much of its memory each of them may use."""
 
 import os
 from types import SimpleNamespace
@@ -16,19 +16,20 @@ FRACTIONS = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
 
 @pytest.fixture
 def started(monkeypatch, tmp_path):
-    """{name: value} of what a process of several is started with, as far as it is about memory."""
+    """A function that starts one of several processes and returns its variables about memory."""
     for name in FRACTIONS:
         monkeypatch.delenv(name, raising=False)
-    found: list = []
-    kept = SimpleNamespace(pid=0)
+    environments: list = []
+    process = SimpleNamespace(pid=0)
     monkeypatch.setattr(
-        processes.subprocess, "Popen", lambda *_, env, **__: found.append(env) or kept
+        processes.subprocess, "Popen", lambda *_, env, **__: environments.append(env) or process
     )
 
     def start(workers):
         pool = processes.Pool([], tmp_path, workers, 1)
         processes.Worker(pool, 0, training({}), set())._status.close()
-        return {name: found[-1][name] for name in FRACTIONS if name in found[-1]}
+        last = environments[-1]
+        return {name: last[name] for name in FRACTIONS if name in last}
 
     return start
 
@@ -47,14 +48,14 @@ def test_each_of_three_processes_gets_a_third(started, monkeypatch, name, value,
     assert started(workers=3) == told
 
 
-def test_a_share_that_is_no_number_is_told(started, monkeypatch):
+def test_a_fraction_that_is_not_a_number_is_an_error(started, monkeypatch):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "half")
     told = "^XLA_PYTHON_CLIENT_MEM_FRACTION: 'half' is not valid; allowed: a number"
     with pytest.raises(UserError, match=told):
         started(workers=2)
 
 
-def test_the_first_process_alone_is_asked_for_a_profile(monkeypatch, tmp_path):
+def test_only_the_first_process_writes_a_profile(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(
         processes.subprocess, "Popen", lambda words, **_: asked.append(words) or SimpleNamespace()
@@ -79,14 +80,14 @@ def test_a_process_that_checks_leaves_the_memory_to_those_that_train(monkeypatch
         return SimpleNamespace(note=None)
 
     monkeypatch.setattr(session, "Session", start)
-    local.session(training({}))
-    local.session(training({}), trains=True)
+    local.open_session(training({}))
+    local.open_session(training({}), trains=True)
     assert seen == [(False, "false"), (True, before)]
     assert os.environ.get(name) == before, "processes that are started later have it as it was"
 
 
-def test_runs_without_room_together_are_halved(session, tmp_path, monkeypatch, capsys):
-    """Of five, two and then one of them have room."""
+def test_runs_that_need_too_much_memory_together_are_halved(session, tmp_path, monkeypatch, capsys):
+    """Two runs at a time fit, but not five."""
     real, tried = loop.train, []
 
     def too_large(session, jobs, *, replica_axis, **others):
@@ -95,24 +96,24 @@ def test_runs_without_room_together_are_halved(session, tmp_path, monkeypatch, c
             raise NoRoom(f"training.batch_size: 50 of {len(jobs)} runs at a time: no room.")
         return real(session, jobs, replica_axis=replica_axis, **others)
 
-    asked = runs(tmp_path, ["a"], seeds=5)
+    requested = runs(tmp_path, ["a"], seeds=5)
     monkeypatch.setattr(loop, "train", too_large)
     five = training({"a": small(training__steps=4)}, replicas=5)
-    assert work.work(session, five, asked, quiet=True) == 0
+    assert work.work(session, five, requested, quiet=True) == 0
     assert tried == [[0, 1, 2, 3, 4], [0, 1], [2, 3], [4]]
-    assert [run.result().status for run in asked] == ["finished"] * 5
-    assert asked[3].result().runtime["replica_axis"] == [["a", 2], ["a", 3]]
+    assert [run.result().status for run in requested] == ["finished"] * 5
+    assert requested[3].result().runtime["replica_axis"] == [["a", 2], ["a", 3]]
     told = "a: training.batch_size: 50 of 5 runs at a time: no room.; these runs go on 2 at a time"
     assert told in capsys.readouterr().out
 
 
-def test_what_has_no_room_when_it_is_timed_is_told(session, monkeypatch, capsys, tmp_path):
+def test_too_little_memory_while_timing_is_reported(session, monkeypatch, capsys, tmp_path):
     """Fewer are tried on an accelerator; on a CPU, where it does not pay, one after another."""
-    monkeypatch.setitem(grouping.LEAST, "cpu", 0.0)
-    steps = grouping.calls
+    monkeypatch.setitem(grouping.MIN_SECONDS, "cpu", 0.0)
+    steps = grouping.step_function
 
-    def too_large(session, config, seeds, **way):
-        call = steps(session, config, seeds, **way)
+    def too_large(session, config, seeds, **options):
+        call = steps(session, config, seeds, **options)
 
         def timed(count=1):
             if len(seeds) > 1:
@@ -124,8 +125,8 @@ def test_what_has_no_room_when_it_is_timed_is_told(session, monkeypatch, capsys,
         return timed
 
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(grouping, "calls", too_large)
-    asked = runs(tmp_path, ["a"])
-    chosen = grouping.ways(session, training({"a": small()}), asked, processes=1)
-    assert chosen == {"a": grouping.Way()}
+    monkeypatch.setattr(grouping, "step_function", too_large)
+    requested = runs(tmp_path, ["a"])
+    chosen = grouping.choose_dispatches(session, training({"a": small()}), requested, processes=1)
+    assert chosen == {"a": grouping.Dispatch()}
     assert "a: training.batch_size: 50 of 3 runs at a time: needs more" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The benchmark: it compares equals, and says where it does not."""
+"""The benchmark compares contenders that train the same network, and refuses others."""
 
 import json
 
@@ -9,14 +9,14 @@ from common import program
 from launch import benchmark, timing
 
 
-def test_it_times_and_writes_and_draws(tmp_path):
+def test_a_small_benchmark_writes_figures_and_a_plot(tmp_path):
     done = program(
         "launch.benchmark", f"--workdir={tmp_path}", "--networks=lenet5_modern", "--rounds=2",
         "--contenders=cnnjax xla,cnnjax 4 steps,cnnjax 2 replicas,flax", "--batch_size=8",
     )  # fmt: skip
     assert "lenet5_modern: round 2 of 2" in done.stdout
-    found = json.loads((tmp_path / "benchmark.json").read_text())
-    figures = found["networks"]["lenet5_modern"]
+    written = json.loads((tmp_path / "benchmark.json").read_text())
+    figures = written["networks"]["lenet5_modern"]
     assert list(figures) == ["cnnjax xla", "cnnjax 4 steps", "cnnjax 2 replicas", "flax"]
     assert [figure.get("images_a_call") for figure in figures.values()] == [8, 32, 16, None]
     for figure in figures.values():
@@ -40,7 +40,7 @@ def test_it_times_and_writes_and_draws(tmp_path):
         ("--contenders=flax,flax", "--contenders: 'flax' is given twice."),
     ],
 )
-def test_wrong_words_are_answered(tmp_path, flag, message):
+def test_wrong_flags_are_errors(tmp_path, flag, message):
     done = program("launch.benchmark", f"--workdir={tmp_path}", flag, check=2)
     assert message in done.stderr
 
@@ -52,38 +52,38 @@ def test_contenders_that_train_another_network_are_refused(losses):
             self.about = {"losses": list(pair)}
 
     same = {name: Answered(2.3, 2.2) for name in ("a", "b", "c")}
-    benchmark._agree("net", "float32", same)
+    benchmark._check_losses("net", "float32", same)
     with pytest.raises(UserError, match="net: d has losses"):
-        benchmark._agree("net", "float32", same | {"d": Answered(*losses)})
+        benchmark._check_losses("net", "float32", same | {"d": Answered(*losses)})
 
 
-def test_a_contender_that_stops_is_told_with_its_last_line():
+def test_the_error_of_a_contender_that_stops_is_its_last_line():
     with pytest.raises(UserError, match=r"x stopped: .*No module"):
-        timing.Timed("x", ["no_such_module"]).steps_in(1)
+        timing.TimedProcess("x", ["no_such_module"]).steps_within(1)
 
 
-def test_ratios_are_those_of_one_round():
-    found = benchmark._ratios([2.0, 9.0, 4.0], [1.0, 3.0, 4.0])
-    assert found == {"ratio": 2.0, "ratios": [2.0, 3.0, 1.0]}
+def test_ratios_compare_contenders_within_each_round():
+    ratios = benchmark._ratios([2.0, 9.0, 4.0], [1.0, 3.0, 4.0])
+    assert ratios == {"ratio": 2.0, "ratios": [2.0, 3.0, 1.0]}
     assert benchmark._ratios([2.0], None) == {}
 
 
-def test_without_a_device_jax_says_why(monkeypatch):
+def test_without_a_device_the_error_is_that_of_jax(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "no_such_platform")
     with pytest.raises(UserError, match=r"^JAX_PLATFORMS: .*unknown 'no_such_platform'"):
         benchmark._device()
 
 
-def test_what_is_not_here_is_left_out_with_a_reason(tmp_path):
+def test_contenders_that_are_not_available_are_left_out_with_a_reason(tmp_path):
     done = program(
         "launch.benchmark", f"--workdir={tmp_path}", "--contenders=cnnjax native",
         check=2, CXX="no-such-compiler", CNNJAX_CACHE=str(tmp_path / "cache"),
     )  # fmt: skip
     assert "cnnjax native: left out, no-such-compiler cannot be started" in done.stdout
-    assert "error: --contenders: none of them is here." in done.stderr
+    assert "error: --contenders: none of them is available." in done.stderr
 
 
-def test_a_workdir_that_cannot_be_written_is_told_before_measuring():
+def test_a_workdir_that_cannot_be_written_is_an_error_before_measuring():
     done = program(
         "launch.benchmark", "--workdir=/proc/no/such", "--contenders=cnnjax xla", check=2
     )

@@ -12,8 +12,8 @@ def runs(arms, seeds):
     return study.runs(Path("w"), arms, seeds)
 
 
-def rectangle(part):
-    """Whether a part is some arms with some seeds, which one command can name."""
+def is_product(part):
+    """Whether a part is a product of arms and seeds, which one command can name."""
     arms, seeds = {run.arm for run in part}, {run.seed for run in part}
     return len(part) == len(arms) * len(seeds)
 
@@ -21,20 +21,20 @@ def rectangle(part):
 @pytest.mark.parametrize(("jobs", "size"), [(1, 40), (4, 10), (8, 5), (40, 1)])
 def test_runs_of_one_program_are_split_by_seeds_then_by_arms(jobs, size):
     group = runs(["a", "b", "c", "d", "e"], range(8))
-    parts = plan.divided([group], dict.fromkeys("abcde", 1.0), jobs)
+    parts = plan.divide([group], dict.fromkeys("abcde", 1.0), jobs)
     assert [len(part) for part in parts] == [size] * jobs
     assert {run for part in parts for run in part} == set(group)
-    assert all(map(rectangle, parts))
+    assert all(map(is_product, parts))
     if jobs <= 8:
         assert all(len({run.arm for run in part}) == 5 for part in parts)
 
 
-def test_small_groups_are_put_together_and_large_ones_split():
+def test_small_groups_are_joined_and_large_ones_split():
     groups = [runs([arm], range(4)) for arm in "abcdef"]
     costs = {"a": 10.0, "b": 1.0, "c": 1.0, "d": 1.0, "e": 1.0, "f": 1.0}
-    parts = plan.divided(groups, costs, 3)
-    assert all(map(rectangle, parts))
+    parts = plan.divide(groups, costs, 3)
+    assert all(map(is_product, parts))
     assert [sum(costs[run.arm] for run in part) for part in parts] == [20, 20, 20]
     assert {run.arm for run in parts[-1]} == set("bcdef")
-    assert len(plan.divided(groups, dict.fromkeys("abcdef", 1.0), 2)) == 2
-    assert len(plan.divided(groups, dict.fromkeys("abcdef", 1.0), 1)) == 1
+    assert len(plan.divide(groups, dict.fromkeys("abcdef", 1.0), 2)) == 2
+    assert len(plan.divide(groups, dict.fromkeys("abcdef", 1.0), 1)) == 1

@@ -1,4 +1,4 @@
-"""How a sweep divides the cores: what was measured decides, and it is measured once."""
+"""The number of processes of a sweep is chosen by measured speeds, which are cached."""
 
 import importlib.metadata
 from pathlib import Path
@@ -12,17 +12,17 @@ from common import program, small
 from launch import division
 
 
-def work(configs, images, runs, *, levels=None, path=Path("mine.py"), flags=()):
-    asked = training(configs, levels, path)
-    return division.Work(asked, flags, dict.fromkeys(configs, images), runs)
+def workload(configs, images, runs, *, levels=None, path=Path("mine.py"), flags=()):
+    trained = training(configs, levels, path)
+    return division.Workload(trained, flags, dict.fromkeys(configs, images), runs)
 
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """{(arm, number): images per second}, in place of measuring; and what was asked."""
+    """{(arm, processes): images per second} instead of measuring, and what was measured."""
     speeds, asked = {}, []
 
-    def measure(work, arm, number, threads, place):
+    def measure(workload, arm, number, threads, progress):
         asked.append((arm, number, threads))
         return {
             "images_per_second": speeds[arm, number],
@@ -36,41 +36,41 @@ def measured(monkeypatch, tmp_path):
     return speeds, asked
 
 
-def test_the_fastest_division_wins_and_is_measured_once(measured, capsys):
+def test_the_fastest_number_of_processes_is_chosen_and_measured_once(measured, capsys):
     speeds, asked = measured
-    some = work({"a": small()}, 100_000, 20)
+    some = workload({"a": small()}, 100_000, 20)
     speeds |= {("a", 1): 100.0, ("a", 2): 150.0, ("a", 4): 190.0, ("a", 8): 160.0}
     for _ in range(2):
-        assert division.processes(some, 8) == 4
+        assert division.choose(some, 8) == 4
     assert asked == [("a", 1, 8), ("a", 2, 4), ("a", 4, 2), ("a", 8, 1)]
     assert "with 4 processes of 2 threads" in capsys.readouterr().out
 
 
-def test_fewer_processes_are_taken_where_more_gain_next_to_nothing(measured):
+def test_fewer_processes_are_chosen_if_more_are_hardly_faster(measured):
     speeds, _ = measured
     speeds |= {("a", 1): 100.0, ("a", 2): 104.0}
-    assert division.processes(work({"a": small()}, 100_000, 5), 2) == 1
+    assert division.choose(workload({"a": small()}, 100_000, 5), 2) == 1
 
 
-def test_never_more_processes_than_runs_or_memory(measured, monkeypatch):
+def test_processes_are_limited_by_runs_and_memory(measured, monkeypatch):
     speeds, _ = measured
     speeds |= {("a", number): 100.0 * number for number in range(1, 9)}
-    some = work({"a": small()}, 100_000, 3)
-    assert division.processes(some, 8) == 3
+    some = workload({"a": small()}, 100_000, 3)
+    assert division.choose(some, 8) == 3
     monkeypatch.setattr(machine, "free_memory", lambda: 2.6e9)
-    assert division.processes(some, 8) == 2
-    assert division.processes(work({"a": small()}, 100_000, 1), 8) == 1
-    assert division.processes(some, 1) == 1
+    assert division.choose(some, 8) == 2
+    assert division.choose(workload({"a": small()}, 100_000, 1), 8) == 1
+    assert division.choose(some, 1) == 1
 
 
-def test_small_studies_are_not_measured_further(measured):
+def test_short_studies_are_measured_with_one_process_only(measured):
     speeds, asked = measured
     speeds |= {("a", 1): 1000.0}
-    assert division.processes(work({"a": small()}, 59_000, 9), 4) == 4
+    assert division.choose(workload({"a": small()}, 59_000, 9), 4) == 4
     assert asked == [("a", 1, 4)]
 
 
-def test_arms_of_one_speed_are_measured_together_and_others_apart(measured):
+def test_arms_of_equal_speed_are_measured_once(measured):
     speeds, asked = measured
     configs = {
         "a": small(),
@@ -78,11 +78,11 @@ def test_arms_of_one_speed_are_measured_together_and_others_apart(measured):
         "wide": small(model__hidden=(99,)),
     }
     speeds |= {("a", 1): 100.0, ("a", 2): 150.0, ("wide", 1): 100.0, ("wide", 2): 20.0}
-    assert division.processes(work(configs, 100_000, 9), 2) == 1
+    assert division.choose(workload(configs, 100_000, 9), 2) == 1
     assert {arm for arm, *_ in asked} == {"a", "wide"}
 
 
-def test_a_level_of_ones_own_is_measured_for_each_version_of_its_file(measured, tmp_path):
+def test_a_user_level_is_measured_for_each_version_of_its_file(measured, tmp_path):
     speeds, asked = measured
     speeds |= {("a", 1): 1000.0}
     config = small().model_copy(
@@ -92,34 +92,34 @@ def test_a_level_of_ones_own_is_measured_for_each_version_of_its_file(measured, 
     for text in ("1", "1", "2"):
         file.write_text(text)
         levels = {"activation": {"mine": abs}}
-        division.processes(work({"a": config}, 100, 9, levels=levels, path=file), 2)
+        division.choose(workload({"a": config}, 100, 9, levels=levels, path=file), 2)
     assert len(asked) == 2
 
 
-def test_a_cache_that_cannot_be_written_does_not_decide(measured, monkeypatch):
+def test_a_cache_that_cannot_be_written_changes_nothing(measured, monkeypatch):
     speeds, _ = measured
     speeds |= {("a", 1): 100.0, ("a", 2): 50.0}
     monkeypatch.setenv("CNNJAX_CACHE", "/proc/no/such")
-    assert division.processes(work({"a": small()}, 100_000, 9), 2) == 1
+    assert division.choose(workload({"a": small()}, 100_000, 9), 2) == 1
 
 
-def test_on_an_accelerator_one_process_does_all(measured):
+def test_on_an_accelerator_one_process_is_chosen(measured):
     speeds, asked = measured
     speeds |= {("a", 1): 100.0, "backend": "gpu"}
-    assert division.processes(work({"a": small()}, 10**6, 9), 8) == 1
+    assert division.choose(workload({"a": small()}, 10**6, 9), 8) == 1
     assert len(asked) == 1
 
 
-def test_a_run_that_cannot_be_timed_tells_it_itself(measured, monkeypatch):
+def test_an_error_while_timing_is_left_to_the_run(measured, monkeypatch):
     def broken(*_):
         raise UserError("stopped")
 
     monkeypatch.setattr(division, "_measure", broken)
-    assert division.processes(work({"a": small()}, 10**6, 9), 2) == 2
+    assert division.choose(workload({"a": small()}, 10**6, 9), 2) == 2
 
 
-def test_a_sweep_measures_real_steps_and_says_what_it_chose(tmp_path):
-    """Notes and a user's own prints do not disturb the measuring."""
+def test_a_sweep_measures_real_steps_and_prints_its_choice(tmp_path):
+    """Notes and output of the user's file do not disturb the measurement."""
     file = tmp_path / "loud.py"
     file.write_text(
         "from cnnjax.ablation.experiment import Experiment\n"
@@ -139,7 +139,7 @@ def test_a_sweep_measures_real_steps_and_says_what_it_chose(tmp_path):
     assert '"backend": "cpu"' in kept.read_text()
 
 
-def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch, capsys):
+def test_weights_of_all_arms_are_checked_before_anything_is_timed(monkeypatch, capsys):
     class Stopped:
         def __init__(self, name, words, environment):
             asked.append((words[-1], environment["XLA_PYTHON_CLIENT_MEM_FRACTION"]))
@@ -152,10 +152,10 @@ def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch,
             pass
 
     asked: list = []
-    monkeypatch.setattr(division, "Timed", Stopped)
+    monkeypatch.setattr(division, "TimedProcess", Stopped)
     started = small(transfer__init_from="/weights")
     configs = {"a": small(), "b": started, "c": small(), "d": started}
-    request = work(configs, 100, 4, flags=["--arms=a,b,c,d"])
+    request = workload(configs, 100, 4, flags=["--arms=a,b,c,d"])
     with pytest.raises(UserError, match="weights do not fit"):
         division._measure(request, "b", 1, 2, "1 of 2")
     assert asked == [("--arms=b,d", "0.75")]
@@ -165,7 +165,7 @@ def test_weights_of_all_arms_are_looked_at_before_anything_is_timed(monkeypatch,
     assert "timing" not in capsys.readouterr().out
 
 
-def test_a_checkout_that_is_not_installed_is_timed_too(monkeypatch, tmp_path):
+def test_speeds_are_cached_also_for_a_checkout_that_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path))
     installed = importlib.metadata.version
 
@@ -175,5 +175,5 @@ def test_a_checkout_that_is_not_installed_is_timed_too(monkeypatch, tmp_path):
         return installed(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    assert division.remembered("what", lambda: {"seconds": 1}) == {"seconds": 1}
-    assert division.remembered("what", lambda: {"seconds": 2}) == {"seconds": 1}
+    assert division.cached("what", lambda: {"seconds": 1}) == {"seconds": 1}
+    assert division.cached("what", lambda: {"seconds": 2}) == {"seconds": 1}

@@ -1,4 +1,4 @@
-"""How a program starts and ends, and what is said of wrong flags."""
+"""How a program starts and ends, and the errors of wrong flags."""
 
 import os
 import re
@@ -25,13 +25,13 @@ from launch import flags
         ("0-100000000", "more than 10,000"),
     ],
 )
-def test_seeds(text, message):
-    with pytest.raises(UserError) as told:
+def test_invalid_seeds_are_errors(text, message):
+    with pytest.raises(UserError) as caught:
         flags.seeds(text)
-    assert message in str(told.value)
+    assert message in str(caught.value)
 
 
-def test_a_flag_of_another_program_names_it(monkeypatch):
+def test_the_error_of_a_flag_names_the_programs_that_have_it(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/x/launch/train.py"])
     told = flags._explain(absl.UnrecognizedFlagError("workers", "2"))
     assert told == "--workers: is not a flag of launch.train; launch.sweep takes it."
@@ -42,11 +42,11 @@ def test_a_flag_of_another_program_names_it(monkeypatch):
 
 @pytest.mark.parametrize("value", ["1e20", "0", "9" * 20])
 def test_a_number_out_of_bounds_says_what_is_allowed(value):
-    own = absl.FlagValues()
-    absl.DEFINE_integer("threads", None, "", 1, 4096, flag_values=own)
-    with pytest.raises(absl.IllegalFlagValueError) as told:
-        own(["x", f"--threads={value}"])
-    text = flags._explain(told.value)
+    values = absl.FlagValues()
+    absl.DEFINE_integer("threads", None, "", 1, 4096, flag_values=values)
+    with pytest.raises(absl.IllegalFlagValueError) as caught:
+        values(["x", f"--threads={value}"])
+    text = flags._explain(caught.value)
     assert text == f"--threads: '{value}' is not valid; allowed: a whole number, 1 to 4,096."
 
 
@@ -56,8 +56,8 @@ def test_the_table_of_programs_is_that_of_the_readme():
     rows = re.findall(r"^\| `--(\w+)[^|]*` \| ([a-z, ]+) \| ", text, re.MULTILINE)
     assert len(rows) > 10
     for name, programs in rows[:-1]:
-        takers = [one for one, own in flags.PROGRAMS.items() if name in own.split()]
-        assert programs.split(", ") == [one for one in takers if one != "rehearsal"], name
+        takers = [taker for taker, words in flags.PROGRAMS.items() if name in words.split()]
+        assert programs.split(", ") == [taker for taker in takers if taker != "rehearsal"], name
 
 
 PROGRAM = """
@@ -79,16 +79,16 @@ def start(body, *words, cwd=ROOT):
     )  # fmt: skip
 
 
-def test_a_fault_is_one_line_with_a_code_of_its_own_and_its_traceback_in_a_file(tmp_path):
+def test_a_fault_prints_one_line_exits_with_70_and_writes_its_traceback(tmp_path):
     done = start("None + 1", f"--workdir={tmp_path}")
     assert done.returncode == 70
     assert "Traceback" not in done.stderr
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"error: internal: TypeError: .*; the whole traceback is in (\S+)\n", done.stderr
     )
-    assert found
+    assert match
     (kept,) = (tmp_path / "logs").iterdir()
-    assert found[1] == str(kept)
+    assert match[1] == str(kept)
     assert kept.read_text().startswith("Traceback (most recent call last)")
     done = start("None + 1", "--workdir=nowhere", cwd=tmp_path)
     assert done.returncode == 70
@@ -100,7 +100,7 @@ def test_a_fault_is_one_line_with_a_code_of_its_own_and_its_traceback_in_a_file(
     assert len(list((tmp_path / "logs").iterdir())) == 1  # nothing is written through a link
 
 
-def test_a_program_that_was_stopped_has_a_code_of_its_own_and_says_how_to_go_on():
+def test_a_program_that_was_stopped_exits_with_75():
     done = start("raise flags.Stopped('stopped by SIGTERM at step 3 of 9')")
     assert done.returncode == 75
     assert done.stderr == (
@@ -108,30 +108,30 @@ def test_a_program_that_was_stopped_has_a_code_of_its_own_and_says_how_to_go_on(
     )
 
 
-def test_a_name_that_is_too_long_for_the_file_system_is_a_mistake(tmp_path):
+def test_a_path_that_is_too_long_is_a_mistake_of_the_user(tmp_path):
     done = start("from pathlib import Path; Path('x' * 300).is_dir()", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "File name too long" in done.stderr
 
 
-def test_a_folder_that_no_line_can_name_is_a_mistake():
-    """A command of --commands would go on in the next line."""
+def test_a_path_with_a_line_break_is_a_mistake_of_the_user():
+    """A command of --commands would continue on the next line."""
     done = start("print(flags.path('workdir'))", "--workdir=a\nb")
     assert (done.returncode, done.stdout) == (2, "")
     assert r"--workdir: 'a\nb' has a character that cannot be in a path here" in done.stderr
 
 
 def test_a_value_is_json_or_text():
-    assert [flags.value(text) for text in ("1", "[8, 8]", "relu", "NaN", "[1,")] == [
+    assert [flags.parse_value(text) for text in ("1", "[8, 8]", "relu", "NaN", "[1,")] == [
         1, [8, 8], "relu", "NaN", "[1,",
     ]  # fmt: skip
     for text in ("1e999", "1" * 5000, "[" * 100_000, '"\\ud800"'):
         with pytest.raises(UserError, match="is not valid: ") as caught:
-            flags.value(text)
+            flags.parse_value(text)
         assert len(str(caught.value)) < 400
 
 
-def test_reads_of_orbax_that_nobody_waits_for_print_no_traceback(monkeypatch):
+def test_unawaited_reads_of_orbax_print_no_traceback(monkeypatch):
     passed_on = []
     monkeypatch.setattr(sys, "__unraisablehook__", passed_on.append)
     for file in ("/x/site-packages/orbax/checkpoint/serialization.py", "/x/mine.py"):

@@ -1,4 +1,4 @@
-"""What stops a sweep."""
+"""What a sweep refuses, what stops it, and what it prints."""
 
 import errno
 import os
@@ -30,10 +30,10 @@ TENSORSTORE = (
         (MachineError("result.json: cannot be written", errno=errno.EDQUOT), "quota exceeded"),
     ],
 )
-def test_a_disk_that_takes_no_more_stops_the_sweep_in_one_line(tmp_path, error, reason):
-    with pytest.raises(UserError, match=rf"cannot be written \(.*{reason}\); make room") as told:
+def test_a_disk_that_cannot_be_written_stops_the_sweep_with_one_line(tmp_path, error, reason):
+    with pytest.raises(UserError, match=rf"cannot be written \(.*{reason}\); make room") as caught:
         work.stop_for_machine(error, tmp_path)
-    assert "RESOURCE" not in str(told.value)
+    assert "RESOURCE" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def test_a_disk_that_takes_no_more_stops_the_sweep_in_one_line(tmp_path, error, 
         MachineError("Input/output error"),
     ],
 )
-def test_what_the_machine_refuses_is_no_result_of_a_run(tmp_path, error):
+def test_errors_of_the_machine_are_not_results_of_a_run(tmp_path, error):
     with pytest.raises(MachineError, match="Input/output error"):
         work.stop_for_machine(error, tmp_path)
 
 
-def test_a_full_disk_is_known_by_its_number_and_not_by_words(tmp_path):
+def test_a_full_disk_is_recognized_by_errno(tmp_path):
     work.stop_for_machine(ValueError("No space left on device"), tmp_path)
     error = ValueError("could not be saved")
     error.__cause__ = OSError(errno.ENOSPC, "Kein Platz")
@@ -57,7 +57,7 @@ def test_a_full_disk_is_known_by_its_number_and_not_by_words(tmp_path):
         work.stop_for_machine(error, tmp_path)
 
 
-def test_any_other_fault_is_the_runs_own(tmp_path):
+def test_other_errors_are_left_to_the_run(tmp_path):
     work.stop_for_machine(ValueError("broken"), tmp_path)
     work.stop_for_machine(OSError(errno.ENOENT, "No such file"), tmp_path)
     assert not list(tmp_path.iterdir())
@@ -70,23 +70,23 @@ def test_a_second_sweep_in_a_workdir_is_refused(tmp_path):
     assert not (tmp_path / "study.json").exists()
 
 
-def test_where_the_time_is_short_seeds_come_first_and_no_run_is_started_late(tmp_path):
-    asked = request(tmp_path, ["a", "b"], max_minutes=1e-9, replicas=1)
-    pending = asked.pending
+def test_with_max_minutes_runs_are_in_order_of_seeds_and_none_is_started_late(tmp_path):
+    requested = request(tmp_path, ["a", "b"], max_minutes=1e-9, replicas=1)
+    pending = requested.pending
     assert [(run.arm, run.seed) for run in pending] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    assert work.work(None, asked.training, pending, quiet=True) == 0
+    assert work.work(None, requested.training, pending, quiet=True) == 0
     assert not list(tmp_path.iterdir())
 
 
-def test_evaluation_counts_in_the_time_as_a_third_of_training(tmp_path):
+def test_an_image_of_an_evaluation_counts_as_a_third(tmp_path):
     """30 steps of 50 examples of 1212, evaluated twice an epoch on 135, once on the 450 of test."""
     evaluations = 1500 / 1212 / 0.5 + 1
-    each = 1500 + (evaluations * 135 + 450) / 3
+    images = 1500 + (evaluations * 135 + 450) / 3
     loaded = {"a": data.load(small().data)}
-    assert local._images(request(tmp_path), loaded) == {"a": pytest.approx(2 * each)}
+    assert local._images(request(tmp_path), loaded) == {"a": pytest.approx(2 * images)}
 
 
-def test_the_plan_says_what_so_many_runs_can_show(tmp_path, capsys):
+def test_the_plan_prints_how_many_runs_a_claim_takes(tmp_path, capsys):
     claims = (better("a", "b"), diverges("b"), diverges("a", share=0.1))
     plan._show_power(request(tmp_path, ["a", "b"], range(4), claims))
     text = capsys.readouterr().out
@@ -98,43 +98,43 @@ def test_the_plan_says_what_so_many_runs_can_show(tmp_path, capsys):
 def test_runs_that_were_not_started_are_counted_not_listed(tmp_path, capsys):
     (tmp_path / "a/seed-1").mkdir(parents=True)
     (tmp_path / "a/seed-1/config.json").write_text("{}")
-    assert local._summary(request(tmp_path, seeds=range(3))) == 1
-    told = capsys.readouterr().out
-    assert "2 of them have not been started; the same command goes on from here" in told
-    assert "a seed 1: has not ended; give the same command again" in told
-    assert "a seed 0" not in told
+    assert local._print_summary(request(tmp_path, seeds=range(3))) == 1
+    text = capsys.readouterr().out
+    assert "2 of them have not been started; the same command goes on from here" in text
+    assert "a seed 1: has not ended; give the same command again" in text
+    assert "a seed 0" not in text
 
 
-def test_the_time_left_is_told_by_runs_after_the_first_of_each_process(monkeypatch):
+def test_the_remaining_time_is_estimated_from_runs_after_the_first_of_each_process(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     pace = progress.Pace(10, processes=2)
-    said = []
+    remaining = []
     for done, passed in ((1, 20), (2, 21), (3, 22), (4, 23), (10, 29)):
         now[0] = 100 + passed
-        said.append(round(pace.left(done), 1))
-    # 20 s for two at a time; 21 s for two, which began and compiled; from the fourth on a second.
-    assert said == [90.0, 84.0, 51.3, 6.0, 0.0]
+        remaining.append(round(pace.remaining(done), 1))
+    # 20 s for two at a time; 21 s for two, with start-up; from the fourth on a second.
+    assert remaining == [90.0, 84.0, 51.3, 6.0, 0.0]
 
 
-def test_no_more_time_is_left_than_was_given(monkeypatch):
+def test_the_remaining_time_is_at_most_max_minutes(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     pace = progress.Pace(100, max_minutes=1)
     now[0] = 40.0
-    assert pace.left(1) == 20.0
+    assert pace.remaining(1) == 20.0
     now[0] = 70.0
-    assert pace.left(2) == 0.0
+    assert pace.remaining(2) == 0.0
 
 
-def test_a_worker_whose_parent_is_gone_ends_before_it_does_anything(tmp_path):
+def test_a_worker_whose_parent_has_ended_does_nothing(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("raise SystemExit('not to be read')\n")
     words = [f"--experiment={file}", f"--workdir={tmp_path / 'w'}", "--worker=0"]
-    gone = program("launch.sweep", *words, check=1, CNNJAX_PARENT="0")
-    assert not gone.stderr
-    here = program("launch.sweep", *words, check=2, CNNJAX_PARENT=str(os.getpid()))
-    assert "SystemExit: not to be read" in here.stderr
+    orphan = program("launch.sweep", *words, check=1, CNNJAX_PARENT="0")
+    assert not orphan.stderr
+    child = program("launch.sweep", *words, check=2, CNNJAX_PARENT=str(os.getpid()))
+    assert "SystemExit: not to be read" in child.stderr
 
 
 @pytest.fixture
@@ -156,19 +156,19 @@ def test_folders_of_images_are_described_once_for_what_is_pending(tmp_path, caps
         "d": small(data__name="folder:/nowhere"),
     }
 
-    asked = request(tmp_path, arms)
-    for run in asked.runs:
+    requested = request(tmp_path, arms)
+    for run in requested.runs:
         if run.arm == "d":
             ended = RunResult(arm="d", block="", seed=run.seed, status="diverged")
             ended.write(run.directory / "result.json")
-    local.describe_data(asked)
+    local.describe_data(requested)
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == f"{pets}: 12 grey images 28x28 in 2 classes"
     assert sum(line.split() == ["all", "9", "1", "2"] for line in rest) == 1
 
 
 @pytest.mark.parametrize("name", ["sweep", "train"])
-def test_a_program_says_what_it_reads_before_it_starts(tmp_path, name, pets):
+def test_a_program_describes_its_data_before_it_starts(tmp_path, name, pets):
     file = tmp_path / "mine.py"
     file.write_text(
         "from cnnjax.ablation.experiment import Experiment\n"
@@ -183,7 +183,7 @@ def test_a_program_says_what_it_reads_before_it_starts(tmp_path, name, pets):
     assert "training.batch_size: 64 is larger than the 9 training examples" in done.stderr
 
 
-def test_prepare_says_what_a_folder_holds(pets):
+def test_prepare_describes_a_folder(pets):
     done = program("launch.prepare", f"--data={pets}")
     assert done.stdout.splitlines()[:2] == [
         f"{pets}: needs no preparing",
@@ -200,7 +200,7 @@ def test_a_workdir_with_links_is_refused(tmp_path, name):
         local.execute(request(tmp_path / "w"))
 
 
-def test_parameter_groups_are_told_and_a_wrong_pattern_stops_before_anything_is_compiled(tmp_path):
+def test_parameter_groups_are_printed_and_a_wrong_pattern_is_an_error(tmp_path):
     arm = ("--experiment=quickstart", "--arm=relu")
     train = ("launch.train", *arm, "--seeds=0", f"--workdir={tmp_path}", "--set=training.steps=4")
     done = program(*train, '--set=optimizer.groups=[{"pattern": "cnv1"}]', check=2)

@@ -1,6 +1,6 @@
 """Processes that share runs: how they die, are stopped, and what is shown of them.
 
-They are small programs here, which take the runs as those of a sweep do and train nothing.
+Here they are small programs, which take runs as the processes of a sweep do, but train nothing.
 """
 
 import json
@@ -14,11 +14,11 @@ import threading
 import time
 
 import pytest
+from launch_requests import training
 
 from cnnjax import files
 from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
-from cnnjax.metric import CLASSIFICATION
 from common import ROOT
 from launch import deaths, processes, work
 
@@ -30,9 +30,9 @@ from launch import deaths
 from cnnjax import files
 from cnnjax.ablation import study
 number = int(sys.argv[-1].removeprefix("--worker="))
-others = deaths.left_out()
+excluded = deaths.excluded_runs()
 runs = [run for run in study.runs(Path("{workdir}"), {arms}, {seeds}) if not run.ended]
-runs = [run for run in runs if deaths.key(run) not in others]
+runs = [run for run in runs if deaths.key(run) not in excluded]
 
 def end(run, status="finished"):
     result = dict(status=status, arm=run.arm, seed=run.seed, seconds=1.0, error="it says", steps=1,
@@ -43,10 +43,10 @@ def take():
     for run in runs:
         with files.lock(run.directory / ".lock", wait=False) as mine:
             if mine and not run.ended:
-                at = deaths.at([run])
-                at.__enter__()
+                mark = deaths.training([run])
+                mark.__enter__()
                 yield run
-                at.__exit__(None, None, None)
+                mark.__exit__(None, None, None)
 
 """
 
@@ -54,22 +54,19 @@ def take():
 @pytest.fixture
 def share(tmp_path, monkeypatch):
     """Shares runs among processes that run some code; returns the exit code."""
-
-    class Request:
-        workdir, words = tmp_path / "w", ("--sets=x",)
-        max_minutes = profile = None
-        loaded = type("Loaded", (), {"metrics": CLASSIFICATION})
+    workdir = tmp_path / "w"
 
     def start(code, arms=("a",), seeds=(0, 1, 2), workers=1):
         script = tmp_path / "worker"
-        facts = {"workdir": Request.workdir, "arms": list(arms), "seeds": list(seeds)}
+        facts = {"workdir": workdir, "arms": list(arms), "seeds": list(seeds)}
         head = WORKER.format(python=sys.executable, root=ROOT, **facts)
         script.write_text(head + textwrap.dedent(code))
         script.chmod(0o755)
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", str(script))
-            runs = [run for run in study.runs(Request.workdir, arms, seeds) if not run.ended]
-            return processes.share(Request, runs, 1, workers)
+            runs = [run for run in study.runs(workdir, arms, seeds) if not run.ended]
+            pool = processes.Pool(["--sets=x"], workdir / "logs", workers, threads=1)
+            return processes.share(pool, training({}), runs)
 
     return start
 
@@ -78,7 +75,9 @@ def results(folder, arm="a", seeds=3):
     return [run.result() for run in study.runs(folder / "w", [arm], range(seeds))]
 
 
-def test_a_run_that_ends_its_process_twice_has_failed_and_the_others_go_on(share, tmp_path, capsys):
+def test_a_run_that_kills_its_process_twice_has_failed_and_others_are_trained(
+    share, tmp_path, capsys
+):
     code = """
     for run in take():
         print("at", run.seed)
@@ -94,13 +93,13 @@ def test_a_run_that_ends_its_process_twice_has_failed_and_the_others_go_on(share
     folder = tmp_path / "w/a/seed-1"
     assert (folder / "error.txt").read_text() == f"{second.error}; it wrote:\nat 1\n"
     assert not (folder / "deaths.json").exists(), "the next sweep counts anew"
-    told = capsys.readouterr().out
-    assert told.count("process 0 ended with -9 (memory?); all that it wrote: ") == 2
-    assert "a seed 1: FAILED: process ended with -9 (memory?)" in told
-    assert "[3/3] a seed 2" in told
+    text = capsys.readouterr().out
+    assert text.count("process 0 ended with -9 (memory?); all that it wrote: ") == 2
+    assert "a seed 1: FAILED: process ended with -9 (memory?)" in text
+    assert "[3/3] a seed 2" in text
 
 
-def test_deaths_are_counted_over_sweeps_but_not_those_of_the_machine(share, tmp_path):
+def test_deaths_are_counted_across_sweeps_but_not_signals(share, tmp_path):
     """The first sweep ends with its process, the second at the first death."""
     folder = tmp_path / "w/a/seed-0"
     with pytest.raises(Stopped, match="process 0 was stopped"):
@@ -124,7 +123,7 @@ def test_a_failed_run_is_not_tried_again_by_a_process_that_is_started_again(shar
     for run in take():
         with open(run.directory / "tries", "a") as file:
             file.write("x")
-        if run.seed == 2 and len(others) < 3:
+        if run.seed == 2 and len(excluded) < 3:
             os.kill(os.getpid(), signal.SIGSEGV)
         end(run, "failed" if run.seed == 0 else "finished")
     """
@@ -134,18 +133,18 @@ def test_a_failed_run_is_not_tried_again_by_a_process_that_is_started_again(shar
     assert results(tmp_path)[2].error == "process ended with -11 (SIGSEGV)"
 
 
-def test_a_user_who_ends_the_process_in_a_run_is_told(share, tmp_path):
+def test_user_code_that_exits_the_process_fails_the_run(share, tmp_path):
     assert share("for run in take(): sys.exit(0)", seeds=[0]) == 0
     assert results(tmp_path)[0].error == "process ended with 0"
 
 
-def test_of_runs_that_were_together_none_is_blamed_and_they_go_on_alone(share, tmp_path):
+def test_runs_that_died_together_are_trained_one_after_another(share, tmp_path):
     code = """
-    if not any(map(deaths.alone, runs)):
-        with deaths.at(runs):
+    if not any(map(deaths.must_be_alone, runs)):
+        with deaths.training(runs):
             os.kill(os.getpid(), signal.SIGKILL)
     for run in take():
-        assert deaths.alone(run)
+        assert deaths.must_be_alone(run)
         with open(run.directory / "tries", "a") as file:
             file.write("x")
         if run.seed == 1:
@@ -157,26 +156,28 @@ def test_of_runs_that_were_together_none_is_blamed_and_they_go_on_alone(share, t
     assert (tmp_path / "w/a/seed-1/tries").read_text() == "xx", "that of the three does not count"
 
 
-def test_a_process_that_dies_before_any_run_says_why_and_is_given_up(share, tmp_path, capsys):
+def test_a_process_that_dies_before_any_run_is_restarted_twice_and_given_up(
+    share, tmp_path, capsys
+):
     code = """
     raise RuntimeError("no such device")
     """
     assert share(code) == 1
-    told = capsys.readouterr().out
+    text = capsys.readouterr().out
     log = tmp_path / "w/logs/worker-0.log"
     line = f"process 0 ended with 1: RuntimeError: no such device; all that it wrote: {log}\n"
-    assert told.count(line) == 1 + processes.RESTARTS
-    assert told.endswith("no process is left for 3 runs that have not ended\n")
+    assert text.count(line) == 1 + processes.RESTARTS
+    assert text.endswith("no process is left for 3 runs that have not ended\n")
     assert log.read_text().count("--- process 0, started ") == 1 + processes.RESTARTS
     assert log.read_text().count("Traceback") == 1 + processes.RESTARTS, "none is lost"
 
 
-def test_a_mistake_that_a_process_finds_is_the_sweeps(share):
+def test_a_mistake_that_a_process_reports_ends_the_sweep(share):
     with pytest.raises(UserError, match=r"^training\.steps: no\.$"):
         share("print('error: training.steps: no.', file=sys.stderr); sys.exit(2)")
 
 
-def test_what_processes_note_and_resume_is_shown_once_each(share, capsys):
+def test_notes_and_resumed_runs_of_processes_are_shown_once(share, capsys):
     code = """
     print("note: slow"); print("something"); print("resumed: a seed 0 at step 5 of 9")
     for run in take():
@@ -227,7 +228,7 @@ def test_a_signal_is_passed_on_and_waited_for(share, tmp_path, capsys, number):
     assert "ended with" not in capsys.readouterr().out
 
 
-def test_where_the_scheduler_signals_only_the_processes_the_sweep_stops_too(share, tmp_path):
+def test_a_signal_to_a_process_alone_stops_the_sweep_too(share, tmp_path):
     code = """
     for run in take():
         if run.seed == 1:
@@ -254,7 +255,7 @@ def test_a_signal_is_passed_on_though_a_process_was_stopped_before(share, tmp_pa
     assert "process 0 was stopped; the others finish their runs" in capsys.readouterr().out
 
 
-def test_hangups_that_are_ignored_stay_so(share, tmp_path):
+def test_ignored_hangups_stay_ignored(share, tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         send(signal.SIGHUP, tmp_path / "w/a/seed-0/result.json")
@@ -295,29 +296,29 @@ def test_a_log_that_is_a_link_is_left_alone(share, tmp_path):
 
 
 def dies(*runs):
-    """Leaves what a process without a parent leaves that dies at these runs."""
-    with pytest.raises(SystemExit), deaths.at(runs):
+    """Leaves the files of a process without a parent that dies while it trains these runs."""
+    with pytest.raises(SystemExit), deaths.training(runs):
         sys.exit()
 
 
-def test_a_process_without_a_parent_leaves_word_of_its_death(tmp_path):
+def test_the_next_process_counts_the_death_of_one_without_a_parent(tmp_path):
     first, second = study.runs(tmp_path, ["a"], [0, 1])
-    with deaths.at([first, second]):
+    with deaths.training([first, second]):
         pass
-    deaths.count_left(first)
-    assert not deaths.alone(first)  # the block was left in order
+    deaths.count_attempt(first)
+    assert not deaths.must_be_alone(first)  # the block has ended normally
     dies(first, second)
     for run in (first, second):
-        deaths.count_left(run)
-        assert deaths.alone(run)
-        assert not deaths.too_often(run)
+        deaths.count_attempt(run)
+        assert deaths.must_be_alone(run)
+        assert not deaths.has_failed(run)
     dies(first)
     for _ in range(3):  # it is counted once
-        deaths.count_left(first)
-    assert not deaths.too_often(first)
+        deaths.count_attempt(first)
+    assert not deaths.has_failed(first)
     dies(first)
-    deaths.count_left(first)
-    assert deaths.too_often(first)
+    deaths.count_attempt(first)
+    assert deaths.has_failed(first)
 
 
 def test_a_death_after_another_checkpoint_or_with_the_machine_is_not_counted(tmp_path, monkeypatch):
@@ -325,21 +326,21 @@ def test_a_death_after_another_checkpoint_or_with_the_machine_is_not_counted(tmp
     for step in range(1, 4):
         dies(run)
         (run.directory / "checkpoints" / str(step)).mkdir(parents=True)
-        deaths.count_left(run)
+        deaths.count_attempt(run)
     for boot in "abc":
         monkeypatch.setattr(deaths.machine, "boot", lambda boot=boot: boot)
-        deaths.count_left(run)
+        deaths.count_attempt(run)
         dies(run)
-    assert not deaths.alone(run)
+    assert not deaths.must_be_alone(run)
 
 
-def test_deaths_that_cannot_be_read_are_none(tmp_path):
+def test_a_damaged_count_of_deaths_is_zero(tmp_path):
     (run,) = study.runs(tmp_path, ["a"], [0])
-    assert not deaths.alone(run)
+    assert not deaths.must_be_alone(run)
     for content in (b"", b"[]", b'{"deaths": "many"}'):
         files.write_bytes(run.directory / "deaths.json", content)
-        assert deaths.alone(run)
+        assert deaths.must_be_alone(run)
         assert deaths.count([run]) == []
     assert deaths.count([run]) == [run]
     work.fail(run, "no", "no")
-    assert not deaths.alone(run)
+    assert not deaths.must_be_alone(run)

@@ -384,7 +384,7 @@ def test_data_that_have_changed_since_a_run_are_refused_naming_what_changed(tmp_
     assert (tmp_path / "w" / "study.json").read_bytes() == before
     assert not (tmp_path / "w" / "gelu").exists()
     done = program("launch.evaluate", f"--workdir={tmp_path / 'w/relu/seed-0'}", check=2)
-    assert "was begun on other data (class_names" in done.stderr
+    assert "was started on other data (class_names" in done.stderr
 
 
 def test_a_changed_configuration_and_another_experiment_are_refused(study, mine):

@@ -1,4 +1,4 @@
-"""A question on the command line: what it stands for, what is refused, and the plan."""
+"""A question on the command line: the experiment it defines, its errors, and its plan."""
 
 import dataclasses
 import json
@@ -25,12 +25,12 @@ def defined(text):
     """The experiment that a file defines."""
     names: dict = {}
     exec(text, names)
-    made = names["EXPERIMENT"]
-    assert isinstance(made, Experiment)
-    return made
+    experiment = names["EXPERIMENT"]
+    assert isinstance(experiment, Experiment)
+    return experiment
 
 
-def test_what_is_asked_is_an_experiment_and_the_file_defines_the_same():
+def test_a_question_is_an_experiment_and_its_file_defines_the_same():
     asked = ask("quickstart", [PLACE, RATE], [NETS], [5, 3], model__hidden=[8], training__epochs=2)
     experiment = asked.experiment
     assert list(experiment.arms)[:3] == [
@@ -44,7 +44,7 @@ def test_what_is_asked_is_an_experiment_and_the_file_defines_the_same():
     assert defined(asked.text([3, 5, 9])) == dataclasses.replace(experiment, seeds=(3, 5, 9))
 
 
-def test_with_weights_to_start_from_what_is_set_stays_over_what_they_bring():
+def test_fields_of_set_win_over_those_of_weights_to_start_from():
     asked = ask(None, [RATE], [], transfer__init_from="w", model__norm__kind="layer")
     assert asked.experiment.arms["0p1"]["model.norm.kind"] == "layer"
     assert asked.experiment.base["transfer.init_from"] == str(Path("w").absolute())
@@ -85,7 +85,7 @@ def test_arms_of_folders_are_called_by_their_last_parts():
         ("quikstart", [PLACE], [], "--base: unknown 'quikstart'. Did you mean 'quickstart'"),
     ],
 )
-def test_what_is_no_question(base, vary, on, message):
+def test_invalid_questions_are_errors(base, vary, on, message):
     with pytest.raises(UserError) as caught:
         ask(base, vary, on)
     assert message in str(caught.value)
@@ -121,7 +121,7 @@ def test_a_file_of_the_users_own_is_left_alone(tmp_path):
     assert sorted(tmp_path.iterdir()) == [path]
 
 
-def test_levels_that_are_one_are_refused(tmp_path):
+def test_equal_levels_are_refused(tmp_path):
     words = ["--vary=optimizer.learning_rate=0.1,1e-1", f"--workdir={tmp_path}"]
     done = program("launch.sweep", *words, check=2)
     assert "is the same as arm" in done.stderr

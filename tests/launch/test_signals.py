@@ -1,4 +1,4 @@
-"""What SIGTERM and SIGHUP do to a program, and to the runs of one."""
+"""What SIGTERM and SIGHUP do to a program and to its runs."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from cnnjax.train import loop
 from common import ROOT, small
 from launch import signals, work
 
-HELD = """
+DEFERRED = """
 import gc, os, signal, sys, time
 from launch import signals
 if sys.argv[1] == "at once":
@@ -24,7 +24,7 @@ if sys.argv[1] == "at once":
 if sys.argv[1] == "nohup":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     del sys.argv[1]
-with signals.held() as stop:
+with signals.deferred() as stop:
     for name in sys.argv[1:]:
         if name == "later":
             signals.SAME_REQUEST = -1.0
@@ -34,25 +34,25 @@ with signals.held() as stop:
 """
 
 
-def held(*names):
-    words = [sys.executable, "-c", HELD, *names]
+def run_deferred(*names):
+    words = [sys.executable, "-c", DEFERRED, *names]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout.split(), done.stderr
 
 
-def test_a_signal_ends_a_program_at_once_and_with_a_line():
+def test_a_signal_ends_a_program_at_once_with_one_line():
     """Where an exception would be dropped, too."""
-    code, told, error = held("at once")
+    code, told, error = run_deferred("at once")
     assert (code, told) == (75, [])
     assert error == "stopped by SIGTERM; the same command goes on from here.\n"
 
 
-def test_while_it_is_held_the_block_goes_on_and_stopped_comes_at_its_end():
+def test_a_deferred_signal_raises_stopped_at_the_end_of_the_block():
     handler = signal.getsignal(signal.SIGTERM)
     told = []
 
     def block():
-        with signals.held() as stop:
+        with signals.deferred() as stop:
             told.append(stop())
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGHUP)
@@ -64,15 +64,15 @@ def test_while_it_is_held_the_block_goes_on_and_stopped_comes_at_its_end():
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-def test_a_request_that_comes_twice_is_one_and_a_later_one_ends_at_once():
-    code, told, _ = held("SIGTERM", "SIGHUP", "SIGTERM")
+def test_a_repeated_request_is_one_and_a_later_signal_ends_at_once():
+    code, told, _ = run_deferred("SIGTERM", "SIGHUP", "SIGTERM")
     assert (code, told) == (1, ["SIGTERM"] * 3)  # Stopped, which nothing here catches
-    code, told, error = held("SIGTERM", "later", "SIGHUP", "SIGTERM")
+    code, told, error = run_deferred("SIGTERM", "later", "SIGHUP", "SIGTERM")
     assert (code, told, error) == (-signal.SIGHUP, ["SIGTERM"], "")
 
 
-def test_what_is_ignored_stays_ignored():
-    code, told, error = held("nohup", "SIGHUP")
+def test_ignored_signals_stay_ignored():
+    code, told, error = run_deferred("nohup", "SIGHUP")
     assert (code, told, error) == (0, [], "")
 
 
@@ -80,7 +80,7 @@ def together(replicas):
     return training({"a": small(training__steps=8)}, replicas=replicas)
 
 
-def test_between_runs_no_further_one_is_begun(session, tmp_path, monkeypatch):
+def test_no_further_run_is_started_after_a_signal(session, tmp_path, monkeypatch):
     real = loop.train
 
     def asked_to_stop(*positional, **named):
@@ -95,7 +95,7 @@ def test_between_runs_no_further_one_is_begun(session, tmp_path, monkeypatch):
     assert [run.ended for run in runs] == [True, False, False]
 
 
-def test_replicates_stop_where_they_are_and_go_on(session, tmp_path, monkeypatch, capsys):
+def test_replicas_stop_and_are_resumed(session, tmp_path, monkeypatch, capsys):
     real, calls = loop.Clock.tick, []
 
     def tick(self, steps):
@@ -114,7 +114,7 @@ def test_replicates_stop_where_they_are_and_go_on(session, tmp_path, monkeypatch
     assert all(f"resumed: a seed {seed} at step" in told for seed in range(3))
 
 
-def test_a_fault_after_the_request_is_no_result(session, tmp_path, monkeypatch):
+def test_an_error_after_a_signal_is_no_result(session, tmp_path, monkeypatch):
     """As of processes that read the data and were told to end as well."""
 
     def fault(*_, **__):

@@ -15,16 +15,16 @@ EXPERIMENT = Experiment(name="mine", question="?", arms=ARMS)
 
 
 def test_files_of_the_current_folder_are_not_imported_but_those_beside_an_experiment_are(tmp_path):
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
+    current, other = tmp_path / "current", tmp_path / "other"
+    current.mkdir()
+    other.mkdir()
     for name in ("html", "json", "absl", "pydantic", "experiments"):
-        (here / f"{name}.py").write_text("raise SystemExit('of the current folder')")
-    (there / "mine.py").write_text(BESIDE)
-    (there / "beside.py").write_text("ARMS = {'one': {}, 'two': {'model.activation': 'tanh'}}")
+        (current / f"{name}.py").write_text("raise SystemExit('of the current folder')")
+    (other / "mine.py").write_text(BESIDE)
+    (other / "beside.py").write_text("ARMS = {'one': {}, 'two': {'model.activation': 'tanh'}}")
     done = subprocess.run(
-        [sys.executable, "-m", "launch.train", "--experiment=../there/mine.py", "--workdir=w"],
-        cwd=here,
+        [sys.executable, "-m", "launch.train", "--experiment=../other/mine.py", "--workdir=w"],
+        cwd=current,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

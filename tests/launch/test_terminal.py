@@ -1,4 +1,4 @@
-"""No file makes a terminal do anything."""
+"""Control characters in output are escaped."""
 
 import io
 import json
@@ -11,14 +11,14 @@ from launch import terminal
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202ereversed\udcff\r"
 
 
-def test_what_a_terminal_would_obey_is_shown_as_escapes():
+def test_control_characters_are_shown_as_escapes():
     shown = terminal.printable(f"é 日本 100\u00a0%\t{HOSTILE}\n")
     assert shown == (
         "é 日本 100\u00a0%\t\\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\u202ereversed\\udcff\\r\n"
     )
 
 
-def test_programs_print_nothing_else(monkeypatch):
+def test_printed_text_is_escaped(monkeypatch):
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.StringIO())
     terminal.guard()
@@ -28,7 +28,7 @@ def test_programs_print_nothing_else(monkeypatch):
     assert sys.stdout.getvalue() == sys.stderr.getvalue() == "\\x1b[31m\n"
 
 
-def test_every_program_is_guarded(monkeypatch):
+def test_every_program_escapes_its_output(monkeypatch):
     from launch import flags
 
     guarded = []

@@ -1,11 +1,11 @@
-"""How a process takes its runs: one after another, or replicates together, as measured."""
+"""How a process trains its runs: one after another, or several together, as measured."""
 
 import json
 import shutil
 import tempfile
 
 import pytest
-from launch_requests import axis, begin, runs, training
+from launch_requests import axis, runs, start, training
 
 from cnnjax import result as results
 from cnnjax.errors import UserError
@@ -24,19 +24,19 @@ EXPERIMENT = Experiment(
 """
 
 
-def test_a_seed_that_is_made_again_has_the_same_bits(session, tmp_path):
-    asked = runs(tmp_path, ["a"])
+def test_a_removed_run_is_trained_again_with_the_same_bits(session, tmp_path):
+    requested = runs(tmp_path, ["a"])
     request = training({"a": small(training__steps=4, model__norm__kind="batch")}, replicas=3)
-    assert work.work(session, request, asked, quiet=True) == 0
-    before = asked[1].result()
-    shutil.rmtree(asked[1].directory)
-    assert work.work(session, request, asked[1:2], quiet=True) == 0
-    again = asked[1].result()
+    assert work.work(session, request, requested, quiet=True) == 0
+    before = requested[1].result()
+    shutil.rmtree(requested[1].directory)
+    assert work.work(session, request, requested[1:2], quiet=True) == 0
+    again = requested[1].result()
     assert again.params_digest == before.params_digest
     assert again.runtime["replica_axis"] == [["a", 0], ["a", 1], ["a", 2]]
 
 
-def test_one_that_cannot_be_among_the_others_again_goes_on_alone(
+def test_a_run_that_cannot_be_trained_with_its_replicas_again_is_trained_alone(
     session, tmp_path, monkeypatch, capsys
 ):
     from cnnjax.train import loop
@@ -48,12 +48,12 @@ def test_one_that_cannot_be_among_the_others_again_goes_on_alone(
             raise MemoryError("too little memory")
         return real(session, jobs, replica_axis=replica_axis, **others)
 
-    asked = runs(tmp_path, ["a"])
-    begin(asked[0], replicas="together", replica_axis=[0, 1, 2])
+    requested = runs(tmp_path, ["a"])
+    start(requested[0], replicas="together", replica_axis=[0, 1, 2])
     monkeypatch.setattr(loop, "train", too_large)
     request = training({"a": small(training__steps=4)}, replicas=3)
-    assert work.work(session, request, asked[1:2], quiet=True) == 0
-    assert asked[1].result().runtime["replica_axis"] == [["a", 1]]
+    assert work.work(session, request, requested[1:2], quiet=True) == 0
+    assert requested[1].result().runtime["replica_axis"] == [["a", 1]]
     assert "a: too little memory; these runs go on one after another" in capsys.readouterr().out
 
 
@@ -69,16 +69,16 @@ def test_arms_are_trained_together_and_end_where_they_end_alone(session, tmp_pat
         ),
     }  # fmt: skip
     together, alone = training(configs, replicas=4), training(configs, replicas=1)
-    found = {}
+    trained = {}
     for request, name in ((together, "together"), (alone, "alone")):
-        asked = runs(tmp_path / name, ["a", "b"], seeds=2)
-        assert work.work(session, request, asked, quiet=True) == 0
-        found[name] = [run.result() for run in asked]
+        requested = runs(tmp_path / name, ["a", "b"], seeds=2)
+        assert work.work(session, request, requested, quiet=True) == 0
+        trained[name] = [run.result() for run in requested]
     axis = [["a", 0], ["a", 1], ["b", 0], ["b", 1]]
-    assert [result.runtime["replica_axis"] for result in found["together"]] == [axis] * 4
-    for mine, other in zip(found["together"], found["alone"], strict=True):
+    assert [result.runtime["replica_axis"] for result in trained["together"]] == [axis] * 4
+    for mine, other in zip(trained["together"], trained["alone"], strict=True):
         assert mine.test.get("loss") == pytest.approx(other.test.get("loss"), rel=1e-4)
-    losses = {round(result.test.get("loss"), 3) for result in found["alone"]}
+    losses = {round(result.test.get("loss"), 3) for result in trained["alone"]}
     assert len(losses) == 4
     rates = [
         [json.loads(line).get("learning_rate") for line in path.read_text().splitlines()]
@@ -88,7 +88,7 @@ def test_arms_are_trained_together_and_end_where_they_end_alone(session, tmp_pat
     assert len(set(rates[0])) > 2
 
 
-def test_a_sweep_trains_replicates_together(tmp_path):
+def test_a_sweep_trains_replicas_together(tmp_path):
     """The same command without the flag finds nothing left to do; seeds are added the other way."""
     file = tmp_path / "pair.py"
     file.write_text(EXPERIMENT)
@@ -107,7 +107,7 @@ def test_a_sweep_trains_replicates_together(tmp_path):
     assert "Runs that were trained together share their time equally." in text
 
 
-def test_steps_a_call_are_those_asked_for(tmp_path):
+def test_steps_per_call_are_those_of_the_flag(tmp_path):
     file = tmp_path / "pair.py"
     file.write_text(EXPERIMENT)
     words = ["launch.sweep", f"--experiment={file}", f"--workdir={tmp_path / 'study'}"]
@@ -123,7 +123,7 @@ def test_steps_a_call_are_those_asked_for(tmp_path):
     assert (result.status, result.runtime["steps_per_call"]) == ("finished", 3)
 
 
-def test_a_profile_goes_into_a_folder(tmp_path):
+def test_a_profile_is_written_to_a_folder(tmp_path):
     file = tmp_path / "pair.py"
     file.write_text(EXPERIMENT)
     words = ["launch.train", f"--experiment={file}", f"--workdir={tmp_path / 'study'}"]
@@ -149,7 +149,7 @@ def test_pmap_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, capsys):
+def test_an_error_of_replicas_fails_only_one_run(session, tmp_path, monkeypatch, capsys):
     """What goes wrong together is tried one after another, so that the others end."""
     from cnnjax.train import loop
 
@@ -162,16 +162,16 @@ def test_a_fault_of_replicates_is_that_of_one(session, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(loop, "train", faulty)
     request = training({"a": small(training__steps=4)}, replicas=3)
-    asked = runs(tmp_path, ["a"])
-    assert work.work(session, request, asked, quiet=True) == 1
-    assert [run.result().status for run in asked] == ["finished", "failed", "finished"]
-    assert asked[1].result().error == "ValueError: a bad seed"
-    assert "faulty" in (asked[1].directory / "error.txt").read_text()
+    requested = runs(tmp_path, ["a"])
+    assert work.work(session, request, requested, quiet=True) == 1
+    assert [run.result().status for run in requested] == ["finished", "failed", "finished"]
+    assert requested[1].result().error == "ValueError: a bad seed"
+    assert "faulty" in (requested[1].directory / "error.txt").read_text()
     assert "a: a bad seed; these runs go on one after another" in capsys.readouterr().out
 
 
 @pytest.fixture
-def told(monkeypatch):
+def faulty_calls(monkeypatch):
     """What loop.train is called with, which faults each time: the seeds, the replica axis, and the
     runs that the parent of this process believes it to be at; last, those when it has ended."""
     from cnnjax.train import loop
@@ -181,32 +181,36 @@ def told(monkeypatch):
         monkeypatch.setenv(deaths.STATUS, str(status.fileno()))
 
         def faulty(session, jobs, *, replica_axis, **_):
-            calls.append(([job.seed for job in jobs], replica_axis, deaths.read(status.fileno())))
+            calls.append(
+                ([job.seed for job in jobs], replica_axis, deaths.read_runs(status.fileno()))
+            )
             raise ValueError("a fault")
 
         monkeypatch.setattr(loop, "train", faulty)
         yield calls
-        assert deaths.read(status.fileno()) == set()
+        assert deaths.read_runs(status.fileno()) == set()
 
 
-def test_a_process_says_which_runs_it_is_at(session, tmp_path, told):
-    asked = runs(tmp_path, ["a"], seeds=2)
-    work.work(session, training({"a": small()}, replicas=3), asked, quiet=True)
-    assert told == [
+def test_a_process_records_which_runs_it_is_training(session, tmp_path, faulty_calls):
+    requested = runs(tmp_path, ["a"], seeds=2)
+    work.work(session, training({"a": small()}, replicas=3), requested, quiet=True)
+    assert faulty_calls == [
         ([0, 1], axis(0, 1), {("a", 0), ("a", 1)}),
         ([0], axis(0), {("a", 0)}),
         ([1], axis(1), {("a", 1)}),
     ]
 
 
-def test_runs_that_a_process_died_with_go_one_by_one(session, tmp_path, told):
-    asked = runs(tmp_path, ["a"], seeds=2)
-    assert deaths.count(asked) == []
-    work.work(session, training({"a": small()}, replicas=3), asked, quiet=True)
-    assert [call[:2] for call in told] == [([0], axis(0)), ([1], axis(1))]
+def test_runs_that_a_process_died_with_are_trained_one_after_another(
+    session, tmp_path, faulty_calls
+):
+    requested = runs(tmp_path, ["a"], seeds=2)
+    assert deaths.count(requested) == []
+    work.work(session, training({"a": small()}, replicas=3), requested, quiet=True)
+    assert [call[:2] for call in faulty_calls] == [([0], axis(0)), ([1], axis(1))]
 
 
-def test_a_run_that_was_given_up_ends_no_further_command(session, tmp_path, told):
+def test_a_run_that_failed_by_its_deaths_is_not_tried_again(session, tmp_path, faulty_calls):
     """Without another process that sees it die, a sweep would never come to its report."""
     (run,) = runs(tmp_path, ["a"], seeds=1)
     deaths.count([run])
@@ -217,13 +221,13 @@ def test_a_run_that_was_given_up_ends_no_further_command(session, tmp_path, told
         assert error == (
             f"process ended without a word (memory?); remove {deaths.record(run)} to try it again"
         )
-    assert not told
+    assert not faulty_calls
     deaths.record(run).unlink()
     work.work(session, training({"a": small()}, replicas=3), [run], quiet=True)
-    assert len(told) == 1
+    assert len(faulty_calls) == 1
 
 
-def test_a_folder_that_leads_elsewhere_stops_the_sweep(session, tmp_path, told):
+def test_a_run_folder_with_a_link_stops_the_sweep(session, tmp_path, faulty_calls):
     (tmp_path / "home/20").mkdir(parents=True)
     (tmp_path / "w/a/seed-0").mkdir(parents=True)
     (tmp_path / "w/a/seed-0/checkpoints").symlink_to(tmp_path / "home")
@@ -231,17 +235,17 @@ def test_a_folder_that_leads_elsewhere_stops_the_sweep(session, tmp_path, told):
         work.work(
             session, training({"a": small()}, replicas=3), runs(tmp_path / "w", ["a"]), quiet=True
         )
-    assert not told
+    assert not faulty_calls
 
 
 def test_not_even_a_lock_is_written_through_a_link(tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "w/a").mkdir(parents=True)
     (tmp_path / "w/a/seed-0").symlink_to(tmp_path / "home")
-    asked, request = runs(tmp_path / "w", ["a"]), training({"a": small()})
+    requested, request = runs(tmp_path / "w", ["a"]), training({"a": small()})
     with pytest.raises(UserError, match="seed-0: is a link to"):
-        grouping.ways(None, request, asked, processes=1)
-    with pytest.raises(UserError, match="seed-0: is a link to"), deaths.at(asked):
+        grouping.choose_dispatches(None, request, requested, processes=1)
+    with pytest.raises(UserError, match="seed-0: is a link to"), deaths.training(requested):
         pass
     assert not list((tmp_path / "home").iterdir())
 
@@ -250,10 +254,10 @@ def test_what_another_process_has_is_left_to_it(session, tmp_path):
     from cnnjax import files
 
     request = training({"a": small(training__steps=4)}, replicas=3)
-    asked = runs(tmp_path, ["a"])
-    with files.lock(asked[1].directory / ".lock", wait=False):
-        assert work.work(session, request, asked, quiet=True) == 0
-    assert [run.ended for run in asked] == [True, False, True]
+    requested = runs(tmp_path, ["a"])
+    with files.lock(requested[1].directory / ".lock", wait=False):
+        assert work.work(session, request, requested, quiet=True) == 0
+    assert [run.ended for run in requested] == [True, False, True]
 
 
 def test_a_full_disk_stops_replicates_too(session, tmp_path, monkeypatch):

@@ -247,7 +247,7 @@ def main(task):
         return float(loss)
 
     about = {"version": flax.__version__, "device": jax.devices()[0].device_kind}
-    timing.serve(step, about, timing.on_jax_device)
+    timing.serve(step, about, timing.peak_jax_bytes)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def seconds_to_initialize(module, shape):
     start = time.perf_counter()
     program = jax.jit(
         lambda key: state.initial_variables(module, shape, key),
-        compiler_options=session.ONCE[jax.default_backend()],
+        compiler_options=session.FAST_COMPILE[jax.default_backend()],
     )
     jax.block_until_ready(program(jax.random.key(0)))
     return time.perf_counter() - start

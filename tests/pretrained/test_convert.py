@@ -112,7 +112,7 @@ def test_a_folder_of_weights_is_evaluated_and_trained_from(arrays, tmp_path):
     assert "269,722 parameters, 10 classes, images of 32 pixels" in program(*words).stdout
     about = json.loads((folder / "weights.json").read_text())
     assert (about["source"], about["num_classes"]) == ("pytorch_cifar", 10)
-    assert "is there already" in program(*words, check=2).stderr
+    assert "exists already" in program(*words, check=2).stderr
 
     there = program("launch.evaluate", f"--init_from={folder}", "data.name=digits", check=2)
     assert "data.mean: has 3 numbers, but the images of 'digits' have 1 channel" in there.stderr
@@ -282,7 +282,7 @@ def test_timm_tells_its_preprocessing_beside_the_weights():
         ({"mean": HALF, "std": HALF, "crop_pct": 1e-320}, "not as timm writes it"),
         ({"mean": HALF, "std": HALF, "input_size": [3, 1e400, 1e400]}, "cannot be used|whole JSON"),
         ({"mean": HALF, "std": HALF, "input_size": [3, 10**400, 10**400]}, "config.json: "),
-        ({"mean": HALF, "std": [0.0] * 3}, r"data.sd\[0\]: 0.0 is not valid"),
+        ({"mean": HALF, "std": [0.0] * 3}, r"data\.sd\[0\]: 0.0 is not valid"),
         ({"mean": HALF, "std": HALF, "interpolation": "random"}, "data.interpolation: 'random'"),
     ],
 )

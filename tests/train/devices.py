@@ -1,4 +1,4 @@
-"""The program of test_parallel: one run on one device and on four, replicates, and several steps in
+"""The program of test_parallel: one run on one device and on four, replicas, and several steps in
 a call.
 
 Started with JAX_NUM_CPU_DEVICES=4 JAX_ENABLE_X64=1.
@@ -89,9 +89,9 @@ def run(mode, devices, statistics="global", per_call=1):
     for rows in np.split(order, STEPS // per_call):
         if per_call > 1:
             rates = np.full(per_call, 0.05)
-            given = dataclasses.replace(hparams, learning_rate=rates)
+            several = dataclasses.replace(hparams, learning_rate=rates)
             batch = compiled.feed({"indices": rows}, True)
-            current, metrics = compiled.train_steps(current, placed, batch, given)
+            current, metrics = compiled.train_steps(current, placed, batch, several)
         else:
             batch = compiled.feed({"indices": rows[0]}, False)
             current, metrics = compiled.train(current, placed, batch, hparams)
@@ -118,44 +118,44 @@ def seeds(chosen, devices, together, per_call=1, arms=False, steps=10):
     """{seed: its parameters and statistics, and its losses}, of a network with dropout; each with
     numbers of its own if they are of several `arms`."""
     compiled, start = built("jit", devices, dropout={"keep_prob": 0.5})
-    placed, found = compiled.replicate(store), {}
+    placed, results = compiled.replicate(store), {}
     for group in [chosen] if together else [[seed] for seed in chosen]:
-        own = [ARMS[seed if arms else 1] for seed in group]
+        settings = [ARMS[seed if arms else 1] for seed in group]
         taken = replicas.Replicas(
             compiled,
             placed,
             dict(enumerate(start(state.keys(seed)["params"]) for seed in group)),
             {
-                place: compiled.replicate(
+                index: compiled.replicate(
                     dataclasses.replace(
                         numbers(seed, keep), weight_decay=decay, label_smoothing=smoothing
                     )
                 )
-                for place, (seed, (_, decay, keep, smoothing)) in enumerate(
-                    zip(group, own, strict=True)
+                for index, (seed, (_, decay, keep, smoothing)) in enumerate(
+                    zip(group, settings, strict=True)
                 )
             },
             width=len(group) if together else 0,
         )
         rows = [np.random.default_rng(seed).integers(0, 64, (steps, BATCH)) for seed in group]
         losses = []
-        for some in np.split(np.arange(steps), steps // per_call):
+        for call in np.split(np.arange(steps), steps // per_call):
             batches = {
-                place: [{"indices": each[number].astype(np.int32)} for number in some]
-                for place, each in enumerate(rows)
+                index: [{"indices": each[number].astype(np.int32)} for number in call]
+                for index, each in enumerate(rows)
             }
             rates = {
-                place: [rate / (1 + number) for number in some]
-                for place, (rate, *_) in enumerate(own)
+                index: [rate / (1 + number) for number in call]
+                for index, (rate, *_) in enumerate(settings)
             }
             figures = taken.figures(taken.steps(taken.batch(batches), rates))
-            losses.append([[each["loss"] for each in figures[place]] for place in rates])
-        for place, seed in enumerate(group):
-            last = taken.state(place)
-            losses_of = np.concatenate([call[place] for call in losses])
-            found[seed] = values(last) | {"losses": losses_of}
+            losses.append([[each["loss"] for each in figures[index]] for index in rates])
+        for index, seed in enumerate(group):
+            last = taken.state(index)
+            losses_of = np.concatenate([call[index] for call in losses])
+            results[seed] = values(last) | {"losses": losses_of}
             assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(last))
-    return found | {"traces": compiled.traces()}
+    return results | {"traces": compiled.traces()}
 
 
 def gaps(a, b):
@@ -174,13 +174,13 @@ def apart(a, b):
     return float(max(*gaps, np.abs(a["logits"] - b["logits"]).max(), abs(a["loss"] - b["loss"])))
 
 
-def found(devices):
-    """How far the ways to take a step are apart, on one device and on so many."""
+def compare(devices):
+    """The differences between the modes of taking steps, on one device and on several."""
     one = run("jit", 1)
     several, synced = run("jit", devices), run("pmap", devices)
     own = run("pmap", devices, "per_device")
     alone, own_numbers = seeds([1, 2, 3], 1, False), seeds([1, 2, 3], 1, False, arms=True)
-    stacked, dealt = seeds([1, 2, 3], 1, True), seeds([1, 2, 3], devices, True)
+    stacked, sharded = seeds([1, 2, 3], 1, True), seeds([1, 2, 3], devices, True)
     return {
         "jit": apart(one, several),
         "pmap": apart(one, synced),
@@ -190,12 +190,12 @@ def found(devices):
         "steps": [r["step"] for r in (one, several, synced, own)],
         "size": float(np.abs(one["logits"]).max()),
         "stacked": gaps(alone, stacked),
-        "dealt": gaps(alone, dealt),
+        "sharded": gaps(alone, sharded),
         "single": gaps(alone, seeds([1, 2, 3], devices, False)),
         "seeds": min(differences(alone[1], alone[2])),
-        "together": [alone["traces"], stacked["traces"], dealt["traces"]],
+        "together": [alone["traces"], stacked["traces"], sharded["traces"]],
         "arms": gaps(own_numbers, seeds([1, 2, 3], 1, True, arms=True)),
-        "arms_dealt": gaps(own_numbers, seeds([1, 2, 3], devices, True, per_call=5, arms=True)),
+        "arms_sharded": gaps(own_numbers, seeds([1, 2, 3], devices, True, per_call=5, arms=True)),
         "numbers": min(differences(own_numbers[2], alone[2])),
         "scanned": {
             "jit": apart(one, run("jit", 1, per_call=2)),
@@ -208,4 +208,4 @@ def found(devices):
 
 
 if __name__ == "__main__":
-    print(json.dumps(found(4)))
+    print(json.dumps(compare(4)))

@@ -11,16 +11,15 @@ import pytest
 from cnnjax.config import Optimizer
 from cnnjax.errors import MachineError, UserError
 from cnnjax.train import folder, optim, state, transfer
-from cnnjax.train.checkpoint import Checkpoints
-from cnnjax.train.damage import Damaged
+from cnnjax.train.checkpoint import Checkpoints, Damaged
 
 MAKE = optim.optimizer(Optimizer(name="adam"))
 
 
 def make(step=0, averaged=False, **params):
     params = params or {"fc": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}}
-    made = state.create({"params": params}, MAKE, averaged=averaged)
-    return made.replace(step=jnp.int32(step))
+    fresh = state.create({"params": params}, MAKE, averaged=averaged)
+    return fresh.replace(step=jnp.int32(step))
 
 
 def save(path, accuracies, keep_last=1, **fields):
@@ -93,26 +92,26 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path,
         for file in newest.rglob("*"):
             if file.is_file():
                 file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    said = []
+    messages = []
     with Checkpoints(tmp_path) as checkpoints:
-        found, _ = checkpoints.restore_latest(make(), said.append)
-    assert int(found.step) == 2
-    assert len(said) == 1
-    assert "3: checkpoint cannot be read" in said[0]
-    assert "kept as 3.unreadable; going back to the one before." in said[0]
+        restored, _ = checkpoints.restore_latest(make(), messages.append)
+    assert int(restored.step) == 2
+    assert len(messages) == 1
+    assert "3: checkpoint cannot be read" in messages[0]
+    assert "kept as 3.unreadable; going back to the one before." in messages[0]
     assert (tmp_path / "3.unreadable" / "state").is_dir(), "nothing is deleted"
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps == [2]
 
 
-def test_what_is_damaged_again_is_kept_too(tmp_path):
+def test_a_second_damaged_checkpoint_of_a_step_is_kept_too(tmp_path):
     (tmp_path / "1.unreadable").mkdir()
     save(tmp_path, [0.1])
     shutil.rmtree(tmp_path / "1" / "state")
-    said = []
+    messages = []
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore_latest(make(), said.append) is None
-    assert "kept as 1.unreadable-2; starting anew." in said[0]
+        assert checkpoints.restore_latest(make(), messages.append) is None
+    assert "kept as 1.unreadable-2; starting anew." in messages[0]
     assert sorted(os.listdir(tmp_path)) == ["1.unreadable", "1.unreadable-2"]
     assert folder.steps(tmp_path) == []
 
@@ -131,7 +130,7 @@ def flip(checkpoint):
     file.write_bytes(bytes(content))
 
 
-def test_a_flipped_bit_is_seen_by_whoever_reads_the_checkpoint(tmp_path):
+def test_a_flipped_bit_is_detected_by_every_way_to_read_a_checkpoint(tmp_path):
     path = tmp_path / "checkpoints"
     with Checkpoints(path, keep_last=2) as checkpoints:
         for step in (1, 2):
@@ -148,15 +147,15 @@ def test_a_flipped_bit_is_seen_by_whoever_reads_the_checkpoint(tmp_path):
     with pytest.raises(UserError, match="its content has changed"):
         transfer.start_from(tmp_path, {"params": large(0).params})
     assert (path / "2").is_dir(), "who only reads renames nothing"
-    said = []
+    messages = []
     with Checkpoints(path) as checkpoints:
-        found, _ = checkpoints.restore_latest(large(0), said.append)
-    assert changed in said[0]
-    assert "kept as 2.unreadable; going back to the one before." in said[0]
-    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), found, large(1)))
+        restored, _ = checkpoints.restore_latest(large(0), messages.append)
+    assert changed in messages[0]
+    assert "kept as 2.unreadable; going back to the one before." in messages[0]
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), restored, large(1)))
 
 
-def test_notes_come_back_and_are_part_of_the_checksum(tmp_path):
+def test_notes_are_restored_and_are_part_of_the_checksum(tmp_path):
     notes = {"window": [{"loss": 0.1 + 0.2, "accuracy": 0.5}], "seconds": 1.5}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(make(3), {}, None, notes)
@@ -168,7 +167,7 @@ def test_notes_come_back_and_are_part_of_the_checksum(tmp_path):
         checkpoints.restore(3, make())
 
 
-def test_a_checkpoint_of_before_there_were_checksums_is_read(tmp_path):
+def test_an_older_checkpoint_without_a_checksum_is_read(tmp_path):
     save(tmp_path, [0.5])
     shutil.rmtree(tmp_path / "1" / "notes")
     described = tmp_path / "1" / "_CHECKPOINT_METADATA"
@@ -176,19 +175,19 @@ def test_a_checkpoint_of_before_there_were_checksums_is_read(tmp_path):
     del about["item_handlers"]["notes"]
     described.write_text(json.dumps(about))
     with Checkpoints(tmp_path) as checkpoints:
-        found, notes = checkpoints.restore_latest(make(), print)
+        restored, notes = checkpoints.restore_latest(make(), print)
         assert float(checkpoints.weights(1)["params"]["fc"]["kernel"][0, 0]) == 1.0
-    assert (int(found.step), notes) == (1, {})
+    assert (int(restored.step), notes) == (1, {})
 
 
-def test_a_checkpoint_whose_checksum_has_gone_is_damaged(tmp_path):
+def test_a_checkpoint_without_its_checksum_is_damaged(tmp_path):
     save(tmp_path, [0.6, 0.5])
     shutil.rmtree(tmp_path / "2" / "notes")
-    told = []
+    messages = []
     with Checkpoints(tmp_path) as checkpoints:
-        found, _ = checkpoints.restore_latest(make(), told.append)
-    assert int(found.step) == 1
-    assert "its notes, with the checksum, are missing" in told[0]
+        restored, _ = checkpoints.restore_latest(make(), messages.append)
+    assert int(restored.step) == 1
+    assert "its notes, with the checksum, are missing" in messages[0]
 
 
 @pytest.fixture
@@ -204,7 +203,7 @@ def contents(path):
 
 
 def test_too_many_open_files_is_no_damage(tmp_path, no_files_left):
-    """Orbax tells it as a missing key."""
+    """Orbax reports it as a missing key."""
     save(tmp_path, [0.1, 0.2], keep_last=2)
     before = contents(tmp_path)
     checkpoints = Checkpoints(tmp_path, keep_last=2)
@@ -232,7 +231,9 @@ REFUSALS = {
 
 @pytest.mark.parametrize("error", REFUSALS.values(), ids=REFUSALS)
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_what_the_machine_refuses_stops_and_renames_nothing(tmp_path, monkeypatch, error, wrapped):
+def test_errors_of_the_machine_stop_the_run_and_rename_nothing(
+    tmp_path, monkeypatch, error, wrapped
+):
     save(tmp_path, [0.1, 0.2], keep_last=2)
     before = contents(tmp_path)
 
@@ -266,7 +267,7 @@ def test_an_empty_folder_is_no_checkpoint(tmp_path):
             checkpoints.find("last")
 
 
-def test_averages_are_what_weights_are_taken_from(tmp_path):
+def test_weights_are_the_averages_where_there_are_any(tmp_path):
     both = make(1, averaged=True)
     both = both.replace(
         ema=both.ema.replace(params={"fc": {"kernel": jnp.full((3, 2), 9.0), "bias": jnp.ones(2)}})
@@ -274,11 +275,11 @@ def test_averages_are_what_weights_are_taken_from(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(both, {}, 0.5)
         checkpoints.wait()
-        found = checkpoints.variables(1, {"params": both.params})
-    assert float(found["params"]["fc"]["kernel"][0, 0]) == 9.0
+        variables = checkpoints.variables(1, {"params": both.params})
+    assert float(variables["params"]["fc"]["kernel"][0, 0]) == 9.0
 
 
-def test_transfer_takes_weights_and_leaves_what_is_reset(tmp_path):
+def test_transfer_takes_weights_except_for_reset_layers(tmp_path):
     save(tmp_path / "checkpoints", [0.1])
     fresh = {"params": {"fc": {"kernel": jnp.zeros((3, 2)), "bias": jnp.ones(2)}}}
     taken = transfer.start_from(tmp_path, fresh)
@@ -294,7 +295,7 @@ def test_transfer_takes_weights_and_leaves_what_is_reset(tmp_path):
         transfer.start_from(tmp_path / "elsewhere", head)
 
 
-def test_weights_that_cannot_be_read_just_now_are_no_mistake(tmp_path, monkeypatch):
+def test_weights_that_cannot_be_read_just_now_are_an_error_of_the_machine(tmp_path, monkeypatch):
     """A run that starts from them has not failed then."""
     save(tmp_path / "checkpoints", [0.1])
     fresh = {"params": make().params}
@@ -302,7 +303,7 @@ def test_weights_that_cannot_be_read_just_now_are_no_mistake(tmp_path, monkeypat
     def refuse(*_):
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    monkeypatch.setattr(Checkpoints, "_stored", refuse)
+    monkeypatch.setattr(Checkpoints, "_stored_shapes", refuse)
     for read in (transfer.start_from, transfer.check):
         with pytest.raises(MachineError, match="Stale file handle"):
             read(tmp_path, fresh)

@@ -1,7 +1,7 @@
-"""Which devices are used, and what is said where they are not those that were meant.
+"""Which devices are used, and the errors where an accelerator cannot be used.
 
-A plugin is a folder that says that a package is installed; what jax says of one that fails is given
-to its logger, or raised, as it would be.
+A plugin is a folder with the metadata of an installed package; the messages of jax for one that
+fails are logged or raised as jax would do it.
 """
 
 import logging
@@ -25,7 +25,7 @@ NO_GPU = (
 
 
 def installed(folder, name):
-    """A folder in which pip has installed a package, as far as one can see."""
+    """A folder with the metadata of an installed package."""
     about = folder / f"{name.replace('-', '_')}-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -34,8 +34,8 @@ def installed(folder, name):
 
 @pytest.fixture
 def gpu(tmp_path, monkeypatch):
-    """A machine with an NVIDIA card and the plugin for CUDA 13, as files tell, and a jax to which
-    nobody has said where to compute."""
+    """The files of a machine with an NVIDIA GPU and the plugin for CUDA 13; jax is given no
+    platform."""
     monkeypatch.syspath_prepend(installed(tmp_path, "jax-cuda13-plugin"))
     (tmp_path / "nvidia0").touch()
     monkeypatch.setattr(devices, "_FILES", (str(tmp_path / "nvidia0"),))
@@ -70,15 +70,15 @@ def fails(monkeypatch):
     return how
 
 
-def test_on_a_cpu_as_on_any_device_all_are_taken_or_the_first_so_many():
-    found = devices.find()
-    assert (found.devices, found.missing) == (jax.local_devices(), "")
+def test_all_devices_are_taken_or_the_first_so_many():
+    available = devices.find()
+    assert (available.devices, available.fallback) == (jax.local_devices(), "")
     assert devices.find(1).devices == jax.local_devices()[:1]
     with pytest.raises(UserError, match=r"^--devices: 3 is more than there are: 1 \(cpu; cpu\)\.$"):
         devices.find(3)
 
 
-def test_devices_left_out_are_not_used(tmp_path):
+def test_no_more_devices_are_used_than_asked_for(tmp_path):
     words = ["launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0"]
     words += [f"--workdir={tmp_path}", "--set=training.steps=2"]
     done = program(*words, "--devices=5", JAX_NUM_CPU_DEVICES="4", check=2)
@@ -87,7 +87,7 @@ def test_devices_left_out_are_not_used(tmp_path):
     assert '"devices": 2' in (tmp_path / "relu/seed-0/result.json").read_text()
 
 
-def test_a_plugin_without_a_card_is_an_error_before_anything_is_written(tmp_path):
+def test_a_plugin_without_a_gpu_is_an_error_before_anything_is_written(tmp_path):
     (tmp_path / "site").mkdir()
     path = os.pathsep.join([installed(tmp_path / "site", "jax-cuda13-plugin"), str(ROOT)])
     words = ["launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0"]
@@ -101,39 +101,39 @@ def test_a_plugin_without_a_card_is_an_error_before_anything_is_written(tmp_path
     program(*words, PYTHONPATH=path, JAX_PLATFORMS="cpu")
 
 
-def test_one_that_only_checks_notes_it(gpu):
+def test_a_session_that_only_checks_has_a_note_instead(gpu):
     os.remove(gpu / "nvidia0")
     with pytest.raises(UserError, match="no accelerator: jax-cuda13-plugin"):
         Session()
     assert Session(trains=False).note.startswith("note: no accelerator: jax-cuda13-plugin")
 
 
-def test_an_old_driver_is_told_with_the_version_that_is_needed(gpu, fails, caplog):
+def test_the_error_of_an_old_driver_has_the_version_that_is_needed(gpu, fails, caplog):
     """The plugin fails while it loads cuDNN, which jax logs with a traceback before it goes on on
     the CPU."""
     (gpu / "version").write_text(
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n"
     )
     fails(logged="Unable to load cuDNN. Is it installed?")
-    assert devices.find().missing == (
+    assert devices.find().fallback == (
         "no accelerator: jax-cuda13-plugin is installed, but jax computes on the CPU: the NVIDIA "
         f"driver is 535.183.01, and jax-cuda13-plugin needs 580 or newer; update it. {ON_PURPOSE}"
     )
     assert not caplog.records, "one line is enough"
 
 
-def test_otherwise_jax_says_why(gpu, fails):
+def test_for_other_reasons_the_error_has_the_message_of_jax(gpu, fails):
     fails(logged="Unable to load cuDNN. Is it installed?")
-    assert ": Unable to load cuDNN. Is it installed. To" in devices.find().missing
+    assert ": Unable to load cuDNN. Is it installed. To" in devices.find().fallback
 
 
-def test_what_jax_logs_is_shown_where_all_is_well(fails, caplog):
+def test_warnings_of_jax_are_logged_where_no_accelerator_is_missing(fails, caplog):
     fails(logged="a warning of another plugin")
-    assert not devices.find().missing
+    assert not devices.find().fallback
     assert [record.message for record in caplog.records] == ["Jax plugin error"]
 
 
-def test_a_card_that_is_hidden(gpu, fails, monkeypatch):
+def test_a_gpu_that_is_hidden_by_the_environment(gpu, fails, monkeypatch):
     """jax-ml/jax#28376 has the text."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     text = (
@@ -161,7 +161,7 @@ def test_a_card_that_is_hidden(gpu, fails, monkeypatch):
         ("cudda", "JAX_PLATFORMS: 'cudda': unknown 'cudda'. Known: cpu, cuda, tpu."),
     ],
 )  # fmt: skip
-def test_a_platform_that_is_not_there(tmp_path, platforms, told):
+def test_a_platform_that_is_not_installed(tmp_path, platforms, told):
     done = program(
         "launch.train", "--experiment=quickstart", "--arm=relu", "--seeds=0",
         f"--workdir={tmp_path / 'w'}", check=2, JAX_PLATFORMS=platforms,
@@ -169,7 +169,7 @@ def test_a_platform_that_is_not_there(tmp_path, platforms, told):
     assert done.stderr == f"error: {told}\n"
 
 
-def test_asked_for_by_name_a_plugin_without_a_card_says_the_same(tmp_path):
+def test_a_platform_asked_for_by_name_without_a_gpu_has_the_same_reason(tmp_path):
     path = os.pathsep.join([installed(tmp_path, "jax-cuda12-plugin"), str(ROOT)])
     code = "from cnnjax.train import devices; devices.find()"
     environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cuda"}

@@ -22,13 +22,13 @@ SHAPES = {
 
 def structures(loaded):
     """One configuration for each network and optimizer among the arms."""
-    found = {}
+    configs = {}
     for arm in loaded.experiment.arms:
         config = loaded.experiment.config(arm, {}, loaded.levels)
         model = override(config, {"model.dropout.keep_prob": 0.5}).model
         keep = config.model.dropout.keep_prob == 1
-        found.setdefault((model.model_dump_json(), keep, config.optimizer.name), config)
-    return list(found.values())
+        configs.setdefault((model.model_dump_json(), keep, config.optimizer.name), config)
+    return list(configs.values())
 
 
 def abstract_step(config):

@@ -1,4 +1,4 @@
-"""Parameter groups: whom a pattern matches, what a rate does, and that what is frozen stays."""
+"""Parameter groups: what a pattern matches, what a rate does, and that frozen parameters stay."""
 
 import functools
 
@@ -15,9 +15,9 @@ from cnnjax.errors import Stopped, UserError
 from cnnjax.nn.native import normalization as native
 from cnnjax.tasks import classification
 from cnnjax.train import loop, optim, state, step
+from cnnjax.train.active_run import Job
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.groups import Groups
-from cnnjax.train.job import Job
 from cnnjax.train.session import Session
 from common import small
 
@@ -29,11 +29,11 @@ PARAMS = {
 
 
 def groups(*fields):
-    return tuple(ParameterGroup(**each) for each in fields)
+    return tuple(ParameterGroup(**field) for field in fields)
 
 
 def of(*patterns):
-    return Groups(groups(*({"pattern": each} for each in patterns)))
+    return Groups(groups(*({"pattern": pattern} for pattern in patterns)))
 
 
 @pytest.mark.parametrize(
@@ -49,17 +49,17 @@ def of(*patterns):
         ("Head", []),
     ],
 )
-def test_a_pattern_matches_parameters_and_what_is_below_layers(pattern, matched):
-    found = of(pattern)
-    assert [path for path in state.flat(PARAMS) if found.number(path) == 0] == matched
+def test_a_pattern_matches_parameters_or_all_parameters_of_a_layer(pattern, matched):
+    selected = of(pattern)
+    assert [path for path in state.flat(PARAMS) if selected.index(path) == 0] == matched
 
 
 def test_the_first_match_wins_and_every_parameter_is_in_one_group():
-    found = of("*/bias", "conv*", "conv1")
-    numbers = {path: found.number(path) for path in state.flat(PARAMS)}
-    assert numbers["conv1/conv/bias"] == numbers["head/bias"] == 0
-    assert numbers["conv1/conv/kernel"] == numbers["conv2/conv/kernel"] == 1
-    assert numbers["head/kernel"] is None
+    three = of("*/bias", "conv*", "conv1")
+    indices = {path: three.index(path) for path in state.flat(PARAMS)}
+    assert indices["conv1/conv/bias"] == indices["head/bias"] == 0
+    assert indices["conv1/conv/kernel"] == indices["conv2/conv/kernel"] == 1
+    assert indices["head/kernel"] is None
 
 
 @pytest.mark.parametrize(
@@ -77,25 +77,25 @@ def test_the_first_match_wins_and_every_parameter_is_in_one_group():
     ],
 )
 def test_a_group_without_parameters_is_an_error_that_names_the_nearest(fields, message):
-    with pytest.raises(UserError, match=message) as told:
+    with pytest.raises(UserError, match=message) as caught:
         Groups(groups(*fields)).check(PARAMS)
-    assert told.value.path == "optimizer.groups"
-    assert len(str(told.value).splitlines()) == 1
+    assert caught.value.path == "optimizer.groups"
+    assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_pattern_that_matches_nothing_is_told_before_anything_is_compiled(session):
+def test_a_pattern_that_matches_nothing_is_an_error_before_anything_is_compiled(session):
     with pytest.raises(UserError, match="'fcx' matches no parameter; nearest: fc1"):
         session.check(small(optimizer__groups=[{"pattern": "fcx"}]))
 
 
-def test_the_groups_are_told_in_a_line():
-    found = Groups(
+def test_the_groups_are_described_in_one_line():
+    two = Groups(
         groups(
             {"pattern": "conv1", "frozen": True},
             {"pattern": "conv2", "rate": 0.1, "decay": False},
         )
     )
-    assert found.describe(PARAMS) == (
+    assert two.describe(PARAMS) == (
         "parameter groups: conv1 4 (frozen); conv2 4 (rate 0.1, no decay); others 4"
     )
 
@@ -174,7 +174,7 @@ def test_decoupled_decay_is_multiplied_too():
     np.testing.assert_allclose(b, [2 - 0.5 * (0.02 - 1), 2 - 0.5 * (0.02 + 1)], rtol=1e-5)
 
 
-def test_clipping_is_by_the_norm_of_what_is_trained():
+def test_clipping_is_by_the_norm_of_trained_parameters():
     _, b = after_one((), 1.0, clip_norm=0.1)
     np.testing.assert_allclose(b, [2 + 0.05, 2 - 0.05], rtol=1e-6)  # of four numbers 0.25
     a, b = after_one(groups({"pattern": "a", "frozen": True}), 1.0, clip_norm=0.1)
@@ -182,12 +182,12 @@ def test_clipping_is_by_the_norm_of_what_is_trained():
     np.testing.assert_array_equal(a, [2, 2])
 
 
-def test_what_is_exempt_from_decay_is_so_where_all_is_decayed():
-    found = optim.optimizer(
+def test_a_group_is_exempt_from_decay_also_where_biases_are_decayed():
+    make_optimizer = optim.optimizer(
         Optimizer(name="sgd", decay_all=True, groups=groups({"pattern": "conv*", "decay": False}))
     )
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
-    transform = found(1.0, 0.5)
+    transform = make_optimizer(1.0, 0.5)
     updates, _ = transform.update(zeros, transform.init(PARAMS), PARAMS)
     np.testing.assert_array_equal(updates["conv1"]["conv"]["kernel"], [[0, 0]])
     np.testing.assert_array_equal(updates["conv2"]["conv"]["bias"], [0, 0])
@@ -196,7 +196,7 @@ def test_what_is_exempt_from_decay_is_so_where_all_is_decayed():
 
 
 @pytest.mark.parametrize("name", catalog.OPTIMIZERS)
-def test_groups_are_those_of_optax(name):
+def test_groups_update_as_multi_transform_of_optax(name):
     """Its multi_transform, with an optimizer of its own learning rate for each group."""
     fields = groups({"pattern": "conv1", "frozen": True}, {"pattern": "conv2", "rate": 0.1})
     plain = optim.optimizer(Optimizer(name=name))
@@ -204,25 +204,26 @@ def test_groups_are_those_of_optax(name):
         {"conv1": optax.set_to_zero(), "conv2": plain(0.005, 0.01), "head": plain(0.05, 0.01)},
         {name: jax.tree.map(lambda _, name=name: name, tree) for name, tree in PARAMS.items()},
     )
-    found, mine = Groups(fields), optim.optimizer(Optimizer(name=name, groups=fields))(0.05, 0.01)
-    trained, frozen = found.split(PARAMS)
-    ours, theirs = mine.init(trained), peer.init(PARAMS)
-    others = PARAMS
+    both = Groups(fields)
+    mine = optim.optimizer(Optimizer(name=name, groups=fields))(0.05, 0.01)
+    trained, frozen = both.split(PARAMS)
+    state_of_mine, state_of_peer = mine.init(trained), peer.init(PARAMS)
+    peer_params = PARAMS
     draw = np.random.default_rng(0)
     for _ in range(3):
         gradient = jax.tree.map(lambda leaf: draw.normal(size=leaf.shape, scale=0.1), PARAMS)
-        updates, ours = mine.update(found.split(gradient)[0], ours, trained)
-        trained = optax.apply_updates(trained, found.scaled(updates, (1.0, 0.1)))
-        updates, theirs = peer.update(gradient, theirs, others)
-        others = optax.apply_updates(others, updates)
-    known = state.flat(others)
+        updates, state_of_mine = mine.update(both.split(gradient)[0], state_of_mine, trained)
+        trained = optax.apply_updates(trained, both.scaled(updates, (1.0, 0.1)))
+        updates, state_of_peer = peer.update(gradient, state_of_peer, peer_params)
+        peer_params = optax.apply_updates(peer_params, updates)
+    expected = state.flat(peer_params)
     assert frozen.keys() == {"conv1"}
-    assert state.flat({**trained, **frozen}).keys() == known.keys()
+    assert state.flat({**trained, **frozen}).keys() == expected.keys()
     for path, leaf in state.flat({**trained, **frozen}).items():
-        np.testing.assert_allclose(leaf, known[path], rtol=1e-5, err_msg=path)
+        np.testing.assert_allclose(leaf, expected[path], rtol=1e-5, err_msg=path)
 
 
-# What is frozen.
+# Freezing.
 
 
 def norm_of(kind, train):
@@ -269,7 +270,7 @@ def moved(before, after):
 @pytest.mark.parametrize(
     ("kind", "remat"), [("native", False), ("field", False), ("argument", False), ("field", True)]
 )
-def test_batch_norm_of_what_is_frozen_uses_its_running_statistics_and_leaves_them(kind, remat):
+def test_frozen_batch_norm_uses_its_running_statistics_and_does_not_update_them(kind, remat):
     fields = groups({"pattern": "one", "frozen": True})
     run, before = built(Two(kind, remat), fields, ema_decay=0.9)
     stats = jax.tree.map(lambda leaf: leaf + 0.3, before.batch_stats)
@@ -312,14 +313,14 @@ class TwoTracked(nn.Module):
         return nn.Dense(2, name="head")(x)
 
 
-def test_statistics_of_the_users_own_stay_too_where_their_layer_is_frozen():
+def test_statistics_of_frozen_layers_of_the_users_own_do_not_move():
     fields = groups({"pattern": "one", "frozen": True})
     run, before = built(TwoTracked(), fields)
     after, _ = jax.jit(run)(before, FOUR, numbers(fields, 0.5))
     assert moved(before.batch_stats, after.batch_stats) == {"two/mean"}
 
 
-def test_batch_norm_that_is_not_wholly_frozen_goes_on():
+def test_statistics_of_partly_frozen_batch_norm_move():
     fields = groups({"pattern": "one/dense", "frozen": True}, {"pattern": "*/bias", "frozen": True})
     run, before = built(Two(), fields)
     after, _ = jax.jit(run)(before, FOUR, numbers(fields, 0.5))
@@ -332,7 +333,7 @@ def test_batch_norm_that_is_not_wholly_frozen_goes_on():
     assert "one/dense/kernel" in moved(before.params, after.params)
 
 
-def test_no_gradient_is_computed_for_what_is_frozen():
+def test_no_gradient_is_computed_for_frozen_parameters():
     def products(fields):
         run, before = built(Two(), fields)
         program = jax.make_jaxpr(run)(before, FOUR, numbers(fields, 0.5))
@@ -363,7 +364,7 @@ def network(**changes):
 
 
 @pytest.mark.parametrize("name", catalog.OPTIMIZERS)
-def test_frozen_bits_stay_with_decay_averages_and_after_resuming(session, tmp_path, name):
+def test_frozen_parameters_keep_their_bits_also_after_resuming(session, tmp_path, name):
     rate = {"sgd": 0.05, "momentum": 0.05, "nesterov": 0.05, "lars": 0.5}.get(name, 1e-3)
     chosen = network(optimizer__name=name, optimizer__learning_rate=rate)
     program, dataset = session.program(chosen), session.dataset(chosen, 1)
@@ -378,13 +379,13 @@ def test_frozen_bits_stay_with_decay_averages_and_after_resuming(session, tmp_pa
             tmp_path / "a",
             stop=lambda: calls.append(0) or "x"[: len(calls) > 4],
         )
-    with Checkpoints(tmp_path / "a/checkpoints", read_only=True) as kept:
-        assert 0 < kept.steps[-1] < 8
+    with Checkpoints(tmp_path / "a/checkpoints", read_only=True) as checkpoints:
+        assert 0 < checkpoints.steps[-1] < 8
     resumed = loop.run(session, chosen, 1, tmp_path / "a")
     assert resumed.status == "finished"
     assert resumed.params_digest == loop.run(session, chosen, 1, tmp_path / "b").params_digest
-    with Checkpoints(tmp_path / "a/checkpoints", read_only=True) as kept:
-        after, _ = kept.restore(8, before)
+    with Checkpoints(tmp_path / "a/checkpoints", read_only=True) as checkpoints:
+        after, _ = checkpoints.restore(8, before)
     for old, new in ((params, after.params), (params, after.ema.params)):
         changed = moved(old, new)
         assert {path for path in changed if path.startswith("conv1/")} == set()
@@ -398,7 +399,7 @@ def test_frozen_bits_stay_with_decay_averages_and_after_resuming(session, tmp_pa
     assert any("conv2" in path for path in arrays) == (name != "sgd")
 
 
-def test_two_rates_share_a_program_and_each_is_what_it_is_alone(tmp_path):
+def test_two_rates_share_a_program_and_give_the_results_of_single_runs(tmp_path):
     session, digests = Session(), []
     for rate in (0.5, 0.25):
         fields = [{"pattern": "fc*", "rate": rate}]
@@ -428,7 +429,7 @@ def network_of_rate(rate):
     return small(training__steps=8, optimizer__groups=[{"pattern": "*", "rate": rate}])
 
 
-def test_a_run_of_a_version_without_groups_goes_on():
+def test_a_run_of_a_version_without_groups_is_resumed():
     stored = small().model_dump(mode="json")
     for field in ("groups", "beta1", "beta2", "epsilon", "rmsprop_decay"):
         del stored["optimizer"][field]

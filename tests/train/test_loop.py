@@ -59,10 +59,10 @@ def test_chance_is_the_best_constant_prediction(finished, session):
 
 def test_the_metrics_are_those_of_the_plan(finished):
     directory, result = finished
-    found = lines(directory)
-    validations = [line for line in found if line["split"] == "validation"]
+    records = lines(directory)
+    validations = [line for line in records if line["split"] == "validation"]
     assert [line["step"] for line in validations] == [13, 25, 30]
-    trainings = [line["step"] for line in found if line["split"] == "train"]
+    trainings = [line["step"] for line in records if line["split"] == "train"]
     assert trainings == [5, 10, 13, 15, 20, 25, 30]
     assert validations[-1]["accuracy"] == result.validation.get("accuracy")
     assert max(v["accuracy"] for v in validations) == result.best_validation.get("accuracy")
@@ -71,16 +71,16 @@ def test_the_metrics_are_those_of_the_plan(finished):
 def test_predictions_cover_the_split_once_and_agree_with_the_figures(finished, session):
     directory, result = finished
     for split in ("validation", "test"):
-        kept = np.load(directory / f"predictions_{split}.npz", allow_pickle=False)
-        known = session.dataset(small(), 1).splits[split]
-        np.testing.assert_array_equal(kept["ids"], known.ids)
-        np.testing.assert_array_equal(kept["label"], known.targets["label"])
-        assert kept["logits"].dtype == np.float32
-        accuracy = (kept["logits"].argmax(1) == kept["label"]).mean()
+        predictions = np.load(directory / f"predictions_{split}.npz", allow_pickle=False)
+        examples = session.dataset(small(), 1).splits[split]
+        np.testing.assert_array_equal(predictions["ids"], examples.ids)
+        np.testing.assert_array_equal(predictions["label"], examples.targets["label"])
+        assert predictions["logits"].dtype == np.float32
+        accuracy = (predictions["logits"].argmax(1) == predictions["label"]).mean()
         assert accuracy == pytest.approx(result.figures(split).get("accuracy"))
-        shifted = kept["logits"] - kept["logits"].max(1, keepdims=True)
+        shifted = predictions["logits"] - predictions["logits"].max(1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-        loss = -log_p[np.arange(len(log_p)), kept["label"]].mean()
+        loss = -log_p[np.arange(len(log_p)), predictions["label"]].mean()
         assert loss == pytest.approx(result.figures(split).get("loss"), rel=1e-4)
 
 
@@ -92,12 +92,12 @@ def test_evaluation_is_exact_whatever_the_batch(finished, session, batch):
     with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
         fresh = program.initialize(state.keys(1)["params"])
         variables = checkpoints.variables(checkpoints.find("last"), fresh)
-    found = evaluation.evaluate(
+    evaluated = evaluation.evaluate(
         program.task, program.compiled, variables, session.store(config, program), dataset, "test",
         batch_size=batch,
     )  # fmt: skip
-    assert found.figures().get("accuracy") == result.test.get("accuracy")
-    assert found.figures().get("loss") == pytest.approx(result.test.get("loss"), rel=1e-5)
+    assert evaluated.figures().get("accuracy") == result.test.get("accuracy")
+    assert evaluated.figures().get("loss") == pytest.approx(result.test.get("loss"), rel=1e-5)
 
 
 def test_tensorboard_reads_what_is_written_for_it(finished):
@@ -136,9 +136,9 @@ def test_a_full_disk_under_tensorboard_stops_nothing(
         return open("/dev/full", "wb")
 
     monkeypatch.setattr(board, "open", full, raising=False)
-    said = []
-    result = loop.run(session, small(training__log_every_steps=1), 1, tmp_path, log=said.append)
-    assert said == [
+    messages = []
+    result = loop.run(session, small(training__log_every_steps=1), 1, tmp_path, log=messages.append)
+    assert messages == [
         f"{tmp_path}/tensorboard: cannot be written (No space left on device); TensorBoard will "
         "not see the rest of this run."
     ]
@@ -150,7 +150,7 @@ class Stop(Exception):
 
 
 def interrupted(session, config, directory, at):
-    """Runs until just after step `at`, then stops as a killed process would: nothing is said."""
+    """Runs until just after step `at`, then stops as a killed process would."""
     ticks = 0
     original = loop.Clock.tick
 
@@ -177,13 +177,13 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
     directory, result = finished
     config = small(data__pipeline=pipeline)
     interrupted(session, config, tmp_path, at)
-    said = []
-    again = loop.run(session, config, 1, tmp_path, log=said.append)
+    messages = []
+    again = loop.run(session, config, 1, tmp_path, log=messages.append)
     assert again.params_digest == result.params_digest
     assert lines(tmp_path) == lines(directory)
     assert again.test == result.test
     assert again.best_validation == result.best_validation
-    assert said == ([] if at < 13 else ["resumed: seed 1 at step 13 of 30"])
+    assert messages == ([] if at < 13 else ["resumed: seed 1 at step 13 of 30"])
 
 
 def stopping_at(step):
@@ -200,9 +200,9 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(finished, session, tmp
     with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {at} of 30"):
         loop.run(session, config, 1, tmp_path, stop=stopping_at(at))
     assert max(folder.steps(tmp_path / "checkpoints"), default=0) == at
-    said = []
-    again = loop.run(session, config, 1, tmp_path, log=said.append)
-    assert said == ([f"resumed: seed 1 at step {at} of 30"] if at else [])
+    messages = []
+    again = loop.run(session, config, 1, tmp_path, log=messages.append)
+    assert messages == ([f"resumed: seed 1 at step {at} of 30"] if at else [])
     assert again.params_digest == result.params_digest
     assert again.test == result.test
     assert lines(tmp_path) == lines(directory)
@@ -228,15 +228,15 @@ def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):
     )
     whole = loop.run(session, config, 1, tmp_path / "whole")
     interrupted(session, config, tmp_path / "parts", 18)
-    said = []
-    parts = loop.run(session, config, 1, tmp_path / "parts", log=said.append)
-    assert said == ["resumed: seed 1 at step 16 of 30"]
+    messages = []
+    parts = loop.run(session, config, 1, tmp_path / "parts", log=messages.append)
+    assert messages == ["resumed: seed 1 at step 16 of 30"]
     assert parts.params_digest == whole.params_digest
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
 
 
-def test_probes_are_asked_at_the_start_and_the_end(finished, session, tmp_path):
-    """Also of a run that goes on, which cannot see its start again; and nothing else changes."""
+def test_probes_measure_the_start_and_the_end(finished, session, tmp_path):
+    """Also of a resumed run, whose start cannot be measured again; and nothing else changes."""
 
     def share(subject, split):
         return {"share": subject.evaluate(split).figures().get("accuracy")}
@@ -262,7 +262,7 @@ def test_probes_are_asked_at_the_start_and_the_end(finished, session, tmp_path):
     assert results.read(tmp_path / "parts/result.json").signals == whole.signals
 
 
-def test_probes_that_are_asked_for_late_have_no_start(session, tmp_path):
+def test_probes_of_a_resumed_run_that_had_none_have_no_start(session, tmp_path):
     with pytest.raises(Stop):
         loop.run(session, small(), 1, tmp_path, probes=stopping(Probes()))
     late = Probes(signals={"one": lambda subject: {"head": {"one": 1.0}}})
@@ -279,17 +279,17 @@ def stopping(probes):
     return Probes({"stop": stop}, probes.signals)
 
 
-def test_pmap_goes_the_same_way(finished, session, tmp_path):
-    _, known = finished
+def test_pmap_gives_the_same_results(finished, session, tmp_path):
+    _, expected = finished
     result = loop.run(session, small(training__parallel="pmap"), 1, tmp_path)
-    assert result.test.get("loss") == pytest.approx(known.test.get("loss"), rel=1e-4)
+    assert result.test.get("loss") == pytest.approx(expected.test.get("loss"), rel=1e-4)
     assert result.compilations == 1
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         kernel = next(iter(state.flat(checkpoints.weights(30)["params"]).values()))
     assert kernel.ndim < 3, "no axis of devices in the checkpoint"
 
 
-def test_a_run_that_diverges_says_so_and_keeps_its_last_good_checkpoint(session, tmp_path):
+def test_a_run_that_diverges_keeps_its_last_finite_checkpoint(session, tmp_path):
     config = small(
         optimizer__learning_rate=1e9, schedule__name="linear", schedule__warmup_epochs=0.8,
         checkpointing__every_steps=1, model__activation="identity",
@@ -324,12 +324,12 @@ def test_another_configuration_in_the_same_folder_is_refused(finished, session):
         loop.run(session, small(training__epochs=3), 1, directory)
 
 
-def test_the_number_of_threads_belongs_to_a_run(finished, tmp_path):
+def test_a_run_is_not_resumed_with_another_number_of_threads(finished, tmp_path):
     directory, _ = finished
     shutil.copytree(directory, tmp_path / "run")
     path = tmp_path / "run" / "runtime.json"
-    known = json.loads(path.read_text())
-    path.write_text(json.dumps({**known, "threads": known["threads"] + 1}))
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "threads": settings["threads"] + 1}))
     with pytest.raises(UserError, match=r"runtime.json: threads is"):
         loop.run(Session(), small(), 1, tmp_path / "run")
 
@@ -344,7 +344,7 @@ def test_a_run_is_not_resumed_on_other_data(finished, session, tmp_path):
     path.write_text(json.dumps({**runtime, "data": data}))
     with pytest.raises(UserError, match=r"other data \(examples.train 1300 -> 1347\)"):
         loop.run(session, small(), 1, tmp_path / "run")
-    del runtime["data"]  # of an older version, which did not tell
+    del runtime["data"]  # older versions have no fingerprint
     path.write_text(json.dumps(runtime))
     again = loop.run(session, small(), 1, tmp_path / "run")
     assert again.params_digest == result.params_digest
@@ -356,8 +356,8 @@ def test_starting_from_weights_is_starting_where_they_ended(finished, session):
     program = session.program(config)
     started = session.initial_state(config, program, session.dataset(config, 5), 5)
     with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
-        known = checkpoints.weights(30)["params"]
-    for path, leaf in state.flat(known).items():
+        stored = checkpoints.weights(30)["params"]
+    for path, leaf in state.flat(stored).items():
         np.testing.assert_array_equal(leaf, state.flat(started.params)[path])
 
 
@@ -365,37 +365,37 @@ def test_starting_from_weights_is_starting_where_they_ended(finished, session):
     ("name", "content"),
     [("config.json", "[1"), ("runtime.json", "7"), ("runtime.json", '{"threads": 1}')],
 )
-def test_a_torn_file_makes_the_run_start_anew(finished, session, tmp_path, name, content):
-    """Its checkpoints are of nobody knows what; bit for bit it ends as before."""
-    known, result = finished
-    shutil.copytree(known, tmp_path / "run")
+def test_a_damaged_file_makes_the_run_start_anew(finished, session, tmp_path, name, content):
+    """It is not known what its checkpoints are of; it ends with the same bits."""
+    original, result = finished
+    shutil.copytree(original, tmp_path / "run")
     (tmp_path / "run" / name).write_text(content)
-    said: list[str] = []
-    again = loop.run(session, small(), 1, tmp_path / "run", log=said.append)
-    assert said == [
+    messages: list[str] = []
+    again = loop.run(session, small(), 1, tmp_path / "run", log=messages.append)
+    assert messages == [
         f"{tmp_path / 'run' / name}: is not whole; this run starts anew, its checkpoints so far "
         "are kept as checkpoints.unreadable."
     ]
-    before, kept = (
+    before, renamed = (
         sorted(path.iterdir())
-        for path in (known / "checkpoints", tmp_path / "run/checkpoints.unreadable")
+        for path in (original / "checkpoints", tmp_path / "run/checkpoints.unreadable")
     )
-    assert [step.name for step in before] == [step.name for step in kept]
+    assert [step.name for step in before] == [step.name for step in renamed]
     assert again.params_digest == result.params_digest
     assert json.loads((tmp_path / "run" / name).read_text())
 
 
 @pytest.mark.parametrize("name", ["config.json", "runtime.json"])
-def test_a_file_that_cannot_be_read_just_now_costs_nothing(finished, session, tmp_path, name):
+def test_a_file_that_cannot_be_read_just_now_changes_nothing(finished, session, tmp_path, name):
     """A read of /proc/self/mem from its beginning is an error of the disk."""
-    known, result = finished
-    shutil.copytree(known, tmp_path / "run")
+    original, result = finished
+    shutil.copytree(original, tmp_path / "run")
     (tmp_path / "run" / name).rename(tmp_path / name)
     (tmp_path / "run" / name).symlink_to("/proc/self/mem")
     with pytest.raises(MachineError, match=rf"{name}: cannot be read just now.*Input/output error"):
         loop.run(session, small(), 1, tmp_path / "run")
     (tmp_path / name).replace(tmp_path / "run" / name)
-    said: list[str] = []
-    again = loop.run(session, small(), 1, tmp_path / "run", log=said.append)
-    assert said == ["resumed: seed 1 at step 30 of 30"]
+    messages: list[str] = []
+    again = loop.run(session, small(), 1, tmp_path / "run", log=messages.append)
+    assert messages == ["resumed: seed 1 at step 30 of 30"]
     assert again.params_digest == result.params_digest

@@ -1,4 +1,4 @@
-"""A device without room: what XLA says, as it stands in issues on the web, and what we say."""
+"""A device with too little memory: XLA's messages, as issues on the web quote them, and ours."""
 
 import json
 import subprocess
@@ -28,14 +28,14 @@ TEXTS = {
 
 
 @pytest.mark.parametrize(("text", "size"), TEXTS.items())
-def test_what_xla_says_is_recognised_on_every_backend(text, size):
-    assert memory.asked_for(jax.errors.JaxRuntimeError(text)) == pytest.approx(size)
+def test_the_messages_of_every_backend_are_recognised(text, size):
+    assert memory.requested_bytes(jax.errors.JaxRuntimeError(text)) == pytest.approx(size)
 
 
-def test_no_other_error_is_one_of_memory():
-    assert memory.asked_for(RuntimeError(next(iter(TEXTS)))) is None
+def test_other_errors_are_not_taken_for_one_of_memory():
+    assert memory.requested_bytes(RuntimeError(next(iter(TEXTS)))) is None
     for error in (RuntimeError("RESOURCE_EXHAUSTED"), jax.errors.JaxRuntimeError("INTERNAL: x")):
-        with pytest.raises(type(error)) as raised, memory.explained(small()):
+        with pytest.raises(type(error)) as raised, memory.explain_training(small()):
             raise error
         assert raised.value is error
 
@@ -53,11 +53,11 @@ def test_no_other_error_is_one_of_memory():
          "training.precision=bfloat16."),
     ],
 )  # fmt: skip
-def test_the_line_names_the_batch_and_the_fields_that_help(changes, runs, told):
+def test_the_message_names_the_batch_size_and_the_fields_that_help(changes, runs, told):
     error = jax.errors.JaxRuntimeError(
         "RESOURCE_EXHAUSTED: Out of memory allocating 2000000000 bytes"
     )
-    with pytest.raises(NoRoom) as raised, memory.explained(small(**changes), runs=runs):
+    with pytest.raises(NoRoom) as raised, memory.explain_training(small(**changes), runs=runs):
         raise error
     assert str(raised.value) == f"training.batch_size: {told}"
     assert raised.value.__cause__ is error
@@ -83,7 +83,7 @@ def limited():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is heeded on Linux")
-def test_too_large_a_batch_ends_the_run_with_a_line(limited, tmp_path):
+def test_too_large_a_batch_fails_the_run_with_one_line(limited, tmp_path):
     """1200 x 800,000 units, some of them kept for the gradient."""
     changes = {
         "model.name": "mlp",
@@ -131,7 +131,7 @@ except Exception as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is heeded on Linux")
-def test_too_large_a_batch_of_an_evaluation_is_told_as_one():
+def test_too_large_an_evaluation_batch_names_its_field():
     done = subprocess.run(
         [sys.executable, "-c", EVALUATE], cwd=ROOT, capture_output=True, text=True
     )

@@ -1,8 +1,7 @@
-"""What float32 is on an accelerator, and which programs are deterministic.
+"""The precision of float32 products on an accelerator, and deterministic programs.
 
-There is no accelerator here. What decides is the backend that a session says it has: its programs
-are traced as for a GPU and compiled by XLA, which knows the options of all its backends, for the
-CPU.
+These tests need no accelerator. The session claims to have a GPU: its programs are traced as for a
+GPU, and compiled for the CPU by XLA, which accepts the options of all its backends.
 """
 
 import dataclasses
@@ -69,14 +68,14 @@ def products(text):
 
 @pytest.mark.parametrize("asked", ["default", "high", "highest"])
 def test_every_product_forward_backward_and_evaluated_has_the_precision_asked_for(gpu, asked):
-    found = steps(gpu, small(**CONVOLUTIONAL, training__matmul_precision=asked))
+    programs = steps(gpu, small(**CONVOLUTIONAL, training__matmul_precision=asked))
     both = [asked.upper()] * 2
     # Of 5 layers: forward, by the weights, and by the input but for that of the first.
-    for name, step in found.items():
+    for name, step in programs.items():
         assert products(step.as_text()) == [both] * (5 if name == "evaluate" else 14)
 
 
-def test_programs_of_a_cpu_are_the_same_whatever_is_asked_for(session):
+def test_programs_of_a_cpu_do_not_depend_on_the_fields(session):
     asked = {"training__matmul_precision": "highest", "training__deterministic": True}
     plain, other = (steps(session, small(**CONVOLUTIONAL, **each)) for each in ({}, asked))
     for name, step in plain.items():
@@ -126,7 +125,7 @@ def test_a_deterministic_program_has_no_gradient_that_xla_cannot_make_so(gpu):
         assert ("select_and_scatter" in text) != asked
 
 
-def test_pmap_has_no_place_for_the_option():
+def test_pmap_cannot_be_deterministic():
     with pytest.raises(
         UserError, match=r"training.deterministic: true needs training.parallel=jit"
     ):
@@ -142,9 +141,9 @@ def test_pmap_has_no_place_for_the_option():
         ("tpu", ("default", True), ("default", False)),
     ],
 )
-def test_what_was_used_is_recorded(backend, asked, recorded):
+def test_the_resolved_precision_is_recorded(backend, asked, recorded):
     training = small(training__matmul_precision=asked[0], training__deterministic=asked[1]).training
-    assert tuple(numerics.used(training, backend).values()) == recorded
+    assert tuple(numerics.resolve(training, backend).values()) == recorded
 
 
 def test_what_a_run_computed_with_is_in_its_result_and_stays(gpu, session, tmp_path):
@@ -154,9 +153,9 @@ def test_what_a_run_computed_with_is_in_its_result_and_stays(gpu, session, tmp_p
     assert result.runtime["matmul_precision"] == "highest"
     assert result.runtime["deterministic"] is True
     path = tmp_path / "runtime.json"
-    known = json.loads(path.read_text())
-    assert result.runtime == {**known, "jax": jax.__version__}
-    path.write_text(json.dumps({**known, "matmul_precision": "high"}))
+    settings = json.loads(path.read_text())
+    assert result.runtime == {**settings, "jax": jax.__version__}
+    path.write_text(json.dumps({**settings, "matmul_precision": "high"}))
     with pytest.raises(UserError, match=r"matmul_precision is 'high' there and 'highest' now"):
         loop.run(gpu, config, 0, tmp_path)
 
@@ -164,13 +163,13 @@ def test_what_a_run_computed_with_is_in_its_result_and_stays(gpu, session, tmp_p
 @pytest.mark.parametrize(
     ("asked", "refused"), [("default", None), ("high", "matmul_precision is 'default' there")]
 )
-def test_a_run_of_a_version_that_did_not_record_it_goes_on(gpu, tmp_path, asked, refused):
+def test_a_run_of_a_version_that_did_not_record_it_is_resumed(gpu, tmp_path, asked, refused):
     config = small(training__matmul_precision=asked)
     result = loop.run(gpu, config, 0, tmp_path)
     path = tmp_path / "runtime.json"
-    known = json.loads(path.read_text())
-    del known["matmul_precision"], known["deterministic"]
-    path.write_text(json.dumps(known))
+    settings = json.loads(path.read_text())
+    del settings["matmul_precision"], settings["deterministic"]
+    path.write_text(json.dumps(settings))
     if refused:
         with pytest.raises(UserError, match=refused):
             loop.run(gpu, config, 0, tmp_path)
@@ -178,12 +177,12 @@ def test_a_run_of_a_version_that_did_not_record_it_goes_on(gpu, tmp_path, asked,
         assert loop.run(gpu, config, 0, tmp_path).params_digest == result.params_digest
 
 
-def test_on_a_cpu_it_goes_on_whatever_the_fields_are_by_now(session, tmp_path):
+def test_on_a_cpu_it_is_resumed_whatever_the_fields_are(session, tmp_path):
     result = loop.run(session, small(), 0, tmp_path)
     path = tmp_path / "runtime.json"
-    known = json.loads(path.read_text())
-    assert (known.pop("matmul_precision"), known.pop("deterministic")) == ("float32", True)
-    path.write_text(json.dumps(known))
+    settings = json.loads(path.read_text())
+    assert (settings.pop("matmul_precision"), settings.pop("deterministic")) == ("float32", True)
+    path.write_text(json.dumps(settings))
     config = tmp_path / "config.json"
     stored = json.loads(config.read_text())
     del stored["training"]["matmul_precision"], stored["training"]["deterministic"]

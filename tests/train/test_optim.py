@@ -28,46 +28,46 @@ def step(config, rate, decay, steps=1):
 
 
 def test_sgd_and_weight_decay_that_spares_biases():
-    found = step(Optimizer(name="sgd"), 0.1, 0.01)
-    np.testing.assert_allclose(found["kernel"], [[2 - 0.1 * (0.5 + 0.02), -1 - 0.1 * (1 - 0.01)]])
-    np.testing.assert_allclose(found["bias"], [3 - 0.1, 4 + 0.2])
+    params = step(Optimizer(name="sgd"), 0.1, 0.01)
+    np.testing.assert_allclose(params["kernel"], [[2 - 0.1 * (0.5 + 0.02), -1 - 0.1 * (1 - 0.01)]])
+    np.testing.assert_allclose(params["bias"], [3 - 0.1, 4 + 0.2])
 
 
 def test_decay_all_decays_biases_too():
-    found = step(Optimizer(name="sgd", decay_all=True), 0.1, 0.01)
-    np.testing.assert_allclose(found["bias"], [3 - 0.1 * (1 + 0.03), 4 - 0.1 * (-2 + 0.04)])
+    params = step(Optimizer(name="sgd", decay_all=True), 0.1, 0.01)
+    np.testing.assert_allclose(params["bias"], [3 - 0.1 * (1 + 0.03), 4 - 0.1 * (-2 + 0.04)])
 
 
 def test_momentum_and_nesterov_by_hand():
-    found = step(Optimizer(name="momentum", momentum=0.5), 0.1, 0.0, steps=2)
-    np.testing.assert_allclose(found["bias"][0], 3 - 0.1 * (1 + 1.5), rtol=1e-6)
-    found = step(Optimizer(name="nesterov", momentum=0.5), 0.1, 0.0, steps=2)
-    np.testing.assert_allclose(found["bias"][0], 3 - 0.1 * (1.5 + 1.75), rtol=1e-6)
+    params = step(Optimizer(name="momentum", momentum=0.5), 0.1, 0.0, steps=2)
+    np.testing.assert_allclose(params["bias"][0], 3 - 0.1 * (1 + 1.5), rtol=1e-6)
+    params = step(Optimizer(name="nesterov", momentum=0.5), 0.1, 0.0, steps=2)
+    np.testing.assert_allclose(params["bias"][0], 3 - 0.1 * (1.5 + 1.75), rtol=1e-6)
 
 
 def test_adam_moves_by_the_rate_at_first_and_adamw_decouples_the_decay():
-    found = step(Optimizer(name="adam"), 0.1, 0.0)
-    np.testing.assert_allclose(found["bias"], [2.9, 4.1], rtol=1e-5)
-    found = step(Optimizer(name="adamw"), 0.1, 0.5)
-    np.testing.assert_allclose(found["kernel"], [[2 - 0.1 - 0.1, -1 - 0.1 + 0.05]], rtol=1e-5)
-    np.testing.assert_allclose(found["bias"], [2.9, 4.1], rtol=1e-5)
+    params = step(Optimizer(name="adam"), 0.1, 0.0)
+    np.testing.assert_allclose(params["bias"], [2.9, 4.1], rtol=1e-5)
+    params = step(Optimizer(name="adamw"), 0.1, 0.5)
+    np.testing.assert_allclose(params["kernel"], [[2 - 0.1 - 0.1, -1 - 0.1 + 0.05]], rtol=1e-5)
+    np.testing.assert_allclose(params["bias"], [2.9, 4.1], rtol=1e-5)
 
 
 def test_rmsprop_divides_by_the_running_root_mean_square():
-    found = step(Optimizer(name="rmsprop"), 0.01, 0.0)
+    params = step(Optimizer(name="rmsprop"), 0.01, 0.0)
     move = 0.01 / np.sqrt(0.1)
-    np.testing.assert_allclose(found["bias"], [3 - move, 4 + move], rtol=1e-4)
-    found = step(Optimizer(name="rmsprop"), 0.01, 0.0, steps=2)
+    np.testing.assert_allclose(params["bias"], [3 - move, 4 + move], rtol=1e-4)
+    params = step(Optimizer(name="rmsprop"), 0.01, 0.0, steps=2)
     move += 0.01 / np.sqrt(0.9 * 0.1 + 0.1)
-    np.testing.assert_allclose(found["bias"], [3 - move, 4 + move], rtol=1e-4)
+    np.testing.assert_allclose(params["bias"], [3 - move, 4 + move], rtol=1e-4)
 
 
 def test_betas_and_epsilon_by_hand():
     """Kingma and Ba 2015, algorithm 1. Of a constant gradient 1 the corrected averages are 1, and
     only epsilon shows; the betas show where the gradient changes."""
     for name in ("adam", "adamw"):
-        found = step(Optimizer(name=name, epsilon=0.25), 0.1, 0.0, steps=2)
-        np.testing.assert_allclose(found["bias"][0], 3 - 2 * 0.1 / 1.25, rtol=1e-5)
+        params = step(Optimizer(name=name, epsilon=0.25), 0.1, 0.0, steps=2)
+        np.testing.assert_allclose(params["bias"][0], 3 - 2 * 0.1 / 1.25, rtol=1e-5)
         make = optim.optimizer(Optimizer(name=name, beta1=0.5, beta2=0.75))(1.0, 0.0)
         params = {"w": jnp.ones((1,))}
         moments = make.init(params)
@@ -79,11 +79,11 @@ def test_betas_and_epsilon_by_hand():
 
 
 def test_rmsprop_decay_and_epsilon_by_hand():
-    found = step(Optimizer(name="rmsprop", rmsprop_decay=0.5, epsilon=0.25), 0.1, 0.0)
-    np.testing.assert_allclose(found["bias"][0], 3 - 0.1 / np.sqrt(0.5 + 0.25), rtol=1e-5)
-    found = step(Optimizer(name="rmsprop", rmsprop_decay=0.5), 0.1, 0.0, steps=2)
+    params = step(Optimizer(name="rmsprop", rmsprop_decay=0.5, epsilon=0.25), 0.1, 0.0)
+    np.testing.assert_allclose(params["bias"][0], 3 - 0.1 / np.sqrt(0.5 + 0.25), rtol=1e-5)
+    params = step(Optimizer(name="rmsprop", rmsprop_decay=0.5), 0.1, 0.0, steps=2)
     move = 0.1 / np.sqrt(0.5) + 0.1 / np.sqrt(0.75)
-    np.testing.assert_allclose(found["bias"][0], 3 - move, rtol=1e-5)
+    np.testing.assert_allclose(params["bias"][0], 3 - move, rtol=1e-5)
 
 
 def test_every_optimizer_is_tried_by_hand_above():
@@ -93,16 +93,16 @@ def test_every_optimizer_is_tried_by_hand_above():
 
 
 def test_lars_scales_the_rate_of_a_kernel_with_the_trust_ratio():
-    found = step(Optimizer(name="lars", momentum=0.0), 1.0, 0.0)
+    params = step(Optimizer(name="lars", momentum=0.0), 1.0, 0.0)
     ratio = 0.001 * np.sqrt(5) / np.sqrt(1.25)
-    np.testing.assert_allclose(found["kernel"], [[2 - ratio * 0.5, -1 - ratio]], rtol=1e-5)
-    np.testing.assert_allclose(found["bias"], [2.0, 6.0], rtol=1e-6)
+    np.testing.assert_allclose(params["kernel"], [[2 - ratio * 0.5, -1 - ratio]], rtol=1e-5)
+    np.testing.assert_allclose(params["bias"], [2.0, 6.0], rtol=1e-6)
 
 
 def test_clipping_bounds_the_global_norm():
-    found = step(Optimizer(name="sgd", clip_norm=1.25), 1.0, 0.0)
+    params = step(Optimizer(name="sgd", clip_norm=1.25), 1.0, 0.0)
     norm = np.sqrt(0.25 + 1 + 1 + 4)
-    np.testing.assert_allclose(found["bias"], [3 - 1.25 / norm, 4 + 2.5 / norm], rtol=1e-6)
+    np.testing.assert_allclose(params["bias"], [3 - 1.25 / norm, 4 + 2.5 / norm], rtol=1e-6)
 
 
 def rates(total=10, per_epoch=2.0, peak=1.0, **fields):
@@ -128,15 +128,15 @@ def test_schedules_by_hand():
 
 @pytest.mark.parametrize("name", catalog.SCHEDULES)
 def test_warm_up_rises_to_the_peak(name):
-    found = rates(name=name, warmup_epochs=2, boundaries_epochs=(4,), peak=0.4)
+    schedule = rates(name=name, warmup_epochs=2, boundaries_epochs=(4,), peak=0.4)
     if name == "one_cycle":
-        assert found.argmax() == 4
+        assert schedule.argmax() == 4
     else:
-        np.testing.assert_allclose(found[:5], [0.1, 0.2, 0.3, 0.4, 0.4], rtol=1e-5)
-    assert found.dtype == np.float32
-    assert found[0] < found[3] <= 0.4 + 1e-6
+        np.testing.assert_allclose(schedule[:5], [0.1, 0.2, 0.3, 0.4, 0.4], rtol=1e-5)
+    assert schedule.dtype == np.float32
+    assert schedule[0] < schedule[3] <= 0.4 + 1e-6
 
 
 def test_step_boundaries_count_from_the_start_of_the_run():
-    found = rates(name="step", boundaries_epochs=(3,), warmup_epochs=1, factor=0.1)
-    np.testing.assert_allclose(found, [0.5, 1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1], rtol=1e-6)
+    schedule = rates(name="step", boundaries_epochs=(3,), warmup_epochs=1, factor=0.1)
+    np.testing.assert_allclose(schedule, [0.5, 1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1], rtol=1e-6)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from cnnjax.train import loop
-from cnnjax.train.job import Job
+from cnnjax.train.active_run import Job
 from cnnjax.train.profile import Profile
 from common import small
 
@@ -29,8 +29,8 @@ def calls(directory):
 
 
 def test_ten_calls_of_the_first_run_that_is_long_enough_are_traced(session, tmp_path):
-    said, plain = [], loop.run(session, CONFIG, 1, tmp_path / "plain")
-    profile = Profile(tmp_path / "trace", said.append)
+    messages, plain = [], loop.run(session, CONFIG, 1, tmp_path / "plain")
+    profile = Profile(tmp_path / "trace", messages.append)
     too_short = Job(small(training__steps=3), 0, tmp_path / "short")
     loop.train(session, [too_short], together=False, profile=profile)
     assert calls(tmp_path / "trace") is None
@@ -40,7 +40,7 @@ def test_ten_calls_of_the_first_run_that_is_long_enough_are_traced(session, tmp_
     assert calls(tmp_path / "trace") == 10
     loop.train(session, [Job(CONFIG, 2, tmp_path / "next")], together=False, profile=profile)
     assert calls(tmp_path / "trace") == 10
-    assert [line.partition(";")[0] for line in said] == [
+    assert [line.partition(";")[0] for line in messages] == [
         f"profile: 10 calls of seed 1 are in {tmp_path / 'trace'}"
     ]
     assert result.params_digest == plain.params_digest
@@ -54,10 +54,10 @@ def test_ten_calls_of_the_first_run_that_is_long_enough_are_traced(session, tmp_
     ],
 )
 def test_a_short_run_is_traced_as_far_as_it_goes(session, tmp_path, steps, traced, told):
-    said = []
-    profile = Profile(tmp_path / "trace", said.append)
+    messages = []
+    profile = Profile(tmp_path / "trace", messages.append)
     job = Job(small(training__steps=steps), 1, tmp_path / "run")
     loop.train(session, [job], together=False, profile=profile)
     profile.close()
     assert calls(tmp_path / "trace") == traced
-    assert [line.partition(" are in ")[0] for line in said] == [told]
+    assert [line.partition(" are in ")[0] for line in messages] == [told]

@@ -56,15 +56,15 @@ MAY_DIFFER = MAY_DIFFER_IN_LOCKSTEP | program_key.SUBSET | program_key.DURATION
 
 
 def changed(path, value, config=None):
-    """A configuration with one field changed; that it makes sense is not asked."""
-    *rooms, leaf = path.split(".")
+    """A configuration with one field changed, without validation."""
+    *names, leaf = path.split(".")
     groups = [config or small(model__dropout__keep_prob=0.8)]
-    for room in rooms:
-        groups.append(getattr(groups[-1], room))
-    made = groups.pop().model_copy(update={leaf: value})
-    for room, group in zip(reversed(rooms), reversed(groups), strict=True):
-        made = group.model_copy(update={room: made})
-    return made
+    for name in names:
+        groups.append(getattr(groups[-1], name))
+    config = groups.pop().model_copy(update={leaf: value})
+    for name, group in zip(reversed(names), reversed(groups), strict=True):
+        config = group.model_copy(update={name: config})
+    return config
 
 
 def test_every_field_that_programs_may_share_is_shown_to_be_honoured():
@@ -84,7 +84,7 @@ def test_another_value_of_any_other_field_is_another_program(path):
 
 
 @pytest.mark.parametrize("path", sorted(MAY_DIFFER))
-def test_what_these_are_makes_no_difference_to_the_compiled_steps(path):
+def test_these_fields_make_no_difference_to_the_compiled_steps(path):
     base, other = small(model__dropout__keep_prob=0.8), changed(path, HONOURED[path][0])
     assert steps_key(base, "xla") == steps_key(other, "xla")
     same = lockstep_key(base) == lockstep_key(other)
@@ -126,26 +126,26 @@ def train(shared, tmp_path_factory):
     loop.run(shared, override(small(), BASE), 7, weights)
 
     def run(changes, session=shared):
-        given = {
+        overrides = {
             path: str(weights) if value == WEIGHTS else value for path, value in changes.items()
         }
         directory = tmp_path_factory.mktemp("run")
-        result = loop.run(session, override(small(), BASE | given), 1, directory)
+        result = loop.run(session, override(small(), BASE | overrides), 1, directory)
         lines = len((directory / "metrics.jsonl").read_text().splitlines())
-        kept = sorted(path.name for path in (directory / "checkpoints").iterdir())
-        return result.params_digest, result.test, lines, kept
+        checkpoints = sorted(path.name for path in (directory / "checkpoints").iterdir())
+        return result.params_digest, result.test, lines, checkpoints
 
     return run
 
 
 @pytest.mark.parametrize("path", sorted(MAY_DIFFER))
-def test_a_run_honours_them_with_steps_that_were_compiled_for_others(path, shared, train):
+def test_a_run_honours_them_with_steps_compiled_for_other_values(path, shared, train):
     value, needed = HONOURED[path]
     assert train({**needed, path: value}) != train(needed)
     assert shared.program(override(small(), BASE)).compiled.traces() == 1
 
 
-def test_which_is_the_run_that_it_is_with_steps_of_its_own(train):
+def test_the_results_are_those_of_steps_compiled_for_the_run(train):
     """All numbers and durations changed at once."""
     changes = {
         path: value

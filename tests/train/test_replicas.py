@@ -1,4 +1,4 @@
-"""Replicates through the loop: what their folders hold, whichever way they were trained."""
+"""Runs that are trained together: their results, and how they are stopped and resumed."""
 
 import json
 
@@ -7,8 +7,8 @@ import pytest
 
 from cnnjax.errors import Stopped, UserError
 from cnnjax.train import folder, loop, state
+from cnnjax.train.active_run import Job
 from cnnjax.train.checkpoint import Checkpoints
-from cnnjax.train.job import Job
 from cnnjax.train.probe import Probes
 from common import small
 
@@ -20,7 +20,7 @@ CONFIG = small(
     data__augmentation__shift_pixels=1,
 )
 NEWER = ("steps_per_call", "matmul_precision", "deterministic")
-LANES = [("a", 0), ("a", 1), ("a", 2)]
+REPLICA_AXIS = [("a", 0), ("a", 1), ("a", 2)]
 
 
 def jobs(directory, seeds=(0, 1, 2), config=CONFIG):
@@ -46,7 +46,7 @@ def together(session, tmp_path_factory):
     return directory, loop.train(session, jobs(directory))
 
 
-def test_replicates_end_where_they_end_alone(together, session, tmp_path):
+def test_replicas_give_the_results_of_single_runs(together, session, tmp_path):
     directory, results = together
     alone = loop.run(session, CONFIG, 1, tmp_path, identity={"arm": "a", "seed": 1})
     stacked = results[1]
@@ -65,12 +65,12 @@ def test_replicates_end_where_they_end_alone(together, session, tmp_path):
     for mine, other in zip(figures(directory / "seed-1"), figures(tmp_path), strict=True):
         assert mine.pop("split") == other.pop("split")
         assert mine == pytest.approx(other, rel=1e-3)
-    known = params(tmp_path, 8)
+    expected = params(tmp_path, 8)
     for path, leaf in params(directory / "seed-1", 8).items():
-        np.testing.assert_allclose(leaf, known[path], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(leaf, expected[path], rtol=1e-3, atol=1e-5)
 
 
-def test_the_result_says_how_runs_were_trained_and_shares_out_the_cost(together, session, tmp_path):
+def test_results_record_the_replicas_and_share_the_time(together, session, tmp_path):
     _, results = together
     assert [result.runtime["replicas"] for result in results] == ["together"] * 3
     assert [result.runtime["convolution"] for result in results] == ["xla"] * 3
@@ -86,7 +86,7 @@ class Stop(Exception):
 
 
 def stopped(session, directory, kind, method, at):
-    """Replicates that stop at a call of a method, as a killed process would: nothing is said."""
+    """Trains replicas until the `at`-th call of a method, and stops as a killed process would."""
     real, calls = getattr(kind, method), []
 
     def stop(self, *args):
@@ -101,37 +101,37 @@ def stopped(session, directory, kind, method, at):
             loop.train(session, jobs(directory))
 
 
-def same(mine, others, folder, known):
-    for one in mine:
-        (other,) = [other for other in others if other.seed == one.seed]
-        assert one.params_digest == other.params_digest
-        place = f"seed-{one.seed}"
-        assert figures(folder / place) == figures(known / place)
+def assert_same(results, expected, directory, expected_directory):
+    for result in results:
+        (other,) = [other for other in expected if other.seed == result.seed]
+        assert result.params_digest == other.params_digest
+        name = f"seed-{result.seed}"
+        assert figures(directory / name) == figures(expected_directory / name)
 
 
-def test_replicates_that_were_stopped_go_on_bit_for_bit(together, session, tmp_path):
-    known, results = together
+def test_replicas_that_were_killed_are_resumed_bit_for_bit(together, session, tmp_path):
+    expected, results = together
     stopped(session, tmp_path, loop.Clock, "tick", 7)
-    said = []
-    again = loop.train(session, jobs(tmp_path), log=said.append)
-    assert said == [f"resumed: a seed {seed} at step 5 of 8" for seed in range(3)]
-    same(again, results, tmp_path, known)
+    messages = []
+    again = loop.train(session, jobs(tmp_path), log=messages.append)
+    assert messages == [f"resumed: a seed {seed} at step 5 of 8" for seed in range(3)]
+    assert_same(again, results, tmp_path, expected)
 
 
-def test_replicates_that_were_asked_to_stop_go_on_bit_for_bit(together, session, tmp_path):
-    known, results = together
+def test_replicas_that_were_asked_to_stop_are_resumed_bit_for_bit(together, session, tmp_path):
+    expected, results = together
     asked = iter(range(9))
     with pytest.raises(Stopped, match="stopped by SIGHUP at step 4 of 8"):
         loop.train(session, jobs(tmp_path), stop=lambda: "SIGHUP" if next(asked) >= 4 else "")
-    said = []
-    again = loop.train(session, jobs(tmp_path), log=said.append)
-    assert said == [f"resumed: a seed {seed} at step 4 of 8" for seed in range(3)]
-    same(again, results, tmp_path, known)
+    messages = []
+    again = loop.train(session, jobs(tmp_path), log=messages.append)
+    assert messages == [f"resumed: a seed {seed} at step 4 of 8" for seed in range(3)]
+    assert_same(again, results, tmp_path, expected)
 
 
-def test_what_an_older_version_stopped_goes_on_bit_for_bit(together, session, tmp_path):
+def test_replicas_of_an_older_version_are_resumed_bit_for_bit(together, session, tmp_path):
     """Its replica axis was called lanes and had seeds of the one arm, and it wrote less."""
-    known, results = together
+    expected, results = together
     stopped(session, tmp_path, loop.Clock, "tick", 7)
     for path in tmp_path.glob("seed-*/runtime.json"):
         runtime = json.loads(path.read_text())
@@ -139,29 +139,31 @@ def test_what_an_older_version_stopped_goes_on_bit_for_bit(together, session, tm
         del runtime["replica_axis"]
         old = {"replicates": runtime.pop("replicas"), "lanes": [0, 1, 2]}
         path.write_text(json.dumps(runtime | old))
-    same(loop.train(session, jobs(tmp_path)), results, tmp_path, known)
+    assert_same(loop.train(session, jobs(tmp_path)), results, tmp_path, expected)
 
 
-def test_one_that_is_behind_catches_up_and_all_go_on_bit_for_bit(together, session, tmp_path):
+def test_a_replica_at_an_earlier_step_catches_up_bit_for_bit(together, session, tmp_path):
     """Stopped between the checkpoints of the second and of the third seed, at step 5."""
-    known, results = together
+    expected, results = together
     stopped(session, tmp_path, Checkpoints, "save", 6)
-    said = []
-    again = loop.train(session, jobs(tmp_path), log=said.append)
-    assert [line.rpartition(" at ")[2] for line in said] == [
+    messages = []
+    again = loop.train(session, jobs(tmp_path), log=messages.append)
+    assert [line.rpartition(" at ")[2] for line in messages] == [
         "step 5 of 8", "step 5 of 8", "step 3 of 8",
     ]  # fmt: skip
-    same(again, results, tmp_path, known)
+    assert_same(again, results, tmp_path, expected)
 
 
-def test_one_that_is_left_goes_on_in_its_own_lane_bit_for_bit(together, session, tmp_path):
-    known, results = together
+def test_a_single_replica_is_resumed_at_its_index_bit_for_bit(together, session, tmp_path):
+    expected, results = together
     stopped(session, tmp_path, loop.Clock, "tick", 7)
-    last = loop.train(session, jobs(tmp_path, [2]), replica_axis=LANES)
-    same(last, results, tmp_path, known)
+    last = loop.train(session, jobs(tmp_path, [2]), replica_axis=REPLICA_AXIS)
+    assert_same(last, results, tmp_path, expected)
 
 
-def test_one_that_diverges_leaves_the_others_alone(together, session, tmp_path, monkeypatch):
+def test_a_replica_that_diverges_does_not_change_the_others(
+    together, session, tmp_path, monkeypatch
+):
     _, results = together
     figures_of, seen = loop.Replicas.figures, []
 
@@ -183,7 +185,7 @@ def test_one_that_diverges_leaves_the_others_alone(together, session, tmp_path, 
     assert not (tmp_path / "seed-1" / "predictions_validation.npz").exists()
 
 
-def test_where_all_diverge_the_steps_end(session, tmp_path):
+def test_training_ends_when_all_replicas_have_diverged(session, tmp_path):
     config = CONFIG.model_copy(
         update={"optimizer": CONFIG.optimizer.model_copy(update={"learning_rate": 1e30})}
     )
@@ -192,7 +194,7 @@ def test_where_all_diverge_the_steps_end(session, tmp_path):
     assert max(result.steps for result in results) < 8
 
 
-def test_probes_are_asked_of_each(session, tmp_path):
+def test_probes_measure_each_replica(session, tmp_path):
     def norm(subject):
         leaf = next(iter(state.flat(subject.variables["params"]).values()))
         return {"first": {"norm": float(np.linalg.norm(leaf))}}
@@ -204,7 +206,7 @@ def test_probes_are_asked_of_each(session, tmp_path):
         assert len({result.signals[moment]["first"]["norm"] for result in results}) == 3
 
 
-def test_a_run_goes_on_the_way_it_began(together, session):
+def test_a_run_of_replicas_cannot_be_resumed_alone(together, session):
     directory, _ = together
     assert folder.resumed_settings(directory / "seed-0")["replicas"] == "together"
     assert folder.resumed_settings(directory / "seed-0")["replica_axis"] == [
@@ -216,7 +218,7 @@ def test_a_run_goes_on_the_way_it_began(together, session):
         loop.run(session, CONFIG, 0, directory / "seed-0")
 
 
-def test_pmap_is_for_runs_alone(session, tmp_path):
+def test_pmap_does_not_train_replicas(session, tmp_path):
     config = small(training__parallel="pmap", training__steps=2)
     with pytest.raises(UserError, match=r"--replicas: .*=pmap are trained one after another"):
         loop.train(session, jobs(tmp_path, config=config))

@@ -32,9 +32,9 @@ BATCH = {
 
 def numbers(rate=1.0, **fields):
     keys = state.keys(0)
-    given = {"weight_decay": 0.0, "keep_prob": 1.0, "label_smoothing": 0.0, **fields}
+    defaults = {"weight_decay": 0.0, "keep_prob": 1.0, "label_smoothing": 0.0, **fields}
     return state.HParams(
-        learning_rate=rate, augment_key=keys["augment"], dropout_key=keys["dropout"], **given
+        learning_rate=rate, augment_key=keys["augment"], dropout_key=keys["dropout"], **defaults
     )
 
 
@@ -82,7 +82,7 @@ def test_averages_hold_parameters_and_statistics():
     assert after.variables["params"] is after.ema.params
 
 
-def test_a_loss_that_is_no_number_is_seen():
+def test_a_loss_that_is_not_finite_is_detected():
     _, metrics = one_step(label_smoothing=np.float32("nan"))
     assert not bool(metrics["finite"])
 
@@ -95,15 +95,15 @@ def test_logits_that_are_not_finite_are_wrong():
 
 def test_the_digest_depends_on_every_byte_name_and_dtype_but_not_on_order():
     params = {"a": jnp.ones(3), "b": jnp.zeros(2)}
-    known = state.digest(params)
-    assert state.digest({"b": params["b"], "a": params["a"]}) == known
+    digest = state.digest(params)
+    assert state.digest({"b": params["b"], "a": params["a"]}) == digest
     others = [
         {"a": jnp.ones(3).at[1].set(1 + 1e-7), "b": params["b"]},
         {"a": jnp.ones(3), "c": params["b"]},
         {"a": jnp.ones(3, jnp.bfloat16), "b": params["b"]},
         {"a": jnp.ones((3, 1)), "b": params["b"]},
     ]
-    assert len({known, *(state.digest(other) for other in others)}) == 5
+    assert len({digest, *(state.digest(other) for other in others)}) == 5
 
 
 def test_named_keys_differ_from_each_other_and_between_seeds():

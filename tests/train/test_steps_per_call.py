@@ -10,7 +10,7 @@ from cnnjax.config import RunConfig, override
 from cnnjax.data.order import Order
 from cnnjax.errors import Stopped
 from cnnjax.train import folder, loop, parallel
-from cnnjax.train.plan import plan
+from cnnjax.train.plan import make_plan
 from common import small
 
 CONFIG = small(
@@ -38,19 +38,19 @@ def stopping_at(call):
 
 def test_calls_end_where_something_is_written_and_depend_on_their_start_alone():
     config = override(RunConfig(), {"training.steps": 23, "training.log_every_steps": 10})
-    planned = plan(config, Order(1212, 64, 0))
-    calls = [(steps[0], len(steps)) for steps in planned.calls(0, 23, 4)]
+    plan = make_plan(config, Order(1212, 64, 0))
+    calls = [(steps[0], len(steps)) for steps in plan.calls(0, 23, 4)]
     assert calls == [
         (1, 4), (5, 4), (9, 1), (10, 1), (11, 4), (15, 4), (19, 1), (20, 1), (21, 1), (22, 1),
         (23, 1),
     ]  # fmt: skip
-    whole = list(planned.calls(0, 23, 4))
-    for place, steps in enumerate(whole):
-        assert list(planned.calls(steps[0] - 1, 23, 4)) == whole[place:]
-    assert [len(steps) for steps in planned.calls(0, 23, 10)] == [10, *[1] * 9, 1, 1, 1, 1]
+    whole = list(plan.calls(0, 23, 4))
+    for index, steps in enumerate(whole):
+        assert list(plan.calls(steps[0] - 1, 23, 4)) == whole[index:]
+    assert [len(steps) for steps in plan.calls(0, 23, 10)] == [10, *[1] * 9, 1, 1, 1, 1]
 
 
-def test_they_end_where_single_steps_end(scanned, session, tmp_path):
+def test_several_steps_a_call_give_the_results_of_single_steps(scanned, session, tmp_path):
     directory, result = scanned
     alone = loop.run(session, CONFIG, 1, tmp_path)
     assert result.runtime["steps_per_call"] == 4
@@ -66,7 +66,7 @@ def test_they_end_where_single_steps_end(scanned, session, tmp_path):
 
 @pytest.mark.parametrize("call", [0, 1, 4, 7])
 def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(scanned, session, tmp_path, call):
-    """Between any two calls; a run goes on with the number that it began with."""
+    """Between any two calls; a run is resumed with the number that it was started with."""
     directory, result = scanned
     step = {0: 0, 1: 4, 4: 10, 7: 13}[call]
     with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {step} of 30"):
@@ -109,23 +109,25 @@ def test_images_are_on_the_devices_before_their_call(
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 4])
-def test_a_run_that_diverges_ends_with_its_step(session, tmp_path, steps_per_call):
+def test_a_run_that_diverges_ends_with_its_first_step_that_is_not_finite(
+    session, tmp_path, steps_per_call
+):
     """The host has made further calls by then."""
     config = small(
         optimizer__learning_rate=1e9, schedule__name="linear", schedule__warmup_epochs=0.8,
         training__log_every_steps=20, model__activation="identity", training__steps=20,
     )  # fmt: skip
-    known = loop.run(
+    single = loop.run(
         session,
         config.model_copy(
             update={"training": config.training.model_copy(update={"log_every_steps": 1})}
         ),
         0,
-        tmp_path / "known",
+        tmp_path / "single",
     )
     result = loop.run(session, config, 0, tmp_path / "run", steps_per_call=steps_per_call)
-    assert (known.status, result.status) == ("diverged", "diverged")
-    assert result.diverged_at_step == known.diverged_at_step == result.steps
+    assert (single.status, result.status) == ("diverged", "diverged")
+    assert result.diverged_at_step == single.diverged_at_step == result.steps
     assert result.diverged_at_step % 20
     assert lines(tmp_path / "run")[-1]["step"] == result.diverged_at_step
 
@@ -149,7 +151,7 @@ def test_figures_are_fetched_where_a_line_is_written(session, tmp_path, monkeypa
     assert sorted(set(fetched)) == [5, 10, 13, 15, 20, 25, 30]
 
 
-def test_no_more_calls_are_under_way_than_allowed(session, tmp_path, monkeypatch):
+def test_no_more_calls_are_in_flight_than_allowed(session, tmp_path, monkeypatch):
     waited, dispatched = [], []
     tick, steps = loop.Clock.tick, loop.Replicas.steps
 
@@ -158,7 +160,7 @@ def test_no_more_calls_are_under_way_than_allowed(session, tmp_path, monkeypatch
         assert len(dispatched) - len(waited) <= 3 + 1
         return steps(self, batch, rates)
 
-    monkeypatch.setattr(loop, "AHEAD", {"cpu": 3})
+    monkeypatch.setattr(loop, "CALLS_IN_FLIGHT", {"cpu": 3})
     monkeypatch.setattr(loop.Replicas, "steps", counting)
     monkeypatch.setattr(
         loop.Clock, "tick", lambda self, count: (waited.append(0), tick(self, count))
@@ -168,20 +170,20 @@ def test_no_more_calls_are_under_way_than_allowed(session, tmp_path, monkeypatch
     assert len(dispatched) == len(waited) == 30
 
 
-def test_what_an_older_version_began_took_single_steps(session, tmp_path):
+def test_a_run_of_an_older_version_is_resumed_with_single_steps(session, tmp_path):
     with pytest.raises(Stopped):
         loop.run(session, CONFIG, 1, tmp_path, stop=stopping_at(6))
     path = tmp_path / "runtime.json"
-    known = json.loads(path.read_text())
-    del known["steps_per_call"]
-    path.write_text(json.dumps(known))
+    settings = json.loads(path.read_text())
+    del settings["steps_per_call"]
+    path.write_text(json.dumps(settings))
     result = loop.run(session, CONFIG, 1, tmp_path, steps_per_call=4)
     assert result.status == "finished"
     assert folder.resumed_settings(tmp_path)["steps_per_call"] == 1
 
 
 @pytest.mark.parametrize("damaged", ["two", 0, None])
-def test_a_number_without_sense_makes_the_run_start_anew(session, tmp_path, damaged):
+def test_an_invalid_number_of_steps_per_call_makes_the_run_start_anew(session, tmp_path, damaged):
     with pytest.raises(Stopped):
         loop.run(session, CONFIG, 1, tmp_path, stop=stopping_at(6))
     path = tmp_path / "runtime.json"
