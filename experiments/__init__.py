@@ -25,7 +25,7 @@ class Loaded:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics of the experiment's task."""
-        return metric.of_task(self.experiment.task, self.levels)
+        return metric.task_metrics(self.experiment.task, self.levels)
 
 
 def names() -> list[str]:

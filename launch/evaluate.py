@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     results = _evaluate(
         found, levels, asked.split, step, asked.data_dir, keep=not asked.init_from, several=several
     )
-    metrics = metric.of_task(found[0][1].task, levels)
+    metrics = metric.task_metrics(found[0][1].task, levels)
     for result in results:
         said = ", ".join(f"{each.title} {_shown(each, result[each.name])}" for each in metrics)
         where = f"{result['run']}, step {result['step']}, {result['split']}"
@@ -140,7 +140,7 @@ def _count_looks(directories: Sequence[Path]) -> None:
 
     for folder in dict.fromkeys(directory.resolve().parents[1] for directory in directories):
         if (folder / "study.json").is_file():
-            study.look(folder, command())
+            study.count_look(folder, command())
 
 
 def _runs(workdir: Path) -> list[Path]:

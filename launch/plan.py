@@ -166,7 +166,7 @@ def _show_power(request: Request) -> None:
 
     experiment, seeds = request.loaded.experiment, len(request.seeds)
     levels = {arm: experiment.levels(arm) for arm in request.configs}
-    family = sum(len(claims.where(claim, levels)) for claim in experiment.claims)
+    family = sum(len(claims.blocks_of(claim, levels)) for claim in experiment.claims)
     if family:
         tests = words.count(family, "test")
         print(f"claims: {len(experiment.claims)}, put to {tests} (corrected together)")
@@ -188,8 +188,8 @@ def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> No
     for claim in request.loaded.experiment.claims:
         if claim.kind not in ("diverges", "chance_level"):
             continue
-        for block in claims.where(claim, levels):
-            runs = len(claims.members(claim.sides[0], block, levels)) * len(request.seeds)
+        for block in claims.blocks_of(claim, levels):
+            runs = len(claims.arms_of(claim.sides[0], block, levels)) * len(request.seeds)
             where = f" [{block}]" if block else ""
             said = statements.claim(claim, request.training.metrics)
             print(f"  {said}{where}: {statements.to_show(claim, runs, family)}")

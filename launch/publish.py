@@ -34,9 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     _check(output, names, workdirs)
     entries = []
     for workdir, name in zip(workdirs, names, strict=True):
-        study.look(workdir, command())
+        study.count_look(workdir, command())
         folder = output / name
-        found = anonymous.study(reading.load(workdir, "test"))
+        found = anonymous.anonymize(reading.load(workdir, "test"))
         entry = index.Entry(name, found, verdicts.findings(found))
         with tempfile.TemporaryDirectory() as temporary:
             made = Path(temporary)

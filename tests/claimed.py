@@ -26,7 +26,7 @@ def study(tmp_path, arms, *stated, late=(), overrides=None, factors=FACTORS[:1])
                 changes = {"test": {"accuracy": value, "loss": 1 - value, "examples": 1000}}
             workdirs.edit(tmp_path, arm, seed, **changes)
     path = tmp_path / "study.json"
-    kept = [claims.write(c) | {"post_hoc": c in late} for c in (*stated, *late)]
+    kept = [claims.to_dict(c) | {"post_hoc": c in late} for c in (*stated, *late)]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"claims": kept}))
     return reading.load(tmp_path, "test")
 

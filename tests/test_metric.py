@@ -42,7 +42,7 @@ FIRST_OVER_LAST = "gradient over weights of the first layer over that of the las
 def test_units_directions_kinds_and_words(name, unit, sign, kind, title):
     of = find(name)
     assert (of.unit, of.sign, of.kind, of.title) == (unit, sign, kind, title)
-    assert of.of_split == (kind in ("share", "mean"))
+    assert of.on_split == (kind in ("share", "mean"))
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_other_names_are_refused_with_the_nearest(name, says):
 
 
 def test_the_probe_of_a_metric():
-    assert metric.probe("accuracy") is metric.probe("seconds") is None
-    assert metric.probe("measures.monte_carlo") == "mc_dropout"
-    assert metric.probe("signals.start.twins.largest") == "gradients"
+    assert metric.required_probe("accuracy") is metric.required_probe("seconds") is None
+    assert metric.required_probe("measures.monte_carlo") == "mc_dropout"
+    assert metric.required_probe("signals.start.twins.largest") == "gradients"
     with pytest.raises(UserError, match=r"measures: unknown 'shift'. Did you mean 'shift_\d'"):
-        metric.probe("measures.shift")
+        metric.required_probe("measures.shift")
 
 
 def test_every_number_of_a_layer_is_known():
@@ -84,6 +84,6 @@ def test_shares_are_shown_in_percent_and_their_differences_in_points():
     assert (ACCURACY.show(0.97333), ACCURACY.difference_unit) == ("97.33 %", "points")
     assert (LOSS.show(0.5), LOSS.difference_unit) == ("0.50 nats", "nats")
     assert find("parameters").show(61706) == "61,706"
-    assert ACCURACY.ends_of_differences() == (-1, 1)
-    assert ACCURACY.ends_of_differences(4) == (-2, 2)
-    assert LOSS.ends_of_differences() == (-math.inf, math.inf)
+    assert ACCURACY.difference_ends() == (-1, 1)
+    assert ACCURACY.difference_ends(4) == (-2, 2)
+    assert LOSS.difference_ends() == (-math.inf, math.inf)

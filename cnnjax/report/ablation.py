@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnjax import files
-from cnnjax.ablation import compare, reading, results, signals
-from cnnjax.ablation.compare import ArmResult, Block
+from cnnjax.ablation import reading, tables
+from cnnjax.ablation.blocks import ArmResult, Block, compare
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.study import FINAL
 from cnnjax.ablation.verdicts import Finding, findings
@@ -44,12 +44,12 @@ class Written:
 
 
 def write(workdir: str | Path, *, final: bool = False) -> Written:
-    """Writes the report of a workdir, each file atomically: that on the validation split, or with
-    `final`, in a folder of its own, that on the test split, which is for the end of a study: the
-    caller counts the look (`cnnjax.ablation.study.look`). Neither replaces the other; that on the
-    validation split says where the final one is not of all runs, there too.
+    """Writes the report of a workdir, each file atomically: on the validation split, or, with
+    `final`, on the test split in the folder `final`. The latter is for the end of a study; the
+    caller counts the look (`cnnjax.ablation.study.count_look`). Writing the report on the
+    validation split also updates the notice, in both, that the final report lacks runs.
 
-    Raises UserError where `workdir` holds no study or cannot be written to.
+    Raises UserError if `workdir` holds no study or cannot be written to.
     """
     workdir = Path(workdir)
     study = reading.load(workdir, "test" if final else "validation")
@@ -69,9 +69,9 @@ def render(study: Study, found: Sequence[Finding], folder: Path, notice: str | N
     for figure in document.figures:
         _write(folder / "figures" / f"{figure.name}.svg", figure.drawing.svg)
         files.write_bytes(folder / "figures" / f"{figure.name}.png", figure.drawing.png)
-    _write(folder / "results.csv", results.to_csv(study))
+    _write(folder / "results.csv", tables.results_csv(study))
     if any(run.result.signals for run in study.runs):
-        _write(folder / "signals.csv", signals.to_csv(study))
+        _write(folder / "signals.csv", tables.signals_csv(study))
     _write(folder / "report.md", markdown.write(document))
     _write(folder / "tables.tex", latex.write(document))
     _write(folder / "report.html", html.write(document))
@@ -80,7 +80,7 @@ def render(study: Study, found: Sequence[Finding], folder: Path, notice: str | N
 
 def build(study: Study, found: Sequence[Finding], notice: str | None = None) -> Document:
     """The report of a study as a document: verdicts first, then what they rest on."""
-    blocks = compare.blocks(study)
+    blocks = compare(study)
     experiment = study.experiment
     name = str(experiment.get("name") or "experiment")
     seeds = len({run.seed for run in study.runs})
@@ -123,7 +123,7 @@ def _reading(study: Study) -> tuple[Element, ...]:
     constant = "guessing the most frequent class"
     if study.primary != ACCURACY:
         constant = "the best prediction that is the same for all examples"
-    largest = study.primary.scale * study.primary.ends_of_differences()[1]
+    largest = study.primary.scale * study.primary.difference_ends()[1]
     unit = study.primary.difference_unit
     bound = f", and no further than {largest:g} {unit}" if math.isfinite(largest) else ""
     note = (

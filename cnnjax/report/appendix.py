@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnjax.ablation import design
-from cnnjax.ablation.compare import Block
-from cnnjax.ablation.results import Arm, Run, Study, lookup, plain
+from cnnjax.ablation.blocks import Block
+from cnnjax.ablation.results import Arm, Run, Study, as_text, lookup
 from cnnjax.report import words
 from cnnjax.report.document import Code, Definitions, Element, Paragraph, Section, Table
 
@@ -61,7 +61,7 @@ def _arms(study: Study) -> Section:
 
 
 def _overrides(arm: Arm) -> str:
-    changes = [f"{path} = {plain(value) or 'none'}" for path, value in arm.overrides.items()]
+    changes = [f"{path} = {as_text(value) or 'none'}" for path, value in arm.overrides.items()]
     return "; ".join(changes) or "none: the base itself"
 
 
@@ -77,7 +77,7 @@ def _trouble(study: Study) -> Section | None:
     runs = [run for status in _TROUBLE for run in study.runs if run.status == status]
     if not runs:
         return None
-    rows = tuple((run.place, run.status, _reason(run)) for run in runs)
+    rows = tuple((run.path, run.status, _reason(run)) for run in runs)
     table = Table(
         "Runs that are part of the study and have no figure in the tables above.",
         ("Run", "Status", "What happened"),
@@ -160,7 +160,7 @@ def _data(fingerprints: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     told = []
     for data in fingerprints:
         fields = {name: value for name, value in data.items() if name != "name" and value}
-        told.append((plain(data.get("name")), _described(fields)))
+        told.append((as_text(data.get("name")), _described(fields)))
     return told
 
 
@@ -180,4 +180,4 @@ def _extension(part: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _described(values: Mapping[str, Any], link: str = ": ", between: str = "\n") -> str:
-    return between.join(f"{name}{link}{plain(value)}" for name, value in values.items())
+    return between.join(f"{name}{link}{as_text(value)}" for name, value in values.items())

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from cnnjax import files, fingerprint
 from cnnjax.ablation import reading, statistics
 from cnnjax.ablation.claims import Claim
-from cnnjax.ablation.results import Arm, Study, plain
+from cnnjax.ablation.results import Arm, Study, as_text
 from cnnjax.ablation.verdicts import Finding, findings
 from cnnjax.config import flat_json
 from cnnjax.errors import UserError
@@ -178,7 +178,7 @@ def _arms(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> list[E
     for pair, scores in zip(pairs, shared, strict=True):
         means = [statistics.describe(list(own.values())) for own in scores]
         paired = statistics.compare(
-            scores[1], scores[0], max(1, len(compared)), of.ends_of_differences()
+            scores[1], scores[0], max(1, len(compared)), of.difference_ends()
         )
         rows.append(
             (
@@ -244,7 +244,7 @@ def _setup(studies: tuple[Study, Study], pairs: Sequence[Pair], names: tuple[str
     for pair in pairs:
         before, after = flat_json(pair[0].config), flat_json(pair[1].config)
         for path in dict.fromkeys([*before, *after]):
-            values = plain(before.get(path)), plain(after.get(path))
+            values = as_text(before.get(path)), as_text(after.get(path))
             if values[0] != values[1]:
                 rows.setdefault((path, *values), []).append(_label(pair))
     table = tuple(

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from cnnjax.ablation.compare import Grid
+from cnnjax.ablation.blocks import Grid
 from cnnjax.metric import Metric
 from cnnjax.report import canvas, words
 from cnnjax.report.canvas import Drawing

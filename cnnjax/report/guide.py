@@ -1,6 +1,6 @@
 """How to read the verdicts of a report, for somebody who has nothing but the page."""
 
-from cnnjax.ablation.evidence import ALPHA
+from cnnjax.ablation.statistics import ALPHA
 from cnnjax.metric import ACCURACY, Metric
 from cnnjax.report.document import Definitions, Paragraph, Section
 

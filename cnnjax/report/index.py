@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnjax.ablation import compare, power
+from cnnjax.ablation import blocks, power
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.verdicts import VERDICTS, Finding
 from cnnjax.report import markdown, statements, words
@@ -81,7 +81,7 @@ def _section(entry: Entry) -> Section:
     if study.late_seeds:
         text = f"Seeds added after results were there: {', '.join(map(str, study.late_seeds))}."
         elements.append(Paragraph(text, "Post hoc.", "warning"))
-    rising = [arm.name for arm in study.arms if compare.improving(arm, study.primary)]
+    rising = [arm.name for arm in study.arms if blocks.improving(arm, study.primary)]
     if rising:
         better = f"Validation {study.primary.title} was still getting better"
         text = f"{better} at the end of training: {', '.join(rising)}."

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cnnjax.ablation.compare import ArmResult
+from cnnjax.ablation.blocks import ArmResult
 from cnnjax.ablation.statistics import Paired, Sample
 from cnnjax.metric import Metric
 from cnnjax.report import canvas, words

@@ -7,9 +7,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from cnnjax.ablation import signals, statistics
+from cnnjax.ablation import statistics
 from cnnjax.ablation.results import Arm, Study
-from cnnjax.metric import SIGNALS, measure
+from cnnjax.metric import SIGNALS, measure_metric
 from cnnjax.report import canvas, words
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Element, Figure, Paragraph, Table
@@ -38,7 +38,7 @@ def elements(arms: Sequence[Arm], study: Study, prefix: str) -> list[Element]:
         found.append(figure)
     for name in DRAWN:
         title = SIGNALS[name].title
-        if any(signals.network(arm, name) for arm in arms):
+        if any(arm.layers(name) for arm in arms):
             figure = Figure(
                 f"{prefix}-signal-{name}",
                 signal(arms, name, title),
@@ -55,7 +55,7 @@ def elements(arms: Sequence[Arm], study: Study, prefix: str) -> list[Element]:
 
 
 def lines(arms: Sequence[Arm], study: Study, series: str, steps: Sequence[int]) -> Drawing:
-    """A measure that is numbered, against its number."""
+    """A measure_metric that is numbered, against its number."""
     with matplotlib.rc_context(canvas.STYLE):
         figure = Canvas((canvas.WIDTH, 3.2), layout="constrained")
         axes = figure.add_subplot()
@@ -63,7 +63,7 @@ def lines(arms: Sequence[Arm], study: Study, series: str, steps: Sequence[int]) 
         scale = study.primary.scale
         for index, arm in enumerate(arms):
             colour = [canvas.ACCENT, canvas.ALARM, canvas.MUTED, canvas.INK][index % 4]
-            metrics = [study.primary, *(measure(f"{series}_{step}") for step in steps)]
+            metrics = [study.primary, *(measure_metric(f"{series}_{step}") for step in steps)]
             samples = [
                 statistics.describe(list(arm.scores(of, study.split).values()), of.ends)
                 for of in metrics
@@ -95,7 +95,7 @@ def signal(arms: Sequence[Arm], name: str, title: str) -> Drawing:
     with matplotlib.rc_context(canvas.STYLE):
         columns = min(3, len(arms))
         rows = -(-len(arms) // columns)
-        networks = {arm.name: signals.network(arm, name) for arm in arms}
+        networks = {arm.name: arm.layers(name) for arm in arms}
         layers = _shared(list(networks.values()))
         labels = [canvas.label(layer.removesuffix("/conv"), 16, 1) for layer in layers]
         labels = labels if len(labels) <= _MOST_NAMES else []
@@ -151,7 +151,7 @@ def _table(arms: Sequence[Arm], split: str, names: Sequence[str]) -> Table:
     for arm in arms:
         cells = [arm.label]
         for name in names:
-            of = measure(name)
+            of = measure_metric(name)
             sample = statistics.describe(list(arm.scores(of, split).values()))
             text = words.amount(of, sample.mean if sample else None)
             if sample and sample.sd is not None:

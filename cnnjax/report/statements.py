@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from cnnjax.ablation import claims, power
 from cnnjax.ablation.claims import Claim
-from cnnjax.ablation.evidence import ALPHA
 from cnnjax.ablation.sides import Comparison
-from cnnjax.ablation.verdicts import Finding, called
+from cnnjax.ablation.statistics import ALPHA
+from cnnjax.ablation.verdicts import Finding, side_name
 from cnnjax.metric import CLASSIFICATION, Metric
 from cnnjax.report import forest, words
 
@@ -14,15 +14,15 @@ from cnnjax.report import forest, words
 def claim(statement: Claim, task: Sequence[Metric] = CLASSIFICATION) -> str:
     """What is claimed, as a sentence without its full stop; `task` are the task's metrics, of which
     the first needs no words."""
-    names = [called(side) for side in statement.sides]
-    compared = claims.compared(statement, task)
+    names = [side_name(side) for side in statement.sides]
+    compared = claims.metric_of(statement, task)
     unit = compared.difference_unit
     unit = unit.removesuffix("s") if statement.margin == 1 and len(unit) > 1 else unit
     margin = f"{statement.margin:,.12g} {unit}".rstrip()
     by = f" by more than {margin}" if statement.margin else ""
     metric = "" if compared == task[0] else f" in {compared.title}"
     match statement.kind:
-        case "better" if compared.of_split:
+        case "better" if compared.on_split:
             return f"{names[0]} beats {names[1]}{metric}{by}"
         case "better":
             side = "above" if compared.higher_is_better else "below"
@@ -33,8 +33,8 @@ def claim(statement: Claim, task: Sequence[Metric] = CLASSIFICATION) -> str:
             each = f", each step{by}" if by else ""
             plural = "" if compared.title.endswith("s") else "s"
             way = ("rise" if compared.higher_is_better else "fall") + plural
-            way = "it gets better" if compared.of_split else f"{compared.title} {way}"
-            metric = metric if compared.of_split else ""
+            way = "it gets better" if compared.on_split else f"{compared.title} {way}"
+            metric = metric if compared.on_split else ""
             return f"{way} from {words.listing(names, 'to')}{metric}{each}"
         case "interaction":
             more = {"positive": "gains more", "negative": "gains less"}
@@ -95,7 +95,7 @@ def _power(finding: Finding, family: int) -> str:
     family *= 2 if _either(finding.claim) else 1  # two one-sided tests
     effect = power.detectable(n, family)
     compared = finding.metric
-    if effect is None or effect * sd > compared.ends_of_differences()[1]:
+    if effect is None or effect * sd > compared.difference_ends()[1]:
         return f"{words.count(n, 'seed')} cannot decide it at this spread."
     size = f"{words.amount(compared, effect * sd)} {compared.difference_unit}".rstrip()
     margin = finding.claim.margin
@@ -167,7 +167,7 @@ def _finished(found: Comparison, finding: Finding) -> str:
     """The difference where all runs finished, signed."""
     assert found.finished is not None
     mean = words.amount(finding.metric, found.finished.mean, signed=True)
-    which = "no run diverged" if finding.metric.of_split else "all runs came as far"
+    which = "no run diverged" if finding.metric.on_split else "all runs came as far"
     return f"{mean} over the {words.count(found.finished.n, 'pair')} in which {which}"
 
 

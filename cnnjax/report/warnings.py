@@ -1,7 +1,7 @@
 """What the reader of a block's table must be warned of."""
 
 from cnnjax.ablation import results
-from cnnjax.ablation.compare import Block
+from cnnjax.ablation.blocks import Block
 from cnnjax.metric import PERCENT, Metric
 from cnnjax.report import words
 from cnnjax.report.document import Element, Paragraph
@@ -18,7 +18,9 @@ def of(block: Block, primary: Metric) -> list[Element]:
         *(("The same network.", _same(names)) for names in _same_weights(block)),
         (
             "Not the same for all runs.",
-            " ".join(filter(None, (results.different_data(runs), *results.mixtures(runs)))),
+            " ".join(
+                filter(None, (results.data_differences(runs), *results.setting_differences(runs)))
+            ),
         ),
         ("Predictions are lost.", _lost(block)),
         ("Not at the end of the road.", _rising(block, primary)),

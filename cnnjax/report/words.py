@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cnnjax.ablation.compare import ArmResult, Block
+from cnnjax.ablation.blocks import ArmResult, Block
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.statistics import Paired
 from cnnjax.metric import Metric

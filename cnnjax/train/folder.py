@@ -119,7 +119,7 @@ def _known(path: Path) -> dict[str, Any]:
     """What a file holds, empty where it is not there or is no whole table. Raises MachineError
     where it cannot be read just now."""
     try:
-        return dict(result.renamed(files.read_json(path)))
+        return dict(result.current_names(files.read_json(path)))
     except MachineError:
         raise
     except (UserError, TypeError, ValueError):

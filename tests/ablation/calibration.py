@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cnnjax.ablation import proportions, statistics
+from cnnjax.ablation import statistics
 from cnnjax.ablation.claims import interaction
 from cnnjax.ablation.evidence import on_both_scales
 
@@ -115,7 +115,7 @@ def ceiling(seeds: int, studies: int, claims: int = 6, examples: int = 10_000) -
     for _ in range(studies):
         odds = np.array([0.0, 1.0, 3.0, 4.0]) + random.normal(0, 0.1, (claims, seeds, 4))
         fractions = random.binomial(examples, 1 / (1 + np.exp(-odds))) / examples
-        scales = [fractions, np.vectorize(proportions.log_odds)(fractions, examples)]
+        scales = [fractions, np.vectorize(statistics.log_odds)(fractions, examples)]
         contrasts = [(y[..., 3] - y[..., 2]) - (y[..., 1] - y[..., 0]) for y in scales]
         ps = [on_both_scales(*each, claim, 0.0)[0] for each in zip(*contrasts, strict=True)]
         wrong += min(statistics.holm(ps)) < ALPHA

@@ -32,17 +32,17 @@ def experiment(*stated, arms=ARMS):
 
 def test_a_name_without_a_block_is_asked_in_every_block():
     claim = better("relu_none", "tanh_none")
-    assert claims.where(claim, ARMS) == ["lenet5_modern", "resnet20"]
-    assert claims.members("relu_none", "resnet20", ARMS) == ("resnet20.relu_none",)
+    assert claims.blocks_of(claim, ARMS) == ["lenet5_modern", "resnet20"]
+    assert claims.arms_of("relu_none", "resnet20", ARMS) == ("resnet20.relu_none",)
     one = better("resnet20.relu_none", "tanh_none")
-    assert claims.where(one, ARMS) == ["resnet20"]
+    assert claims.blocks_of(one, ARMS) == ["resnet20"]
     limited = better("relu_none", "tanh_none", blocks=("resnet20",))
-    assert claims.where(limited, ARMS) == ["resnet20"]
+    assert claims.blocks_of(limited, ARMS) == ["resnet20"]
 
 
 def test_levels_stand_for_all_arms_that_have_them():
     side = {"model.norm.kind": "batch"}
-    assert claims.members(side, "resnet20", ARMS) == ("resnet20.relu_batch", "resnet20.tanh_batch")
+    assert claims.arms_of(side, "resnet20", ARMS) == ("resnet20.relu_batch", "resnet20.tanh_batch")
 
 
 def test_an_interaction_is_about_four_sides():
@@ -109,14 +109,14 @@ def test_a_claim_survives_being_kept():
         interaction({"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "tanh")}),
     )
     for claim in experiment(*stated).claims:
-        kept = claims.read(json.loads(json.dumps(claims.write(claim) | {"post_hoc": True})))
+        kept = claims.from_dict(json.loads(json.dumps(claims.to_dict(claim) | {"post_hoc": True})))
         assert kept.key == claim.key
         assert kept == claim
 
 
 def test_a_text_that_was_kept_as_a_number_is_text():
     values = {"kind": "better", "sides": ["a", "b"], "published": 0.41}
-    assert claims.read(values).published == "0.41"
+    assert claims.from_dict(values).published == "0.41"
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_a_text_that_was_kept_as_a_number_is_text():
 )
 def test_what_is_no_claim_is_no_claim(values):
     with pytest.raises(ValueError, match="makes no sense"):
-        claims.read(values)
+        claims.from_dict(values)

@@ -22,7 +22,7 @@ def judged(workdir, arms, *stated):
         for seed in SEEDS:
             workdirs.edit(workdir, arm, seed, **fields(seed))
     path = workdir / "study.json"
-    about = json.loads(path.read_text()) | {"claims": [claims.write(each) for each in stated]}
+    about = json.loads(path.read_text()) | {"claims": [claims.to_dict(each) for each in stated]}
     path.write_text(json.dumps(about))
     return verdicts.findings(reading.load(workdir, "test"))
 
@@ -133,7 +133,7 @@ def test_steps_to_an_accuracy_and_runs_that_never_come_as_far(tmp_path):
     assert tanh.scores(of, "test") == dict.fromkeys(
         SEEDS, 40
     )  # seed 2 took 40 and did not get there
-    assert tanh.scores(of, "test", own_only=True).keys() == {0, 1, 3, 4, 5}
+    assert tanh.scores(of, "test", observed_only=True).keys() == {0, 1, 3, 4, 5}
     faster, slower = verdicts.findings(study)
     assert (faster.verdict, slower.verdict) == ("supported", "contradicted")
     said = "relu is below tanh in steps to 80 % validation accuracy"

@@ -162,7 +162,7 @@ def test_a_diverged_run_without_a_figure_is_not_passed_over(tmp_path):
         better("relu", "tanh"),
     ]
     path = tmp_path / "study.json"
-    about = json.loads(path.read_text()) | {"claims": [claims.write(c) for c in stated]}
+    about = json.loads(path.read_text()) | {"claims": [claims.to_dict(c) for c in stated]}
     path.write_text(json.dumps(about))
     loss, measure, accuracy = verdicts.findings(reading.load(tmp_path, "test"))
     for finding in (loss, measure):

@@ -70,7 +70,7 @@ def test_a_ceiling_is_one_for_what_probes_measure_too(tmp_path):
     stated = [interaction(*GAIN, direction="positive", metric=f"measures.{name}")
               for name in ("shift_1", "monte_carlo_gain")]  # fmt: skip
     path = tmp_path / "study.json"
-    about = json.loads(path.read_text()) | {"claims": [claims.write(c) for c in stated]}
+    about = json.loads(path.read_text()) | {"claims": [claims.to_dict(c) for c in stated]}
     path.write_text(json.dumps(about))
     shift, gain = verdicts.findings(reading.load(tmp_path, "test"))
     assert (shift.verdict, shift.scale_matters) == ("undecided", True)

@@ -57,7 +57,7 @@ def test_what_other_versions_wrote_stays(workdir):
     assert about["later"] == {"relu": {"images": 3}}
     assert "tune" not in about  # older studies do not tell
     assert about["extensions"][0]["planned"] is None
-    study.look(workdir, "x")
+    study.count_look(workdir, "x")
     assert study.read(workdir)["later"] == {"relu": {"images": 3}}
 
 
@@ -106,5 +106,5 @@ def test_a_claim_of_sides_that_are_none_is_named(workdir):
 def test_all_fields_of_a_study_that_is_started_have_a_type():
     from cnnjax.ablation.experiment import Experiment
 
-    fresh = study._fresh(Experiment(name="e", question="?", arms={"a": {}}))
+    fresh = study._new_study(Experiment(name="e", question="?", arms={"a": {}}))
     assert fresh.keys() <= record.StudyRecord.model_fields.keys()

@@ -6,45 +6,45 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cnnjax.ablation import power, proportions
+from cnnjax.ablation import power, statistics
 from cnnjax.ablation.population import population
 
 
 def test_exact_bounds_of_a_share():
     # Clopper and Pearson: 0 of 10 has the upper bound 1 - 0.025^(1/10); 5 of 10 [0.187, 0.813].
-    none = proportions.share(0, 10)
+    none = statistics.share(0, 10)
     assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025**0.1))
-    half = proportions.share(5, 10)
+    half = statistics.share(5, 10)
     assert (half.low, half.high) == (
         pytest.approx(0.1871, abs=1e-4),
         pytest.approx(0.8129, abs=1e-4),
     )
-    tie = proportions.share(4.5, 10)
-    assert tie.low == proportions.share(4, 10).low
-    assert tie.high == proportions.share(5, 10).high
+    tie = statistics.share(4.5, 10)
+    assert tie.low == statistics.share(4, 10).low
+    assert tie.high == statistics.share(5, 10).high
     expected = scipy.stats.binomtest(7, 9).proportion_ci(0.95, "exact")
-    assert (proportions.share(7, 9).low, proportions.share(7, 9).high) == pytest.approx(expected)
+    assert (statistics.share(7, 9).low, statistics.share(7, 9).high) == pytest.approx(expected)
 
 
 def test_binomial_p_by_hand():
-    assert proportions.p_more(5, 5, 0.5) == pytest.approx(1 / 32)
-    assert proportions.p_fewer(0, 5, 0.5) == pytest.approx(1 / 32)
-    assert proportions.p_more(0, 5, 0.5) == pytest.approx(1.0)
-    assert proportions.p_more(0, 0, 0.5) == 1.0
+    assert statistics.p_more(5, 5, 0.5) == pytest.approx(1 / 32)
+    assert statistics.p_fewer(0, 5, 0.5) == pytest.approx(1 / 32)
+    assert statistics.p_more(0, 5, 0.5) == pytest.approx(1.0)
+    assert statistics.p_more(0, 0, 0.5) == 1.0
 
 
 def test_chance_level():
     # 100 of 1000 right of ten classes is chance, 116 is the first that is not (p = 0.0475).
-    assert proportions.at_chance(0.100, 1000, 0.1)
-    assert proportions.at_chance(0.115, 1000, 0.1)
-    assert not proportions.at_chance(0.117, 1000, 0.1)
-    assert proportions.at_chance(0.02, 1000, 0.1)
+    assert statistics.not_above_chance(0.100, 1000, 0.1)
+    assert statistics.not_above_chance(0.115, 1000, 0.1)
+    assert not statistics.not_above_chance(0.117, 1000, 0.1)
+    assert statistics.not_above_chance(0.02, 1000, 0.1)
 
 
 def test_log_odds_of_all_and_none():
-    assert proportions.log_odds(0.5, 100) == 0.0
-    assert proportions.log_odds(1.0, 100) == pytest.approx(math.log(201))
-    assert proportions.log_odds(0.0, 100) == -proportions.log_odds(1.0, 100)
+    assert statistics.log_odds(0.5, 100) == 0.0
+    assert statistics.log_odds(1.0, 100) == pytest.approx(math.log(201))
+    assert statistics.log_odds(0.0, 100) == -statistics.log_odds(1.0, 100)
 
 
 def test_parts_of_the_variance_by_hand():

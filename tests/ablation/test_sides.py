@@ -41,12 +41,12 @@ def test_levels_of_arms_that_were_not_crossed_are_no_side():
 def test_a_fraction_of_two_level_factors_is_balanced():
     factors = {path: {"": 0, path.upper(): 1} for path in "abcd"}
     arms = design.fractional(factors, {"d": "abc"})
-    assert claims.imbalance(better({"a": 1}, {"a": 0}), "", arms) == []
+    assert claims.unbalanced_factors(better({"a": 1}, {"a": 0}), "", arms) == []
 
 
 def test_arms_that_are_missing_leave_a_main_effect_open(tmp_path):
     arms = dict.fromkeys(design.crossed(CROSSED), 0.9)
-    stated = [claims.write(better(BATCH, NONE))]
+    stated = [claims.to_dict(better(BATCH, NONE))]
     del arms["tanh_bn"]
     overrides = {name: own for name, own in design.crossed(CROSSED).items() if name in arms}
     workdirs.make(tmp_path, arms, 3, overrides=overrides, factors=tuple(CROSSED), claims=stated)
@@ -58,7 +58,7 @@ def test_arms_that_are_missing_leave_a_main_effect_open(tmp_path):
 def test_a_level_that_an_arm_leaves_alone_is_found_in_the_results(tmp_path):
     made = experiment({"plain": {}, "bn": BATCH}, better(BATCH, {"model.norm.kind": None}))
     levels = {arm: made.levels(arm) for arm in made.arms}
-    kept = [claims.write(claim) for claim in made.claims]
+    kept = [claims.to_dict(claim) for claim in made.claims]
     workdirs.make(
         tmp_path, {"plain": 0.8, "bn": 0.9}, 4, overrides=dict(made.arms),
         factors=("model.norm.kind",), claims=kept,
@@ -122,7 +122,7 @@ def test_grids_that_mean_nothing(grid, message):
 
 
 def test_a_metric_that_no_run_has_leaves_a_claim_open(tmp_path):
-    kept = [claims.write(better("relu", "tanh", metric="measures.foo"))]
+    kept = [claims.to_dict(better("relu", "tanh", metric="measures.foo"))]
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=kept)
     (finding,) = verdicts.findings(reading.load(tmp_path))
     assert (finding.verdict, finding.notes[0]) == ("open", "No seed has this figure on both sides.")

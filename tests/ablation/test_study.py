@@ -93,9 +93,9 @@ def test_runs_are_added_to_where_the_metrics_are_the_same_but_for_their_looks(tm
     study_ = extend(tmp_path)
     begin(tmp_path, "a")
     looks = dataclasses.replace(ACCURACY, title="top-1", decimals=1)
-    agreement.same_metrics(tmp_path, study_, (looks, LOSS))
+    agreement.check_metrics(tmp_path, study_, (looks, LOSS))
     with pytest.raises(UserError, match="measured by other metrics"):
-        agreement.same_metrics(
+        agreement.check_metrics(
             tmp_path, study_, (dataclasses.replace(ACCURACY, higher_is_better=False), LOSS)
         )
 
@@ -154,12 +154,12 @@ def test_arms_tuned_by_another_grid_are_refused(tmp_path):
 
 def test_looks_at_the_test_split_are_counted(tmp_path):
     extend(tmp_path)
-    study.look(tmp_path, "one")
-    study.look(tmp_path, "two")
+    study.count_look(tmp_path, "one")
+    study.count_look(tmp_path, "two")
     looks = json.loads((tmp_path / "study.json").read_text())["looks_at_test"]
     assert [look["command"] for look in looks] == ["one", "two"]
     with pytest.raises(UserError, match="holds no study"):
-        study.look(tmp_path / "nowhere", "three")
+        study.count_look(tmp_path / "nowhere", "three")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -271,7 +271,7 @@ def test_of_a_lost_study_the_data_and_the_looks_are_not_forgotten(tmp_path):
     assert found["data"] == [CATS]
     assert len(found["looks_at_test"]) == 1
     assert found["adopted"]
-    study.look(tmp_path, "a look")
+    study.count_look(tmp_path, "a look")
     text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
     assert "so far: 2 at least, since study.json was lost and made again on" in text
 

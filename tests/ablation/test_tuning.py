@@ -27,7 +27,7 @@ def experiment(**fields):
 
 def made(tmp_path, relu=(0.5, 0.9, 0.7), tanh=(0.5, 0.6, None)):
     of = experiment()
-    names = [tuning.arms_of(of.tune, arm) for arm in of.arms]
+    names = [tuning.tuning_arms(of.tune, arm) for arm in of.arms]
     means = dict(zip([*names[0], *names[1]], [*relu, *tanh], strict=True))
     (tmp_path / "tuning").mkdir()
     workdirs.make(tmp_path / "tuning", means, 1001, spread=0.0, only=(1000, 1001))
@@ -35,7 +35,7 @@ def made(tmp_path, relu=(0.5, 0.9, 0.7), tanh=(0.5, 0.6, None)):
 
 
 def test_every_arm_gets_the_whole_grid_and_never_the_test_split():
-    study = tuning.experiment(experiment())
+    study = tuning.tuning_experiment(experiment())
     assert len(study.arms) == 6
     assert list(study.arms)[1] == "b+relu.learning_rate=0p1"
     assert study.arms["b+relu.learning_rate=0p1"] == {
@@ -52,7 +52,7 @@ def test_the_best_mean_is_chosen_diverged_runs_score_chance_and_edges_are_flagge
     assert (tanh.point, tanh.edges) == (
         {"optimizer.learning_rate": 1.0}, ("optimizer.learning_rate",),
     )  # fmt: skip
-    tuned = tuning.tuned(of, [relu, tanh])
+    tuned = tuning.with_choices(of, [relu, tanh])
     assert tuned.overrides("b.relu")["optimizer.learning_rate"] == 0.1
     assert tuned.config("b.tanh", {}, {}).optimizer.learning_rate == 1.0
     assert tuned.factors == ["model.activation"]

@@ -17,7 +17,7 @@ from cnnjax.ablation.claims import (
     monotone,
 )
 from cnnjax.ablation.design import fractional
-from cnnjax.ablation.outcomes import Outcomes
+from cnnjax.ablation.example_values import ExampleValues
 from cnnjax.ablation.sides import Sides
 from cnnjax.metric import ACCURACY
 from cnnjax.report import statements, words
@@ -247,7 +247,7 @@ def test_other_images_widen_the_interval(tmp_path):
     for run in known.runs:
         right = np.where(differs, run.arm == "relu", True) ^ (random.random(400) < 0.01)
         logits = np.where(right[:, None], [[1.0, 0.0]], [[0.0, 1.0]])
-        path = tmp_path / run.place / "predictions_test.npz"
+        path = tmp_path / run.path / "predictions_test.npz"
         np.savez(path, ids=np.arange(400), labels=np.zeros(400, int), logits=logits)
         result = {"accuracy": float(right.mean()), "loss": 1.0, "examples": 400}
         workdirs.edit(tmp_path, run.arm, run.seed, test=result)
@@ -258,12 +258,12 @@ def test_other_images_widen_the_interval(tmp_path):
     behind = dataclasses.replace(
         finding,
         claim=better("tanh", "relu"),
-        evidence=evidence.of(
+        evidence=evidence.test(
             better("tanh", "relu"),
             Sides(
                 ("tanh", "relu"),
                 [[arm] for arm in reading.load(tmp_path, "test").arms],
-                Outcomes(tmp_path, "test"),
+                ExampleValues(tmp_path, "test"),
                 "test",
                 ACCURACY,
             ),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import workdirs
 
-from cnnjax.ablation import reading, results, signals
+from cnnjax.ablation import reading, tables
 from cnnjax.metric import SIGNALS
 from cnnjax.report import ablation, canvas, probes
 
@@ -80,7 +80,7 @@ def test_positions_in_the_table_are_those_of_the_network(tmp_path):
     workdirs.make(tmp_path, {"relu": 0.9}, 1)
     own = measured(["stem", "block2", "block10", "classifier"])
     workdirs.edit(tmp_path, "relu", 0, signals={"end": own})
-    rows = csv.DictReader(io.StringIO(signals.to_csv(reading.load(tmp_path))))
+    rows = csv.DictReader(io.StringIO(tables.signals_csv(reading.load(tmp_path))))
     assert [(row["position"], row["layer"]) for row in rows] == [
         ("1", "stem"), ("2", "block2"), ("3", "block10"), ("4", "classifier"),
     ]  # fmt: skip
@@ -102,7 +102,7 @@ def test_the_numbers_are_in_a_table_beside_the_results(study):
 def test_nothing_in_a_table_is_a_formula():
     texts = ["=1+1", "+1", "-1", "@sum", "\tx", "\rx", "plain"]
     table = [{"text": text, "number": -1.5, "list": [-1]} for text in texts]
-    written = results.csv_text(["text", "number", "list", "=head"], table)
+    written = tables.csv_text(["text", "number", "list", "=head"], table)
     head, *rows = csv.reader(io.StringIO(written, newline=""))
     assert head == ["text", "number", "list", "'=head"]
     assert [row[0] for row in rows] == ["'=1+1", "'+1", "'-1", "'@sum", "'\tx", "'\nx", "plain"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import workdirs
 
-from cnnjax.ablation import claims, compare, reading, statistics, verdicts
+from cnnjax.ablation import blocks, claims, reading, statistics, verdicts
 from cnnjax.metric import ACCURACY
 from cnnjax.report import ablation, statements, words
 
@@ -49,7 +49,7 @@ def test_intervals_of_accuracies_end_where_nothing_can_be(tmp_path):
     assert min(low, high) > 30
     sample = statistics.describe([1.0, 0.5], ACCURACY.ends)
     assert (sample.low, sample.high) == (0.0, 1.0)
-    (block,) = compare.blocks(study)
+    (block,) = blocks.compare(study)
     assert [(arm.sample.low, arm.sample.high) for arm in block.arms] == [(0.0, 1.0)] * 2
     text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
     assert "(1 of 2" not in text
@@ -84,7 +84,7 @@ def test_the_change_of_a_gain_ends_at_twice_a_difference(tmp_path):
     gain = {paths[1]: ("none", "batch")}, {paths[0]: ("relu", "tanh")}
     workdirs.make(
         tmp_path, dict.fromkeys(arms, 0.5), 2, overrides=overrides, factors=paths,
-        claims=[claims.write(claims.interaction(*gain))],
+        claims=[claims.to_dict(claims.interaction(*gain))],
     )  # fmt: skip
     for arm, values in zip(arms, ([1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]), strict=True):
         scored(tmp_path, arm, values)
