@@ -162,13 +162,13 @@ def _disk(request: Request, session: Any, pending: Sequence[RunFolder]) -> str:
 
 def _show_power(request: Request) -> None:
     from cnnjax.ablation import power  # scipy takes a while to import
-    from cnnjax.report import words
+    from cnnjax.report import formatting
 
     experiment, seeds = request.loaded.experiment, len(request.seeds)
     levels = {arm: experiment.levels(arm) for arm in request.configs}
     family = sum(len(claims.blocks_of(claim, levels)) for claim in experiment.claims)
     if family:
-        tests = words.count(family, "test")
+        tests = formatting.count(family, "test")
         print(f"claims: {len(experiment.claims)}, put to {tests} (corrected together)")
     _show_shares(request, levels, family)
     print(f"smallest two-sided p of the exact permutation test: {power.smallest_p(seeds):.4g}")
@@ -191,5 +191,5 @@ def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> No
         for block in claims.blocks_of(claim, levels):
             runs = len(claims.arms_of(claim.sides[0], block, levels)) * len(request.seeds)
             where = f" [{block}]" if block else ""
-            said = statements.claim(claim, request.training.metrics)
+            said = statements.claim_text(claim, request.training.metrics)
             print(f"  {said}{where}: {statements.to_show(claim, runs, family)}")

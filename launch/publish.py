@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         study.count_look(workdir, command())
         folder = output / name
         found = anonymous.anonymize(reading.load(workdir, "test"))
-        entry = index.Entry(name, found, verdicts.findings(found))
+        entry = index.PublishedStudy(name, found, verdicts.findings(found))
         with tempfile.TemporaryDirectory() as temporary:
             made = Path(temporary)
             ablation.render(found, entry.findings, made)

@@ -99,7 +99,7 @@ def _check_config(
         )
 
 
-def _tune_as_text(tune: Any) -> str:
+def _tune_as_text(tune: Mapping[str, Any] | None) -> str:
     if not tune:
         return "nothing"
     grid = "; ".join(

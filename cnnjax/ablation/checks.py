@@ -41,7 +41,7 @@ MOST_SEEDS = 10_000  # of one study
 MOST_VALUES = 10_000  # claims, and values of a field that is tuned
 
 
-def name(value: Any) -> None:
+def name(value: object) -> None:
     """Checks the name of an experiment, which is that of a folder once it is published."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise UserError(
@@ -53,7 +53,7 @@ def name(value: Any) -> None:
 def distinct(where: str, arms: Mapping[str, Mapping[str, Any]]) -> None:
     """Checks that no two arms of a block have the same settings (all that the experiment sets), or
     would share a folder."""
-    by_settings: dict[Any, str] = {}
+    by_settings: dict[tuple[str, str], str] = {}
     folders: dict[str, str] = {}
     for arm, settings in arms.items():
         key = block_of(arm), json.dumps(settings, sort_keys=True)
@@ -68,7 +68,7 @@ def distinct(where: str, arms: Mapping[str, Mapping[str, Any]]) -> None:
             )
 
 
-def probes(where: str, names: Any) -> tuple[str, ...]:
+def probes(where: str, names: object) -> tuple[str, ...]:
     """Checks the names of probes and returns them."""
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise UserError(f"{where}: probes: {names!r} is not a list of names.")
@@ -92,7 +92,7 @@ def measured(where: str, claim: Claim, probes: Sequence[str]) -> None:
         )
 
 
-def arm_name(where: str, arm: Any) -> None:
+def arm_name(where: str, arm: object) -> None:
     """Checks the name of an arm, which is that of a folder in the workdir."""
     if not isinstance(arm, str) or not _NAME.fullmatch(arm):
         raise UserError(
@@ -108,7 +108,7 @@ def arm_name(where: str, arm: Any) -> None:
         )
 
 
-def claims(where: str, values: Any) -> tuple[Claim, ...]:
+def claims(where: str, values: object) -> tuple[Claim, ...]:
     """Checks that `values` is a list of claims without duplicates, and returns it."""
     if isinstance(values, Claim | str) or not isinstance(values, Sequence):
         raise UserError(f"{where}: claims: {values!r} is not a list of claims.")
@@ -119,14 +119,14 @@ def claims(where: str, values: Any) -> tuple[Claim, ...]:
     return tuple(values)
 
 
-def not_too_many(where: str, values: Sequence[Any]) -> None:
+def not_too_many(where: str, values: Sequence[object]) -> None:
     """Checks that there are at most `MOST_VALUES` claims, or values of a field."""
     if len(values) > MOST_VALUES:
         raise UserError(f"{where}: are {len(values):,}; allowed: at most {MOST_VALUES:,}")
 
 
 def tune(
-    where: str, tune: Any, arms: Mapping[str, Any], compared: Sequence[int]
+    where: str, tune: object, arms: Mapping[str, Any], compared: Sequence[int]
 ) -> tuple[dict[str, list[Any]], tuple[int, ...]]:
     """Checks an experiment's `tune` and returns its grid and seeds as plain values.
 
@@ -155,7 +155,7 @@ def tune(
         varying = [arm for arm, overrides in arms.items() if path in overrides]
         if varying:
             raise UserError(f"{where}: {path}: is what arm {varying[0]!r} is; tune another field.")
-    tuning_seeds = seeds(where, tune.seeds)
+    tuning_seeds = seeds(where, getattr(tune, "seeds", ()))
     shared = set(tuning_seeds) & set(compared)
     if shared:
         raise UserError(
@@ -167,7 +167,7 @@ def tune(
     return values, tuning_seeds
 
 
-def plain_overrides(where: str, overrides: Any) -> dict[str, Any]:
+def plain_overrides(where: str, overrides: object) -> dict[str, Any]:
     """Checks overrides and returns them as plain values; numpy's numbers become Python's."""
     if not isinstance(overrides, Mapping):
         raise UserError(f"{where}: {overrides!r} is not a dict of dotted paths and values.")
@@ -208,7 +208,7 @@ def seeds(where: str, values: Any) -> tuple[int, ...]:
 
 def claim(
     where: str,
-    claim: Any,
+    claim: object,
     arms: Mapping[str, Mapping[str, Any]],
     metrics: Sequence[Metric] | None,
 ) -> None:

@@ -127,7 +127,7 @@ class Experiment:
         ]
 
     @property
-    def plain_tune(self) -> Any:
+    def plain_tune(self) -> dict[str, Any] | None:
         """`tune` as plain values."""
         return json.loads(json.dumps(self.tune and dataclasses.asdict(self.tune)))
 

@@ -253,7 +253,7 @@ def data_differences(runs: Sequence[Run]) -> str:
     return ""
 
 
-def lookup(config: Any, path: str) -> Any:
+def lookup(config: object, path: str) -> Any:
     """The value at a dotted path of a nested configuration; None if there is none."""
     for part in path.split("."):
         if not isinstance(config, Mapping) or part not in config:
@@ -262,7 +262,7 @@ def lookup(config: Any, path: str) -> Any:
     return config
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """A configuration value or metric as text: strings as they are, None as "", others as JSON."""
     if value is None:
         return ""

@@ -134,7 +134,7 @@ def with_choices(experiment: Experiment, choices: Sequence[Choice]) -> Experimen
     return dataclasses.replace(experiment, chosen=chosen)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

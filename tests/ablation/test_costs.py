@@ -38,7 +38,7 @@ def test_seconds_are_compared_seed_by_seed_and_fewer_are_better(tmp_path):
     assert (faster.verdict, slower.verdict) == ("supported", "contradicted")
     assert faster.evidence.comparisons[0].paired.mean == pytest.approx(3.5)
     assert faster.evidence.comparisons[0].population is None
-    said = statements.claim(faster.claim)
+    said = statements.claim_text(faster.claim)
     assert said == "narrow is below wide in seconds by more than 2 s"
     assert "narrow is 3.50 s [2.93, 4.07] ahead of wide" in statements.figures(faster)
 
@@ -59,7 +59,7 @@ def test_what_no_seed_changes_is_decided_without_a_test(tmp_path):
     ]
     assert fewer.evidence.p == 0
     assert statements.figures(fewer).startswith("narrow is 61,706 ahead of wide")
-    assert statements.claim(fewer.claim).endswith("in parameters by more than 61,705")
+    assert statements.claim_text(fewer.claim).endswith("in parameters by more than 61,705")
     assert statements.figures(fewer).endswith("no seed changes it.")
 
 
@@ -137,7 +137,7 @@ def test_steps_to_an_accuracy_and_runs_that_never_come_as_far(tmp_path):
     faster, slower = verdicts.findings(study)
     assert (faster.verdict, slower.verdict) == ("supported", "contradicted")
     said = "relu is below tanh in steps to 80 % validation accuracy"
-    assert statements.claim(faster.claim) == said
+    assert statements.claim_text(faster.claim) == said
     for seed in SEEDS:  # runs that never get there count with all the steps they took, too few here
         workdirs.edit(tmp_path, "tanh", seed, steps=20)
         curve(tmp_path, "tanh", seed, [0.5, 0.6])

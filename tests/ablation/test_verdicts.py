@@ -20,7 +20,7 @@ from cnnjax.ablation.design import fractional
 from cnnjax.ablation.example_values import ExampleValues
 from cnnjax.ablation.sides import Sides
 from cnnjax.metric import ACCURACY
-from cnnjax.report import statements, words
+from cnnjax.report import formatting, statements
 
 
 def test_better_is_supported_contradicted_or_undecided(tmp_path):
@@ -269,7 +269,7 @@ def test_other_images_widen_the_interval(tmp_path):
             ),
         ),
     )
-    ends = words.interval(ACCURACY, population.low, population.high)
+    ends = formatting.interval(ACCURACY, population.low, population.high)
     for said in (finding, behind):  # behind by as much as the other is ahead
         assert f"; for other images too: {ends}" in statements.figures(said)
     kept = tmp_path / "relu/seed-3/predictions_test.npz"

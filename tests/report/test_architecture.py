@@ -28,25 +28,25 @@ def units(row):
 def test_branches_lie_beside_each_other_and_meet_at_the_end(googlenet):
     found, _ = googlenet
     row = next(row for row in graph.rows(found) if row.names == ["mixed3a"])
-    assert row.lanes == 4
+    assert row.tracks == 4
     assert (row.last.kind, row.last.column) == ("concatenation", 2)
     placed = {name: (unit.column, unit.label) for name, unit in units(row).items()}
     assert placed["branch1_1"] == (0, "1x1")
     assert (placed["branch2_1"], placed["branch2_2"]) == ((0, "1x1"), (1, "3x3"))
     assert (placed["pool"], placed["branch4_1"]) == ((0, "3x3"), (1, "1x1"))
     for branch in ("branch2", "branch3"):
-        assert units(row)[f"{branch}_1"].lane == units(row)[f"{branch}_2"].lane
-    assert units(row)["pool"].lane == units(row)["branch4_1"].lane
+        assert units(row)[f"{branch}_1"].track == units(row)[f"{branch}_2"].track
+    assert units(row)["pool"].track == units(row)["branch4_1"].track
     assert len(row.entries()) == 4
 
 
-def test_a_branch_that_divides_takes_two_lanes():
+def test_a_branch_that_divides_takes_two_tracks():
     found, _ = inspected("inception_v3", 139)
     row = next(row for row in graph.rows(found) if "mixed10" in row.names)
-    assert row.lanes == 6
-    lanes = {name: unit.lane for name, unit in units(row).items()}
-    assert lanes["branch2a_1"] != lanes["branch2b_1"]
-    assert lanes["branch3a_1"] != lanes["branch3b_1"]
+    assert row.tracks == 6
+    tracks = {name: unit.track for name, unit in units(row).items()}
+    assert tracks["branch2a_1"] != tracks["branch2b_1"]
+    assert tracks["branch3a_1"] != tracks["branch3b_1"]
 
 
 def test_blocks_that_are_alike_share_a_row_and_add_up():
@@ -79,7 +79,7 @@ def test_every_layer_is_in_the_picture(name, size, channels):
     names = [unit.name for row in rows for unit in row.units]
     assert len(names) == len(set(names))
     for row in rows:
-        places = [(unit.column, unit.lane) for unit in row.units[:-1]]
+        places = [(unit.column, unit.track) for unit in row.units[:-1]]
         assert len(places) == len(set(places))
         assert all(unit.column < row.last.column for unit in row.units[:-1])
     root = ElementTree.fromstring(diagram.draw(rows, shape))

@@ -8,7 +8,7 @@ import workdirs
 
 from cnnjax.ablation import blocks, claims, reading, statistics, verdicts
 from cnnjax.metric import ACCURACY
-from cnnjax.report import ablation, statements, words
+from cnnjax.report import ablation, formatting, statements
 
 CLAIMS = [
     {"kind": "better", "sides": ["relu", "tanh"]},
@@ -32,7 +32,7 @@ def scored(workdir, arm, accuracies, losses=None, split="test"):
     ],
 )
 def test_a_tie_is_no_half_seed(differences, said):
-    assert words.ahead(differences, "3 seeds") == said
+    assert formatting.ahead(differences, "3 seeds") == said
 
 
 def test_intervals_of_accuracies_end_where_nothing_can_be(tmp_path):
