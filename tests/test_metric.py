@@ -40,9 +40,9 @@ FIRST_OVER_LAST = "gradient over weights of the first layer over that of the las
     ],
 )
 def test_units_directions_kinds_and_words(name, unit, sign, kind, title):
-    of = find(name)
-    assert (of.unit, of.sign, of.kind, of.title) == (unit, sign, kind, title)
-    assert of.on_split == (kind in ("share", "mean"))
+    matched = find(name)
+    assert (matched.unit, matched.sign, matched.kind, matched.title) == (unit, sign, kind, title)
+    assert matched.on_split == (kind in ("share", "mean"))
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_units_directions_kinds_and_words(name, unit, sign, kind, title):
     ],
 )
 def test_other_names_are_refused_with_the_nearest(name, says):
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         find(name)
-    assert says in str(told.value)
+    assert says in str(error.value)
 
 
 def test_the_probe_of_a_metric():

@@ -90,7 +90,7 @@ def family(seeds: int, studies: int, arms: int = 6) -> tuple[float, float]:
     """Of six arms like the baseline: how often Holm finds one better, and how often all
     simultaneous intervals hold zero."""
     random = np.random.default_rng([4, seeds])
-    wrong = held = 0
+    wrong = covered = 0
     for _ in range(studies):
         luck = random.normal(0, 0.005, seeds)
         baseline = luck + random.normal(0, 0.003, seeds)
@@ -102,8 +102,8 @@ def family(seeds: int, studies: int, arms: int = 6) -> tuple[float, float]:
             statistics.t_interval(float(d.mean()), float(d.std(ddof=1)), seeds, family=arms)
             for d in differences
         ]
-        held += all(end is not None and end[0] <= 0 <= end[1] for end in ends)
-    return wrong / studies, held / studies
+        covered += all(end is not None and end[0] <= 0 <= end[1] for end in ends)
+    return wrong / studies, covered / studies
 
 
 def ceiling(seeds: int, studies: int, claims: int = 6, examples: int = 10_000) -> float:

@@ -109,9 +109,9 @@ def test_a_claim_survives_being_kept():
         interaction({"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "tanh")}),
     )
     for claim in experiment(*stated).claims:
-        kept = claims.from_dict(json.loads(json.dumps(claims.to_dict(claim) | {"post_hoc": True})))
-        assert kept.key == claim.key
-        assert kept == claim
+        read = claims.from_dict(json.loads(json.dumps(claims.to_dict(claim) | {"post_hoc": True})))
+        assert read.key == claim.key
+        assert read == claim
 
 
 def test_a_text_that_was_kept_as_a_number_is_text():

@@ -77,9 +77,9 @@ def test_what_no_experiment_can_be(fields, message):
 
 
 def test_numbers_of_numpy_become_plain():
-    found = make(arms={"a": {"optimizer.learning_rate": np.float32(0.5)}}, seeds=np.arange(2))
-    assert found.seeds == (0, 1)
-    assert json.dumps(found.arms) == '{"a": {"optimizer.learning_rate": 0.5}}'
+    experiment = make(arms={"a": {"optimizer.learning_rate": np.float32(0.5)}}, seeds=np.arange(2))
+    assert experiment.seeds == (0, 1)
+    assert json.dumps(experiment.arms) == '{"a": {"optimizer.learning_rate": 0.5}}'
 
 
 def test_factors_are_what_differs():

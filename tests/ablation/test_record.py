@@ -90,9 +90,9 @@ def test_older_results_are_read(tmp_path):
     path.write_text(
         '{"status": "finished", "test": {"accuracy": 0.5, "loss": null}, "chance": {"test": 0.1}}'
     )
-    found = result.read(path)
-    assert found.chance["test"].accuracy == 0.1
-    assert found.seconds is None
+    old = result.read(path)
+    assert old.chance["test"].accuracy == 0.1
+    assert old.seconds is None
 
 
 def test_a_claim_of_sides_that_are_none_is_named(workdir):

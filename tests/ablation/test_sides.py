@@ -1,4 +1,4 @@
-"""What a new user tripped over: sides that are not comparable, names that collide, tuning anew."""
+"""Mistakes in experiments that are refused: unbalanced sides, colliding names, senseless grids."""
 
 import json
 
@@ -48,7 +48,9 @@ def test_arms_that_are_missing_leave_a_main_effect_open(tmp_path):
     arms = dict.fromkeys(design.crossed(CROSSED), 0.9)
     stated = [claims.to_dict(better(BATCH, NONE))]
     del arms["tanh_bn"]
-    overrides = {name: own for name, own in design.crossed(CROSSED).items() if name in arms}
+    overrides = {
+        name: arm_levels for name, arm_levels in design.crossed(CROSSED).items() if name in arms
+    }
     workdirs.make(tmp_path, arms, 3, overrides=overrides, factors=tuple(CROSSED), claims=stated)
     (finding,) = verdicts.findings(reading.load(tmp_path))
     assert finding.verdict == "open"
@@ -56,17 +58,17 @@ def test_arms_that_are_missing_leave_a_main_effect_open(tmp_path):
 
 
 def test_a_level_that_an_arm_leaves_alone_is_found_in_the_results(tmp_path):
-    made = experiment({"plain": {}, "bn": BATCH}, better(BATCH, {"model.norm.kind": None}))
-    levels = {arm: made.levels(arm) for arm in made.arms}
-    kept = [claims.to_dict(claim) for claim in made.claims]
+    compared = experiment({"plain": {}, "bn": BATCH}, better(BATCH, {"model.norm.kind": None}))
+    levels = {arm: compared.levels(arm) for arm in compared.arms}
+    values = [claims.to_dict(claim) for claim in compared.claims]
     workdirs.make(
-        tmp_path, {"plain": 0.8, "bn": 0.9}, 4, overrides=dict(made.arms),
-        factors=("model.norm.kind",), claims=kept,
+        tmp_path, {"plain": 0.8, "bn": 0.9}, 4, overrides=dict(compared.arms),
+        factors=("model.norm.kind",), claims=values,
     )  # fmt: skip
     path = tmp_path / "study.json"
     study = json.loads(path.read_text())
-    for arm, own in levels.items():
-        study["arms"][arm] |= {"levels": own}
+    for arm, arm_levels in levels.items():
+        study["arms"][arm] |= {"levels": arm_levels}
         study["arms"][arm]["config"]["model"].setdefault("norm", {})["kind"] = "resolved"
     path.write_text(json.dumps(study))
     (finding,) = verdicts.findings(reading.load(tmp_path))
@@ -74,16 +76,16 @@ def test_a_level_that_an_arm_leaves_alone_is_found_in_the_results(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "made",
+    "make",
     [
         lambda: design.crossed({"a": {"": 1, "on": 2}, "b": {"": 3, "on": 4}}),
         lambda: design.one_at_a_time({"a": {"": 1, "on": 2}, "b": {"": 3, "on": 4}}),
         lambda: design.crossed({"a": {"x": 1, "x_y": 2}, "b": {"y_z": 1, "z": 2}}),
     ],
 )
-def test_names_that_collide_lose_no_arm(made):
+def test_names_that_collide_lose_no_arm(make):
     with pytest.raises(UserError, match="are both called"):
-        made()
+        make()
 
 
 @pytest.mark.parametrize(
@@ -122,8 +124,8 @@ def test_grids_that_mean_nothing(grid, message):
 
 
 def test_a_metric_that_no_run_has_leaves_a_claim_open(tmp_path):
-    kept = [claims.to_dict(better("relu", "tanh", metric="measures.foo"))]
-    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=kept)
+    values = [claims.to_dict(better("relu", "tanh", metric="measures.foo"))]
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=values)
     (finding,) = verdicts.findings(reading.load(tmp_path))
     assert (finding.verdict, finding.notes[0]) == ("open", "No seed has this figure on both sides.")
 

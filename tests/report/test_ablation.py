@@ -142,16 +142,16 @@ def test_hostile_strings_are_shown_as_they_are(broken, page):
 
 def test_broken_runs_are_counted_and_named(broken, page):
     text = (broken / "report.md").read_text("utf-8")
-    found = {arm: row(text, arm) for arm in ("gelu", "tanh", "softplus")}
+    rows = {arm: row(text, arm) for arm in ("gelu", "tanh", "softplus")}
     counts = {
-        arm: [cells[c] for c in ("Seeds", "Diverged", "Failed")] for arm, cells in found.items()
+        arm: [cells[c] for c in ("Seeds", "Diverged", "Failed")] for arm, cells in rows.items()
     }
     # Diverged runs score chance; failed and unreadable ones have no figure.
     assert counts == {
         "gelu": ["4", "1", "2"], "tanh": ["3", "0", "1"], "softplus": ["6", "6", "0"],
     }  # fmt: skip
-    assert found["softplus"]["Mean (%)"] == "10.00"
-    assert found["gelu"]["Finished only"].endswith("(3)")
+    assert rows["softplus"]["Mean (%)"] == "10.00"
+    assert rows["gelu"]["Finished only"].endswith("(3)")
     for place, status in {
         "gelu/seed-1": "failed",
         "gelu/seed-2": "diverged",
@@ -323,8 +323,8 @@ def test_claims_about_arms_that_are_not_here_are_named(tmp_path):
 
 
 def test_what_was_published_stands_beside_what_was_found(tmp_path):
-    told = {"kind": "better", "sides": ["relu", "tanh"], "published": f"+7 points, {HOSTILE}"}
-    stated = [told, {"kind": "better", "sides": ["tanh", "relu"]}]
+    published = {"kind": "better", "sides": ["relu", "tanh"], "published": f"+7 points, {HOSTILE}"}
+    stated = [published, {"kind": "better", "sides": ["tanh", "relu"]}]
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 4, claims=stated)
     page = report.write(tmp_path).page
     text = page.with_suffix(".md").read_text()
@@ -352,12 +352,12 @@ def test_differences_have_their_unit(tmp_path):
 
 def test_too_few_runs_for_a_share_are_told(tmp_path):
     stated = [{"kind": "diverges", "sides": ["tanh"]}]
-    for seeds, told in ((4, "4 runs cannot show it, even if all do: it takes 5"), (6, "")):
+    for seeds, expected in ((4, "4 runs cannot show it, even if all do: it takes 5"), (6, "")):
         workdir = workdirs.make(
             tmp_path / str(seeds), {"relu": 0.9, "tanh": None}, seeds, claims=stated
         )
         text = report.write(workdir).page.with_suffix(".md").read_text()
-        assert told in text
+        assert expected in text
         assert ("Undecided: tanh diverges" in text) == (seeds == 4)
 
 

@@ -48,12 +48,12 @@ def test_a_final_report_of_fewer_runs_says_so_in_both_and_at_the_terminal(study)
     final = study / "final"
     before = {name: (final / name).read_text() for name in (*PAGES, "results.csv")}
     more_seeds(study)
-    said = "The final report is of 6 runs; there are 8 now, 2 of them not in it."
-    assert said in report.write(study, final=False)
+    notice = "The final report is of 6 runs; there are 8 now, 2 of them not in it."
+    assert notice in report.write(study, final=False)
     for name in PAGES:
-        assert said in (study / name).read_text()
+        assert notice in (study / name).read_text()
         page = (final / name).read_text()
-        assert said in page
+        assert notice in page
         assert without_notice(page) == without_notice(before[name])
     assert (final / "results.csv").read_text() == before["results.csv"]
     assert "looks_at_test" not in json.loads((study / "study.json").read_text())
@@ -66,14 +66,14 @@ def test_a_final_report_of_fewer_runs_says_so_in_both_and_at_the_terminal(study)
 
 def test_a_run_that_was_made_again_is_told(study):
     workdirs.edit(study, "relu", 0, params_digest="cd" * 32)
-    (said,) = ablation.write(study).lines
-    assert said.startswith("The final report is of 6 runs; there are 6 now, 1 of them not in it.")
+    (notice,) = ablation.write(study).lines
+    assert notice.startswith("The final report is of 6 runs; there are 6 now, 1 of them not in it.")
 
 
 def test_a_damaged_table_is_no_table_of_runs(study):
     (study / "final" / "results.csv").write_bytes(b"\x00\xff\n\x00")
-    (said,) = ablation.write(study).lines
-    assert said.startswith("The final report is of 0 runs; there are 6 now")
+    (notice,) = ablation.write(study).lines
+    assert notice.startswith("The final report is of 0 runs; there are 6 now")
 
 
 def test_with_final_both_are_written_and_one_look_is_counted(tmp_path):

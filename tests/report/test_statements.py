@@ -24,15 +24,15 @@ def scored(workdir, arm, accuracies, losses=None, split="test"):
 
 
 @pytest.mark.parametrize(
-    ("differences", "said"),
+    ("differences", "expected"),
     [
         ([1, 1, 0], "2 of 3 seeds, one tie"),
         ([1, 0, 0], "1 of 3 seeds, 2 ties"),
         ([-1, 1, 1], "2 of 3 seeds"),
     ],
 )
-def test_a_tie_is_no_half_seed(differences, said):
-    assert formatting.ahead(differences, "3 seeds") == said
+def test_a_tie_is_no_half_seed(differences, expected):
+    assert formatting.ahead(differences, "3 seeds") == expected
 
 
 def test_intervals_of_accuracies_end_where_nothing_can_be(tmp_path):
@@ -42,10 +42,10 @@ def test_intervals_of_accuracies_end_where_nothing_can_be(tmp_path):
     scored(tmp_path, "tanh", [0.1, 0.4], [1.0, 2.0])
     study = reading.load(tmp_path, "test")
     accuracy, loss = verdicts.findings(study)
-    (said,) = statements.differences(accuracy)
-    assert said == "+50.00 points [−100.00, 100.00]"
-    (said,) = statements.differences(loss)
-    low, high = (float(end) for end in re.findall(r"[\d.]+(?=[,\]])", said.replace("−", "")))
+    (figures,) = statements.differences(accuracy)
+    assert figures == "+50.00 points [−100.00, 100.00]"
+    (figures,) = statements.differences(loss)
+    low, high = (float(end) for end in re.findall(r"[\d.]+(?=[,\]])", figures.replace("−", "")))
     assert min(low, high) > 30
     sample = statistics.describe([1.0, 0.5], ACCURACY.ends)
     assert (sample.low, sample.high) == (0.0, 1.0)
@@ -93,13 +93,13 @@ def test_the_change_of_a_gain_ends_at_twice_a_difference(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tanh", "said"), [([0, 0, 0, 4], False), ([3, 2, 3, 1], True)], ids=["equal", "wider"]
+    ("tanh", "shown"), [([0, 0, 0, 4], False), ([3, 2, 3, 1], True)], ids=["equal", "wider"]
 )
-def test_the_table_of_arms_leaves_it_out_too(tmp_path, tanh, said):
+def test_the_table_of_arms_leaves_it_out_too(tmp_path, tanh, shown):
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 4)
     predicted(tmp_path, {"relu": [4, 4, 4, 4], "tanh": tanh})
     text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
-    assert ("| Other images |" in text) is said
+    assert ("| Other images |" in text) is shown
 
 
 def test_lost_predictions_are_told_on_the_page(tmp_path):
