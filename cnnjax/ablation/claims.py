@@ -131,7 +131,7 @@ def interaction(
     f and g are `{path: (from, to)}`; `positive`: the change of f gains more at the second level of
     g than at the first, `negative`: less.
 
-    Raises UserError where f or g is not one path with two levels.
+    Raises UserError if f or g is not one path with two levels.
     """
     for factor in (f, g):
         pairs = list(factor.values()) if isinstance(factor, Mapping) else []

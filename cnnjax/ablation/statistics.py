@@ -25,7 +25,7 @@ _RANDOM_FLIPS = 100_000
 class Sample:
     """The mean of `n` values, their standard deviation (n - 1), and a 95% t interval of the mean.
 
-    `sd`, `low` and `high` are None where n < 2.
+    `sd`, `low` and `high` are None if n < 2.
     """
 
     n: int
@@ -46,7 +46,7 @@ class Share:
 
     @property
     def value(self) -> float:
-        """The share as a fraction. Raises ZeroDivisionError where `n` is 0."""
+        """The share as a fraction. Raises ZeroDivisionError if `n` is 0."""
         return self.count / self.n
 
 
@@ -54,7 +54,7 @@ class Share:
 class Paired:
     """`n` paired differences: mean, t interval, two-sided permutation p, and Cohen's dz.
 
-    `sd`, `low`, `high` are None where n < 2; `dz` also where the differences are all equal.
+    `sd`, `low`, `high` are None if n < 2; `dz` also where the differences are all equal.
     `differences` are in the order of the seeds and lie between `ends`.
     """
 
@@ -69,7 +69,7 @@ class Paired:
     ends: Ends = UNBOUNDED
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
-        """The interval of the mean difference, not corrected; None where n < 2."""
+        """The interval of the mean difference, not corrected; None if n < 2."""
         return t_interval(self.mean, self.sd, self.n, confidence, ends=self.ends)
 
     @property
@@ -81,7 +81,7 @@ class Paired:
 
 
 def standard_deviation(values: Sequence[float]) -> float | None:
-    """The sample standard deviation (divisor n - 1); None where n < 2.
+    """The sample standard deviation (divisor n - 1); None if n < 2.
 
     Rounding noise of equal values (below 1e-12 of their size) counts as zero.
     """
@@ -100,7 +100,7 @@ def t_interval(
     ends: Ends = UNBOUNDED,
 ) -> tuple[float, float] | None:
     """The interval mean ± t · sd / √n with n - 1 degrees of freedom, cut off at `ends`; None
-    where n < 2.
+    if n < 2.
 
     With `family` such intervals, all hold simultaneously with at least `confidence`, whatever their
     dependence and their variances (Bonferroni's inequality). Values that are all equal (sd 0) give
@@ -118,7 +118,7 @@ def t_interval(
 def p_above(differences: Sequence[float], margin: float) -> float:
     """One-sided p of the paired t test against "the mean difference is at most `margin`".
 
-    1 where n < 2. Differences that are all equal have no spread: beyond the margin their p is that
+    1 if n < 2. Differences that are all equal have no spread: beyond the margin their p is that
     of the sign test, 2^-n.
     """
     n = len(differences)
@@ -200,7 +200,7 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
 
 def cohens_dz(mean: float, sd: float | None) -> float | None:
-    """The mean difference in standard deviations of the differences; None where sd is 0 or None.
+    """The mean difference in standard deviations of the differences; None if sd is 0 or None.
 
     Source: Cohen 1988, "Statistical Power Analysis", section 2.3.5; named dz by Lakens 2013.
     """

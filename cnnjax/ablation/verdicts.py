@@ -93,9 +93,7 @@ def findings(study: Study) -> list[Finding]:
     corrected = correct(result.p for result in results)
     against = correct(result.against for result in results)
     # The same without log-odds, for interactions that accuracy alone would have decided.
-    alone = [
-        test.evidence.on_accuracy or (test.evidence.p, test.evidence.against) for test in tests
-    ]
+    alone = [result.on_accuracy or (result.p, result.against) for result in results]
     alone_corrected, alone_against = correct(p for p, _ in alone), correct(p for _, p in alone)
     judged = []
     for i, test in enumerate(tests):

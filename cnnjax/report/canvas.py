@@ -122,7 +122,7 @@ def hide_unused(panels: np.ndarray, used: int) -> None:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A plot as an SVG document, and as a PNG where it was drawn by matplotlib."""
+    """A plot as an SVG document, and as a PNG if it was drawn by matplotlib."""
 
     svg: str
     png: bytes = b""

@@ -24,7 +24,7 @@ Pair = tuple[Arm, Arm]
 def write(first: Path, second: Path, output: Path, *, final: bool = False) -> Path:
     """Writes the page to `output` (.html) and its text beside it (.md); returns `output`.
 
-    Raises UserError where a folder holds no study.
+    Raises UserError if a folder holds no study.
     """
     split = "test" if final else "validation"
     studies = reading.load(first, split), reading.load(second, split)

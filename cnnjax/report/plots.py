@@ -181,12 +181,12 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
 
 
 def _edge(value: float, limits: tuple[float, float]) -> str:
-    """The marker of the edge beyond which a value lies; "" where it lies on the scale."""
+    """The marker of the edge beyond which a value lies; "" if it is on the scale."""
     return "<" if value < limits[0] else ">" if value > limits[1] else ""
 
 
 def _dot(axes: Axes, value: float, y: float, limits: tuple[float, float]) -> None:
-    """One seed; a triangle at the edge where the value lies off the scale."""
+    """One seed; a triangle at the edge if the value is off the scale."""
     edge = _edge(value, limits)
     axes.plot(
         [min(max(value, limits[0]), limits[1])],
@@ -209,7 +209,7 @@ def _interval(
     limits: tuple[float, float],
     strong: bool = True,
 ) -> None:
-    """A mean with its interval; beside the edge as a number where it lies off the scale."""
+    """A mean with its interval; a number at the edge if it is off the scale."""
     if sample is None:
         axes.annotate(
             "no finished run", (0.012, row), xycoords=("axes fraction", "data"), va="center",

@@ -63,7 +63,7 @@ def test_commands_stay_commands(study):
     ]  # fmt: skip
 
 
-def test_paths_that_were_typed_as_relative_are_none_of_the_page_either(study):
+def test_relative_paths_are_replaced_too(study):
     path = study / "study.json"
     about = json.loads(path.read_text())
     words = ["--flagfile=../ann/flags", "--init_from=../ann/r20", "--vary=data.name=folder:ann/x,y"]
@@ -75,7 +75,7 @@ def test_paths_that_were_typed_as_relative_are_none_of_the_page_either(study):
     assert "ann" not in json.dumps(shown["arms"]["yours"]["config"])
 
 
-def test_two_folders_stay_two_and_claims_keep_their_arms(study):
+def test_two_folders_get_two_names_and_claims_keep_their_arms(study):
     given, shown = reading.load(study), anonymous.anonymize(reading.load(study))
     assert [arm.overrides["data.name"] for arm in shown.arms] == [
         "folder:DIR/flowers",
@@ -103,7 +103,7 @@ def test_no_file_of_a_report_has_a_path(study, tmp_path):
 @pytest.mark.parametrize(
     "text", ["see https://example.org/a/b", "images/s, and/or 1 / 2", "ReLU's 'sd' is 1/2", "DIR/x"]
 )
-def test_what_is_no_path_stays(study, text):
+def test_text_without_paths_is_unchanged(study, text):
     path = study / "study.json"
     about = json.loads(path.read_text())
     about["experiment"]["notes"] = text

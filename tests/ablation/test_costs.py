@@ -43,7 +43,7 @@ def test_seconds_are_compared_seed_by_seed_and_fewer_are_better(tmp_path):
     assert "narrow is 3.50 s [2.93, 4.07] ahead of wide" in statements.figures(faster)
 
 
-def test_what_no_seed_changes_is_decided_without_a_test(tmp_path):
+def test_metrics_equal_for_all_seeds_are_decided_without_a_test(tmp_path):
     arms = {NARROW: lambda _: {"parameters": 61_706}, WIDE: lambda _: {"parameters": 123_412}}
     fewer, half, more = findings(
         tmp_path,
@@ -67,7 +67,7 @@ def layers(first, last, moment="end", name="gradient"):
     return {"signals": {moment: {"conv1": {name: first}, "head": {name: last}}}}
 
 
-def test_a_gradient_that_vanishes_on_the_way_back_is_told_in_decades(tmp_path):
+def test_a_vanishing_gradient_is_shown_in_decades(tmp_path):
     arms = {
         NARROW: lambda s: layers(1e-2 * 1.1**s, 1e-1),
         WIDE: lambda s: layers(1e-5 * 1.2**s, 1e-1),
@@ -116,7 +116,7 @@ def curve(workdir, arm, seed, accuracies):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def test_steps_to_an_accuracy_and_runs_that_never_come_as_far(tmp_path):
+def test_steps_to_an_accuracy_and_runs_that_never_reach_it(tmp_path):
     stated = [
         claims.better("relu", "tanh", metric="steps_to(0.8)"),
         claims.better("tanh", "relu", metric="steps_to(0.8)"),
@@ -146,7 +146,7 @@ def test_steps_to_an_accuracy_and_runs_that_never_come_as_far(tmp_path):
     assert "never came as far" in " ".join(slower.notes)
 
 
-def test_a_run_that_diverged_has_taken_no_time_that_could_be_compared(tmp_path):
+def test_the_time_of_a_diverged_run_is_not_compared(tmp_path):
     arms = {"relu": list(claimed.RELU), "tanh": [None] * 6}
     (finding,) = claimed.findings(tmp_path, arms, claims.better("tanh", "relu", metric="seconds"))
     assert finding.verdict == "open"
@@ -158,7 +158,7 @@ def test_a_run_that_diverged_has_taken_no_time_that_could_be_compared(tmp_path):
     assert "ended without this figure: 1" in " ".join(finding.notes)
 
 
-def test_the_report_draws_differences_of_one_unit_together(tmp_path):
+def test_the_report_has_one_plot_of_claims_for_each_unit(tmp_path):
     arms = {NARROW: lambda s: {"seconds": 10.0 + s}, WIDE: lambda s: {"seconds": 13.0 + s + s % 2}}
     findings(
         tmp_path,

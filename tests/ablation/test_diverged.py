@@ -54,7 +54,7 @@ def test_a_diverged_run_never_wins_a_claim_on_loss(tmp_path):
     assert best.notes == ("Diverged: diverged 6 of 6.",)
 
 
-def test_a_diverged_run_is_not_ahead_of_a_dead_one(tmp_path):
+def test_a_diverged_run_does_not_beat_a_dead_network(tmp_path):
     """Chance is 10 % here; a network that finished dead can be below it."""
     arms = {"hot": [None] * 6, "dead": list(0.07 + LUCK), "good": list(0.9 + LUCK)}
     stated = [
@@ -84,7 +84,7 @@ def test_arms_that_always_diverge_are_not_shown_to_be_equivalent(tmp_path):
 
 
 @pytest.mark.parametrize("means", [[0.9, 0.05, 0.9, None], [0.9, 0.9, 0.05, None]])
-def test_a_diverged_run_wins_no_interaction(tmp_path, means):
+def test_diverged_runs_do_not_support_an_interaction(tmp_path, means):
     """Whichever way the factors are read: dead is worse than diverged, and says nothing."""
     stated = [
         interaction(*GAIN, direction="positive"),
@@ -98,7 +98,7 @@ def test_a_diverged_run_wins_no_interaction(tmp_path, means):
     assert not any(f.scale_matters for f in results if f.evidence.p < 0.001)
 
 
-def test_that_all_diverge_decides_nothing_about_how_alike_they_are(tmp_path):
+def test_arms_that_all_diverge_are_not_shown_to_be_similar(tmp_path):
     stated = [
         interaction(*GAIN, by=5),
         interaction(*GAIN, direction="positive", by=5),
@@ -112,7 +112,7 @@ def test_that_all_diverge_decides_nothing_about_how_alike_they_are(tmp_path):
         assert [f.verdict for f in results[2:]] == [verdict] * 2
 
 
-def test_what_is_refuted_without_a_margin_is_refuted_with_one(tmp_path):
+def test_a_claim_refuted_without_a_margin_is_refuted_with_one(tmp_path):
     """Though both arms diverged in one seed, and though another step is flattered."""
     a, b = [None, *(0.5 + LUCK[1:])], [None, *(0.9 + LUCK[1:] / 2)]
     stated = [better("a", "b", by=by) for by in (0, 1)]
@@ -134,7 +134,7 @@ def test_a_margin_does_not_let_a_diverged_run_win(tmp_path):
     assert [f.verdict for f in results] == ["undecided"] * 2
 
 
-def test_two_cells_that_diverge_are_no_interaction(tmp_path):
+def test_two_diverged_cells_are_no_interaction(tmp_path):
     """From 90 % and from 50 % to the same chance: a floor, whatever the scale."""
     stated = [interaction(*GAIN, direction="positive"), interaction(*GAIN)]
     results = crossed_findings(tmp_path, [0.9, None, 0.5, None], *stated)
@@ -143,13 +143,13 @@ def test_two_cells_that_diverge_are_no_interaction(tmp_path):
     assert results[0].notes[0].startswith("Runs that diverged are not shown to be alike")
 
 
-def test_one_like_a_diverged_arm_is_not_refuted_by_that(tmp_path):
+def test_an_arm_equal_to_a_diverged_one_is_not_refuted(tmp_path):
     arms = {"a": list(0.105 + LUCK / 10), "b": [None] * 6}
     (finding,) = findings(tmp_path, arms, better("a", "b", by=5))
     assert finding.verdict == "undecided"
 
 
-def test_a_diverged_run_without_a_figure_is_not_passed_over(tmp_path):
+def test_a_diverged_run_without_a_figure_is_noted(tmp_path):
     """Of probes, and of losses in results that do not say what chance is."""
     results = study(tmp_path, {"tanh": TANH, "relu": [None, *RELU[1:]]})
     old = {"validation": 0.1, "test": 0.1}
@@ -172,7 +172,7 @@ def test_a_diverged_run_without_a_figure_is_not_passed_over(tmp_path):
     assert accuracy.evidence.comparisons[0].paired.n == 6
 
 
-def test_runs_that_failed_are_no_runs_that_did_not(tmp_path):
+def test_failed_runs_do_not_count_in_shares(tmp_path):
     stated = [diverges("a"), chance_level("a"), chance_level("b")]
     study(tmp_path, {"a": [None, *RELU[1:]], "b": list(RELU)}, *stated)
     for seed in range(4):

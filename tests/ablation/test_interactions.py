@@ -59,7 +59,7 @@ def test_both_scales_of_an_interaction_are_corrected(tmp_path):
     assert two_sided.evidence.p in (max(different), 1.0)
 
 
-def test_a_ceiling_is_one_for_what_probes_measure_too(tmp_path):
+def test_a_ceiling_is_no_interaction_of_measures_either(tmp_path):
     """Shares of examples on moved images, say; a gain is none."""
     crossed_findings(tmp_path, [0.9412, 0.9846, 0.50, 0.80])
     study = reading.load(tmp_path, "test")
@@ -77,7 +77,7 @@ def test_a_ceiling_is_one_for_what_probes_measure_too(tmp_path):
     assert (gain.verdict, gain.evidence.log_odds) == ("supported", None)
 
 
-def test_where_only_the_number_of_claims_is_in_the_way_it_says_so(tmp_path):
+def test_an_interaction_lost_by_correction_alone_is_no_ceiling(tmp_path):
     """Both scales agree, and after correction neither shows it: power is told, and no ceiling."""
     noise = [0.02, -0.02, 0.012, -0.008, 0.0, 0.004]
     overrides = {

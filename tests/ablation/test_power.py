@@ -27,7 +27,7 @@ def test_variance_components_by_hand():
 
 
 @pytest.mark.parametrize(("seed_sd", "image_sd"), [(0.02, 0.0), (0.0, 0.3), (0.02, 0.3)])
-def test_population_covers(seed_sd, image_sd):
+def test_coverage_over_seeds_and_images(seed_sd, image_sd):
     """The interval is made for seeds and images both drawn anew."""
     random = np.random.default_rng(6)
     covered = 0

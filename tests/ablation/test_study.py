@@ -56,7 +56,7 @@ def test_seeds_and_arms_extend_it_and_each_extension_is_dated(tmp_path):
     assert recorded["extensions"][1]["date"] >= recorded["extensions"][0]["date"]
 
 
-def test_what_is_claimed_or_added_after_results_is_marked(tmp_path):
+def test_claims_and_seeds_added_after_results_are_marked(tmp_path):
     first, second = better("a", "b"), better("b", "a", by=1)
     claiming = dataclasses.replace(EXPERIMENT, claims=(first,))
     recorded = extend(tmp_path, experiment=claiming)
@@ -91,7 +91,7 @@ def test_a_study_of_an_older_version_is_extended_and_its_arms_are_not_late(tmp_p
     assert reading.load(tmp_path).late_arms == set()
 
 
-def test_runs_are_added_to_where_the_metrics_are_the_same_but_for_their_looks(tmp_path):
+def test_the_title_and_decimals_of_a_metric_may_change(tmp_path):
     study_ = extend(tmp_path)
     begin(tmp_path, "a")
     looks = dataclasses.replace(ACCURACY, title="top-1", decimals=1)
@@ -102,7 +102,7 @@ def test_runs_are_added_to_where_the_metrics_are_the_same_but_for_their_looks(tm
         )
 
 
-def test_the_baseline_stays_and_new_factors_are_told(tmp_path):
+def test_the_baseline_stays_when_arms_and_factors_are_added(tmp_path):
     extend(tmp_path)
     begin(tmp_path, "a")
     (tmp_path / "a/seed-0/result.json").write_text("{}")
@@ -116,7 +116,7 @@ def test_the_baseline_stays_and_new_factors_are_told(tmp_path):
     assert reading.load(tmp_path).late_arms == {"z"}
 
 
-def test_an_arm_that_is_another_than_planned_is_late(tmp_path):
+def test_an_arm_with_other_settings_than_planned_is_late(tmp_path):
     third = {**EXPERIMENT.arms, "c": {"training.epochs": 3}}
     planned = dataclasses.replace(EXPERIMENT, arms=third)
     extend(tmp_path, ["a"])
@@ -130,7 +130,7 @@ def test_an_arm_that_is_another_than_planned_is_late(tmp_path):
     assert reading.load(tmp_path).late_arms == {"c"}
 
 
-def test_what_is_set_on_the_command_line_makes_an_arm_another_too(tmp_path):
+def test_an_arm_changed_by_set_is_late(tmp_path):
     """And what is the same, written otherwise, does not."""
     extend(tmp_path, ["a"])
     begin(tmp_path, "a")
@@ -260,7 +260,7 @@ def test_a_lost_study_is_made_again_from_its_runs(tmp_path):
     assert reading.load(tmp_path).late_seeds == [0, 3, 7]
 
 
-def test_of_a_lost_study_the_data_and_the_looks_are_not_forgotten(tmp_path):
+def test_a_lost_study_keeps_its_data_and_looks(tmp_path):
     extend(tmp_path, data=[CATS])
     run(tmp_path, "a", 0, data=CATS)
     (tmp_path / "final").mkdir()
@@ -296,7 +296,7 @@ def test_runs_that_are_not_of_the_experiment_are_not_adopted(tmp_path, arm, chan
 
 
 @pytest.mark.parametrize("name", ["report.md", "figures"])
-def test_a_report_of_somebody_elses_is_not_overwritten(tmp_path, name):
+def test_a_foreign_report_is_not_overwritten(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=f"is of no study and has a {name}"):
         extend(tmp_path)
@@ -317,7 +317,7 @@ def test_a_claim_that_makes_no_sense_is_named(tmp_path):
         extend(tmp_path, seeds=(7,))
 
 
-def test_a_run_whose_predictions_are_lost_is_pending_while_it_has_its_checkpoint(tmp_path):
+def test_a_run_without_predictions_is_pending_if_it_has_its_checkpoint(tmp_path):
     folder = workdirs.make(tmp_path, {"a": 0.9}, 1) / "a" / "seed-0"
     (finished,) = study.runs(tmp_path, ["a"], [0])
     assert finished.ended  # there is nothing to make them from
@@ -349,7 +349,7 @@ def test_a_failed_or_unreadable_result_leaves_the_run_pending(tmp_path):
     assert len(ended) == 6
 
 
-def test_a_study_whose_folder_was_kept_as_typed_goes_on_from_the_same_place(tmp_path, monkeypatch):
+def test_a_study_with_a_relative_data_folder_is_continued(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changes = {"data.name": "folder:images"}
     recorded = extend(tmp_path / "w", changes=changes)
@@ -367,6 +367,6 @@ def test_a_study_whose_folder_was_kept_as_typed_goes_on_from_the_same_place(tmp_
 
 
 @pytest.mark.parametrize("seeds", [range(10**8), range(10_001)])
-def test_more_seeds_than_anybody_runs_are_refused_at_once(seeds):
+def test_too_many_seeds_are_refused_at_once(seeds):
     with pytest.raises(UserError, match=r"seeds: are .*; allowed: at most 10,000"):
         dataclasses.replace(EXPERIMENT, seeds=seeds)

@@ -72,7 +72,7 @@ def test_a_point_that_never_finished_is_not_chosen_before_one_that_did(tmp_path)
     assert tanh.diverged == (0, 0, 2)
 
 
-def test_without_all_its_runs_nothing_is_chosen(tmp_path):
+def test_nothing_is_chosen_while_tuning_runs_are_missing(tmp_path):
     with pytest.raises(UserError, match="has not been tuned"):
         tuning.choose(experiment().tune, tmp_path, ["b.relu"])
     tuned_experiment = make_tuning(tmp_path)
@@ -105,7 +105,7 @@ def test_a_grid_becomes_plain_values():
         experiment(tune=Tune({5: [1, 2]}))
 
 
-def test_what_is_tuned_cannot_be_set():
+def test_a_tuned_field_cannot_be_set():
     with pytest.raises(UserError, match="is tuned by experiment e"):
         experiment().config("b.relu", {"optimizer.learning_rate": 0.3}, {})
 
@@ -114,7 +114,7 @@ def test_log_range():
     assert tuning.log_range(0.001, 1, 4) == (0.001, 0.01, 0.1, 1.0)
 
 
-def test_a_sweep_tunes_then_compares_and_the_report_tells(tmp_path):
+def test_a_sweep_tunes_then_compares_and_reports_both(tmp_path):
     mine, workdir = tmp_path / "mine.py", tmp_path / "study"
     mine.write_text(
         "from cnnjax.ablation.experiment import Experiment, Tune\n"

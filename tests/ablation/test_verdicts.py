@@ -64,7 +64,7 @@ def test_monotone_needs_every_step_and_falls_with_one(tmp_path):
     assert len(results[0].evidence.comparisons) == 2
 
 
-def test_as_far_as_the_margin_is_not_beyond_it(tmp_path):
+def test_a_difference_equal_to_the_margin_is_not_beyond_it(tmp_path):
     """90, 81, ... % less 89, 80, ... % is 1 point in every seed, but for rounding."""
     high = [0.90, 0.81, 0.77, 0.64, 0.58, 0.93, 0.66, 0.71]
     arms = {"a": high, "b": [value - 0.01 for value in high]}
@@ -113,7 +113,7 @@ def test_shares_of_runs(tmp_path):
     assert alone[0].verdict == "supported"
 
 
-def test_a_run_of_which_chance_is_not_known_is_not_counted(tmp_path):
+def test_a_run_without_a_known_chance_is_not_counted(tmp_path):
     study(tmp_path, {"a": [0.1] * 6}, chance_level("a"))
     workdirs.edit(tmp_path, "a", 0, chance={})
     (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
@@ -122,7 +122,7 @@ def test_a_run_of_which_chance_is_not_known_is_not_counted(tmp_path):
     assert "without this figure: 1" in finding.notes[0]
 
 
-def test_equal_arms_are_equal_in_words(tmp_path):
+def test_equal_arms_are_called_equal(tmp_path):
     arms = {"a": list(RELU), "b": list(RELU), "c": [*RELU[:3], *TANH[3:]]}
     stated = [better("a", "b"), better("a", "c")]
     equal, partly = map(statements.figures, findings(tmp_path, arms, *stated))
@@ -130,7 +130,7 @@ def test_equal_arms_are_equal_in_words(tmp_path):
     assert "ahead in 3 of 6 seeds, 3 ties" in partly
 
 
-def test_what_a_fraction_cannot_tell_apart_is_said_of_the_claim(tmp_path):
+def test_aliases_in_a_fraction_are_noted(tmp_path):
     factors = {path: {"": 0, path: 1} for path in "abc"}
     overrides = fractional(factors, {"c": "ab"})
     arms = {name: list(0.8 + LUCK) for name in overrides}
@@ -139,7 +139,7 @@ def test_what_a_fraction_cannot_tell_apart_is_said_of_the_claim(tmp_path):
     assert finding.notes == ("This design cannot tell it from a x b.",)
 
 
-def test_claims_made_late_change_nothing_for_the_others(tmp_path):
+def test_late_claims_do_not_change_the_others(tmp_path):
     arms = {"tanh": TANH, "relu": RELU, "elu": RELU + 0.1 * LUCK}
     stated = [better("relu", "tanh", by=2), equivalent("relu", "elu", within=0.5, reason="r")]
     before = findings(tmp_path / "before", arms, *stated)
@@ -163,7 +163,7 @@ def extended(tmp_path, arms, planned, *stated):
     return verdicts.findings(reading.load(tmp_path, "test"))
 
 
-def test_arms_thought_of_later_are_no_part_of_a_claim(tmp_path):
+def test_late_arms_are_no_part_of_a_claim(tmp_path):
     """Neither side of it can be changed by looking, and its p stays as it was."""
     arms = {"l.relu": RELU, "l.tanh": TANH}
     claim = better({"model.activation": "relu"}, {"model.activation": "tanh"})
@@ -202,13 +202,13 @@ def test_runs_of_several_arms_are_not_counted_together(tmp_path):
     assert "share their seeds" in finding.notes[0]
 
 
-def test_blocks_are_judged_apart(tmp_path):
+def test_blocks_are_tested_separately(tmp_path):
     arms = {"l.tanh": TANH, "l.relu": RELU, "r.tanh": RELU, "r.relu": TANH}
     results = findings(tmp_path, arms, better("relu", "tanh"))
     assert [(f.block, f.verdict) for f in results] == [("l", "supported"), ("r", "contradicted")]
 
 
-def test_runs_made_differently_are_flagged(tmp_path):
+def test_runs_with_different_settings_are_flagged(tmp_path):
     study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))
     for arm, backend in (("tanh", "cpu"), ("relu", "gpu")):
         for seed in range(6):

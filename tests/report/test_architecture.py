@@ -25,7 +25,7 @@ def units(row):
     return {unit.name.rpartition("/")[2]: unit for unit in row.units}
 
 
-def test_branches_lie_beside_each_other_and_meet_at_the_end(googlenet):
+def test_branches_are_drawn_beside_each_other_and_meet_at_the_end(googlenet):
     network, _ = googlenet
     row = next(row for row in graph.rows(network) if row.names == ["mixed3a"])
     assert row.tracks == 4
