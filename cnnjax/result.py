@@ -1,4 +1,4 @@
-"""The schema of a run's result.json: what it holds, read, validated and written. No jax."""
+"""The schema of a run's result.json, read, validated and written here. No jax."""
 
 import math
 from collections.abc import Mapping
@@ -8,24 +8,23 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from cnnjax import files, metric
-from cnnjax.metric import Metric
+from cnnjax import files
+from cnnjax.metric import CLASSIFICATION, COSTS, UNBOUNDED, Metric, parse_signal
 from cnnjax.validation import Count, Number, Record, from_file
 
 Status = Literal["finished", "diverged", "failed"]
 Seconds = Annotated[float, Field(ge=0, le=1e10)]
 SPLITS = ("validation", "test")
 OUTCOME = "outcome"
-"""What the value of the primary metric for each example is called in predictions_<split>.npz."""
+"""The key, in predictions_<split>.npz, of the primary metric's value for each example."""
 
 MOMENTS = ("start", "end")
 
-_ENDS = {known.name: known.ends for known in metric.CLASSIFICATION}
+_ENDS = {each.name: each.ends for each in CLASSIFICATION}
 
 
 class Figures(Record):
-    """What a split was evaluated to: the task's metrics by name; one that was not finite is
-    None."""
+    """The task's metrics on a split, by name; one that was not finite is None."""
 
     __pydantic_extra__: dict[str, Number | None]
 
@@ -37,7 +36,7 @@ class Figures(Record):
         return self.__pydantic_extra__ or {}
 
     def get(self, name: str) -> float | None:
-        """The value of a metric; None where it was not finite, or not evaluated."""
+        """The value of a metric; None if it was not finite or not evaluated."""
         return self.values.get(name)
 
 
@@ -47,39 +46,39 @@ class Best(Figures):
     step: Count | None = None
 
 
-def _of_accuracy(value: Any) -> Any:
-    """Older results have the accuracy alone."""
+def _accuracy_as_figures(value: Any) -> Any:
+    """Older results have only the accuracy."""
     return {"accuracy": value} if isinstance(value, int | float) else value
 
 
 _RENAMED = {"replicates": "replicas", "lanes": "replica_axis"}
 
 
-def renamed(values: Any) -> Any:
-    """What a run computed with, by today's names, whichever version wrote it."""
+def current_names(values: Any) -> Any:
+    """The fields of `runtime` under their current names, whichever version wrote them."""
     if not isinstance(values, Mapping):
         return values
     return {_RENAMED.get(name, name): value for name, value in values.items()}
 
 
 class RunResult(Record):
-    """What became of a run. Only the status is in all of them: a run that failed has little else,
+    """The result of a run. Only the status is always present: a run that failed has little else,
     and older results have fewer fields.
 
     Attributes:
-      arm, block, seed: which run it is.
-      status: whether it finished, diverged, or failed by an error.
-      error: what it failed by.
+      arm, block, seed: the run.
+      status: whether it finished, diverged, or failed with an error.
+      error: the error of a failed run.
       validation, test: the figures of the final weights.
-      best_validation: the best evaluation on the way.
-      chance: of each split, the figures of the best prediction that is the same for all examples;
-        of classification the accuracy of the most frequent class, and the entropy of the classes.
+      best_validation: the best evaluation during training.
+      chance: for each split, the figures of the best constant prediction; in classification, the
+        accuracy of the most frequent class and the entropy of the classes.
       measures: what probes measured on a split, by split and name.
-      signals: what they measured of the network's layers, by moment (start, end), layer and name.
-      seconds: the time of the run; of runs that were trained together an equal share for each.
-      runtime: what the run computed with, and on which data.
-      multiply_adds: of one image, forward.
-      params_digest: of the final weights.
+      signals: what they measured in the network's layers, by moment (start, end), layer and name.
+      seconds: the time of the run; runs that were trained together have an equal share each.
+      runtime: the hardware, libraries and settings of the run, and the fingerprint of its data.
+      multiply_adds: of the forward pass of one image.
+      params_digest: a digest of the final weights.
     """
 
     arm: str = ""
@@ -92,7 +91,7 @@ class RunResult(Record):
     validation: Figures | None = None
     test: Figures | None = None
     params_digest: str | None = None
-    chance: dict[str, Annotated[Figures, BeforeValidator(_of_accuracy)]] = Field(
+    chance: dict[str, Annotated[Figures, BeforeValidator(_accuracy_as_figures)]] = Field(
         default_factory=dict
     )
     best_validation: Best | None = None
@@ -104,20 +103,20 @@ class RunResult(Record):
     measures: dict[str, dict[str, Number | None]] = Field(default_factory=dict)
     signals: dict[str, dict[str, dict[str, Number | None]]] = Field(default_factory=dict)
     compilations: Count | None = None
-    runtime: Annotated[dict[str, Any], BeforeValidator(renamed)] = Field(default_factory=dict)
+    runtime: Annotated[dict[str, Any], BeforeValidator(current_names)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _of_possible_figures(self) -> "RunResult":
+    def _figures_in_range(self) -> "RunResult":
         names = (*SPLITS, "best_validation")
-        given = {name: getattr(self, name) for name in names}
-        given |= {f"chance.{split}": figures for split, figures in self.chance.items()}
-        for where, figures in given.items():
+        by_path = {name: getattr(self, name) for name in names}
+        by_path |= {f"chance.{split}": figures for split, figures in self.chance.items()}
+        for path, figures in by_path.items():
             for name, value in figures.values.items() if figures else ():
-                low, high = _ENDS.get(name, metric.EVERYWHERE)
+                low, high = _ENDS.get(name, UNBOUNDED)
                 if value is not None and not low <= value <= high:
                     most = f" and at most {high:g}" if math.isfinite(high) else ""
                     allowed = f"allowed: a number, at least {low:g}{most}"
-                    text = f"{where}.{name}: {value} is not valid; {allowed}"
+                    text = f"{path}.{name}: {value} is not valid; {allowed}"
                     raise PydanticCustomError("inconsistent", "{text}", {"text": text})
         return self
 
@@ -129,49 +128,50 @@ class RunResult(Record):
         return self
 
     def figures(self, split: str) -> Figures:
-        """What a split was evaluated to; without a figure where it was not."""
+        """The figures of a split; empty if it was not evaluated."""
         return {"validation": self.validation, "test": self.test}.get(split) or Figures()
 
     def evaluated(self, split: str) -> bool:
-        """Whether a split has figures of the final weights."""
+        """Whether the final weights were evaluated on a split."""
         return any(value is not None for value in self.figures(split).values.values())
 
-    def value(self, of: Metric, split: str) -> float | None:
-        """The value of a metric, on a split where it is of one; None where it is not there. Of a
-        run that diverged it is that of `chance`."""
-        if of in metric.COSTS:
-            value: float | None = getattr(self, of.name)
+    def value(self, metric: Metric, split: str) -> float | None:
+        """The value of a metric, on `split` if it is measured on one; None if the result does not
+        have it. A run that diverged has the value of `chance`."""
+        if metric in COSTS:
+            value: float | None = getattr(self, metric.name)
             return value
-        if at := metric.signal(of.name):
-            return self.signal(*at)
+        if signal := parse_signal(metric.name):
+            return self.signal(*signal)
         if self.status == "diverged":
-            return self.chance.get(split, Figures()).get(of.name)
-        if of.name.startswith("measures."):
-            return self.measures.get(split, {}).get(of.name.removeprefix("measures."))
-        return self.figures(split).get(of.name)
+            return self.chance.get(split, Figures()).get(metric.name)
+        if metric.name.startswith("measures."):
+            return self.measures.get(split, {}).get(metric.name.removeprefix("measures."))
+        return self.figures(split).get(metric.name)
 
     def layers(self, name: str = "") -> list[str]:
-        """The layers of the network from its first to its last: those that have a number called
-        `name`, or any number.
+        """The layers of the network, first to last, that have a signal called `name`, or any.
 
-        Probes are kept one after the other, each in the order of the network; what is inside an
-        endpoint (`conv1/conv` of `conv1`) stands beside it, whichever probe named it first.
+        The signals of each probe are stored in the order of the network, one probe after the
+        other; a layer inside an endpoint (`conv1/conv` in `conv1`) comes right after the endpoint,
+        whichever probe named it first.
         """
-        named = list(dict.fromkeys(layer for own in self.signals.values() for layer in own))
-        places = {layer: place for place, layer in enumerate(named)}
+        moments = self.signals.values()
+        names = list(dict.fromkeys(layer for layers in moments for layer in layers))
+        index = {layer: i for i, layer in enumerate(names)}
 
         def order(layer: str) -> tuple[int, int]:
-            return places.get(layer.partition("/")[0], places[layer]), places[layer]
+            return index.get(layer.partition("/")[0], index[layer]), index[layer]
 
         return [
             layer
-            for layer in sorted(named, key=order)
-            if not name or any(name in own.get(layer, {}) for own in self.signals.values())
+            for layer in sorted(names, key=order)
+            if not name or any(name in layers.get(layer, {}) for layers in moments)
         ]
 
     def signal(self, moment: str, name: str, reduction: str) -> float | None:
-        """One number of those that the layers have, see `cnnjax.metric.REDUCTIONS`; None where
-        there is none."""
+        """A signal reduced over the layers, see `cnnjax.metric.REDUCTIONS`; None if no layer has
+        it."""
         numbers = [
             value
             for layer in self.layers(name)
@@ -197,5 +197,5 @@ class RunResult(Record):
 
 
 def read(path: Path) -> RunResult:
-    """The result in a file. Raises UserError naming the file and the field."""
+    """Reads a result.json. Raises UserError with the path of the file and the field."""
     return from_file(RunResult, path)

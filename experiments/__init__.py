@@ -16,7 +16,7 @@ from cnnjax.tasks.task import Task
 
 @dataclass(frozen=True)
 class Loaded:
-    """An experiment with the file it came from and the user's own levels in that file."""
+    """An experiment with its file and the levels that the file defines."""
 
     experiment: Experiment
     levels: Levels
@@ -25,17 +25,17 @@ class Loaded:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics of the experiment's task."""
-        return metric.of_task(self.experiment.task, self.levels)
+        return metric.task_metrics(self.experiment.task, self.levels)
 
 
 def names() -> list[str]:
-    """The names of the experiments that come with cnnjax."""
+    """The names of the built-in experiments."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str, flag: str = "--experiment") -> Loaded:
-    """The experiment called `name`, or the one in the user's own file where `name` is a path.
-    `flag` is where the name is from.
+    """The experiment called `name`, or the one in the user's file if `name` is a path. `flag` is
+    the flag that gave the name.
 
     Raises UserError for an unknown name, a missing file, or a file that does not define one.
     """
@@ -70,9 +70,9 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path}: defines no EXPERIMENT = Experiment(...).")
     loaded = Loaded(experiment, _levels(path, getattr(module, "LEVELS", {})), path)
-    if experiment.task not in {**metric.TASKS, **loaded.levels.get("task", {})}:
-        known = (*metric.TASKS, *loaded.levels.get("task", {}))
-        raise unknown(f"{path}: base: task", experiment.task, known)
+    tasks = {**metric.TASKS, **loaded.levels.get("task", {})}
+    if experiment.task not in tasks:
+        raise unknown(f"{path}: base: task", experiment.task, tasks)
     experiment.check_claims(loaded.metrics)
     return loaded
 
@@ -86,17 +86,17 @@ def _levels(path: Path, levels: object) -> Levels:
         "model": catalog.MODELS,
         "task": metric.TASKS,
     }
-    for kind, own in levels.items():
+    for kind, functions in levels.items():
         if kind not in built_in:
             raise unknown(f"{path}: LEVELS", kind, built_in)
-        if not isinstance(own, dict):
+        if not isinstance(functions, dict):
             raise UserError(f"{path}: LEVELS[{kind!r}]: must be a dict, name -> function.")
-        for name, value in own.items():
+        for name, value in functions.items():
             if name in built_in[kind] or name == "default":
                 raise UserError(f"{path}: LEVELS[{kind!r}]: {name!r} is a built-in name already.")
             if kind == "task" and not isinstance(value, Task):
-                made = "make one with cnnjax.tasks.task.Task"
-                raise UserError(f"{path}: LEVELS['task'][{name!r}]: is not a Task; {made}.")
+                hint = "make one with cnnjax.tasks.task.Task"
+                raise UserError(f"{path}: LEVELS['task'][{name!r}]: is not a Task; {hint}.")
             if kind != "task" and not callable(value):
                 raise UserError(f"{path}: LEVELS[{kind!r}][{name!r}]: is not callable.")
     return levels

@@ -10,7 +10,7 @@ from cnnjax.ablation.design import crossed, in_blocks
 from cnnjax.ablation.experiment import Experiment
 
 CAFFENET = "caffenet-benchmark, 128-pixel ImageNet, one run each"
-LEVELS_ASKED = {
+TESTED_LEVELS = {
     "relu": "relu",
     "tanh": "tanh",
     "sigmoid": "sigmoid",
@@ -19,7 +19,7 @@ LEVELS_ASKED = {
     "linear": "identity",
 }
 NORMS = {"": "none", "bn": "batch"}
-arms = crossed({"model.activation": LEVELS_ASKED, "model.norm.kind": NORMS})
+arms = crossed({"model.activation": TESTED_LEVELS, "model.norm.kind": NORMS})
 arms |= {
     name: {"model.activation": "leaky_relu", "model.leaky_slope": 0.3, "model.norm.kind": kind}
     for name, kind in (("leaky30", "none"), ("leaky30_bn", "batch"))

@@ -9,7 +9,7 @@ from cnnjax.ablation.claims import better, equivalent, interaction
 from cnnjax.ablation.design import in_blocks
 from cnnjax.ablation.experiment import Experiment
 
-PLACES = {
+PLACEMENTS = {
     "none": {"model.norm.kind": "none", "model.norm.placement": "before"},
     "before": {"model.norm.kind": "batch", "model.norm.placement": "before"},
     "after": {"model.norm.kind": "batch", "model.norm.placement": "after"},
@@ -40,9 +40,9 @@ EXPERIMENT = Experiment(
     arms=in_blocks(
         {name: {"model.name": name} for name in ("vgg_small", "inception_small")},
         {
-            f"{place}_{rate}": {**overrides, "optimizer.learning_rate": RATES[rate]}
+            f"{placement}_{rate}": {**overrides, "optimizer.learning_rate": RATES[rate]}
             for rate in RATES
-            for place, overrides in PLACES.items()
+            for placement, overrides in PLACEMENTS.items()
         },
     ),
     seeds=range(5),

@@ -9,7 +9,7 @@ from cnnjax.ablation.claims import better, chance_level, equivalent
 from cnnjax.ablation.design import in_blocks
 from cnnjax.ablation.experiment import Experiment
 
-LEVELS_ASKED = {
+TESTED_LEVELS = {
     "he": "he_normal",
     "xavier": "xavier_normal",
     "lecun": "lecun_normal",
@@ -45,7 +45,7 @@ EXPERIMENT = Experiment(
     },
     arms=in_blocks(
         {f"depth{depth}": {"model.depth": depth} for depth in (4, 14, 30)},
-        {name: {"model.initializer": level} for name, level in LEVELS_ASKED.items()},
+        {name: {"model.initializer": level} for name, level in TESTED_LEVELS.items()},
     ),
     seeds=range(5),
     probes=("activity", "gradients"),

@@ -9,7 +9,7 @@ from cnnjax.ablation.claims import better, equivalent
 from cnnjax.ablation.design import in_blocks
 from cnnjax.ablation.experiment import Experiment
 
-LEVELS_ASKED = ("none", "centered", "standardize")
+TESTED_LEVELS = ("none", "centered", "standardize")
 
 EXPERIMENT = Experiment(
     name="input_scaling",
@@ -33,7 +33,7 @@ EXPERIMENT = Experiment(
             "lenet5_modern": {"model.name": "lenet5_modern"},
             "lenet5_bn": {"model.name": "lenet5_modern", "model.norm.kind": "batch"},
         },
-        {level: {"data.normalize": level} for level in LEVELS_ASKED},
+        {level: {"data.normalize": level} for level in TESTED_LEVELS},
     ),
     seeds=range(8),
     claims=(

@@ -9,7 +9,7 @@ from cnnjax.ablation.claims import better
 from cnnjax.ablation.design import in_blocks
 from cnnjax.ablation.experiment import Experiment
 
-LEVELS_ASKED = ("max", "average", "sum", "strided", "blur")
+TESTED_LEVELS = ("max", "average", "sum", "strided", "blur")
 
 EXPERIMENT = Experiment(
     name="pooling",
@@ -34,7 +34,7 @@ EXPERIMENT = Experiment(
             "lenet5_modern": {"model.name": "lenet5_modern"},
             "stack4": {"model.name": "stack", "model.depth": 4},
         },
-        {level: {"model.pooling": level} for level in LEVELS_ASKED},
+        {level: {"model.pooling": level} for level in TESTED_LEVELS},
     ),
     seeds=range(6),
     probes=("shift_consistency",),

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         write=not values.init_from,
         several=several,
     )
-    metrics = metric.of_task(next(iter(configs.values())).task, levels)
+    metrics = metric.task_metrics(next(iter(configs.values())).task, levels)
     for result in results:
         figures = ", ".join(f"{of.title} {_shown(of, result[of.name])}" for of in metrics)
         label = f"{result['run']}, step {result['step']}, {result['split']}"
@@ -147,7 +147,7 @@ def _count_looks(directories: Sequence[Path]) -> None:
 
     for folder in dict.fromkeys(directory.resolve().parents[1] for directory in directories):
         if (folder / "study.json").is_file():
-            study.look(folder, command())
+            study.count_look(folder, command())
 
 
 def _runs(workdir: Path) -> list[Path]:

@@ -166,13 +166,13 @@ def _disk(request: Request, session: "Session", pending: Sequence[RunFolder]) ->
 
 def _show_power(request: Request) -> None:
     from cnnjax.ablation import power  # scipy takes a while to import
-    from cnnjax.report import words
+    from cnnjax.report import formatting
 
     experiment, seeds = request.loaded.experiment, len(request.seeds)
     levels = {arm: experiment.levels(arm) for arm in request.configs}
-    family = sum(len(claims.where(claim, levels)) for claim in experiment.claims)
+    family = sum(len(claims.blocks_of(claim, levels)) for claim in experiment.claims)
     if family:
-        tests = words.count(family, "test")
+        tests = formatting.count(family, "test")
         print(f"claims: {len(experiment.claims)}, put to {tests} (corrected together)")
     _show_shares(request, levels, family)
     print(f"smallest two-sided p of the exact permutation test: {power.smallest_p(seeds):.4g}")
@@ -194,8 +194,8 @@ def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> No
     for claim in request.loaded.experiment.claims:
         if claim.kind not in ("diverges", "chance_level"):
             continue
-        for block in claims.where(claim, levels):
-            runs = len(claims.members(claim.sides[0], block, levels)) * len(request.seeds)
+        for block in claims.blocks_of(claim, levels):
+            runs = len(claims.arms_of(claim.sides[0], block, levels)) * len(request.seeds)
             in_block = f" [{block}]" if block else ""
-            statement = statements.claim(claim, request.training.metrics)
+            statement = statements.claim_text(claim, request.training.metrics)
             print(f"  {statement}{in_block}: {statements.to_show(claim, runs, family)}")

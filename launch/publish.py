@@ -34,10 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     _check(output, names, workdirs)
     entries = []
     for workdir, name in zip(workdirs, names, strict=True):
-        study.look(workdir, command())
+        study.count_look(workdir, command())
         folder = output / name
-        results = anonymous.study(reading.load(workdir, "test"))
-        entry = index.Entry(name, results, verdicts.findings(results))
+        results = anonymous.anonymize(reading.load(workdir, "test"))
+        entry = index.PublishedStudy(name, results, verdicts.findings(results))
         with tempfile.TemporaryDirectory() as temporary:
             rendered = Path(temporary)
             ablation.render(results, entry.findings, rendered)

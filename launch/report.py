@@ -36,7 +36,7 @@ def write(workdir: Path, *, final: bool) -> str:
     if not final:
         written = ablation.write(workdir)
     else:
-        study.look(workdir, command())
+        study.count_look(workdir, command())
         written = ablation.write(workdir, final=True)
         ablation.write(workdir)  # so that both have the same runs
     return "\n".join([*written.lines, f"report: {written.page}"])
@@ -52,7 +52,7 @@ def _compare(folders: Sequence[str]) -> str:
         raise UserError("--compare: takes two folders: --compare DIR1 DIR2")
     first, second = (paths.typed("--compare", folder) for folder in folders)
     for folder in (first, second) if flags.FLAGS.final else ():
-        study.look(folder, command())
+        study.count_look(folder, command())
     output = first / f"compare-{second.resolve().name}.html"
     if flags.FLAGS.output:
         output = flags.path("output").with_suffix(".html")

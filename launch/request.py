@@ -103,7 +103,7 @@ class Request:
         experiment, levels = self.loaded.experiment, self.loaded.levels
         default, lines = flat(RunConfig()), []
         for arm, config in self.configs.items():
-            weights = experiment.brought(arm, self.changes, levels)
+            weights = experiment.weights_config(arm, self.changes, levels)
             changed = [
                 f"{path}={value}"
                 for path, value in weights.items()
@@ -209,7 +209,7 @@ def from_flags(
     name, loaded, text, changes = _load_experiment(workdir, _changes(arguments))
     is_tuning = _is_given("tuning")
     if is_tuning:
-        loaded = dataclasses.replace(loaded, experiment=tuning.experiment(loaded.experiment))
+        loaded = dataclasses.replace(loaded, experiment=tuning.tuning_experiment(loaded.experiment))
     experiment = loaded.experiment
     if arms == "":
         flag = "arm" if "arm" in flags.FLAGS else "arms"
@@ -223,14 +223,14 @@ def from_flags(
     seeds = flags.FLAGS.seeds
     if stage == "tuning":
         assert experiment.tune is not None
-        chosen = [name for arm in chosen for name in tuning.arms_of(experiment.tune, arm)]
-        is_tuning, experiment, seeds = True, tuning.experiment(experiment), None
+        chosen = [name for arm in chosen for name in tuning.tuning_arms(experiment.tune, arm)]
+        is_tuning, experiment, seeds = True, tuning.tuning_experiment(experiment), None
     elif experiment.tune and stage == "main":
         choices = tuning.choose(experiment.tune, workdir, chosen)
-        experiment = tuning.tuned(experiment, choices)
+        experiment = tuning.with_choices(experiment, choices)
     elif experiment.tune:
-        experiment = tuning.tuned(
-            experiment, tuning.chosen_already(experiment.tune, workdir, chosen)
+        experiment = tuning.with_choices(
+            experiment, tuning.choose_finished(experiment.tune, workdir, chosen)
         )
     loaded = dataclasses.replace(loaded, experiment=experiment)
     seeds = list(experiment.seeds) if seeds is None else flags.seeds(seeds)

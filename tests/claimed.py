@@ -15,7 +15,8 @@ GAIN = ({"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "s
 
 
 def study(tmp_path, arms, *stated, late=(), overrides=None, factors=FACTORS[:1]):
-    """A study in which each arm has these test accuracies by seed; None: the run diverged."""
+    """A study in which each arm has these test accuracies by seed; None: the run diverged. The
+    claims in `late` are made after there were results."""
     seeds = len(next(iter(arms.values())))
     workdirs.make(tmp_path, dict.fromkeys(arms, 0.5), seeds, overrides=overrides, factors=factors)
     for arm, values in arms.items():
@@ -26,24 +27,24 @@ def study(tmp_path, arms, *stated, late=(), overrides=None, factors=FACTORS[:1])
                 changes = {"test": {"accuracy": value, "loss": 1 - value, "examples": 1000}}
             workdirs.edit(tmp_path, arm, seed, **changes)
     path = tmp_path / "study.json"
-    kept = [claims.write(c) | {"post_hoc": c in late} for c in (*stated, *late)]
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"claims": kept}))
+    values = [claims.to_dict(c) | {"post_hoc": c in late} for c in (*stated, *late)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"claims": values}))
     return reading.load(tmp_path, "test")
 
 
-def found(*args, **kwargs):
+def findings(*args, **kwargs):
     """The findings of such a study."""
     return verdicts.findings(study(*args, **kwargs))
 
 
-def crossing(tmp_path, means, *stated):
+def crossed_findings(tmp_path, means, *stated):
     """Findings on two activations without and with batch norm, by these means; None: all runs
     diverge."""
     names = ["relu_none", "relu_batch", "sigmoid_none", "sigmoid_batch"]
     overrides = {name: dict(zip(FACTORS, name.split("_"), strict=True)) for name in names}
     noise = np.random.default_rng(7).normal(0, 0.001, (4, 6))
     arms = {
-        name: [None] * 6 if mean is None else list(mean + LUCK + own)
-        for name, mean, own in zip(names, means, noise, strict=True)
+        name: [None] * 6 if mean is None else list(mean + LUCK + residual)
+        for name, mean, residual in zip(names, means, noise, strict=True)
     }
-    return found(tmp_path, arms, *stated, overrides=overrides, factors=FACTORS)
+    return findings(tmp_path, arms, *stated, overrides=overrides, factors=FACTORS)

@@ -145,8 +145,8 @@ def base(folder: Path) -> None:
         return resolve(override(RunConfig(), values)).model_dump(mode="json")
 
     stated = [
-        claims.write(claims.better("relu", "tanh", by=1, source="x")) | {"post_hoc": False},
-        claims.write(claims.diverges("tanh")) | {"post_hoc": True},
+        claims.to_dict(claims.better("relu", "tanh", by=1, source="x")) | {"post_hoc": False},
+        claims.to_dict(claims.diverges("tanh")) | {"post_hoc": True},
     ]
     random = np.random.default_rng(5)
     for name in ("w", "v"):

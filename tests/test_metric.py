@@ -10,7 +10,7 @@ from cnnjax.errors import UserError
 from cnnjax.metric import ACCURACY, LOSS, find
 
 
-def test_those_of_a_task_come_first_and_probes_and_costs_are_known():
+def test_metrics_of_the_task_and_unknown_names():
     assert find("accuracy") is ACCURACY
     assert find("loss") is LOSS
     mine = (metric.Metric("ink", "pixels", higher_is_better=False),)
@@ -39,10 +39,10 @@ FIRST_OVER_LAST = "gradient over weights of the first layer over that of the las
         ("signals.gradient.first_over_last", "decades", 1, "run", FIRST_OVER_LAST),
     ],
 )
-def test_units_directions_kinds_and_words(name, unit, sign, kind, title):
-    of = find(name)
-    assert (of.unit, of.sign, of.kind, of.title) == (unit, sign, kind, title)
-    assert of.of_split == (kind in ("share", "mean"))
+def test_units_directions_kinds_and_titles(name, unit, sign, kind, title):
+    matched = find(name)
+    assert (matched.unit, matched.sign, matched.kind, matched.title) == (unit, sign, kind, title)
+    assert matched.on_split == (kind in ("share", "mean"))
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,21 @@ def test_units_directions_kinds_and_words(name, unit, sign, kind, title):
         ("steps_to(1.2.3)", "1.2.3 is no accuracy"),
     ],
 )
-def test_other_names_are_refused_with_the_nearest(name, says):
-    with pytest.raises(UserError) as told:
+def test_unknown_names_are_refused_with_the_nearest(name, says):
+    with pytest.raises(UserError) as error:
         find(name)
-    assert says in str(told.value)
+    assert says in str(error.value)
 
 
-def test_the_probe_of_a_metric():
-    assert metric.probe("accuracy") is metric.probe("seconds") is None
-    assert metric.probe("measures.monte_carlo") == "mc_dropout"
-    assert metric.probe("signals.start.twins.largest") == "gradients"
+def test_required_probe():
+    assert metric.required_probe("accuracy") is metric.required_probe("seconds") is None
+    assert metric.required_probe("measures.monte_carlo") == "mc_dropout"
+    assert metric.required_probe("signals.start.twins.largest") == "gradients"
     with pytest.raises(UserError, match=r"measures: unknown 'shift'. Did you mean 'shift_\d'"):
-        metric.probe("measures.shift")
+        metric.required_probe("measures.shift")
 
 
-def test_every_number_of_a_layer_is_known():
+def test_signals_are_those_of_the_probes():
     """The names that probes give, read off their own docstrings."""
     for probe, names in metric.catalog.SIGNALS.items():
         assert all(f"`{name}`" in probes.SIGNALS[probe].__doc__ for name in names)
@@ -84,6 +84,6 @@ def test_shares_are_shown_in_percent_and_their_differences_in_points():
     assert (ACCURACY.show(0.97333), ACCURACY.difference_unit) == ("97.33 %", "points")
     assert (LOSS.show(0.5), LOSS.difference_unit) == ("0.50 nats", "nats")
     assert find("parameters").show(61706) == "61,706"
-    assert ACCURACY.ends_of_differences() == (-1, 1)
-    assert ACCURACY.ends_of_differences(4) == (-2, 2)
-    assert LOSS.ends_of_differences() == (-math.inf, math.inf)
+    assert ACCURACY.difference_ends() == (-1, 1)
+    assert ACCURACY.difference_ends(4) == (-2, 2)
+    assert LOSS.difference_ends() == (-math.inf, math.inf)

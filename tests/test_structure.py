@@ -31,7 +31,9 @@ MAY = {
         "cnnjax.pretrained",
     },
 }
-GROUND = "cache catalog config errors fields files fingerprint machine metric paths result schema"
+GROUND = (
+    "cache catalog config errors files fingerprint machine metric paths result schema validation"
+)
 OPEN_TO_ALL = {f"cnnjax.{room}" for room in GROUND.split()}
 FILES = sorted(
     path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")

@@ -1,4 +1,4 @@
-"""What a workdir and a request must agree in before anything is added to it. No jax."""
+"""Checks that a request agrees with a workdir, before anything is added to it. No jax."""
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +13,8 @@ from cnnjax.fingerprint import Fingerprint
 from cnnjax.metric import Metric
 
 
-def same_question(workdir: Path, study: Mapping[str, Any], experiment: Experiment) -> None:
-    """Raises UserError where a workdir is of another experiment, or tuned in another way."""
+def check_question(workdir: Path, study: Mapping[str, Any], experiment: Experiment) -> None:
+    """Raises UserError if a workdir is of another experiment, or was tuned in another way."""
     name = study["experiment"]["name"]
     if name != experiment.name:
         raise UserError(
@@ -24,42 +24,43 @@ def same_question(workdir: Path, study: Mapping[str, Any], experiment: Experimen
     tune = experiment.plain_tune
     if study.get("tune", tune) != tune and any(workdir.glob("*/seed-*/config.json")):
         raise UserError(
-            f"--workdir: {workdir} has arms tuned by {_in_words(study['tune'])}, not by "
-            f"{_in_words(tune)}: all arms of a study choose from one grid. Pick another folder."
+            f"--workdir: {workdir} has arms tuned by {_tune_as_text(study['tune'])}, not by "
+            f"{_tune_as_text(tune)}: all arms of a study choose from one grid. Pick another folder."
         )
 
 
-def same_metrics(workdir: Path, study: Mapping[str, Any], metrics: Sequence[Metric]) -> None:
-    """Raises UserError where runs of a workdir were measured by other metrics than the task has."""
-    decide = operator.attrgetter("name", "unit", "higher_is_better", "kind", "ends")
-    before = [*map(metric.read, study["metrics"])]
-    same = [*map(decide, before)] == [*map(decide, metrics)]
+def check_metrics(workdir: Path, study: Mapping[str, Any], metrics: Sequence[Metric]) -> None:
+    """Raises UserError if runs of a workdir were measured by other metrics than the task has."""
+    identity = operator.attrgetter("name", "unit", "higher_is_better", "kind", "ends")
+    before = [*map(metric.from_dict, study["metrics"])]
+    same = [*map(identity, before)] == [*map(identity, metrics)]
     if before and not same and any(workdir.glob("*/seed-*/config.json")):
-        named = (", ".join(each.name for each in known) for known in (before, metrics))
+        names = (", ".join(each.name for each in side) for side in (before, metrics))
         raise UserError(
-            f"--workdir: {workdir} has runs measured by other metrics ({' -> '.join(named)}; name, "
+            f"--workdir: {workdir} has runs measured by other metrics ({' -> '.join(names)}; name, "
             "unit, direction, kind and ends count). Pick another folder or undo the change."
         )
 
 
-def same_arms(
+def check_arms(
     workdir: Path, study: Mapping[str, Any], configs: Mapping[str, ResolvedConfig]
 ) -> None:
-    """Raises UserError where an arm of which a run has begun had another configuration."""
+    """Raises UserError if an arm whose runs have started had another configuration."""
     for arm, config in configs.items():
         if arm in study["arms"] and any((workdir / arm).glob("seed-*/config.json")):
-            _same(f"--workdir: {workdir} has arm {arm!r}", study["arms"][arm]["config"], config)
+            before = study["arms"][arm]["config"]
+            _check_config(f"--workdir: {workdir} has arm {arm!r}", before, config)
 
 
-def adoptable(
+def adoptable_runs(
     workdir: Path, experiment: Experiment, configs: Mapping[str, ResolvedConfig]
 ) -> dict[str, list[int]]:
-    """{arm: seeds} of the runs in a workdir that has lost its study.json. Raises UserError where
-    one of them is of no arm of the experiment, or of one with another configuration.
+    """{arm: seeds} of the runs in a workdir that has lost its study.json. Raises UserError if one
+    of them does not belong to an arm of the experiment, or has another configuration.
 
     Args:
       workdir: the folder.
-      experiment: the experiment that the runs are to belong to.
+      experiment: the experiment that the runs must belong to.
       configs: the configurations of its arms.
     """
     lost = f"--workdir: {workdir} has lost its study.json, and"
@@ -74,25 +75,25 @@ def adoptable(
         before = files.read_json(path)
         if not isinstance(before, Mapping):
             raise UserError(f"{path}: is not the configuration of a run.")
-        chosen = experiment.tune.grid if experiment.tune else ()
-        _same(f"{lost} {path.parent} is a run", before, configs[arm], chosen)
+        tuned = experiment.tune.grid if experiment.tune else ()
+        _check_config(f"{lost} {path.parent} is a run", before, configs[arm], tuned)
         runs.setdefault(arm, []).append(int(number))
     return runs
 
 
-def same_data(workdir: Path, known: Iterable[Any], current: Iterable[Fingerprint]) -> None:
-    """Raises UserError where the data are not those that runs of a workdir were begun on."""
-    if text := fingerprint.changed(known, current):
+def check_data(workdir: Path, recorded: Iterable[Any], current: Iterable[Fingerprint]) -> None:
+    """Raises UserError if the data are not those that runs of a workdir have started with."""
+    if text := fingerprint.changed(recorded, current):
         raise UserError(
             f"--workdir: {workdir} has runs on other data, {text}. Put the data back, or pick "
             "another folder."
         )
 
 
-def _same(
+def _check_config(
     where: str, before: Mapping[str, Any], config: ResolvedConfig, tuned: Iterable[str] = ()
 ) -> None:
-    phrases = [each for each in changes(before, config) if each.partition(" ")[0] not in tuned]
+    phrases = [text for text in changes(before, config) if text.partition(" ")[0] not in tuned]
     if phrases:
         raise UserError(
             f"{where} with another configuration: {'; '.join(phrases)}. Pick another folder or "
@@ -100,8 +101,7 @@ def _same(
         )
 
 
-def _in_words(tune: Any) -> str:
-    """What arms are tuned by."""
+def _tune_as_text(tune: Mapping[str, Any] | None) -> str:
     if not tune:
         return "nothing"
     grid = "; ".join(

@@ -1,8 +1,8 @@
-"""A study without the paths of the machine that it was run on, to be published.
+"""A study without the paths of the machine that it was run on, for publication.
 
-Paths are taken out where they are values: of the configuration, of what commands give to their
-flags, of errors. A folder is called DIR, another one DIR2; what lies in it keeps its name, so that
-`folder:/home/me/flowers` becomes `folder:DIR/flowers` and two data sets stay two.
+Paths are replaced in values: of the configuration, of the flags of commands, of errors. A folder is
+called DIR, the next one DIR2; its content keeps its name, so that `folder:/home/me/flowers` becomes
+`folder:DIR/flowers` and two data sets stay two.
 """
 
 import dataclasses
@@ -16,112 +16,112 @@ from cnnjax.ablation import claims
 from cnnjax.ablation.results import Arm, Run, Study, lookup
 
 _DATA = "folder:"
-_FIELDS = ("data.name", "transfer.init_from")
+_PATH_FIELDS = ("data.name", "transfer.init_from")
 """The fields that may be paths."""
-_FOLDERS = ("init_from", "flagfile", "output", "file")
-"""The flags that are paths, besides those that have a name of their own."""
-_TEXT = re.compile(
+_PATH_FLAGS = ("init_from", "flagfile", "output", "file")
+"""The flags that are paths, besides those that `_flag` treats in another way."""
+_PATH_IN_TEXT = re.compile(
     r"(?P<quote>['\"])(?P<quoted>(?:folder:)?[/~][^\n]*?)(?P=quote)"
     r"|(?P<bare>folder:[^\s'\",;()\[\]]+|(?<![\w/.~-])(?!//)(?:~|/[^\s'\"/,:;()\[\]]+)"
     r"/[^\s'\",:;()\[\]]+)"
 )
-"""Paths in a text: in quotes, or of at least two parts."""
+"""Paths in a text: in quotes, or with at least two parts."""
 
 
-def study(given: Study) -> Study:
-    """The study without paths, in its configurations, claims, commands, texts and errors."""
-    paths = _Paths(given)
+def anonymize(study: Study) -> Study:
+    """The study without paths in its configurations, claims, commands, texts and errors."""
+    folders = _FolderNames(study)
     return dataclasses.replace(
-        given,
-        about=paths.value(given.about),
-        arms=tuple(_arm(arm, paths) for arm in given.arms),
+        study,
+        about=folders.value(study.about),
+        arms=tuple(_anonymize_arm(arm, folders) for arm in study.arms),
         claims=tuple(
-            (claims.read(paths.value(claims.write(claim)), given.metrics), late)
-            for claim, late in given.claims
+            (claims.from_dict(folders.value(claims.to_dict(claim)), study.metrics), late)
+            for claim, late in study.claims
         ),
     )
 
 
-def _arm(arm: Arm, paths: "_Paths") -> Arm:
+def _anonymize_arm(arm: Arm, folders: "_FolderNames") -> Arm:
     return dataclasses.replace(
         arm,
-        overrides=paths.value(arm.overrides),
-        config=paths.value(arm.config),
-        levels=paths.value(arm.levels),
-        runs=tuple(_run(run, paths) for run in arm.runs),
+        overrides=folders.value(arm.overrides),
+        config=folders.value(arm.config),
+        levels=folders.value(arm.levels),
+        runs=tuple(_anonymize_run(run, folders) for run in arm.runs),
     )
 
 
-def _run(run: Run, paths: "_Paths") -> Run:
-    error, runtime = paths.text(run.error), paths.value(run.runtime)
+def _anonymize_run(run: Run, folders: "_FolderNames") -> Run:
+    error, runtime = folders.text(run.error), folders.value(run.runtime)
     result = run.result.model_copy(update={"error": error, "runtime": runtime})
-    return dataclasses.replace(run, error=error, config=paths.value(run.config), result=result)
+    return dataclasses.replace(run, error=error, config=folders.value(run.config), result=result)
 
 
-class _Paths:
-    """Names for the folders of a machine, the same one wherever a folder is met."""
+class _FolderNames:
+    """Replaces paths by names; a folder has the same name wherever it occurs."""
 
-    def __init__(self, given: Study):
-        self._workdir = f"runs/{given.experiment.get('name') or given.workdir.name}"
+    def __init__(self, study: Study):
+        self._workdir = f"runs/{study.experiment.get('name') or study.workdir.name}"
         self._parents: dict[str, str] = {}
-        places = given.workdir.absolute(), given.workdir.resolve()
-        self._whole = {str(place): self._workdir for place in places}
-        configs = [arm.config for arm in given.arms] + [run.config for run in given.runs]
-        for value in (lookup(config, path) for config in configs for path in _FIELDS):
+        workdirs = study.workdir.absolute(), study.workdir.resolve()
+        self._known = {str(path): self._workdir for path in workdirs}
+        configs = [arm.config for arm in study.arms] + [run.config for run in study.runs]
+        for value in (lookup(config, field) for config in configs for field in _PATH_FIELDS):
             if isinstance(value, str) and (path := value.removeprefix(_DATA)).count("/"):
-                self._whole[path] = self._path(path)
+                self._known[path] = self._path(path)
 
-    def value(self, value: Any, path: str = "") -> Any:
-        """Plain values without paths; `path` is the field that they are the value of."""
+    def value(self, value: Any, field: str = "") -> Any:
+        """Plain values without paths; `field` is the name of the field that has this value."""
         if isinstance(value, Mapping):
-            return {key: self.value(own, str(key)) for key, own in value.items()}
+            return {key: self.value(item, str(key)) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(self.value(own, path) for own in value)
+            return type(value)(self.value(item, field) for item in value)
         if not isinstance(value, str):
             return value
-        if path == "command":
+        if field == "command":
             return self.command(value)
-        if path == "set":
+        if field == "set":
             return self._setting(value)
         if value.startswith(_DATA):
             return _DATA + self._path(value.removeprefix(_DATA))
-        if path.rpartition(".")[2] == "init_from":
+        if field.rpartition(".")[2] == "init_from":
             return self._path(value)
         return self.text(value)
 
     def command(self, command: str) -> str:
-        """A command of a shell without paths, as fit for a shell as before."""
+        """A shell command without paths; it remains a valid shell command."""
         try:
             words = shlex.split(command)
         except ValueError:
             return self.text(command)
-        shown, flag = [], ""
+        parts, flag = [], ""
         for word in words:
             name, equals, value = word.partition("=")
             dashes = len(name) - len(name.lstrip("-"))
             if 0 < dashes <= 2 and equals:
-                shown.append(f"--{name[dashes:]}={self._flag(name[dashes:], value)}")
+                parts.append(f"--{name[dashes:]}={self._flag(name[dashes:], value)}")
             elif flag and not dashes:
-                shown.append(self._flag(flag, word))
+                parts.append(self._flag(flag, word))
             else:
-                shown.append(word if dashes else self._setting(word))
+                parts.append(word if dashes else self._setting(word))
             flag = name[dashes:] if 0 < dashes <= 2 and not equals else ""
-        return shlex.join(shown)
+        return shlex.join(parts)
 
     def text(self, text: str) -> str:
         """A text without paths."""
-        for path in sorted(self._whole, key=len, reverse=True):
-            text = text.replace(path, self._whole[path])
+        for path in sorted(self._known, key=len, reverse=True):
+            text = text.replace(path, self._known[path])
 
-        def shown(match: re.Match[str]) -> str:
+        def replace(match: re.Match[str]) -> str:
             quote, path = match["quote"] or "", match["quoted"] or match["bare"]
             kind = _DATA if path.startswith(_DATA) else ""
             return f"{quote}{kind}{self._path(path.removeprefix(kind))}{quote}"
 
-        return _TEXT.sub(shown, text)
+        return _PATH_IN_TEXT.sub(replace, text)
 
     def _flag(self, flag: str, value: str) -> str:
-        """What a command gives to a flag."""
+        """The value of a command's flag without paths."""
         match flag:
             case "workdir":
                 return self._workdir
@@ -133,25 +133,25 @@ class _Paths:
                 return self._setting(value)
             case "vary" | "on":
                 path, equals, levels = value.partition("=")
-                shown = [str(self.value(level, path)) for level in levels.split(",")]
-                return f"{path}{equals}{','.join(shown)}"
-        whole = flag in _FOLDERS or value.startswith(("/", "~"))
-        return self._path(value) if whole else str(self.value(value))
+                values = [str(self.value(level, path)) for level in levels.split(",")]
+                return f"{path}{equals}{','.join(values)}"
+        is_path = flag in _PATH_FLAGS or value.startswith(("/", "~"))
+        return self._path(value) if is_path else str(self.value(value))
 
     def _setting(self, text: str) -> str:
-        """`path=value`, its value as JSON or as it is, or any other word of a command."""
+        """`path=value`, with the value as JSON or plain text, or any other word of a command."""
         path, equals, value = text.partition("=")
         if not equals:
             return self._flag("", text)
         try:
-            given = json.loads(value)
+            parsed = json.loads(value)
         except (ValueError, RecursionError):
             return f"{path}={self.value(value, path)}"
-        shown = self.value(given, path)
-        return text if shown == given else f"{path}={json.dumps(shown)}"
+        replaced = self.value(parsed, path)
+        return text if replaced == parsed else f"{path}={json.dumps(replaced)}"
 
     def _path(self, path: str) -> str:
-        """A path by its last part, and a name for the folder that it lies in."""
+        """A path as its last part in a folder that is replaced by a name."""
         parent, slash, name = path.rstrip("/").rpartition("/")
         if parent in self._parents.values() or not (slash or name.startswith("~")):
             return path

@@ -1,9 +1,9 @@
 """Statements that a computer can check on the results of a study. No jax.
 
-A claim is about sides. A side is the name of an arm (`"he"`; `"plain30.he"` for one block only), or
-levels (`{"model.norm.kind": "batch"}`): the mean over all arms of a block that have them, which in
-a crossed or fractional design is what a main effect is made of. A claim that names no block is
-checked in every block that has its arms, and counts once for each.
+A claim compares sides. A side is the name of an arm (`"he"`; `"plain30.he"` for one block only), or
+levels (`{"model.norm.kind": "batch"}`): the mean over all arms of a block that have them, as in the
+main effect of a crossed or fractional design. A claim without blocks is tested in every block that
+has its arms, and counts once for each.
 """
 
 import collections
@@ -17,21 +17,21 @@ from cnnjax.errors import UserError, shown, unknown
 from cnnjax.metric import ACCURACY, CLASSIFICATION, Metric
 
 Side = str | Mapping[str, Any]
-Kind = Literal["better", "equivalent", "monotone", "interaction", "diverges", "chance_level"]
+ClaimKind = Literal["better", "equivalent", "monotone", "interaction", "diverges", "chance_level"]
 Direction = Literal["positive", "negative", "either"]
 
 MOST_LEVELS = 1000  # of a claim
-OF_RUNS: tuple[Kind, ...] = ("diverges", "chance_level")
-"""Kinds that are about how many runs do a thing."""
-_ONLY: Mapping[str, tuple[Kind, ...]] = {
+OF_RUNS: tuple[ClaimKind, ...] = ("diverges", "chance_level")
+"""The kinds that claim something of a share of the runs."""
+_KINDS_WITH: Mapping[str, tuple[ClaimKind, ...]] = {
     "metric": ("better", "equivalent", "monotone", "interaction"),
     "margin": ("better", "equivalent", "monotone", "interaction"),
     "direction": ("interaction",),
     "share": OF_RUNS,
 }
-"""Words that mean something for some kinds only."""
+"""The kinds of claim in which a field has a meaning, for fields that not all kinds have."""
 
-_SIDES: Mapping[str, Sequence[int]] = {
+_NUM_SIDES: Mapping[str, Sequence[int]] = {
     "better": [2],
     "equivalent": [2],
     "monotone": range(2, 10**6),
@@ -39,7 +39,7 @@ _SIDES: Mapping[str, Sequence[int]] = {
     "diverges": [1],
     "chance_level": [1],
 }
-"""How many sides each kind has."""
+"""The possible numbers of sides of each kind."""
 _TEXTS = ("source", "published", "reason")
 
 
@@ -48,21 +48,21 @@ class Claim:
     """One claim; made by the functions below.
 
     Attributes:
-      kind: what is claimed.
-      sides: what it is claimed of, in the order of the function that made it.
+      kind: the kind of claim.
+      sides: the sides that are compared, in the order of the arguments of `kind`'s function.
       source: the passage of the lecture, or the paper, that it comes from.
-      published: what was found elsewhere, in figures, and on what; shown beside what is found.
-      metric: what is compared, a name that `cnnjax.metric.find` knows.
+      published: published figures and their setting; shown beside the results.
+      metric: the metric that is compared, a name for `cnnjax.metric.find`.
       margin: `by` or `within`, in the unit of the metric's differences: points for accuracy, nats
         for loss.
-      reason: why the margin is what it is.
+      reason: why the margin has this value.
       direction: of an interaction.
       share: of the runs of an arm, for `diverges` and `chance_level`.
-      blocks: the blocks that it is made for; empty for all.
+      blocks: the blocks in which it is tested; empty for all.
       expected: whether it was expected to hold before anything was run.
     """
 
-    kind: Kind
+    kind: ClaimKind
     sides: tuple[Side, ...]
     source: str = ""
     published: str = ""
@@ -76,36 +76,36 @@ class Claim:
 
     @property
     def key(self) -> str:
-        """What makes it this claim and no other: all that decides the verdict."""
+        """Identifies the claim: all fields that decide the verdict, as text."""
         decides = ("kind", "sides", "metric", "margin", "direction", "share", "blocks")
         return json.dumps([getattr(self, field) for field in decides], sort_keys=True)
 
 
-def _made(kind: Kind, sides: tuple[Side, ...], **fields: Any) -> Claim:
-    """A claim. Raises UserError for a word that is no field of it."""
-    words = [
+def _claim(kind: ClaimKind, sides: tuple[Side, ...], **fields: Any) -> Claim:
+    """A claim. Raises UserError for a keyword that is no field of it."""
+    allowed = [
         field.name for field in dataclasses.fields(Claim) if field.name not in ("kind", "sides")
     ]
     for name in fields:
-        if name not in words:
-            raise unknown(f"claims: {kind}: word", name, words)
+        if name not in allowed:
+            raise unknown(f"claims: {kind}: keyword", name, allowed)
     return Claim(kind, sides, **fields)
 
 
 def better(a: Side, b: Side, *, by: float = 0.0, **about: Any) -> Claim:
-    """a beats b by more than `by`: higher accuracy, lower loss; in the direction in which the
-    metric is better.
+    """a beats b by more than `by`, in the direction in which the metric is better: higher accuracy,
+    lower loss.
 
-    Further words, here and below, are fields of `Claim`: source, published, metric, reason, blocks,
-    expected.
+    Further keywords, here and below, are fields of `Claim`: source, published, metric, reason,
+    blocks, expected.
     """
-    return _made("better", (a, b), margin=by, **about)
+    return _claim("better", (a, b), margin=by, **about)
 
 
 def equivalent(a: Side, b: Side, *, within: float = 0.0, reason: str = "", **about: Any) -> Claim:
-    """a and b differ by less than `within`, either way; `reason` says why that is little. Neither
-    may be left out."""
-    return _made("equivalent", (a, b), margin=within, reason=reason, **about)
+    """a and b differ by less than `within`, either way; `reason` says why that is little. Both are
+    required."""
+    return _claim("equivalent", (a, b), margin=within, reason=reason, **about)
 
 
 def monotone(levels: Sequence[Side], *, by: float = 0.0, **about: Any) -> Claim:
@@ -114,7 +114,7 @@ def monotone(levels: Sequence[Side], *, by: float = 0.0, **about: Any) -> Claim:
         raise UserError(f"monotone: {levels!r} is not a list of levels.")
     if len(levels) > MOST_LEVELS:
         raise UserError(f"monotone: {len(levels):,} levels; allowed: at most {MOST_LEVELS:,}.")
-    return _made("monotone", tuple(levels), margin=by, **about)
+    return _claim("monotone", tuple(levels), margin=by, **about)
 
 
 def interaction(
@@ -126,12 +126,12 @@ def interaction(
     given: Mapping[str, Any] | None = None,
     **about: Any,
 ) -> Claim:
-    """What f does depends on g, among the arms with the levels in `given`.
+    """The effect of f depends on g, among the arms with the levels in `given`.
 
-    f and g are `{path: (from, to)}`; `positive`: going from-to in f gains more where g stands at
-    its second level than at its first, `negative`: less.
+    f and g are `{path: (from, to)}`; `positive`: the change of f gains more at the second level of
+    g than at the first, `negative`: less.
 
-    Raises UserError where f or g is not one path with two levels.
+    Raises UserError if f or g is not one path with two levels.
     """
     for factor in (f, g):
         pairs = list(factor.values()) if isinstance(factor, Mapping) else []
@@ -139,92 +139,93 @@ def interaction(
             raise UserError(f"interaction: {factor!r} is not one path with two levels.")
     (path_f, levels_f), (path_g, levels_g) = *f.items(), *g.items()
     sides = tuple({path_f: a, path_g: b, **(given or {})} for b in levels_g for a in levels_f)
-    return _made("interaction", sides, direction=direction, margin=by, **about)
+    return _claim("interaction", sides, direction=direction, margin=by, **about)
 
 
 def diverges(a: Side, *, share: float = 0.5, **about: Any) -> Claim:
     """More than `share` of the runs of a diverge."""
-    return _made("diverges", (a,), share=share, **about)
+    return _claim("diverges", (a,), share=share, **about)
 
 
 def chance_level(a: Side, *, share: float = 0.5, **about: Any) -> Claim:
-    """More than `share` of the runs of a end no better than chance, or diverge."""
-    return _made("chance_level", (a,), share=share, **about)
+    """More than `share` of the runs of a diverge or end no better than chance."""
+    return _claim("chance_level", (a,), share=share, **about)
 
 
 def block_of(arm: str) -> str:
-    """The block of an arm: what stands before the first dot of its name, "" without one."""
+    """The block of an arm: its name up to the first dot; "" if it has none."""
     block, dot, _ = arm.partition(".")
     return block if dot else ""
 
 
-def members(side: Side, block: str, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """The arms that a side stands for in a block.
+def arms_of(side: Side, block: str, arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The arms of a side in a block.
 
     Args:
       side: a side of a claim.
       block: the block.
-      arms: of each arm of the study, the values of its factors by dotted path.
+      arms: the values of the factors, by dotted path, of each arm of the study.
     """
-    inside = [arm for arm in arms if block_of(arm) == block]
+    in_block = [arm for arm in arms if block_of(arm) == block]
     if isinstance(side, str):
         names = {side, f"{block}.{side}"} if block else {side}
-        return tuple(arm for arm in inside if arm in names)
+        return tuple(arm for arm in in_block if arm in names)
     return tuple(
         arm
-        for arm in inside
-        if all(_same(arms[arm].get(path), value) for path, value in side.items())
+        for arm in in_block
+        if all(json.dumps(arms[arm].get(path)) == json.dumps(v) for path, v in side.items())
     )
 
 
-def where(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def blocks_of(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The blocks that have arms for every side of a claim, in the order of the arms."""
     blocks = dict.fromkeys(map(block_of, arms))
     return [
         block
         for block in blocks
         if (not claim.blocks or block in claim.blocks)
-        and all(members(side, block, arms) for side in claim.sides)
+        and all(arms_of(side, block, arms) for side in claim.sides)
     ]
 
 
-def imbalance(claim: Claim, block: str, arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The factors in which the sides of a claim differ besides what they are asked for: those whose
-    levels are not equally frequent on all sides that are given as levels. Then the difference of
-    their means is not that of the levels alone."""
-    asked = [side for side in claim.sides if not isinstance(side, str)]
-    given = {path for side in asked for path in side}
+def unbalanced_factors(
+    claim: Claim, block: str, arms: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """The factors that confound a claim: those whose levels are not equally frequent on all sides
+    that are given as levels, though no side names them."""
+    sides = [side for side in claim.sides if not isinstance(side, str)]
+    named = {path for side in sides for path in side}
     paths = dict.fromkeys(path for values in arms.values() for path in values)
-    found = []
+    unbalanced = []
     for path in paths:
         shares = []
-        for side in asked:
-            names = members(side, block, arms)
+        for side in sides:
+            names = arms_of(side, block, arms)
             counts = collections.Counter(json.dumps(arms[name].get(path)) for name in names)
             shares.append({level: count / len(names) for level, count in counts.items()})
-        if path not in given and any(share != shares[0] for share in shares):
-            found.append(path)
-    return found
+        if path not in named and any(share != shares[0] for share in shares):
+            unbalanced.append(path)
+    return unbalanced
 
 
-def write(claim: Claim) -> dict[str, Any]:
+def to_dict(claim: Claim) -> dict[str, Any]:
     """A claim as plain values."""
     return dataclasses.asdict(claim)
 
 
-def read(values: Mapping[str, Any], task: Sequence[Metric] = CLASSIFICATION) -> Claim:
-    """A claim from `write`'s values, on the metrics of a task; others beside them are passed over,
-    and texts that are none are made so. Raises ValueError."""
-    fields = {field.name for field in dataclasses.fields(Claim)}
+def from_dict(values: Mapping[str, Any], task: Sequence[Metric] = CLASSIFICATION) -> Claim:
+    """The inverse of `to_dict`, for the metrics of a task; unknown keys are ignored, and values of
+    text fields are converted to text. Raises ValueError for what is not a claim."""
+    names = {field.name for field in dataclasses.fields(Claim)}
     try:
-        own = {name: value for name, value in values.items() if name in fields}
-        own |= {name: str(own[name]) for name in _TEXTS if name in own}
-        sides, blocks = _tuple(own.pop("sides")), _tuple(own.pop("blocks", ()))
-        claim = Claim(sides=sides, blocks=blocks, **own)
+        fields = {name: value for name, value in values.items() if name in names}
+        fields |= {name: str(fields[name]) for name in _TEXTS if name in fields}
+        sides, blocks = _tuple(fields.pop("sides")), _tuple(fields.pop("blocks", ()))
+        claim = Claim(sides=sides, blocks=blocks, **fields)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"a claim that makes no sense ({error})") from None
-    if nonsense := wrong(claim, task):
-        raise ValueError(f"a claim that makes no sense ({nonsense})")
+    if text := problem(claim, task):
+        raise ValueError(f"a claim that makes no sense ({text})")
     return claim
 
 
@@ -232,20 +233,20 @@ def _tuple(values: Any) -> Any:
     return tuple(values) if isinstance(values, list) else values
 
 
-def wrong(claim: Claim, task: Sequence[Metric] | None = CLASSIFICATION) -> str:
-    """What is wrong with a claim whatever the arms, "" for nothing; `task` are the metrics of the
-    task, or None where those are not known yet, and nothing is said of the claim's."""
-    if not isinstance(claim.kind, str) or claim.kind not in _SIDES:
-        return f"{claim.kind!r} is no kind of claim; allowed: {', '.join(_SIDES)}"
+def problem(claim: Claim, task: Sequence[Metric] | None = CLASSIFICATION) -> str:
+    """What is wrong with a claim, whatever the arms; "" if nothing is. `task` are the metrics of
+    the task; if they are not known yet (None), the claim's metric is not checked."""
+    if not isinstance(claim.kind, str) or claim.kind not in _NUM_SIDES:
+        return f"{claim.kind!r} is no kind of claim; allowed: {', '.join(_NUM_SIDES)}"
     if not isinstance(claim.sides, list | tuple):
         return f"sides: {claim.sides!r} is not a list"
-    if len(claim.sides) not in (numbers := _SIDES[claim.kind]):
+    if len(claim.sides) not in (numbers := _NUM_SIDES[claim.kind]):
         least = "at least " if len(numbers) > 1 else ""
         return f"needs {least}{numbers[0]} sides, not {len(claim.sides)}"
     for side in claim.sides:
         if not isinstance(side, str | Mapping) or not side:
             return f"{shown(side)} is neither an arm's name nor a dict of levels"
-    if claim.kind == "interaction" and not _crossed(claim.sides):
+    if claim.kind == "interaction" and not _are_crossed(claim.sides):
         return f"sides: {shown(claim.sides)} are not two levels of one factor by two of another"
     if not isinstance(claim.blocks, list | tuple) or not all(
         isinstance(b, str) for b in claim.blocks
@@ -255,13 +256,13 @@ def wrong(claim: Claim, task: Sequence[Metric] | None = CLASSIFICATION) -> str:
         return f"metric: {claim.metric!r} is not text"
     if not isinstance(claim.margin, int | float) or isinstance(claim.margin, bool):
         return f"margin: {claim.margin!r} is not a number"
-    if task is not None and (nonsense := _wrong_metric(claim, task)):
-        return nonsense
+    if task is not None and (text := _metric_problem(claim, task)):
+        return text
     if not isinstance(claim.expected, bool):
         return f"expected: {claim.expected!r} is neither True nor False"
-    for name, kinds in _ONLY.items():
-        usual = Claim.__dataclass_fields__[name].default
-        if claim.kind not in kinds and getattr(claim, name) != usual:
+    for name, kinds in _KINDS_WITH.items():
+        default = Claim.__dataclass_fields__[name].default
+        if claim.kind not in kinds and getattr(claim, name) != default:
             return f"{name}: means nothing here; it belongs to {', '.join(kinds)}"
     for name in _TEXTS:
         if not isinstance(getattr(claim, name), str):
@@ -276,31 +277,27 @@ def wrong(claim: Claim, task: Sequence[Metric] | None = CLASSIFICATION) -> str:
     return ""
 
 
-def compared(claim: Claim, task: Sequence[Metric] = CLASSIFICATION) -> Metric:
-    """What a claim compares, by the metrics of a task: the first where it says nothing else, or is
-    about how many runs do a thing. Raises UserError for a metric that there is not."""
+def metric_of(claim: Claim, task: Sequence[Metric] = CLASSIFICATION) -> Metric:
+    """The metric that a claim compares, of the metrics of a task: the first by default, and for
+    claims of a share of the runs. Raises UserError for an unknown metric."""
     default = claim.metric == ACCURACY.name and ACCURACY not in task
     return task[0] if default or claim.kind in OF_RUNS else metric.find(claim.metric, task)
 
 
-def _wrong_metric(claim: Claim, task: Sequence[Metric]) -> str:
+def _metric_problem(claim: Claim, task: Sequence[Metric]) -> str:
     try:
-        measured = compared(claim, task)
+        compared = metric_of(claim, task)
     except UserError as error:
         return str(error).rstrip(".")
-    largest = measured.scale * measured.ends_of_differences()[1]
+    largest = compared.scale * compared.difference_ends()[1]
     if 0 <= claim.margin < largest:
         return ""
-    unit = f", in {measured.difference_unit}" if measured.difference_unit else ""
+    unit = f", in {compared.difference_unit}" if compared.difference_unit else ""
     below = f" and below {largest:g}" if largest < float("inf") else ""
     return f"margin: {claim.margin!r} is not valid; allowed: from 0 on{below}{unit}"
 
 
-def _crossed(sides: Sequence[Side]) -> bool:
-    """Whether four sides have the same paths, of which the first two are the factors."""
+def _are_crossed(sides: Sequence[Side]) -> bool:
+    """Whether there are four sides with the same paths, the first two of them the factors."""
     paths = [set(side) for side in sides if isinstance(side, Mapping)]
-    return len(paths) == 4 and len(paths[0]) > 1 and all(own == paths[0] for own in paths)
-
-
-def _same(a: Any, b: Any) -> bool:
-    return json.dumps(a) == json.dumps(b)
+    return len(paths) == 4 and len(paths[0]) > 1 and all(each == paths[0] for each in paths)

@@ -1,8 +1,7 @@
 """Arms from factors: all combinations, one factor at a time, a fraction of all. No jax.
 
-Everywhere a factor is a dotted path with its levels, `{short name: value}`, first level first. Arms
-are called by the short names joined with `_`; an empty short name is left out, and an arm without
-any is `base`.
+A factor is a dotted path with its levels, `{short name: value}`. An arm is named by the short names
+of its levels joined with `_`; empty short names are left out, and an arm with no name is `base`.
 """
 
 import itertools
@@ -22,19 +21,19 @@ def crossed(factors: Factors) -> Arms:
     Example: `crossed({"model.activation": {"relu": "relu", "tanh": "tanh"},
     "model.norm.kind": {"": "none", "bn": "batch"}})` has arms relu, relu_bn, tanh, tanh_bn.
     """
-    return _named(_arm(factors, names) for names in itertools.product(*factors.values()))
+    return _by_name(_arm(factors, names) for names in itertools.product(*factors.values()))
 
 
 def one_at_a_time(factors: Factors) -> Arms:
-    """The first level of every factor, then each other level alone. Cheap, and blind to
-    interactions: `crossed` or `fractional` see them."""
+    """The first level of every factor, then each other level alone. Cheap, but it cannot show
+    interactions; `crossed` and `fractional` can."""
     first = [next(iter(levels)) for levels in factors.values()]
-    chosen = [first] + [
-        [*first[:place], name, *first[place + 1 :]]
-        for place, levels in enumerate(factors.values())
+    combinations = [first] + [
+        [*first[:i], name, *first[i + 1 :]]
+        for i, levels in enumerate(factors.values())
         for name in itertools.islice(levels, 1, None)
     ]
-    return _named(_arm(factors, names) for names in chosen)
+    return _by_name(_arm(factors, names) for names in combinations)
 
 
 def fractional(factors: Factors, generators: Mapping[str, Sequence[str]]) -> Arms:
@@ -42,14 +41,14 @@ def fractional(factors: Factors, generators: Mapping[str, Sequence[str]]) -> Arm
 
     Args:
       factors: the k factors.
-      generators: p of the factors, each with those of the others that decide it: it has its second
-        level where an odd number of them have theirs. The arm of all first levels is in it.
+      generators: p of the factors, each with the other factors that decide it: it has its second
+        level if an odd number of them have theirs. The arm of all first levels is included.
 
-    Raises UserError for factors without two levels, and for generators that are no factors or hang
-    on one another.
+    Raises UserError for factors without two levels, and for generators that are not factors or
+    depend on one another.
 
-    Example: a half of 2^5 in which nothing short of a four-factor interaction is mixed up with a
-    main effect (resolution V): `fractional(five, {"e": ("a", "b", "c", "d")})`.
+    Example: a half of 2^5 in which main effects are aliased with nothing shorter than a four-factor
+    interaction (resolution V): `fractional(five, {"e": ("a", "b", "c", "d")})`.
     Source: Box, Hunter and Hunter 2005, "Statistics for Experimenters", chapter 6.
     """
     for path, levels in factors.items():
@@ -69,16 +68,19 @@ def fractional(factors: Factors, generators: Mapping[str, Sequence[str]]) -> Arm
             )
     arms = []
     for bits in itertools.product((0, 1), repeat=len(free)):
-        place = dict(zip(free, bits, strict=True))
-        place |= {path: sum(place[d] for d in own) % 2 for path, own in generators.items()}
-        arms.append(_arm(factors, [list(factors[path])[place[path]] for path in factors]))
-    return _named(arms)
+        level = dict(zip(free, bits, strict=True))
+        level |= {
+            path: sum(level[each] for each in deciding) % 2 for path, deciding in generators.items()
+        }
+        arms.append(_arm(factors, [list(factors[path])[level[path]] for path in factors]))
+    return _by_name(arms)
 
 
 def in_blocks(
     blocks: Mapping[str, Mapping[str, Any]], arms: Mapping[str, Mapping[str, Any]]
 ) -> Arms:
-    """Every arm in every block, called `block.arm`. A block's overrides give way to the arm's."""
+    """Every arm in every block, named `block.arm`. The arm's overrides take precedence over the
+    block's."""
     return {
         f"{block}.{arm}": {**shared, **overrides}
         for block, shared in blocks.items()
@@ -87,13 +89,15 @@ def in_blocks(
 
 
 def defining_words(levels: Collection[Mapping[str, int]]) -> list[tuple[str, ...]]:
-    """The sets of two-level factors whose levels hang together in a design, shortest first.
+    """The defining words of a design: the sets of two-level factors whose levels have a sum that is
+    odd in all arms, or even in all; shortest first.
 
     Args:
-      levels: of each arm, factor -> 0 (first level) or 1.
+      levels: factor -> 0 (first level) or 1, for each arm.
 
     The length of the shortest is the resolution of the design (III, IV, V ...); a full crossing has
-    none. The effect of a set of factors cannot be told from that of its difference with any word.
+    none. The effect of a set of factors is aliased with that of its symmetric difference with any
+    word.
     """
     factors = list(next(iter(levels), {}))
     return [
@@ -105,71 +109,72 @@ def defining_words(levels: Collection[Mapping[str, int]]) -> list[tuple[str, ...
 
 
 def aliases(effect: Collection[str], words: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The effects that a design with these defining words cannot tell from `effect`."""
-    mixed = [tuple(sorted(set(effect) ^ set(word))) for word in words]
-    return sorted((alias for alias in mixed if alias), key=len)
+    """The effects that are aliased with `effect` in a design with these defining words."""
+    differences = [tuple(sorted(set(effect) ^ set(word))) for word in words]
+    return sorted((alias for alias in differences if alias), key=len)
 
 
 def describe(levels: Collection[Mapping[str, Any]]) -> str:
-    """A design in a sentence, from the values of the factors in each arm; "" for no such design."""
-    varied, rows = _coded(levels)
-    if len(varied) < 2 or len(set(rows)) < len(rows):
+    """A crossed or fractional design in a sentence, from the values of the factors in each arm; ""
+    for other designs."""
+    num_levels, rows = _level_indices(levels)
+    if len(num_levels) < 2 or len(set(rows)) < len(rows):
         return ""
-    if len(rows) == math.prod(varied.values()):
-        sizes = " x ".join(map(str, varied.values()))
-        return f"Full crossing of {len(varied)} factors ({sizes})."
+    if len(rows) == math.prod(num_levels.values()):
+        sizes = " x ".join(map(str, num_levels.values()))
+        return f"Full crossing of {len(num_levels)} factors ({sizes})."
     words = fraction(levels)
     if not words:
         return ""
-    resolution, left_out = len(words[0]), (len(words) + 1).bit_length() - 1
+    resolution, num_generators = len(words[0]), (len(words) + 1).bit_length() - 1
     numeral = {3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII"}.get(resolution, str(resolution))
     return (
-        f"A fraction 2^({len(varied)}-{left_out}) of all combinations, of resolution {numeral}: "
-        f"what hangs together is {named(words)}, so a main effect is mixed up with nothing shorter "
-        f"than an interaction of {resolution - 1} factors."
+        f"A fraction 2^({len(num_levels)}-{num_generators}) of all combinations, of resolution "
+        f"{numeral}: what hangs together is {effect_names(words)}, so a main effect is mixed up "
+        f"with nothing shorter than an interaction of {resolution - 1} factors."
     )
 
 
 def fraction(levels: Collection[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The defining words of a fraction 2^(k-p), from the values of the factors in each arm; none
     for any other design."""
-    varied, rows = _coded(levels)
-    whole = math.prod(varied.values())
-    if set(varied.values()) != {2} or len(set(rows)) < len(rows) or len(rows) == whole:
+    num_levels, rows = _level_indices(levels)
+    full = math.prod(num_levels.values())
+    if set(num_levels.values()) != {2} or len(set(rows)) < len(rows) or len(rows) == full:
         return []
-    words = defining_words([dict(zip(varied, row, strict=True)) for row in rows])
-    return words if words and len(rows) * (len(words) + 1) == whole else []
+    words = defining_words([dict(zip(num_levels, row, strict=True)) for row in rows])
+    return words if words and len(rows) * (len(words) + 1) == full else []
 
 
-def named(effects: Collection[tuple[str, ...]]) -> str:
-    """Effects in words: the factors of each without their rooms."""
+def effect_names(effects: Collection[tuple[str, ...]]) -> str:
+    """Effects as text: each as the last parts of its factors' paths."""
     return "; ".join(" x ".join(path.rpartition(".")[2] for path in effect) for effect in effects)
 
 
-def _coded(
+def _level_indices(
     levels: Collection[Mapping[str, Any]],
 ) -> tuple[dict[str, int], list[tuple[int, ...]]]:
-    """The factors that vary with their numbers of levels, and each arm's levels by number."""
+    """The number of levels of each factor that varies, and each arm's level indices."""
     paths = list(next(iter(levels), {}))
-    own = {path: list(dict.fromkeys(repr(arm[path]) for arm in levels)) for path in paths}
-    varied = {path: values for path, values in own.items() if len(values) > 1}
+    distinct = {path: list(dict.fromkeys(repr(arm[path]) for arm in levels)) for path in paths}
+    varied = {path: values for path, values in distinct.items() if len(values) > 1}
     rows = [
         tuple(values.index(repr(arm[path])) for path, values in varied.items()) for arm in levels
     ]
     return {path: len(values) for path, values in varied.items()}, rows
 
 
-def _named(arms: Iterable[tuple[str, dict[str, Any]]]) -> Arms:
-    """Arms by name. Raises UserError where two have the same."""
-    found: Arms = {}
+def _by_name(arms: Iterable[tuple[str, dict[str, Any]]]) -> Arms:
+    """Arms by name. Raises UserError if two have the same name."""
+    by_name: Arms = {}
     for name, values in arms:
-        if name in found:
+        if name in by_name:
             raise UserError(
-                f"arms: {found[name]} and {values} are both called {name!r}; "
+                f"arms: {by_name[name]} and {values} are both called {name!r}; "
                 "choose other short names."
             )
-        found[name] = values
-    return found
+        by_name[name] = values
+    return by_name
 
 
 def _arm(factors: Factors, names: Sequence[str]) -> tuple[str, dict[str, Any]]:

@@ -19,11 +19,11 @@ Overrides = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Tune:
-    """Settings that each arm may choose for itself before the comparison.
+    """Settings that each arm chooses for itself before the comparison.
 
     Attributes:
       grid: dotted path -> the values to try, in order; several paths are crossed.
-      seeds: the seeds to try them with; none of the experiment's own.
+      seeds: the seeds to try them with; none of those of the comparison.
     """
 
     grid: Mapping[str, Sequence[Any]]
@@ -32,22 +32,22 @@ class Tune:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One question and how it is put to the test.
+    """One question and how it is tested.
 
     Attributes:
-      name: the name of the experiment; results of one workdir belong to one experiment.
-      question: the question in one sentence, as the report's title.
+      name: the name of the experiment; a workdir holds the results of one experiment.
+      question: the question in one sentence, the report's title.
       arms: arm name -> overrides of the base, in the report's order. The first arm of a block is
-        its baseline. A name `block.arm` puts the arm into a block; a name without a dot belongs to
-        the one block of the experiment.
-      base: dotted paths that all arms share.
-      seeds: the seeds that every arm is run with.
-      claims: what is claimed before anything is run; see `cnnjax.ablation.claims`.
+        its baseline. A name `block.arm` puts the arm into a block; names without a dot are all in
+        one block.
+      base: dotted paths and values that all arms share.
+      seeds: the seeds of every arm.
+      claims: the claims, made before anything is run; see `cnnjax.ablation.claims`.
       probes: what else is measured in each run, names in `cnnjax.analysis.probes`.
       tune: what each arm chooses for itself on the validation split; see `cnnjax.ablation.tuning`.
-      chosen: what tuning has chosen for arms, where it has.
+      chosen: arm name -> the values chosen by tuning, for arms that have been tuned.
       lecture: the passage of the lecture (docs/lecture.md) that the question comes from.
-      published: what the literature found, with the source.
+      published: published results, with the source.
       expected: the direction expected before anything was run.
       notes: what the reader of the results should know.
     """
@@ -76,36 +76,39 @@ class Experiment:
             raise UserError(f"{where}: arms: must be a dict, name -> overrides, and not empty.")
         for arm in self.arms:
             checks.arm_name(where, arm)
-        arms = {arm: checks.plain(f"{where}: arm {arm!r}", own) for arm, own in self.arms.items()}
+        arms = {
+            arm: checks.plain_overrides(f"{where}: arm {arm!r}", overrides)
+            for arm, overrides in self.arms.items()
+        }
         object.__setattr__(self, "arms", arms)
-        object.__setattr__(self, "base", checks.plain(f"{where}: base", self.base))
-        checks.distinct(where, {arm: {**self.base, **own} for arm, own in arms.items()})
+        object.__setattr__(self, "base", checks.plain_overrides(f"{where}: base", self.base))
+        checks.distinct(where, {arm: {**self.base, **overrides} for arm, overrides in arms.items()})
         object.__setattr__(self, "seeds", checks.seeds(where, self.seeds))
         object.__setattr__(self, "claims", checks.claims(where, self.claims))
         object.__setattr__(self, "probes", checks.probes(where, self.probes))
         if self.tune is not None:
             plain = checks.tune(f"{where}: tune", self.tune, self.arms, self.seeds)
             object.__setattr__(self, "tune", Tune(*plain))
-        for arm, own in arms.items():
-            if "task" in own:
+        for arm, overrides in arms.items():
+            if "task" in overrides:
                 text = "all arms of an experiment have one task; put it into the base"
                 raise UserError(f"{where}: arm {arm!r}: task: {text}.")
         self.check_claims(metric.TASKS.get(self.task))
 
     @property
     def task(self) -> str:
-        """What its networks are trained for."""
+        """The name of the task that the networks are trained for."""
         return str(self.base.get("task", RunConfig().task))
 
     def check_claims(self, metrics: Sequence[Metric] | None) -> None:
         """Raises UserError for a claim that no result could decide; `metrics` are those of the
-        task, None where they are not known yet."""
+        task, None if they are not known yet."""
         where = f"experiment {self.name}: claims"
         levels = {arm: self.levels(arm) for arm in self.arms}
         if metrics is not None and metrics[0] != metric.ACCURACY:
-            of_classes = [probe for probe in self.probes if probe in catalog.MEASURES]
-            if of_classes:
-                text = f"{of_classes[0]!r} is for classification; allowed here"
+            measuring = [probe for probe in self.probes if probe in catalog.MEASURES]
+            if measuring:
+                text = f"{measuring[0]!r} is for classification; allowed here"
                 allowed = ", ".join(catalog.SIGNALS)
                 raise UserError(f"experiment {self.name}: probes: {text}: {allowed}.")
         for claim in self.claims:
@@ -124,16 +127,17 @@ class Experiment:
         ]
 
     @property
-    def plain_tune(self) -> Any:
-        """What arms are tuned by, as plain values; None where they are not."""
+    def plain_tune(self) -> dict[str, Any] | None:
+        """`tune` as plain values."""
         return json.loads(json.dumps(self.tune and dataclasses.asdict(self.tune)))
 
     def overrides(self, arm: str) -> dict[str, Any]:
-        """What an arm changes in the base, with what tuning chose for it."""
+        """The overrides of an arm, with the values that tuning chose for it."""
         return {**self.arms[arm], **self.chosen.get(arm, {})}
 
     def levels(self, arm: str) -> dict[str, Any]:
-        """The values of the experiment's factors in an arm; None where it leaves one alone."""
+        """The values of the experiment's factors in an arm; None if neither it nor the base sets
+        one."""
         return {path: self.arms[arm].get(path, self.base.get(path)) for path in self.factors}
 
     def baseline(self, arm: str) -> str:
@@ -142,8 +146,8 @@ class Experiment:
 
     def config(self, arm: str, changes: Overrides, levels: Levels) -> ResolvedConfig:
         """The resolved configuration of one arm, with `changes` (of the flag --set) on the base.
-        Weights to start from (`transfer.init_from`) bring their network and preprocessing: over the
-        base's, but not over what `changes` or the arm say.
+        Weights to start from (`transfer.init_from`) bring their network and preprocessing, which
+        override the base but neither `changes` nor the arm.
 
         Raises UserError for an unknown arm, for anything the schema refuses, and for a change of
         a field that the arm itself varies.
@@ -163,48 +167,53 @@ class Experiment:
         try:
             fields = {
                 **self.base,
-                **self.brought(arm, changes, levels),
+                **self.weights_config(arm, changes, levels),
                 **changes,
                 **self.overrides(arm),
             }
             return resolve(override(RunConfig(), fields, levels), levels)
         except UserError as error:
-            asked = error.path and any(f"{path}.".startswith(f"{error.path}.") for path in changes)
-            where = "" if asked else f"arm {arm!r}: "
+            by_flag = error.path and any(
+                f"{path}.".startswith(f"{error.path}.") for path in changes
+            )
+            where = "" if by_flag else f"arm {arm!r}: "
             raise UserError(f"{where}{error}", path=error.path) from None
 
-    def brought(self, arm: str, changes: Overrides, levels: Levels) -> dict[str, Any]:
-        """The network and the preprocessing that come with the weights an arm starts from; nothing
-        where it starts from none."""
-        own = {**changes, **self.overrides(arm)}
-        source = {**self.base, **own}.get("transfer.init_from")
-        return _of_weights(Path(paths.weights(str(source))), own, levels) if source else {}
+    def weights_config(self, arm: str, changes: Overrides, levels: Levels) -> dict[str, Any]:
+        """The fields of the network and the preprocessing that come with the weights an arm starts
+        from, except those set by `changes` or the arm; empty if it starts from none."""
+        overrides = {**changes, **self.overrides(arm)}
+        source = {**self.base, **overrides}.get("transfer.init_from")
+        return _read_weights_config(paths.weights(str(source)), overrides, levels) if source else {}
 
 
-def _of_weights(directory: Path, own: Overrides, levels: Levels) -> dict[str, Any]:
-    """The network and the preprocessing that the weights in a folder were made with, but for the
-    fields in `own`. Raises UserError where there are none, or they are of another network."""
+def _read_weights_config(folder: str, overrides: Overrides, levels: Levels) -> dict[str, Any]:
+    """The fields of the network and the preprocessing that the weights in a folder were trained
+    with, except those in `overrides`. Raises UserError if there are no weights, or weights of
+    another network."""
+    directory = Path(folder)
     field, path = "transfer.init_from", directory / "config.json"
     if not path.is_file():
         text = f"{field}: {directory} holds no weights (no config.json in it)."
         raise UserError(text, path=field)
     try:
-        made_with = configs.read(path, levels)
+        config = configs.read(path, levels)
     except UserError as error:
         hint = "If it is a level of your own, it has to be in the LEVELS of this experiment's file."
         raise UserError(f"{field}: {path}: {error}\n{hint}", path=field) from None
-    if own.get("model.name", made_with.model.name) != made_with.model.name:
+    if overrides.get("model.name", config.model.name) != config.model.name:
         raise UserError(
-            f"{field}: {directory} holds weights of {made_with.model.name}, "
-            f"model.name is {own['model.name']}; give the weights to arms of that network only.",
+            f"{field}: {directory} holds weights of {config.model.name}, "
+            f"model.name is {overrides['model.name']}; give the weights to arms of that network "
+            "only.",
             path=field,
         )
-    kept = {
+    fields = {
         name: value
-        for name, value in flat(made_with).items()
-        if (name.startswith("model.") or name in PREPROCESSING) and name not in own
+        for name, value in flat(config).items()
+        if (name.startswith("model.") or name in PREPROCESSING) and name not in overrides
     }
-    if own.get("data.normalize", "given") != "given":  # the weights' mean and sd go with it
-        kept.pop("data.mean", None)
-        kept.pop("data.sd", None)
-    return kept
+    if overrides.get("data.normalize", "given") != "given":  # mean and sd are of the weights' own
+        fields.pop("data.mean", None)
+        fields.pop("data.sd", None)
+    return fields

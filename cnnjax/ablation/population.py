@@ -1,11 +1,11 @@
-"""Seeds and images as two samples: how far a difference would move with other test images too.
+"""Intervals for a population of images as well as of seeds.
 
-The paired t interval over seeds is about this test set. Where each run's outcome on every image is
-known, the difference d[s, i] of two arms in seed s on image i is taken to be
+The paired t interval over seeds is for this test set only. If each run's result on every image is
+known, the difference d[s, i] of two arms in seed s on image i is modelled as
 
     d[s, i] = mean + seed part[s] + image part[i] + rest[s, i]
 
-with independent parts, and the variance of the mean over both is estimated from the mean squares of
+with independent parts; the variance of the mean over both is estimated from the mean squares of
 this two-way layout. Source: Satterthwaite 1946, "An approximate distribution of estimates of
 variance components"; Searle, Casella and McCulloch 1992, "Variance Components", chapter 4.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from cnnjax.metric import EVERYWHERE, Ends
+from cnnjax.metric import UNBOUNDED, Ends
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Population:
       mean: the mean difference, a fraction.
       low, high: its 95% interval.
       df: Satterthwaite's degrees of freedom.
-      seed_sd, image_sd, rest_sd: the parts' standard deviations; a negative estimate counts as 0.
+      seed_sd, image_sd, rest_sd: the standard deviations of the parts; negative estimates are 0.
     """
 
     mean: float
@@ -40,12 +40,12 @@ class Population:
 
 
 def population(
-    differences: np.ndarray, confidence: float = 0.95, ends: Ends = EVERYWHERE
+    differences: np.ndarray, confidence: float = 0.95, ends: Ends = UNBOUNDED
 ) -> Population | None:
-    """The interval of the mean of `differences` [seeds, images], each between `ends`; None with
-    fewer than 2 of either.
+    """The mean of `differences` [seeds, images], each between `ends`, with an interval; None with
+    fewer than 2 seeds or images.
 
-    It is never narrower than the interval over seeds alone, or over images alone.
+    The interval is never narrower than the one over seeds alone, or over images alone.
     """
     seeds, images = differences.shape
     if seeds < 2 or images < 2:

@@ -1,15 +1,14 @@
-"""What a number of seeds can show: from a margin and a spread, never from an effect that was seen.
+"""The power of a number of seeds, from a margin and a spread, never from an observed effect.
 
 Source: Cohen 1988, "Statistical Power Analysis", chapter 2; Hoenig and Heisey 2001, "The abuse of
-power", on why the effect seen is no input.
+power", on why the observed effect is no input.
 """
 
 import math
 
-from cnnjax.ablation import proportions
+from cnnjax.ablation.statistics import ALPHA, p_more
 
 POWER = 0.8
-ALPHA = 0.05
 
 
 def smallest_p(seeds: int) -> float:
@@ -19,8 +18,8 @@ def smallest_p(seeds: int) -> float:
 
 def detectable(seeds: int, family: int = 1) -> float | None:
     """The mean difference, in standard deviations of the paired differences, that a one-sided
-    paired t test at 0.05 over `family` claims finds with probability 0.8; None below 2 seeds."""
-    from statsmodels.stats.power import TTestPower  # a second to import
+    paired t test at 0.05 over `family` claims detects with probability 0.8; None below 2 seeds."""
+    from statsmodels.stats.power import TTestPower  # takes a second to import
 
     if seeds < 2:
         return None
@@ -30,8 +29,8 @@ def detectable(seeds: int, family: int = 1) -> float | None:
 
 
 def seeds_needed(margin: float, sd: float, family: int = 1, most: int = 1000) -> int | None:
-    """The number of seeds with which a difference of `margin`, where the paired differences have
-    this `sd`, is found with probability 0.8 (as in `detectable`); None beyond `most`."""
+    """The number of seeds that detect a difference of `margin` with probability 0.8 (as in
+    `detectable`) if the paired differences have standard deviation `sd`; None beyond `most`."""
     if not margin > 0 or not math.isfinite(sd):
         return None
     low, high = 2, most
@@ -45,14 +44,14 @@ def seeds_needed(margin: float, sd: float, family: int = 1, most: int = 1000) ->
 
 
 def runs_to_show(runs: int, share: float, family: int = 1) -> int | None:
-    """How many of `runs` must do a thing for "more than `share` of such runs do" to be shown, by
-    the exact binomial test at 0.05 over `family` claims; None where not even all are enough."""
-    enough = (n for n in range(runs + 1) if proportions.p_more(n, runs, share) < ALPHA / family)
-    return next(enough, None)
+    """How many of `runs` must diverge (or be at chance) to show that more than `share` of such runs
+    do, by the exact binomial test at 0.05 over `family` claims; None if all are not enough."""
+    counts = (n for n in range(runs + 1) if p_more(n, runs, share) < ALPHA / family)
+    return next(counts, None)
 
 
 def runs_needed(share: float, family: int = 1) -> int:
-    """The number of runs with which that is shown if all of them do it."""
+    """The number of runs that show it if all of them diverge (or are at chance)."""
     runs = max(1, math.ceil(math.log(ALPHA / family) / math.log(share)))
     while runs_to_show(runs, share, family) is None:  # a p of exactly 0.05 is not below it
         runs += 1

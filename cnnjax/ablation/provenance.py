@@ -1,4 +1,4 @@
-"""What a study was made with: versions of packages, revision of the code, the file asked for."""
+"""The provenance of a study: versions of packages, revision of the code, the experiment's file."""
 
 import importlib.metadata
 import platform
@@ -13,34 +13,34 @@ PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
-def keep(folder: Path, stamp: str, source: Path) -> dict[str, Any]:
-    """Keeps the experiment's file and any uncommitted diff; returns the git revision."""
+def save_source(folder: Path, stamp: str, source: Path) -> dict[str, Any]:
+    """Saves the experiment's file and any uncommitted diff; returns the git revision."""
     files.write_bytes(folder / f"{stamp}-{source.name}", source.read_bytes())
-    here = Path(__file__).parent
-    revision = _git(here, "rev-parse", "HEAD").strip()
-    inside = revision and _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
-    if not inside:
+    package = Path(__file__).parent
+    revision = _git(package, "rev-parse", "HEAD").strip()
+    tracked = revision and _git(package, "ls-files", "--error-unmatch", Path(__file__).name)
+    if not tracked:
         return {"revision": None, "dirty": False}
-    diff = _git(here, "diff", "HEAD")
+    diff = _git(package, "diff", "HEAD")
     if diff:
         files.write_bytes(folder / f"{stamp}-uncommitted.diff", diff.encode())
     return {"revision": revision, "dirty": bool(diff)}
 
 
-def _git(folder: Path, *words: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20
+        result = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return result.stdout if result.returncode == 0 else ""

@@ -1,7 +1,7 @@
-"""The result files of a sweep, read into plain values. Only reads; a bad file spoils only its run.
+"""Reads the files of a sweep into a `Study`. A damaged file affects only its run.
 
-A run's status is that of its `result.json` (`finished`, `diverged`, `failed`), or `unreadable`
-(the file is there but cannot be used), `unfinished` (started, no result yet), `missing`.
+A run's status is that of its `result.json` (`finished`, `diverged`, `failed`), or `unreadable` (the
+file exists but is not valid), `unfinished` (started, no result yet), `missing`.
 """
 
 import os
@@ -21,7 +21,7 @@ from cnnjax.result import Figures
 from cnnjax.validation import Count, Number
 
 
-class _Validation(Figures):
+class _ValidationFigures(Figures):
     """A line of metrics.jsonl about the validation split."""
 
     split: Literal["validation"]
@@ -30,33 +30,34 @@ class _Validation(Figures):
 
 
 def load(workdir: str | Path, split: str = "validation") -> Study:
-    """Read a workdir. Raises UserError where its study.json is missing or unusable."""
+    """Reads a workdir. Raises UserError if its study.json is missing or not valid."""
     workdir = Path(workdir)
     path = record.path(workdir)
     about = record.read(path)
-    expected = _expected(about)
-    metrics = tuple(map(metric.read, about["metrics"])) or metric.CLASSIFICATION
-    read = tuple(
-        _arm(workdir, name, arm, expected, metrics[0]) for name, arm in about["arms"].items()
+    requested = _requested(about)
+    metrics = tuple(map(metric.from_dict, about["metrics"])) or metric.CLASSIFICATION
+    arms = tuple(
+        _arm(workdir, name, arm, requested, metrics[0]) for name, arm in about["arms"].items()
     )
-    return Study(about, read, _claims(path, about, metrics), workdir, split, metrics)
+    return Study(about, arms, _claims(path, about, metrics), workdir, split, metrics)
 
 
 def _claims(
     path: Path, about: Mapping[str, Any], metrics: Sequence[Metric]
 ) -> tuple[tuple[Claim, bool], ...]:
-    """The claims, each with whether it was made after results were there. Raises UserError."""
+    """The claims, each with whether it was made after there were results. Raises UserError for one
+    that makes no sense."""
     try:
         return tuple(
-            (claims.read(values, metrics), bool(values.get("post_hoc")))
+            (claims.from_dict(values, metrics), bool(values.get("post_hoc")))
             for values in about["claims"]
         )
     except ValueError as error:
         raise UserError(f"{path}: claims: {error}.") from None
 
 
-def _expected(about: Mapping[str, Any]) -> set[tuple[str, int]]:
-    """(arm, seed) of every run that was asked for."""
+def _requested(about: Mapping[str, Any]) -> set[tuple[str, int]]:
+    """(arm, seed) of every run that was requested."""
     return {
         (arm, seed)
         for part in about["extensions"] or [about]
@@ -66,9 +67,13 @@ def _expected(about: Mapping[str, Any]) -> set[tuple[str, int]]:
 
 
 def _arm(
-    workdir: Path, name: str, about: Mapping[str, Any], expected: set[Any], primary: Metric
+    workdir: Path,
+    name: str,
+    about: Mapping[str, Any],
+    requested: set[tuple[str, int]],
+    primary: Metric,
 ) -> Arm:
-    seeds = {seed for arm, seed in expected if arm == name}
+    seeds = {seed for arm, seed in requested if arm == name}
     for folder in (workdir / name).glob("seed-*"):
         number = folder.name.removeprefix("seed-")
         seeds |= {int(number)} if number.isdecimal() and str(int(number)) == number else set()
@@ -91,16 +96,16 @@ def _run(
         status = "unfinished" if folder.is_dir() else "missing"
         return Run(arm, block, seed, status, "", config, curve, primary=primary)
     try:
-        read = result.read(path)
+        run_result = result.read(path)
     except UserError as error:
         text = str(error).removeprefix(f"{folder}{os.sep}")
         return Run(arm, block, seed, "unreadable", text, config, curve, primary=primary)
-    return Run(arm, block, seed, read.status, read.error, config, curve, read, primary)
+    status, text = run_result.status, run_result.error
+    return Run(arm, block, seed, status, text, config, curve, run_result, primary)
 
 
-def _curve(path: Path, of: Metric) -> tuple[tuple[int, float, float], ...]:
-    """(step, epoch, value) on the validation split by step; lines that cannot be read are passed
-    over."""
+def _curve(path: Path, primary: Metric) -> tuple[tuple[int, float, float], ...]:
+    """(step, epoch, value) on the validation split by step; damaged lines are skipped."""
     points = {}
     try:
         lines = files.read_lines(path)
@@ -108,10 +113,10 @@ def _curve(path: Path, of: Metric) -> tuple[tuple[int, float, float], ...]:
         return ()
     for line in lines:
         try:
-            point = _Validation.model_validate(line)
+            point = _ValidationFigures.model_validate(line)
         except ValidationError:
             continue
-        value, (low, high) = point.get(of.name), of.ends
+        value, (low, high) = point.get(primary.name), primary.ends
         if value is not None and low <= value <= high:
             points[point.step] = (point.step, point.epoch, value)
     return tuple(points[step] for step in sorted(points))

@@ -1,6 +1,6 @@
-"""The schema of study.json: read and validated here. No jax.
+"""The schema of study.json, read and validated here. No jax.
 
-Studies that older versions wrote have fewer fields; those of newer ones are kept as they are.
+Studies written by older versions lack fields; unknown fields of newer versions are preserved.
 """
 
 import math
@@ -13,32 +13,32 @@ from pydantic_core import PydanticCustomError
 
 from cnnjax.ablation.checks import SEEDS
 from cnnjax.errors import MachineError, UserError
-from cnnjax.metric import Kind
+from cnnjax.metric import MetricKind
 from cnnjax.validation import Number, Record, from_file
 
 MOST_POINTS = 10_000
 
 
-def _folder(name: str) -> str:
-    """The name of an arm, which is that of a folder in the workdir and of none elsewhere."""
+def _check_folder(name: str) -> str:
+    """Checks the name of an arm, which must be that of a folder in the workdir."""
     if name in ("", ".", "..") or {"/", "\0"} & set(name) or len(name.encode()) > 255:
         raise PydanticCustomError("folder", "allowed: the name of a folder in the workdir")
     return name
 
 
-def _points(grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def _check_points(grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
     if math.prod(map(len, grid.values())) > MOST_POINTS:
         raise PydanticCustomError("points", "allowed: a grid of at most 10000 points")
     return grid
 
 
-ArmName = Annotated[str, AfterValidator(_folder)]
+ArmName = Annotated[str, AfterValidator(_check_folder)]
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Level = int | float | str | bool | None
 
 
-class Texts(Record):
-    """What the experiment's file says of it."""
+class ExperimentRecord(Record):
+    """The texts of an experiment."""
 
     name: str = ""
     question: str = ""
@@ -48,19 +48,19 @@ class Texts(Record):
     notes: str = ""
 
 
-class Tuning(Record):
-    """What arms were tuned by."""
+class TuneRecord(Record):
+    """The grid and the seeds of the tuning."""
 
     grid: Annotated[
         dict[str, Annotated[list[Level], Field(min_length=1)]],
         Field(min_length=1),
-        AfterValidator(_points),
+        AfterValidator(_check_points),
     ]
     seeds: list[Seed] = Field(min_length=1)
 
 
-class Arm(Record):
-    """An arm: what it changes in the base, and the whole configuration that it comes to."""
+class ArmRecord(Record):
+    """An arm: its overrides of the base, and its resolved configuration."""
 
     block: str = ""
     baseline: bool = False
@@ -70,8 +70,8 @@ class Arm(Record):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
-class Extension(Record):
-    """What one call of the sweep added, and with what."""
+class ExtensionRecord(Record):
+    """The arms and seeds that one call of the sweep added, with its command and versions."""
 
     date: str = ""
     command: str = ""
@@ -89,20 +89,20 @@ class MetricRecord(Record):
     name: str
     unit: str
     higher_is_better: bool
-    kind: Kind
+    kind: MetricKind
     ends: Annotated[list[Number | None], Field(min_length=2, max_length=2)]
     decimals: Annotated[int, Field(ge=0, le=20)]
     title: str
 
 
 class StudyRecord(Record):
-    """A study: its experiment, its arms and seeds, and how it came to be."""
+    """A study: its experiment, its arms and seeds, and its history."""
 
-    experiment: Texts = Texts()
+    experiment: ExperimentRecord = ExperimentRecord()
     metrics: list[MetricRecord] = Field(default_factory=list)
     factors: list[str] = Field(default_factory=list)
-    tune: Tuning | None = None
-    arms: dict[ArmName, Arm]
+    tune: TuneRecord | None = None
+    arms: dict[ArmName, ArmRecord]
     seeds: list[Seed] = Field(default_factory=list)
     data: list[dict[str, Any]] = Field(default_factory=list)
     claims: list[dict[str, Any]] = Field(default_factory=list)
@@ -112,30 +112,30 @@ class StudyRecord(Record):
     set: list[str] = Field(default_factory=list)
     created: str = ""
     source: dict[str, str] = Field(default_factory=dict)
-    extensions: list[Extension] = Field(default_factory=list)
+    extensions: list[ExtensionRecord] = Field(default_factory=list)
     machine: dict[str, Any] = Field(default_factory=dict)
 
 
 def path(workdir: Path) -> Path:
-    """The study.json of a workdir. Raises UserError where it holds none."""
+    """The path of a workdir's study.json. Raises UserError if there is none."""
     file = workdir / "study.json"
     if not os.path.lexists(file):
-        runs_there = any(workdir.glob("*/seed-*/config.json"))
-        again = "; the command that made its runs makes it again" if runs_there else ""
-        raise UserError(f"{workdir}: holds no study (no study.json in it){again}.")
+        has_runs = any(workdir.glob("*/seed-*/config.json"))
+        hint = "; the command that made its runs makes it again" if has_runs else ""
+        raise UserError(f"{workdir}: holds no study (no study.json in it){hint}.")
     return file
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A study.json as plain values, each of the type that it has above. `tune` and `data` are
-    absent where the study is of a version that did not tell. Raises UserError naming the file and
-    the field."""
+    """A study.json as plain values with the types above, without `tune` and `data` if the study is
+    of a version that did not record them. Raises UserError with the path of the file and the
+    field."""
     try:
         study = from_file(StudyRecord, path)
     except MachineError:
         raise
     except UserError as error:
-        again = "without the file, the command that made the runs beside it makes it again"
-        raise UserError(f"{str(error).rstrip('.')}; {again}.") from None
-    untold = {"tune", "data"} - study.model_fields_set
-    return study.model_dump(exclude=untold)
+        hint = "without the file, the command that made the runs beside it makes it again"
+        raise UserError(f"{str(error).rstrip('.')}; {hint}.") from None
+    not_recorded = {"tune", "data"} - study.model_fields_set
+    return study.model_dump(exclude=not_recorded)

@@ -1,8 +1,8 @@
-"""Means, intervals and tests of a few seeds: small pure functions of numbers.
+"""Means, shares, intervals and tests of a few seeds: pure functions of numbers.
 
-All arms of an experiment share their seeds, so a comparison is one of pairs: the difference is
-taken seed by seed, and what the seeds have in common (initial weights, order of the data) cancels.
-`docs/statistics.md` says how often these intervals and tests are right, by simulation.
+All arms of an experiment share their seeds, so comparisons are paired: differences are taken seed
+by seed, and what runs of one seed have in common (initial weights, order of the data) cancels.
+`docs/statistics.md` has the coverage and the error rates of these methods by simulation.
 """
 
 import math
@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from cnnjax.metric import EVERYWHERE, Ends
+from cnnjax.metric import UNBOUNDED, Ends
+
+ALPHA = 0.05
+"""The level of all tests."""
 
 _EXACT_PAIRS = 20
 _RANDOM_FLIPS = 100_000
@@ -22,7 +25,7 @@ _RANDOM_FLIPS = 100_000
 class Sample:
     """The mean of `n` values, their standard deviation (n - 1), and a 95% t interval of the mean.
 
-    `sd`, `low` and `high` are None where n < 2.
+    `sd`, `low` and `high` are None if n < 2.
     """
 
     n: int
@@ -33,11 +36,26 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Share:
+    """`count` of `n` with 95% Clopper-Pearson bounds, which are 0 and 1 if `n` is 0."""
+
+    count: float
+    n: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """The share as a fraction. Raises ZeroDivisionError if `n` is 0."""
+        return self.count / self.n
+
+
+@dataclass(frozen=True)
 class Paired:
     """`n` paired differences: mean, t interval, two-sided permutation p, and Cohen's dz.
 
-    `sd`, `low`, `high` are None where n < 2; `dz` also where the differences are all equal.
-    `differences` are in the order of the seeds, and can lie between `ends`.
+    `sd`, `low`, `high` are None if n < 2; `dz` also where the differences are all equal.
+    `differences` are in the order of the seeds and lie between `ends`.
     """
 
     n: int
@@ -48,22 +66,22 @@ class Paired:
     p: float
     dz: float | None
     differences: tuple[float, ...] = ()
-    ends: Ends = EVERYWHERE
+    ends: Ends = UNBOUNDED
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
-        """The interval of the mean difference for itself; None where n < 2."""
+        """The interval of the mean difference, not corrected; None if n < 2."""
         return t_interval(self.mean, self.sd, self.n, confidence, ends=self.ends)
 
     @property
     def separate(self) -> bool:
-        """Whether the interval exists, has a width and excludes zero."""
+        """Whether there is an interval that has a width and excludes zero."""
         if self.low is None or self.high is None or self.low == self.high:
             return False
         return self.low > 0 or self.high < 0
 
 
 def standard_deviation(values: Sequence[float]) -> float | None:
-    """The sample standard deviation (divisor n - 1); None where n < 2.
+    """The sample standard deviation (divisor n - 1); None if n < 2.
 
     Rounding noise of equal values (below 1e-12 of their size) counts as zero.
     """
@@ -79,14 +97,14 @@ def t_interval(
     n: int,
     confidence: float = 0.95,
     family: int = 1,
-    ends: Ends = EVERYWHERE,
+    ends: Ends = UNBOUNDED,
 ) -> tuple[float, float] | None:
-    """The interval mean ± t · sd / √n with n - 1 degrees of freedom; None where n < 2. What lies
-    beyond `ends` is cut off.
+    """The interval mean ± t · sd / √n with n - 1 degrees of freedom, cut off at `ends`; None
+    if n < 2.
 
-    With `family` intervals of this kind, all of them hold together with at least `confidence`,
-    whatever hangs together and however the variances differ (Bonferroni's inequality).
-    Values that are all equal (sd 0) give an interval without width.
+    With `family` such intervals, all hold simultaneously with at least `confidence`, whatever their
+    dependence and their variances (Bonferroni's inequality). Values that are all equal (sd 0) give
+    an interval without width.
     Source: Student 1908, "The probable error of a mean"; Dunn 1961, "Multiple comparisons among
     means".
     """
@@ -100,14 +118,14 @@ def t_interval(
 def p_above(differences: Sequence[float], margin: float) -> float:
     """One-sided p of the paired t test against "the mean difference is at most `margin`".
 
-    1 where n < 2. Differences that are all equal have no spread to judge by: beyond the margin
-    their p is that of the sign test, 2^-n.
+    1 if n < 2. Differences that are all equal have no spread: beyond the margin their p is that
+    of the sign test, 2^-n.
     """
     n = len(differences)
     if n < 2:
         return 1.0
     mean, sd = float(np.mean(differences)) - margin, standard_deviation(differences)
-    if not sd:  # as far beyond the margin as rounding gets is not beyond it
+    if not sd:  # beyond the margin by no more than rounding is not beyond it
         noise = 1e-9 * max(abs(margin), *map(abs, differences))
         return 2.0**-n if mean > noise else 1.0
     return float(scipy.stats.t.sf(mean / (sd / math.sqrt(n)), n - 1))
@@ -133,8 +151,8 @@ def p_different(differences: Sequence[float], within: float) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p values corrected for their number: no true null hypothesis among them is rejected at 0.05,
-    with probability 0.95 or more, whatever hangs together.
+    """p values corrected for multiple tests: with probability 0.95 or more no true null hypothesis
+    is rejected at 0.05, whatever the dependence.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
@@ -145,9 +163,9 @@ def holm(ps: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def describe(values: Sequence[float], ends: Ends = EVERYWHERE) -> Sample | None:
-    """Mean, standard deviation and 95% t interval of `values`, which can lie between `ends`; None
-    where there are none."""
+def describe(values: Sequence[float], ends: Ends = UNBOUNDED) -> Sample | None:
+    """Mean, standard deviation and 95% t interval of `values`, which lie between `ends`; None if
+    there are none."""
     if not len(values):
         return None
     mean, sd, n = float(np.mean(values)), standard_deviation(values), len(values)
@@ -159,30 +177,30 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     """Two-sided p value of the paired permutation test on the mean difference.
 
     If the two arms of each pair are exchangeable, every difference is as likely with either sign.
-    p is the share of the 2^n sign patterns whose mean is at least as far from zero as the one
-    seen; its smallest value is 2^(1 - n) (0.0625 for 5 pairs, 0.03125 for 6). Exact up to 20
+    p is the share of the 2^n sign patterns whose mean is at least as far from zero as the observed
+    one; its smallest value is 2^(1 - n) (0.0625 for 5 pairs, 0.03125 for 6). Exact up to 20
     pairs; beyond that 100,000 random patterns (fixed key), counted as (hits + 1) / (patterns + 1).
     Source: Fisher 1935, "The Design of Experiments", section 21; Phipson and Smyth 2010 for the
     random patterns.
     """
     values = np.asarray(differences, float)
-    seen = abs(values.sum())
-    seen -= 1e-9 * np.abs(values).sum()  # patterns that tie with the one seen count, as they should
+    observed = abs(values.sum())
+    observed -= 1e-9 * np.abs(values).sum()  # so that ties count in spite of rounding
     if len(values) <= _EXACT_PAIRS:
         sums = np.zeros(1)
         for value in values:
             sums = np.concatenate([sums + value, sums - value])
-        return float(np.mean(np.abs(sums) >= seen))
+        return float(np.mean(np.abs(sums) >= observed))
     random = np.random.default_rng(0)
     hits = 0
     for _ in range(100):
         signs = random.choice([-1.0, 1.0], (_RANDOM_FLIPS // 100, len(values)))
-        hits += int(np.sum(np.abs(signs @ values) >= seen))
+        hits += int(np.sum(np.abs(signs @ values) >= observed))
     return (hits + 1) / (_RANDOM_FLIPS + 1)
 
 
 def cohens_dz(mean: float, sd: float | None) -> float | None:
-    """The mean difference in standard deviations of the differences; None where sd is 0 or None.
+    """The mean difference in standard deviations of the differences; None if sd is 0 or None.
 
     Source: Cohen 1988, "Statistical Power Analysis", section 2.3.5; named dz by Lakens 2013.
     """
@@ -193,20 +211,57 @@ def compare(
     values: Mapping[int, float],
     baseline: Mapping[int, float],
     family: int = 1,
-    ends: Ends = EVERYWHERE,
+    ends: Ends = UNBOUNDED,
 ) -> Paired | None:
-    """`values` against `baseline`, both by seed, over the seeds they share; None without any. The
-    interval is one of 95%; `family`, and `ends` of the differences: see `t_interval`."""
+    """`values` against `baseline`, both by seed, over the seeds they share, with a 95% interval;
+    None if they share none. `family`, and `ends` of the differences: see `t_interval`."""
     seeds = sorted(values.keys() & baseline.keys())
     if not seeds:
         return None
-    # Rounding noise is judged on the scale of the values: 0.9 - 0.8 and 0.8 - 0.7 are one number.
+    # Rounding errors are relative to the values: 0.9 - 0.8 and 0.8 - 0.7 must be equal.
     scale = max(abs(values[seed]) + abs(baseline[seed]) for seed in seeds)
-    whole = [values[seed] - baseline[seed] for seed in seeds]
-    differences = [0.0 if abs(each) <= 1e-12 * scale else each for each in whole]
+    exact = [values[seed] - baseline[seed] for seed in seeds]
+    differences = [0.0 if abs(d) <= 1e-12 * scale else d for d in exact]
     n, mean = len(differences), float(np.mean(differences))
     sd = standard_deviation(differences)
     sd = 0.0 if sd is not None and sd <= 1e-12 * scale else sd
     low, high = t_interval(mean, sd, n, family=family, ends=ends) or (None, None)
     p, dz = sign_flip_p(differences), cohens_dz(mean, sd)
     return Paired(n, mean, sd, low, high, p, dz, tuple(differences), ends)
+
+
+def share(count: float, n: int, confidence: float = 0.95) -> Share:
+    """`count` of `n` with two-sided exact bounds. A half count (a tie) widens them to both sides.
+
+    Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits".
+    """
+    tail = (1 - confidence) / 2
+    below, above = math.floor(count), math.ceil(count)
+    low = float(scipy.stats.beta.ppf(tail, below, n - below + 1)) if below else 0.0
+    high = float(scipy.stats.beta.isf(tail, above + 1, n - above)) if above < n else 1.0
+    return Share(count, n, low, high)
+
+
+def p_more(count: int, n: int, share: float) -> float:
+    """Exact one-sided binomial p against "the probability is at most `share`"."""
+    return float(scipy.stats.binom.sf(count - 1, n, share)) if n else 1.0
+
+
+def p_fewer(count: int, n: int, share: float) -> float:
+    """Exact one-sided binomial p against "the probability is at least `share`"."""
+    return float(scipy.stats.binom.cdf(count, n, share)) if n else 1.0
+
+
+def not_above_chance(accuracy: float, num_examples: int, chance: float) -> bool:
+    """Whether an accuracy on a number of examples is not significantly above `chance`: the exact
+    one-sided binomial p is 0.05 or more."""
+    return p_more(round(accuracy * num_examples), num_examples, chance) >= ALPHA
+
+
+def log_odds(accuracy: float, num_examples: int) -> float:
+    """log(right / wrong), with half an example added to both so that it is finite for 0 and 1.
+
+    Source: Haldane 1956, Anscombe 1956 (the empirical logit).
+    """
+    right = accuracy * num_examples
+    return math.log((right + 0.5) / (num_examples - right + 0.5))

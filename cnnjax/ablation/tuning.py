@@ -1,8 +1,8 @@
-"""Fair settings: every arm gets the same grid, the same tuning seeds, and its own best point.
+"""Tuning: every arm chooses the best point of one grid, with the same tuning seeds.
 
-Tuning is a study of its own in `DIR/tuning`, a block for each arm and an arm for each point of the
-grid, judged on the validation split; it never sees the test split, and its seeds are not those of
-the comparison. A run that diverges scores chance.
+Tuning is a study in `DIR/tuning`, with a block for each arm and an arm for each point of the grid.
+Points are compared on the validation split; the test split is never used, and the seeds are not
+those of the comparison. A run that diverges scores chance.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ FOLDER = "tuning"
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What tuning chose for an arm.
+    """The point of the grid that an arm chose.
 
     Attributes:
       arm: the arm.
       point: the fields and their chosen values.
-      means: the mean of the primary metric on the validation split for every point of the grid, in
-        the grid's order.
-      diverged: how many runs of each point diverged, in that order.
-      edges: the fields whose chosen value is the smallest or the largest number of their grid, so
+      means: the mean of the primary metric on the validation split for every point, in the order
+        of the grid.
+      diverged: the number of runs of each point that diverged, in the same order.
+      edges: the fields whose chosen value is the smallest or the largest number of the grid, so
         that a better one may lie beyond.
     """
 
@@ -43,8 +43,8 @@ class Choice:
 
 
 def log_range(low: float, high: float, count: int) -> tuple[float, ...]:
-    """`count` values from `low` to `high`, equal factors apart, to three digits. Raises UserError
-    where they are not above 0."""
+    """`count` values from `low` to `high` with a constant ratio, to three digits. Raises UserError
+    unless 0 < low < high and count >= 2."""
     if not 0 < low < high or count < 2:
         raise UserError(
             f"log_range({low}, {high}, {count}): allowed: 0 < low < high, 2 or more values."
@@ -52,33 +52,33 @@ def log_range(low: float, high: float, count: int) -> tuple[float, ...]:
     return tuple(float(f"{value:.3g}") for value in np.geomspace(low, high, count))
 
 
-def experiment(of: Experiment) -> Experiment:
-    """The tuning study of an experiment that has a `tune`."""
-    assert of.tune is not None
+def tuning_experiment(experiment: Experiment) -> Experiment:
+    """The experiment that tunes the arms of an experiment that has a `tune`."""
+    tune = experiment.tune
+    assert tune is not None
     arms = {
-        name: {**own, **point, "evaluation.test": False}
-        for arm, own in of.arms.items()
-        for name, point in zip(arms_of(of.tune, arm), points(of.tune), strict=True)
+        name: {**overrides, **point, "evaluation.test": False}
+        for arm, overrides in experiment.arms.items()
+        for name, point in zip(tuning_arms(tune, arm), points(tune), strict=True)
     }
-    paths = ", ".join(of.tune.grid)
     return Experiment(
-        name=f"{of.name}_tuning",
-        question=f"Which {paths} for each arm of {of.name}?",
-        base=of.base,
+        name=f"{experiment.name}_tuning",
+        question=f"Which {', '.join(tune.grid)} for each arm of {experiment.name}?",
+        base=experiment.base,
         arms=arms,
-        seeds=of.tune.seeds,
+        seeds=tune.seeds,
         notes="Judged on the validation split, with seeds of its own; the test split is not seen.",
     )
 
 
-def arms_of(tune: Tune, arm: str) -> list[str]:
-    """The arms of the tuning study that belong to an arm, in the order of the grid."""
+def tuning_arms(tune: Tune, arm: str) -> list[str]:
+    """The arms of the tuning experiment that tune an arm, in the order of the grid."""
     block = arm.replace(".", "+")
     return [f"{block}.{_name(point)}" for point in points(tune)]
 
 
 def points(tune: Tune) -> list[dict[str, Any]]:
-    """The grid, all combinations."""
+    """The points of the grid: all combinations of its values."""
     return [
         dict(zip(tune.grid, values, strict=True))
         for values in itertools.product(*tune.grid.values())
@@ -86,16 +86,16 @@ def points(tune: Tune) -> list[dict[str, Any]]:
 
 
 def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
-    """The choice for each of these arms. Raises UserError where a run of the tuning is missing."""
+    """The choice of each of these arms. Raises UserError if a run of the tuning is missing."""
     if not (workdir / FOLDER / "study.json").is_file():
         raise UserError(f"--workdir: {workdir} has not been tuned; launch.sweep does that first.")
     study = reading.load(workdir / FOLDER)
-    known = {arm.name: arm for arm in study.arms}
+    by_name = {arm.name: arm for arm in study.arms}
     choices = []
     for arm in arms:
         means, diverged = [], []
-        for name, point in zip(arms_of(tune, arm), points(tune), strict=True):
-            scores = known[name].scores(study.primary, study.split) if name in known else {}
+        for name, point in zip(tuning_arms(tune, arm), points(tune), strict=True):
+            scores = by_name[name].scores(study.primary, study.split) if name in by_name else {}
             missing = [seed for seed in tune.seeds if seed not in scores]
             if missing:
                 raise UserError(
@@ -103,8 +103,8 @@ def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
                     "cannot be tuned; give the same sweep again."
                 )
             means.append((point, float(np.mean([scores[seed] for seed in tune.seeds]))))
-            diverged.append(known[name].count("diverged"))
-        # One that never finished is taken only where none did, whatever chance it scores.
+            diverged.append(by_name[name].count("diverged"))
+        # A point of which no run finished is the last choice, even if chance is better than others.
         ranks = [
             (number < len(tune.seeds), study.primary.sign * mean)
             for (_, mean), number in zip(means, diverged, strict=True)
@@ -119,21 +119,22 @@ def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
     return choices
 
 
-def chosen_already(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
-    """The choices of those of these arms whose tuning is done."""
-    found = []
+def choose_finished(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
+    """The choices of those of these arms whose tuning is finished."""
+    choices = []
     for arm in arms:
         with contextlib.suppress(UserError):
-            found += choose(tune, workdir, [arm])
-    return found
+            choices += choose(tune, workdir, [arm])
+    return choices
 
 
-def tuned(of: Experiment, choices: Sequence[Choice]) -> Experiment:
-    """The experiment with the choices in its arms; those without one stay as they are."""
-    return dataclasses.replace(of, chosen={choice.arm: dict(choice.point) for choice in choices})
+def with_choices(experiment: Experiment, choices: Sequence[Choice]) -> Experiment:
+    """The experiment with the choices of its arms; arms without one are unchanged."""
+    chosen = {choice.arm: dict(choice.point) for choice in choices}
+    return dataclasses.replace(experiment, chosen=chosen)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

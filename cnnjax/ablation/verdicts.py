@@ -1,11 +1,11 @@
-"""Claims put to the results: supported, contradicted, undecided, or open while runs are missing.
+"""Verdicts on claims: supported, contradicted, undecided, or open while runs are missing.
 
-A claim is supported where its corrected p is below 0.05, contradicted where the one for its
-contrary is: `better` by m against "the difference is at most m" and "at least m", and so on
+A claim is supported if its corrected p is below 0.05, and contradicted if that of its contrary is:
+`better` by m is tested against "the difference is at most m" and "at least m", and so on
 (`cnnjax.ablation.evidence`). The p values for all claims of an experiment, one for each block, are
-corrected together (Holm), and those against them together; claims made after results were there are
-corrected together with all, and change nothing for the others. Nor do arms that were thought of
-then: they are no part of a claim that was made before, and a block of such arms is post hoc.
+corrected together (Holm), and so are those against them. Claims made after there were results are
+corrected together with all claims, but do not change the others. Arms added after there were
+results are no part of a claim that was made before, and a block of such arms is post hoc.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +14,11 @@ from typing import Any, Literal, get_args
 
 from cnnjax.ablation import claims, design, evidence, statistics
 from cnnjax.ablation.claims import Claim
-from cnnjax.ablation.evidence import ALPHA, Evidence
-from cnnjax.ablation.outcomes import Outcomes
-from cnnjax.ablation.results import Arm, Study, different_data, lookup, mixtures
+from cnnjax.ablation.evidence import Evidence
+from cnnjax.ablation.example_values import ExampleValues
+from cnnjax.ablation.results import Arm, Study, data_differences, lookup, setting_differences
 from cnnjax.ablation.sides import Sides
+from cnnjax.ablation.statistics import ALPHA
 from cnnjax.metric import Metric
 
 Verdict = Literal["supported", "contradicted", "undecided", "open"]
@@ -31,16 +32,16 @@ _WAITING = ("failed", "unreadable", "unfinished", "missing")
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim in one block, and what became of it.
+    """The verdict on a claim in one block.
 
     Attributes:
-      claim, block: what was claimed, and where it was looked at.
-      metric: what it compares.
-      post_hoc: whether it was made after results were there.
+      claim, block: the claim, and the block in which it was tested.
+      metric: the metric that it compares.
+      post_hoc: whether it was made after there were results.
       verdict: see the module.
-      evidence: what it rests on.
+      evidence: what the verdict is based on.
       corrected, against: the p values for and against it, corrected over the family.
-      notes: what the reader must know beside it.
+      notes: what the reader must know besides.
       scale_matters: whether an interaction is undecided because log-odds do not show it.
     """
 
@@ -56,170 +57,193 @@ class Finding:
     scale_matters: bool = False
 
 
+@dataclass(frozen=True)
+class _Test:
+    """A claim tested in one block: its arms, the levels of all arms of the study that may belong to
+    it, and why it cannot be judged ("" if it can)."""
+
+    claim: Claim
+    block: str
+    metric: Metric
+    post_hoc: bool
+    arms: Sequence[Arm]
+    levels: Mapping[str, Mapping[str, Any]]
+    evidence: Evidence
+    waiting: str
+
+
 def findings(study: Study) -> list[Finding]:
-    """Every claim of a study in every block it is made for, in the order of the claims."""
+    """The verdict on every claim of a study in every block, in the order of the claims."""
     levels = {arm.name: _levels(arm, study.factors) for arm in study.arms}
-    by_name = {arm.name: arm for arm in study.arms}
-    early = {name: own for name, own in levels.items() if name not in study.late_arms}
-    outcomes = Outcomes(study.workdir, study.split, study.primary)
-    asked, tested = [], []
+    early = {name: values for name, values in levels.items() if name not in study.late_arms}
+    example_values = ExampleValues(study.workdir, study.split, study.primary)
+    tests = []
     for claim, late in study.claims:
-        for block in claims.where(claim, levels):
-            post_hoc = late or block not in claims.where(claim, early)
-            known = levels if post_hoc else early
-            arms = [
-                [by_name[name] for name in claims.members(side, block, known)]
-                for side in claim.sides
-            ]
-            names = [called(side) for side in claim.sides]
-            asked.append((claim, block, post_hoc, _distinct(arms)))
-            sides = Sides(names, arms, outcomes, study.split, study.compared(claim))
-            tested.append(evidence.of(claim, sides))
-    waiting = [
-        _waiting(arms, found, claims.imbalance(claim, block, levels if late else early))
-        for (claim, block, late, arms), found in zip(asked, tested, strict=True)
-    ]
-    stated = [place for place, (_, _, late, _) in enumerate(asked) if not late]
+        for block in claims.blocks_of(claim, levels):
+            post_hoc = late or block not in claims.blocks_of(claim, early)
+            candidates = levels if post_hoc else early
+            tests.append(_test(claim, block, post_hoc, candidates, study, example_values))
+    planned = [i for i, test in enumerate(tests) if not test.post_hoc]
 
-    def family(ps: Iterable[float]) -> list[float]:
-        return _corrected([1.0 if w else p for p, w in zip(ps, waiting, strict=True)], stated)
+    def correct(ps: Iterable[float]) -> list[float]:
+        ps = [1.0 if test.waiting else p for p, test in zip(ps, tests, strict=True)]
+        return _corrected(ps, planned)
 
-    corrected = family(found.p for found in tested)
-    against = family(found.against for found in tested)
-    verdicts = [_verdict(*each) for each in zip(tested, waiting, corrected, against, strict=True)]
-    # An interaction that accuracy alone would have decided, after the same correction.
-    alone = [found.on_accuracy or (found.p, found.against) for found in tested]
-    decided = [family(p for p, _ in alone), family(p for _, p in alone)]
-    scale = [
-        found.on_accuracy is not None
-        and verdicts[place] == "undecided"
-        and any(
-            own[place] < ALPHA <= both[place]
-            for own, both in zip(decided, (corrected, against), strict=True)
+    results = [test.evidence for test in tests]
+    corrected = correct(result.p for result in results)
+    against = correct(result.against for result in results)
+    # The same without log-odds, for interactions that accuracy alone would have decided.
+    alone = [result.on_accuracy or (result.p, result.against) for result in results]
+    alone_corrected, alone_against = correct(p for p, _ in alone), correct(p for _, p in alone)
+    judged = []
+    for i, test in enumerate(tests):
+        verdict = _verdict(test, corrected[i], against[i])
+        scale_matters = (
+            test.evidence.on_accuracy is not None
+            and verdict == "undecided"
+            and (
+                alone_corrected[i] < ALPHA <= corrected[i] or alone_against[i] < ALPHA <= against[i]
+            )
         )
-        for place, found in enumerate(tested)
-    ]
-    return [
-        Finding(
-            claim,
-            block,
-            study.compared(claim),
-            late,
-            verdicts[place],
-            found,
-            corrected[place],
-            against[place],
-            tuple(
-                _notes(found, verdicts[place], waiting[place], corrected[place], against[place])
-                + ([_SCALE] if scale[place] else [])
-                + _outcomes(found, arms, study.compared(claim))
-                + (_lost(arms, outcomes) if of_images(claim, study.primary) else [])
-                + _left_out(claim, block, arms, levels)
-                + _mixed(claim, block, levels if late else early)
-            ),
-            scale[place],
+        notes = (
+            *_reasons(test, verdict, corrected[i], against[i]),
+            *([_SCALE] if scale_matters else []),
+            *_run_notes(test),
+            *_missing_examples(test, example_values),
+            *_late_arms(test, levels),
+            *_aliases(test),
         )
-        for place, ((claim, block, late, arms), found) in enumerate(zip(asked, tested, strict=True))
-    ]
+        judged.append(
+            Finding(
+                test.claim,
+                test.block,
+                test.metric,
+                test.post_hoc,
+                verdict,
+                test.evidence,
+                corrected[i],
+                against[i],
+                notes,
+                scale_matters,
+            )
+        )
+    return judged
 
 
-def of_images(claim: Claim, primary: Metric) -> bool:
-    """Whether a claim can be asked of other images too: on a difference of means over them."""
-    means = claim.metric == primary.name and primary.kind in ("share", "mean")
-    return means and claim.kind in ("better", "equivalent", "monotone")
+def _test(
+    claim: Claim,
+    block: str,
+    post_hoc: bool,
+    levels: Mapping[str, Mapping[str, Any]],
+    study: Study,
+    example_values: ExampleValues,
+) -> _Test:
+    by_name = {arm.name: arm for arm in study.arms}
+    arms = [[by_name[name] for name in claims.arms_of(side, block, levels)] for side in claim.sides]
+    names = [side_name(side) for side in claim.sides]
+    metric = study.metric_of(claim)
+    result = evidence.test(claim, Sides(names, arms, example_values, study.split, metric))
+    distinct = list({arm.name: arm for side in arms for arm in side}.values())
+    waiting = _waiting(distinct, result, claims.unbalanced_factors(claim, block, levels))
+    return _Test(claim, block, metric, post_hoc, distinct, levels, result, waiting)
 
 
-def called(side: claims.Side) -> str:
-    """A side in words: the arm's name without its block's, or the levels."""
+def side_name(side: claims.Side) -> str:
+    """A side as text: the arm's name without the block, or the levels."""
     if isinstance(side, str):
         return side.partition(".")[2] or side
     return ", ".join(f"{path.partition('.')[2]} {value}" for path, value in side.items())
 
 
-def _verdict(found: Evidence, waiting: str, corrected: float, against: float) -> Verdict:
-    if waiting:
+def _verdict(test: _Test, corrected: float, against: float) -> Verdict:
+    if test.waiting:
         return "open"
-    doubt, contrary_doubt = found.doubts
+    doubt, contrary_doubt = test.evidence.doubts
     if corrected < ALPHA and not doubt:
         return "supported"
     return "contradicted" if against < ALPHA and not contrary_doubt else "undecided"
 
 
-def _corrected(ps: Sequence[float], stated: Sequence[int]) -> list[float]:
+def _corrected(ps: Sequence[float], planned: Sequence[int]) -> list[float]:
+    """Holm's correction over all p values; for those at indices in `planned`, over these only."""
     corrected = statistics.holm(ps)
-    for place, p in zip(stated, statistics.holm([ps[place] for place in stated]), strict=True):
-        corrected[place] = p
+    for i, p in zip(planned, statistics.holm([ps[i] for i in planned]), strict=True):
+        corrected[i] = p
     return corrected
 
 
-def _notes(
-    found: Evidence, verdict: Verdict, waiting: str, corrected: float, against: float
-) -> list[str]:
-    """Why there is no verdict, where there is none."""
+def _reasons(test: _Test, verdict: Verdict, corrected: float, against: float) -> list[str]:
+    """Why there is no verdict, if there is none."""
     if verdict in ("supported", "contradicted"):
         return []
-    doubt, contrary = found.doubts
-    notes = [waiting]
-    notes += [doubt] if corrected < ALPHA or doubt == contrary else []
-    notes += [contrary] if against < ALPHA else []
-    return [text for text in dict.fromkeys(notes) if text]
+    doubt, contrary = test.evidence.doubts
+    reasons = [test.waiting]
+    reasons += [doubt] if corrected < ALPHA or doubt == contrary else []
+    reasons += [contrary] if against < ALPHA else []
+    return [text for text in dict.fromkeys(reasons) if text]
 
 
-def _outcomes(found: Evidence, arms: Sequence[Arm], compared: Metric) -> list[str]:
-    """What became of the runs, and in what they differ."""
-    diverged = [(arm, arm.count("diverged")) for arm in arms if found.share is None]
-    told = [f"{arm.label} {number} of {len(arm.runs)}" for arm, number in diverged if number]
-    notes = [f"Diverged: {', '.join(told)}."] if told else []
-    if not compared.of_split:
-        short = [(arm, sum(run.stands_in(compared) for run in arm.runs)) for arm in arms]
-        late = [f"{arm.label} {number} of {len(arm.runs)}" for arm, number in short if number]
-        notes += [f"Never came as far: {', '.join(late)}."] if late else []
-    return notes + mixtures([run for arm in arms for run in arm.runs])
+def _run_notes(test: _Test) -> list[str]:
+    """How many runs diverged or never reached a target, and the settings in which runs differ."""
+
+    def counts(counted: Iterable[tuple[Arm, int]]) -> str:
+        return ", ".join(f"{arm.label} {n} of {len(arm.runs)}" for arm, n in counted if n)
+
+    notes = []
+    if test.evidence.share is None:
+        diverged = counts((arm, arm.count("diverged")) for arm in test.arms)
+        notes += [f"Diverged: {diverged}."] if diverged else []
+    if not test.metric.on_split:
+        imputed = counts(
+            (arm, sum(run.is_imputed(test.metric) for run in arm.runs)) for arm in test.arms
+        )
+        notes += [f"Never came as far: {imputed}."] if imputed else []
+    return notes + setting_differences([run for arm in test.arms for run in arm.runs])
 
 
-def _lost(arms: Sequence[Arm], outcomes: Outcomes) -> list[str]:
-    """The runs whose outcomes by image cannot be read, where those of others can."""
-    finished = [run for arm in arms for run in arm.runs if run.status == "finished"]
-    without = [run.place for run in finished if outcomes.of(run) is None]
-    if not without or len(without) == len(finished):
+def _missing_examples(test: _Test, example_values: ExampleValues) -> list[str]:
+    """The runs whose values of examples cannot be read, if those of other runs can. Only for claims
+    that can be tested for other images too, as they compare means over images."""
+    metric = example_values.metric
+    means = test.claim.metric == metric.name and metric.kind in ("share", "mean")
+    if not means or test.claim.kind not in ("better", "equivalent", "monotone"):
         return []
-    return [f"On other images nothing is known: no predictions of {', '.join(without)}."]
+    finished = [run for arm in test.arms for run in arm.runs if run.status == "finished"]
+    missing = [run.path for run in finished if example_values.of_run(run) is None]
+    if not missing or len(missing) == len(finished):
+        return []
+    return [f"On other images nothing is known: no predictions of {', '.join(missing)}."]
 
 
-def _left_out(
-    claim: Claim, block: str, arms: Sequence[Arm], levels: Mapping[str, Mapping[str, Any]]
-) -> list[str]:
-    """The arms that would belong to a claim but for having been thought of too late."""
-    all_ = {name for side in claim.sides for name in claims.members(side, block, levels)}
-    late = sorted(all_ - {arm.name for arm in arms})
+def _late_arms(test: _Test, levels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The arms that match the claim but were added after there were results."""
+    sides = test.claim.sides
+    matching = {name for side in sides for name in claims.arms_of(side, test.block, levels)}
+    late = sorted(matching - {arm.name for arm in test.arms})
     return [f"Left out, as added after results were there: {', '.join(late)}."] if late else []
 
 
-def _mixed(claim: Claim, block: str, levels: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What a fractional design cannot tell from the effect that a claim is about."""
-    asked = {path for side in claim.sides if not isinstance(side, str) for path in side}
-    words = design.fraction([own for arm, own in levels.items() if claims.block_of(arm) == block])
-    mixed = design.aliases(asked, words) if asked else []
-    return [f"This design cannot tell it from {design.named(mixed)}."] if mixed else []
+def _aliases(test: _Test) -> list[str]:
+    """The effects that a fractional design aliases with the one that the claim is about."""
+    effect = {path for side in test.claim.sides if not isinstance(side, str) for path in side}
+    in_block = [values for arm, values in test.levels.items() if claims.block_of(arm) == test.block]
+    aliases = design.aliases(effect, design.fraction(in_block)) if effect else []
+    return [f"This design cannot tell it from {design.effect_names(aliases)}."] if aliases else []
 
 
-def _waiting(arms: Sequence[Arm], found: Evidence, apart: Sequence[str]) -> str:
-    """Why a claim cannot be judged, "" where it can."""
+def _waiting(arms: Sequence[Arm], result: Evidence, unbalanced: Sequence[str]) -> str:
+    """Why a claim cannot be judged; "" if it can."""
     counts = [(status, sum(arm.count(status) for arm in arms)) for status in _WAITING]
-    lacking = ", ".join(f"{number} {status}" for status, number in counts if number)
-    if lacking:
-        return f"Runs without a figure: {lacking}."
-    if different := different_data([run for arm in arms for run in arm.runs]):
-        return different
-    if apart:
-        return f"The arms that are here differ in {', '.join(apart)} too."
-    if any(comparison.paired is None for comparison in found.comparisons):
+    missing = ", ".join(f"{number} {status}" for status, number in counts if number)
+    if missing:
+        return f"Runs without a figure: {missing}."
+    if differences := data_differences([run for arm in arms for run in arm.runs]):
+        return differences
+    if unbalanced:
+        return f"The arms that are here differ in {', '.join(unbalanced)} too."
+    if any(comparison.paired is None for comparison in result.comparisons):
         return "No seed has this figure on both sides."
     return ""
-
-
-def _distinct(sides: Sequence[Sequence[Arm]]) -> list[Arm]:
-    return list({arm.name: arm for side in sides for arm in side}.values())
 
 
 def _levels(arm: Arm, factors: Sequence[str]) -> Mapping[str, Any]:

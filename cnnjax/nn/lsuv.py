@@ -63,12 +63,12 @@ def lsuv(
 
 def _pass(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Path, Array]]:
     """A function (variables, images) -> {path of a layer: what to divide its kernel by}."""
-    backbone = getattr(module, "backbone", None)  # a module of the user's own has none
-    made = None if backbone is None else backbone.ingredients
+    backbone: nn.Module = getattr(module, "backbone", module)
+    made = getattr(backbone, "ingredients", None)
     if made is not None and made.config.scan:  # the layers in a loop could not be told apart
         config = made.config.model_copy(update={"scan": False})
-        backbone = backbone.clone(ingredients=dataclasses.replace(made, config=config))
-        module = module.clone(backbone=backbone)
+        unrolled = backbone.clone(ingredients=dataclasses.replace(made, config=config))
+        module = unrolled if backbone is module else module.clone(backbone=unrolled)
 
     def forward(variables: Any, images: Array) -> dict[Path, Array]:
         divisors: dict[Path, Array] = {}

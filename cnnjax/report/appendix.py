@@ -1,13 +1,13 @@
-"""The parts of a report that say where its figures come from: context, arms, cost, provenance."""
+"""The last sections of a report: context, arms, runs without a figure, cost, reproduction."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnjax.ablation import design
-from cnnjax.ablation.compare import Block
-from cnnjax.ablation.results import Arm, Run, Study, lookup, plain
-from cnnjax.report import words
+from cnnjax.ablation.blocks import Block
+from cnnjax.ablation.results import Arm, Run, Study, as_text, lookup
+from cnnjax.report import formatting
 from cnnjax.report.document import Code, Definitions, Element, Paragraph, Section, Table
 
 _CONTEXT = {
@@ -16,19 +16,19 @@ _CONTEXT = {
     "expected": "Expected",
     "notes": "Notes",
 }
-_TROUBLE = ("diverged", "failed", "unreadable", "unfinished", "missing")
+_WITHOUT_FIGURES = ("diverged", "failed", "unreadable", "unfinished", "missing")
 
 
 def sections(study: Study, blocks: list[Block]) -> list[Section]:
     """Context, arms, runs without a figure, cost, and how to reproduce the study."""
-    made = [
+    candidates = [
         _context(study),
         _arms(study),
-        _trouble(study),
+        _runs_without_figures(study),
         _cost(blocks, named=len(blocks) > 1),
         _reproduce(study),
     ]
-    return [section for section in made if section is not None]
+    return [section for section in candidates if section is not None]
 
 
 def _context(study: Study) -> Section | None:
@@ -46,9 +46,9 @@ def _arms(study: Study) -> Section:
     elements: list[Element] = [Table(caption, ("Arm", "Baseline", "Overrides"), rows, labels=3)]
     for block, arms in study.blocks().items():
         levels = [{path: lookup(arm.config, path) for path in study.factors} for arm in arms]
-        said = design.describe(levels)
-        if said:
-            elements.append(Paragraph(said, f"{block}:" if block else "Design:"))
+        text = design.describe(levels)
+        if text:
+            elements.append(Paragraph(text, f"{block}:" if block else "Design:"))
     if any(_norm_after_on_residual(arm) for arm in study.arms):
         elements.append(
             Paragraph(
@@ -61,7 +61,7 @@ def _arms(study: Study) -> Section:
 
 
 def _overrides(arm: Arm) -> str:
-    changes = [f"{path} = {plain(value) or 'none'}" for path, value in arm.overrides.items()]
+    changes = [f"{path} = {as_text(value) or 'none'}" for path, value in arm.overrides.items()]
     return "; ".join(changes) or "none: the base itself"
 
 
@@ -73,11 +73,11 @@ def _norm_after_on_residual(arm: Arm) -> bool:
     )
 
 
-def _trouble(study: Study) -> Section | None:
-    runs = [run for status in _TROUBLE for run in study.runs if run.status == status]
+def _runs_without_figures(study: Study) -> Section | None:
+    runs = [run for status in _WITHOUT_FIGURES for run in study.runs if run.status == status]
     if not runs:
         return None
-    rows = tuple((run.place, run.status, _reason(run)) for run in runs)
+    rows = tuple((run.path, run.status, _reason(run)) for run in runs)
     table = Table(
         "Runs that are part of the study and have no figure in the tables above.",
         ("Run", "Status", "What happened"),
@@ -90,8 +90,8 @@ def _trouble(study: Study) -> Section | None:
 def _reason(run: Run) -> str:
     if run.status == "diverged":
         step = run.result.diverged_at_step
-        at = "" if step is None else f" at step {step}"
-        return f"the loss was not finite{at}" + (f": {run.error}" if run.error else "")
+        where = "" if step is None else f" at step {step}"
+        return f"the loss was not finite{where}" + (f": {run.error}" if run.error else "")
     if run.status == "unfinished":
         return "started, without a result so far"
     if run.status == "missing":
@@ -123,10 +123,10 @@ def _cost(blocks: list[Block], named: bool) -> Section | None:
     )
     if any(run.runtime.get("replicas") == "together" for arm in arms for run in arm.runs):
         caption += " Runs that were trained together share their time equally."
-    total, compiled = words.duration(sum(seconds)), _compilations(arms)
+    total, compiled = formatting.duration(sum(seconds)), _compilations(arms)
     text = (
         f"All runs together took {total}, added up run by run, with "
-        f"{words.count(compiled, 'compilation')} of a training step."
+        f"{formatting.count(compiled, 'compilation')} of a training step."
     )
     return Section("Cost", (Paragraph(text), Table(caption, head, rows)))
 
@@ -137,7 +137,7 @@ def _compilations(arms: Sequence[Arm]) -> int:
 
 def _figure(arm: Arm, field: str, form: str) -> str:
     values = [value for run in arm.runs if (value := getattr(run.result, field)) is not None]
-    return form.format(statistics.median(values)) if values else words.NONE
+    return form.format(statistics.median(values)) if values else formatting.NONE
 
 
 def _reproduce(study: Study) -> Section:
@@ -151,33 +151,33 @@ def _reproduce(study: Study) -> Section:
     pairs += [_extension(part) for part in extensions]
     pairs += [(f"Data: {name}", text) for name, text in _data(about.get("data", []))]
     if about["machine"]:
-        pairs.append(("Machine", _described(about["machine"])))
+        pairs.append(("Machine", _as_lines(about["machine"])))
     return Section("To reproduce", (Code("\n".join(commands)), Definitions(tuple(pairs))))
 
 
 def _data(fingerprints: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The name of each data set, and what it was when it was read."""
-    told = []
+    """The name of each data set, and its fingerprint as text."""
+    pairs = []
     for data in fingerprints:
         fields = {name: value for name, value in data.items() if name != "name" and value}
-        told.append((plain(data.get("name")), _described(fields)))
-    return told
+        pairs.append((as_text(data.get("name")), _as_lines(fields)))
+    return pairs
 
 
 def _extension(part: Mapping[str, Any]) -> tuple[str, str]:
-    """What one call of the sweep added, and with which versions."""
+    """The date of a call of the sweep, and its arms, seeds and versions as text."""
     lines = []
     if part["arms"]:
         lines.append("arms: " + ", ".join(part["arms"]))
     if part["seeds"]:
         lines.append("seeds: " + ", ".join(map(str, part["seeds"])))
     if part["versions"]:
-        lines.append("versions: " + _described(part["versions"], " ", ", "))
+        lines.append("versions: " + _as_lines(part["versions"], " ", ", "))
     if git := part["git"]:
         dirty = " with uncommitted changes" if git.get("dirty") else ""
         lines.append(f"git revision: {git.get('revision') or 'none'}{dirty}")
     return part["date"] or "Extension", "\n".join(lines)
 
 
-def _described(values: Mapping[str, Any], link: str = ": ", between: str = "\n") -> str:
-    return between.join(f"{name}{link}{plain(value)}" for name, value in values.items())
+def _as_lines(values: Mapping[str, Any], link: str = ": ", between: str = "\n") -> str:
+    return between.join(f"{name}{link}{as_text(value)}" for name, value in values.items())

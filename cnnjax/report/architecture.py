@@ -1,4 +1,4 @@
-"""What is inside a network, as a page: a picture, what its convolutions replace, every layer."""
+"""The page of a network: a picture, its convolutions beside dense layers, and every layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ def document(
     """The page of a network.
 
     Args:
-      name: of the network.
+      name: the name of the network.
       layers: see `cnnjax.analysis.layers.layers`.
       image_shape: (height, width, channels).
-      num_outputs: numbers for an image, those of the classes.
+      num_outputs: the number of outputs for an image.
     """
     total = totals(list(layers))
     rows = graph.rows(layers)
@@ -70,14 +70,14 @@ def _replaced(layers: Sequence[Layer]) -> list[Section]:
         if row not in seen:
             seen.add(row)
             rows.append((layer.name, *row))
-    ours = sum(layer.parameters for layer in convolutions)
-    theirs = sum(layer.dense_parameters or 0 for layer in convolutions)
+    learned = sum(layer.parameters for layer in convolutions)
+    if_dense = sum(layer.dense_parameters or 0 for layer in convolutions)
     elements: tuple[Element, ...] = (
         Paragraph(
             f"A convolution is a fully connected layer most of whose weights are zero and the rest "
             f"shared. With fully connected layers between the same maps, the {len(convolutions)} "
-            f"convolutions, which learn {ours:,} numbers, would learn {theirs:,}: "
-            f"{theirs / ours:,.0f} times as many."
+            f"convolutions, which learn {learned:,} numbers, would learn {if_dense:,}: "
+            f"{if_dense / learned:,.0f} times as many."
         ),
         Table(
             "Convolutions, each kind once, and the fully connected layers they stand for",

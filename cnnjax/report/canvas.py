@@ -1,8 +1,7 @@
-"""What all plots share: style, colours, labels, the limits of an axis, and SVG text.
+"""Shared by all plots: style, colours, labels, the limits of an axis, and SVG text.
 
-Nothing here touches matplotlib's global state for longer than it takes to draw one figure. The
-colours are those of a light page; `html` swaps them for the page's own, so that one plot serves
-light and dark.
+matplotlib's global state is changed only while a figure is drawn. The colours are those of a light
+page; `html` replaces them by the page's own, so that one plot serves light and dark.
 """
 
 import io
@@ -56,53 +55,53 @@ WIDTH = 4.7
 
 def focus(
     groups: Sequence[Sequence[float]],
-    of: Metric,
+    metric: Metric,
     ends: Sequence[Sequence[float]] = (),
     clip: bool = True,
     keep: Sequence[float] = (),
     differences: bool = False,
 ) -> tuple[float, float]:
-    """Limits of an axis that keep apart what lies together, on the scale of what is shown.
+    """Limits of an axis, in displayed units, that make small differences visible.
 
     Groups whose mean is far worse than the others (more than 6 median absolute deviations, at least
-    6 points, from the median mean) are left off the scale where that makes it at least four
-    times finer, so that an arm at chance level does not press all others into one spot. `ends`
-    widen the limits of the groups that stay; `keep` are values that always do, the baseline's.
-    Values are those of a metric, or `differences`, of which larger is better.
+    6 points, from the median mean) are left off the scale if that makes it at least four times
+    finer, so that an arm at chance level does not compress all others. `ends` widen the limits of
+    the groups that remain; `keep` are values that always remain, such as the baseline's. Values are
+    those of a metric, or `differences`, of which larger is better.
     """
     groups = [list(group) for group in groups if len(group)]
     if not groups:
-        return 0.0, of.scale
-    sign = 1 if differences else of.sign
-    scale = sign * of.scale
+        return 0.0, metric.scale
+    sign = 1 if differences else metric.sign
+    scale = sign * metric.scale
     means = np.array([scale * float(np.mean(group)) for group in groups])
     middle = float(np.median(means))
     spread = float(np.median(np.abs(means - middle)))
-    grain = 1.0 if of.unit == PERCENT else 0.01 * float(np.abs(means).max()) or 1.0
+    grain = 1.0 if metric.unit == PERCENT else 0.01 * float(np.abs(means).max()) or 1.0
     floor = middle - 6 * max(spread, grain) if clip else -np.inf
     floor = min([floor, *(scale * value for value in keep)])
-    span = [float(means.max() - means[on].min()) for on in (means == means, means >= floor)]
-    floor = floor if span[0] > 4 * max(span[1], 2 * grain) else -np.inf
-    kept = [scale * v for group in groups for v in group if scale * v >= floor]
-    kept += [scale * v for group in ends for v in group if scale * float(np.mean(group)) >= floor]
-    low, high = sorted((sign * min(kept), sign * max(kept)))
+    span, focused = (float(means.max() - each.min()) for each in (means, means[means >= floor]))
+    floor = floor if span > 4 * max(focused, 2 * grain) else -np.inf
+    shown = [scale * v for group in groups for v in group if scale * v >= floor]
+    shown += [scale * v for group in ends for v in group if scale * float(np.mean(group)) >= floor]
+    low, high = sorted((sign * min(shown), sign * max(shown)))
     margin = max(0.06 * (high - low), 0.25 * grain)
     return low - margin, high + margin
 
 
 def label(text: str, width: int = 24, lines: int = 2) -> str:
-    """A name as it fits beside an axis: in two lines, cut in the middle where far too long."""
+    """A name that fits beside an axis: in two lines, shortened in the middle if far too long."""
     text = "".join(sign if sign.isprintable() else "\ufffd" for sign in str(text)) or " "
-    room = width * lines
-    if len(text) > room:
-        text = f"{text[: room // 2 - 1]}…{text[-(room // 2) :]}"
+    most = width * lines
+    if len(text) > most:
+        text = f"{text[: most // 2 - 1]}…{text[-(most // 2) :]}"
     if len(text) <= width:
         return text
     middle = len(text) // 2
-    breaks = [place + 1 for place, sign in enumerate(text) if sign in " _.-+=,"]
-    near = [place for place in breaks if max(place, len(text) - place) <= width]
-    place = min(near, key=lambda place: abs(place - middle)) if near else middle
-    return f"{text[:place]}\n{text[place:]}"
+    breaks = [i + 1 for i, sign in enumerate(text) if sign in " _.-+=,"]
+    fitting = [i for i in breaks if max(i, len(text) - i) <= width]
+    at = min(fitting, key=lambda i: abs(i - middle)) if fitting else middle
+    return f"{text[:at]}\n{text[at:]}"
 
 
 def logarithmic(axes: Axes, side: Literal["x", "y"]) -> None:
@@ -113,17 +112,17 @@ def logarithmic(axes: Axes, side: Literal["x", "y"]) -> None:
     axis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 0.001 else f"{value:.0e}")
 
 
-def close(panels: np.ndarray, used: int) -> None:
-    """Takes away the panels that nothing is drawn in; those above them show their axis instead."""
+def hide_unused(panels: np.ndarray, used: int) -> None:
+    """Hides the panels after the first `used`; those above them show their axis instead."""
     rows, columns = panels.shape
-    for place in range(used, rows * columns):
-        panels.flat[place].set_axis_off()
-        panels.flat[place - columns].xaxis.set_tick_params(labelbottom=True)
+    for i in range(used, rows * columns):
+        panels.flat[i].set_axis_off()
+        panels.flat[i - columns].xaxis.set_tick_params(labelbottom=True)
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A plot as an SVG document, and as a PNG where it was drawn by matplotlib."""
+    """A plot as an SVG document, and as a PNG if it was drawn by matplotlib."""
 
     svg: str
     png: bytes = b""

@@ -1,4 +1,4 @@
-"""Two sweeps side by side: the verdicts of both, their arms, and in what they were set up apart."""
+"""Two sweeps side by side: verdicts, arms, and differences of the set-up."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +10,11 @@ from matplotlib.figure import Figure as Canvas
 from cnnjax import files, fingerprint
 from cnnjax.ablation import reading, statistics
 from cnnjax.ablation.claims import Claim
-from cnnjax.ablation.results import Arm, Study, plain
+from cnnjax.ablation.results import Arm, Study, as_text
 from cnnjax.ablation.verdicts import Finding, findings
 from cnnjax.config import flat_json
 from cnnjax.errors import UserError
-from cnnjax.report import canvas, html, markdown, statements, words
+from cnnjax.report import canvas, formatting, html, markdown, statements
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
@@ -24,7 +24,7 @@ Pair = tuple[Arm, Arm]
 def write(first: Path, second: Path, output: Path, *, final: bool = False) -> Path:
     """Writes the page to `output` (.html) and its text beside it (.md); returns `output`.
 
-    Raises UserError where a folder holds no study.
+    Raises UserError if a folder holds no study.
     """
     split = "test" if final else "validation"
     studies = reading.load(first, split), reading.load(second, split)
@@ -39,42 +39,42 @@ def write(first: Path, second: Path, output: Path, *, final: bool = False) -> Pa
 
 
 def build(studies: tuple[Study, Study], names: tuple[str, str]) -> Document:
-    """The page as a document: what the studies share, and a list of what they do not."""
-    one, other = studies
-    if one.metrics != other.metrics:
-        measured = (", ".join(each.name for each in study.metrics) for study in studies)
+    """The page as a document. Raises UserError for studies of different tasks."""
+    first, second = studies
+    if first.metrics != second.metrics:
+        metrics = (", ".join(each.name for each in study.metrics) for study in studies)
         raise UserError(
-            f"The studies are of different tasks, measured by {' and by '.join(measured)}."
+            f"The studies are of different tasks, measured by {' and by '.join(metrics)}."
         )
-    pairs = _pairs(one, other)
+    pairs = _pairs(first, second)
     sections = [
         *_verdicts(studies, names, pairs),
-        Section("Arms", tuple(_arms(pairs, one, names))),
+        Section("Arms", tuple(_arms(pairs, first, names))),
         _setup(studies, pairs, names),
     ]
-    subtitle = f"{words.count(len(pairs), 'arm')} in common, on the {one.split} split."
+    subtitle = f"{formatting.count(len(pairs), 'arm')} in common, on the {first.split} split."
     title = f"{names[0]} and {names[1]} side by side"
     return Document("Two ablation studies", title, subtitle, tuple(sections))
 
 
-def _pairs(one: Study, other: Study) -> list[Pair]:
-    """The arms that are in both: those of one name, then those of one configuration."""
-    named = {arm.name: arm for arm in other.arms}
-    left = [arm for arm in other.arms if arm.name not in {each.name for each in one.arms}]
+def _pairs(first: Study, second: Study) -> list[Pair]:
+    """The arms that are in both: those with the same name, or else the same configuration."""
+    by_name = {arm.name: arm for arm in second.arms}
+    unmatched = [arm for arm in second.arms if arm.name not in {each.name for each in first.arms}]
     pairs = []
-    for arm in one.arms:
-        alike = [each for each in left if arm.config and each.config == arm.config]
-        match = named.get(arm.name) or next(iter(alike), None)
+    for arm in first.arms:
+        same_config = (each for each in unmatched if arm.config and each.config == arm.config)
+        match = by_name.get(arm.name) or next(same_config, None)
         if match is not None:
             pairs.append((arm, match))
-            left = [each for each in left if each is not match]
+            unmatched = [each for each in unmatched if each is not match]
     return pairs
 
 
 def _shared(pair: Pair, study: Study) -> tuple[dict[int, float], dict[int, float]]:
     """The primary metric of both arms by seed, over the seeds that both have."""
-    of, split = study.primary, study.split
-    scores = pair[0].scores(of, split), pair[1].scores(of, split)
+    metric, split = study.primary, study.split
+    scores = pair[0].scores(metric, split), pair[1].scores(metric, split)
     seeds = sorted(scores[0].keys() & scores[1].keys())
     return {seed: scores[0][seed] for seed in seeds}, {seed: scores[1][seed] for seed in seeds}
 
@@ -86,29 +86,29 @@ def _label(pair: Pair) -> str:
 
 def plot(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> Drawing:
     """The mean and 95% interval, over the seeds of both, of every arm in both sweeps."""
-    of = study.primary
+    metric = study.primary
     with matplotlib.rc_context(canvas.STYLE):
         figure = Canvas((canvas.WIDTH, 0.38 * len(pairs) + 0.95), layout="constrained")
         axes = figure.add_subplot()
-        for place, (name, colour) in enumerate(
-            zip(names, (canvas.ACCENT, canvas.ALARM), strict=True)
-        ):
-            shift = 0.3 * place - 0.15
+        for i, (name, colour) in enumerate(zip(names, (canvas.ACCENT, canvas.ALARM), strict=True)):
+            shift = 0.3 * i - 0.15
             for row, pair in enumerate(pairs):
-                sample = statistics.describe(list(_shared(pair, study)[place].values()), of.ends)
+                scores = list(_shared(pair, study)[i].values())
+                sample = statistics.describe(scores, metric.ends)
                 if sample is None:
                     continue
                 label = canvas.label(name, 30, 1) if row == 0 else None
-                mean = of.scale * sample.mean
+                mean = metric.scale * sample.mean
                 axes.plot([mean], [row + shift], "D", color=colour, ms=5, label=label)
                 if sample.low is not None and sample.high is not None:
-                    ends = [of.scale * sample.low, of.scale * sample.high]
+                    ends = [metric.scale * sample.low, metric.scale * sample.high]
                     axes.plot(ends, [row + shift] * 2, color=colour, linewidth=1.6)
         axes.set_yticks(range(len(pairs)), [canvas.label(_label(pair)) for pair in pairs])
         axes.set_ylim(len(pairs) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        axes.set_xlabel(words.headed(words.measured(study), of.unit), loc="right")
+        title = formatting.metric_and_split(study)
+        axes.set_xlabel(formatting.with_unit(title, metric.unit), loc="right")
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
         return canvas.draw(figure)
 
@@ -120,31 +120,30 @@ def _name(workdir: Path) -> str:
 def _verdicts(
     studies: tuple[Study, Study], names: tuple[str, str], pairs: Sequence[Pair]
 ) -> list[Section]:
-    """The claims of both; an arm of the second study goes by the name that it has in the first."""
-    called = {arm.name: same.name for same, arm in pairs}
-    found: list[dict[tuple[str, str], Finding]] = [{}, {}]
+    """The claims of both; an arm of the second study has the name of its pair in the first."""
+    renamed = {second.name: first.name for first, second in pairs}
+    by_key: list[dict[tuple[str, str], Finding]] = [{}, {}]
     claims: list[dict[str, Claim]] = [{}, {}]
-    for place, study in enumerate(studies):
+    for i, study in enumerate(studies):
         for claim, _ in study.claims:
-            claims[place][_key(claim, called if place else {})] = claim
+            claims[i][_key(claim, renamed if i else {})] = claim
         for finding in findings(study):
-            key = _key(finding.claim, called if place else {})
-            found[place][key, finding.block] = finding
-    keys = dict.fromkeys([*found[0], *found[1]])
+            by_key[i][_key(finding.claim, renamed if i else {}), finding.block] = finding
+    keys = dict.fromkeys([*by_key[0], *by_key[1]])
     tested = {key for key, _ in keys}
-    keys |= {(key, ""): None for own in claims for key in own if key not in tested}
+    keys |= {(key, ""): None for each in claims for key in each if key not in tested}
     rows = []
     for key, block in keys:
-        both = [own.get((key, block)) for own in found]
+        both = [each.get((key, block)) for each in by_key]
         cells = [
             cell
-            for finding, own in zip(both, claims, strict=True)
-            for cell in _found(finding, key in own)
+            for finding, each in zip(both, claims, strict=True)
+            for cell in _verdict_cells(finding, key in each)
         ]
         verdicts = {finding.verdict for finding in both if finding}
         differ = "differ" if len(verdicts) > 1 else ""
         claim = claims[0].get(key) or claims[1][key]
-        rows.append((statements.claim(claim, studies[0].metrics), block, *cells, differ))
+        rows.append((statements.claim_text(claim, studies[0].metrics), block, *cells, differ))
     if not rows:
         return []
     head = ("Claim", "Block", names[0], "Difference", names[1], "Difference", "")
@@ -155,13 +154,13 @@ def _verdicts(
     return [Section("Verdicts", (Table(caption, head, tuple(rows), labels=len(head)),))]
 
 
-def _key(claim: Claim, called: Mapping[str, str]) -> str:
-    """What makes it this claim, with other names for its arms."""
-    sides = (called.get(side, side) if isinstance(side, str) else side for side in claim.sides)
+def _key(claim: Claim, renamed: Mapping[str, str]) -> str:
+    """The key of a claim with renamed arms."""
+    sides = (renamed.get(side, side) if isinstance(side, str) else side for side in claim.sides)
     return dataclasses.replace(claim, sides=tuple(sides)).key
 
 
-def _found(finding: Finding | None, claimed: bool) -> tuple[str, str]:
+def _verdict_cells(finding: Finding | None, claimed: bool) -> tuple[str, str]:
     if finding is None:
         return "not put to the test" if claimed else "not claimed", ""
     late = " (post hoc)" if finding.post_hoc else ""
@@ -169,27 +168,27 @@ def _found(finding: Finding | None, claimed: bool) -> tuple[str, str]:
 
 
 def _arms(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> list[Element]:
-    of = study.primary
+    metric = study.primary
     shared = [_shared(pair, study) for pair in pairs]
     compared = [pair for pair, scores in zip(pairs, shared, strict=True) if scores[0]]
     if not pairs:
         return [Paragraph("No arm of one has the name or the configuration of one of the other.")]
     rows = []
     for pair, scores in zip(pairs, shared, strict=True):
-        means = [statistics.describe(list(own.values())) for own in scores]
+        means = [statistics.describe(list(by_seed.values())) for by_seed in scores]
         paired = statistics.compare(
-            scores[1], scores[0], max(1, len(compared)), of.ends_of_differences()
+            scores[1], scores[0], max(1, len(compared)), metric.difference_ends()
         )
         rows.append(
             (
                 _label(pair),
-                *(words.amount(of, mean.mean if mean else None) for mean in means),
-                words.amount(of, paired.mean if paired else None, signed=True),
-                words.interval(of, paired.low, paired.high) if paired else words.NONE,
+                *(formatting.amount(metric, mean.mean if mean else None) for mean in means),
+                formatting.amount(metric, paired.mean if paired else None, signed=True),
+                formatting.interval(metric, paired.low, paired.high) if paired else formatting.NONE,
                 str(paired.n if paired else 0),
             )
         )
-    figures = (words.headed(name, of.unit) for name in names)
+    figures = (formatting.with_unit(name, metric.unit) for name in names)
     head = ("Arm", *figures, "Difference", "Interval", "Pairs")
     note = (
         f"Means and differences are over the seeds of both. Difference: {names[1]} less "
@@ -199,7 +198,7 @@ def _arms(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> list[E
     )
     elements: list[Element] = [
         *_seeds(pairs, study, names),
-        Table(f"{words.measured(study).capitalize()} in both.", head, tuple(rows)),
+        Table(f"{formatting.metric_and_split(study).capitalize()} in both.", head, tuple(rows)),
         Paragraph(note, kind="note"),
     ]
     if not compared:
@@ -215,21 +214,21 @@ def _arms(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> list[E
 
 def _seeds(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> list[Element]:
     """Which seeds are compared, and those that only one of the two has."""
-    of = study.primary
-    scores = [tuple(arm.scores(of, study.split) for arm in pair) for pair in pairs]
+    metric = study.primary
+    scores = [tuple(arm.scores(metric, study.split) for arm in pair) for pair in pairs]
     every = [one.keys() & other.keys() for one, other in scores]
     text = f"{_numbers(set.union(*map(set, every)))}."
     rows = []
-    for pair, own in zip(pairs, scores, strict=True):
-        for place, name in enumerate(names):
-            alone = own[place].keys() - own[1 - place].keys()
+    for pair, by_seed in zip(pairs, scores, strict=True):
+        for i, name in enumerate(names):
+            alone = by_seed[i].keys() - by_seed[1 - i].keys()
             if alone:
-                mean = sum(own[place][seed] for seed in alone) / len(alone)
-                row = (pair[place].name, name, _numbers(alone), words.amount(of, mean))
+                mean = sum(by_seed[i][seed] for seed in alone) / len(alone)
+                row = (pair[i].name, name, _numbers(alone), formatting.amount(metric, mean))
                 rows.append(row)
     elements: list[Element] = [Paragraph(text, "Seeds in both:")]
     if rows:
-        head = ("Arm", "Sweep", "Seeds", words.headed("Mean", of.unit))
+        head = ("Arm", "Sweep", "Seeds", formatting.with_unit("Mean", metric.unit))
         caption = "Seeds that only one of the two has, which are not compared."
         elements.append(Table(caption, head, tuple(rows), labels=3))
     return elements
@@ -244,7 +243,7 @@ def _setup(studies: tuple[Study, Study], pairs: Sequence[Pair], names: tuple[str
     for pair in pairs:
         before, after = flat_json(pair[0].config), flat_json(pair[1].config)
         for path in dict.fromkeys([*before, *after]):
-            values = plain(before.get(path)), plain(after.get(path))
+            values = as_text(before.get(path)), as_text(after.get(path))
             if values[0] != values[1]:
                 rows.setdefault((path, *values), []).append(_label(pair))
     table = tuple(
@@ -264,8 +263,8 @@ def _setup(studies: tuple[Study, Study], pairs: Sequence[Pair], names: tuple[str
         elements.append(Paragraph("The arms in common have the same configuration in both."))
     if changed := fingerprint.changed(*(study.about.get("data", []) for study in studies)):
         elements.append(Paragraph(f"{changed}.", "The data are not the same.", "warning"))
-    for place, (study, name) in enumerate(zip(studies, names, strict=True)):
-        paired = {pair[place].name for pair in pairs}
+    for i, (study, name) in enumerate(zip(studies, names, strict=True)):
+        paired = {pair[i].name for pair in pairs}
         alone = [arm.name for arm in study.arms if arm.name not in paired]
         if alone:
             elements.append(Paragraph(f"{', '.join(alone)}.", f"Only in {name}:"))

@@ -1,5 +1,5 @@
-"""A picture of a network: its feature maps as slabs, its blocks with their branches, and what each
-of them costs."""
+"""A picture of a network: its feature maps as slabs, its blocks with their branches, and their
+costs."""
 
 import math
 import xml.etree.ElementTree as ElementTree
@@ -10,7 +10,7 @@ from cnnjax.report.graph import Row, Unit
 
 WIDTH = 760
 _SLAB, _TEXT, _FLOW, _FLOW_END, _BARS = 8, 100, 262, 540, 566
-_BAR, _LANE, _BOX = 86, 21, 15
+_BAR, _TRACK, _BOX = 86, 21, 15
 _FILL = {"convolution": ACCENT, "dense": INK, "pooling": MUTED}
 
 Element = ElementTree.Element
@@ -23,7 +23,7 @@ def draw(rows: Sequence[Row], image_shape: tuple[int, int, int]) -> str:
       rows: see `cnnjax.report.graph.rows`.
       image_shape: (height, width, channels).
     """
-    heights = [max(54, _LANE * row.lanes + 16) for row in rows]
+    heights = [max(54, _TRACK * row.tracks + 16) for row in rows]
     total = 84 + sum(heights)
     root = ElementTree.Element(
         "svg",
@@ -70,9 +70,9 @@ def _row(
         sees = "x".join(map(str, sorted(set(row.last.sees), reverse=True)))
         _text(root, _TEXT, middle + 19, f"sees {sees} pixels", fill=MUTED)
     _flow(root, row, middle)
-    for place, count in enumerate((row.parameters, row.multiply_adds)):
-        x = _BARS + place * (_BAR + 14)
-        share = count / most[place] if most[place] else 0
+    for i, count in enumerate((row.parameters, row.multiply_adds)):
+        x = _BARS + i * (_BAR + 14)
+        share = count / most[i] if most[i] else 0
         if count:
             _rect(root, x, middle - 8, max(1.0, share * _BAR), 7, ACCENT, 0)
             _text(root, x, middle + 13, _brief(count), fill=MUTED)
@@ -88,11 +88,11 @@ def _flow(root: Element, row: Row, middle: float) -> None:
 
     def centre(unit: Unit) -> tuple[float, float]:
         x = _FLOW + 18 + pitch * unit.column + box / 2
-        lane = unit.lane - (row.lanes - 1) / 2
-        return x, middle + (0 if unit is row.last else _LANE * lane)
+        track = unit.track - (row.tracks - 1) / 2
+        return x, middle + (0 if unit is row.last else _TRACK * track)
 
     by_name = {unit.name: unit for unit in row.units}
-    around = middle - _LANE * (row.lanes - 1) / 2 - 15  # a shortcut passes above the others
+    around = middle - _TRACK * (row.tracks - 1) / 2 - 15  # a shortcut passes above the others
     for unit in row.units:
         x, y = centre(unit)
         starts = [centre(by_name[name]) for name in unit.inputs if name in by_name]
@@ -144,8 +144,8 @@ def _unit(root: Element, unit: Unit, x: float, y: float, box: float) -> None:
 def _slab(
     root: Element, middle: float, shape: tuple[int, ...], image_shape: tuple[int, int, int]
 ) -> None:
-    """Feature maps: as high as the share of the image's side that they have left, as wide as their
-    channels (logarithmic); a vector is a bar."""
+    """Feature maps: their height is their share of the image's side, their width the logarithm of
+    their channels; a vector is a bar."""
     if len(shape) < 3:
         long = 8 + 3.2 * math.log2(1 + shape[-1])
         _rect(root, _SLAB + 8, middle - long / 2, 5, long, INK, 1)
@@ -172,7 +172,7 @@ def _slab(
 
 
 def _curve(root: Element, x: float, y: float, to_x: float, to_y: float) -> None:
-    """Straight on, then bent over the last few pixels, so that it passes what lies beside it."""
+    """A line that is straight except for its last pixels, so that it avoids what is beside it."""
     straight = max(x, to_x - 26)
     bend = (to_x - straight) / 2
     path = f"M{x:.1f} {y:.1f} L{straight:.1f} {y:.1f} C{straight + bend:.1f} {y:.1f} "
@@ -203,10 +203,10 @@ def _text(
     weight: str = "400",
     size: float = 10.5,
 ) -> None:
-    made = _element(
+    element = _element(
         root, "text", x=x, y=y, fill=fill, text_anchor=anchor, font_weight=weight, font_size=size
     )
-    made.text = text
+    element.text = text
 
 
 def _element(root: Element, tag: str, **attributes: object) -> Element:
@@ -224,7 +224,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _brief(count: int) -> str:
-    """A count in three digits or so: 1.23 M."""
+    """A count in three digits: 1.23 M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g} {letter}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cnnjax.report.canvas import Drawing
 
 NOTICE = ("<!-- notice -->", "<!-- end of notice -->")
-"""Between these a page has its notice. No text on a page can hold them: all texts are escaped."""
+"""The marks around the notice of a page. No text on a page can contain them: texts are escaped."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Definitions:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. The first `labels` columns are text, the others numbers; `strong` rows stand out."""
+    """A table. The first `labels` columns are text, the others numbers; `strong` rows are
+    highlighted."""
 
     caption: str
     head: tuple[str, ...]
@@ -42,8 +43,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot: its file name, its drawing, what it shows in words, and its caption. `half` ones
-    stand in pairs, `wide` ones take the whole width and scroll where that is too narrow."""
+    """A plot: its file name, drawing, alternative text and caption. `half` ones are shown in pairs,
+    `wide` ones take the whole width and scroll if that is too narrow."""
 
     name: str
     drawing: Drawing
@@ -73,14 +74,14 @@ class Section:
 
 
 def anchor(title: str) -> str:
-    """By what a link finds a section: what GitHub makes of a heading in Markdown."""
+    """The anchor of a section, as GitHub makes it of a heading in Markdown."""
     return title.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report. `notice` stands before all sections, between marks by which it is found again
-    (`NOTICE`), even "", but for None."""
+    """A whole report. `notice` precedes all sections, between marks (`NOTICE`) by which it can be
+    replaced; "" writes the marks alone, None nothing."""
 
     kicker: str
     title: str

@@ -1,14 +1,13 @@
-"""The plot of the claims: a row for each comparison, with its margin; as drawings."""
+"""The plot of the claims: a row for each comparison, with its margin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from cnnjax.ablation.claims import Claim
 from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.verdicts import Finding
-from cnnjax.report import canvas, words
+from cnnjax.report import canvas, formatting, statements
 from cnnjax.report.canvas import Drawing
 
 _ROW = 0.42
@@ -17,37 +16,36 @@ _ROW = 0.42
 Row = tuple[Finding, Comparison]
 
 
-def drawn(findings: Sequence[Finding]) -> dict[str, list[Row]]:
-    """The comparisons by the unit of their differences: those that have a place on one axis."""
+def by_unit(findings: Sequence[Finding]) -> dict[str, list[Row]]:
+    """The comparisons by the unit of their differences; those of one unit share an axis."""
     rows: dict[str, list[Row]] = {}
     for finding in findings:
-        for found in finding.evidence.comparisons:
-            if found.paired is not None:
-                rows.setdefault(finding.metric.difference_unit, []).append((finding, found))
+        for comparison in finding.evidence.comparisons:
+            if comparison.paired is not None:
+                rows.setdefault(finding.metric.difference_unit, []).append((finding, comparison))
     return rows
 
 
 def claims(rows: Sequence[Row]) -> Drawing:
-    """Mean difference, interval and margin of every comparison that a claim rests on; all have
-    differences of one unit."""
-    of = rows[0][0].metric
+    """Mean difference, interval and margin of the comparisons of claims, all of one unit."""
+    metric = rows[0][0].metric
     with matplotlib.rc_context(canvas.STYLE):
-        labels = [_label(finding, found) for finding, found in rows]
+        labels = [_label(finding, comparison) for finding, comparison in rows]
         figure = Figure((canvas.WIDTH, _ROW * len(rows) + 0.75), layout="constrained")
         axes = figure.add_subplot()
         axes.axvline(0, color=canvas.INK, linewidth=1, zorder=1)
-        for row, (finding, found) in enumerate(rows):
-            assert found.paired is not None
+        for row, (finding, comparison) in enumerate(rows):
+            assert comparison.paired is not None
             confidence = 0.90 if finding.claim.kind == "equivalent" else 0.95
-            mean = found.paired.mean
+            mean = comparison.paired.mean
             colour = canvas.ALARM if finding.verdict == "contradicted" else canvas.ACCENT
-            ends = found.paired.interval(confidence)
+            ends = comparison.paired.interval(confidence)
             if ends:
-                shown = [of.scale * end for end in ends]
-                axes.plot(shown, [row, row], color=colour, linewidth=1.8)
+                scaled = [metric.scale * end for end in ends]
+                axes.plot(scaled, [row, row], color=colour, linewidth=1.8)
             decided = finding.verdict in ("supported", "contradicted")
             axes.plot(
-                [of.scale * mean],
+                [metric.scale * mean],
                 [row],
                 marker="D",
                 markersize=5.5,
@@ -62,26 +60,17 @@ def claims(rows: Sequence[Row]) -> Drawing:
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        axes.set_xlabel(words.headed("difference", of.difference_unit), loc="right")
+        axes.set_xlabel(formatting.with_unit("difference", metric.difference_unit), loc="right")
         return canvas.draw(figure)
 
 
-def _label(finding: Finding, found: Comparison) -> str:
-    names = " − ".join(found.names)
+def _label(finding: Finding, comparison: Comparison) -> str:
+    names = " − ".join(comparison.names)
     if finding.claim.kind == "interaction":
-        f, g = factors(finding.claim)
+        f, g = statements.factors(finding.claim)
         names = f"{f[2]} over {f[1]}, {g[2]} − {g[1]}"
     block = f"{finding.block}: " if finding.block else ""
     return canvas.label(f"{block}{names}", 26)
-
-
-def factors(statement: Claim) -> list[tuple[str, str, str]]:
-    """Of an interaction: (path without its room, from, to) of both factors."""
-    first, last = statement.sides[0], statement.sides[3]
-    assert isinstance(first, Mapping)
-    assert isinstance(last, Mapping)
-    two = list(first)[:2]
-    return [(path.partition(".")[2], str(first[path]), str(last[path])) for path in two]
 
 
 def _margins(finding: Finding) -> list[float]:

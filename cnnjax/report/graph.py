@@ -17,12 +17,12 @@ class Unit:
     Attributes:
       name: its path in the network.
       kind: convolution, pooling, dense, concatenation, sum or other.
-      label: a few characters that say what it is.
+      label: a short label: window and stride, `pool`, `+`.
       output_shape: (height, width, channels), or (units,).
       parameters, multiply_adds: of its layers together.
       sees: the receptive field (height, width); () where there is none.
-      inputs: the units that it takes.
-      lane, column: where it is drawn in its row.
+      inputs: the names of the units it takes as inputs.
+      track, column: its vertical and horizontal position in the picture of the row.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Unit:
     multiply_adds: int
     sees: tuple[int, ...]
     inputs: tuple[str, ...]
-    lane: int = 0
+    track: int = 0
     column: int = 0
 
 
@@ -52,9 +52,9 @@ class Row:
         return self.units[-1]
 
     @property
-    def lanes(self) -> int:
-        """How many units lie beside each other."""
-        return 1 + max(unit.lane for unit in self.units)
+    def tracks(self) -> int:
+        """The number of units beside each other."""
+        return 1 + max(unit.track for unit in self.units)
 
     @property
     def title(self) -> str:
@@ -64,35 +64,35 @@ class Row:
         return first if first == last else f"{first} to {number[0] if number else last}"
 
     def entries(self) -> list[Unit]:
-        """The units that take something from outside of the row."""
+        """The units with inputs from outside the row."""
         inside = {unit.name for unit in self.units}
         return [unit for unit in self.units if not set(unit.inputs) <= inside]
 
 
 def rows(layers: Sequence[Layer]) -> list[Row]:
     """A network's layers as rows, in the order in which it computes them; blocks that are alike and
-    follow each other share one. Layers that are there in training only are left out."""
-    found = _units([layer for layer in layers if layer.output_shape])
-    made: list[Row] = []
-    before = None
-    for block, group in itertools.groupby(found, key=lambda unit: unit.name.partition("/")[0]):
-        units = _placed(list(group))
+    follow each other share one. Layers that exist in training only are left out."""
+    all_units = _units([layer for layer in layers if layer.output_shape])
+    rows: list[Row] = []
+    previous = None
+    for block, group in itertools.groupby(all_units, key=lambda unit: unit.name.partition("/")[0]):
+        units = _position(list(group))
         parameters = sum(unit.parameters for unit in units)
         multiply_adds = sum(unit.multiply_adds for unit in units)
-        alike = _shape_of(block, units)
-        if alike == before:
-            made[-1].names.append(block)
-            made[-1].units = units
-            made[-1].parameters += parameters
-            made[-1].multiply_adds += multiply_adds
+        structure = _structure(block, units)
+        if structure == previous:
+            rows[-1].names.append(block)
+            rows[-1].units = units
+            rows[-1].parameters += parameters
+            rows[-1].multiply_adds += multiply_adds
         else:
-            made.append(Row([block], units, parameters, multiply_adds))
-        before = alike
-    return made
+            rows.append(Row([block], units, parameters, multiply_adds))
+        previous = structure
+    return rows
 
 
 def _units(layers: Sequence[Layer]) -> list[Unit]:
-    """Units in the order in which they end; what one takes is always before it."""
+    """Units in the order of their last layers; inputs always precede a unit."""
     unit_of = {IMAGE: IMAGE}
     gathered: dict[str, list[Layer]] = {}
     for layer in layers:
@@ -102,8 +102,8 @@ def _units(layers: Sequence[Layer]) -> list[Unit]:
     units: dict[str, Unit] = {}
     for name, parts in gathered.items():
         inputs = dict.fromkeys(unit_of[source] for part in parts for source in part.inputs)
-        known = tuple(source for source in inputs if source in units or source == IMAGE)
-        units[name] = _unit(name, parts, known)
+        drawn = tuple(source for source in inputs if source in units or source == IMAGE)
+        units[name] = _unit(name, parts, drawn)
     return list(units.values())
 
 
@@ -142,8 +142,8 @@ _KINDS = {
 }
 
 
-def _shape_of(block: str, units: Sequence[Unit]) -> list[tuple[object, ...]]:
-    """What has to be equal for two blocks to be drawn once."""
+def _structure(block: str, units: Sequence[Unit]) -> list[tuple[object, ...]]:
+    """What must be equal for two blocks to share a row."""
     inside = {unit.name for unit in units}
     return [
         (
@@ -157,20 +157,20 @@ def _shape_of(block: str, units: Sequence[Unit]) -> list[tuple[object, ...]]:
     ]
 
 
-def _placed(units: list[Unit]) -> list[Unit]:
-    """Gives the units of a row their columns, by how many come before, and their lanes: branches
+def _position(units: list[Unit]) -> list[Unit]:
+    """Gives the units of a row their columns, by how many come before, and their tracks: branches
     that meet in the last unit lie beside each other."""
     by_name = {unit.name: unit for unit in units}
     for unit in units:
         before = [by_name[name].column for name in unit.inputs if name in by_name]
         unit.column = 1 + max(before, default=-1)
-    lane = 0
+    track = 0
     for branch in _branches(units[:-1]):
         taken: dict[int, int] = {}
         for unit in branch:
-            unit.lane = lane + taken.get(unit.column, 0)
+            unit.track = track + taken.get(unit.column, 0)
             taken[unit.column] = taken.get(unit.column, 0) + 1
-        lane += max(taken.values())
+        track += max(taken.values())
     return units
 
 
@@ -183,6 +183,6 @@ def _branches(units: Sequence[Unit]) -> list[list[Unit]]:
         ]
         rest = [branch for branch in branches if branch not in touching]
         merged = [*itertools.chain.from_iterable(touching), unit]
-        place = branches.index(touching[0]) if touching else len(rest)
-        branches = [*rest[:place], merged, *rest[place:]]
+        index = branches.index(touching[0]) if touching else len(rest)
+        branches = [*rest[:index], merged, *rest[index:]]
     return branches

@@ -18,7 +18,7 @@ from cnnjax.report.document import (
     Table,
     anchor,
 )
-from cnnjax.report.sorting import SCRIPT
+from cnnjax.report.script import SCRIPT
 from cnnjax.report.style import CSS
 
 _COLOURS = {
@@ -34,7 +34,7 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; "
     f"script-src 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'"
 )
-"""Nothing is loaded, and no script runs but the page's own."""
+"""Nothing is loaded, and only the page's own script runs."""
 
 
 def write(document: Document) -> str:
@@ -71,9 +71,9 @@ def write(document: Document) -> str:
 
 
 def notice(text: str) -> str:
-    """A notice with the marks by which it is found again; the marks alone for ""."""
-    said = _element(Paragraph(text, kind="warning")) if text else ""
-    return f"{NOTICE[0]}{said}{NOTICE[1]}"
+    """A notice between its marks (`NOTICE`); the marks alone for ""."""
+    element = _element(Paragraph(text, kind="warning")) if text else ""
+    return f"{NOTICE[0]}{element}{NOTICE[1]}"
 
 
 def _section(section: Section, linked: bool) -> str:

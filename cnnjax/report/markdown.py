@@ -27,9 +27,9 @@ def write(document: Document, figures: str = "figures") -> str:
 
 
 def notice(text: str) -> str:
-    """A notice with the marks by which it is found again; the marks alone for ""."""
-    said = [_element(Paragraph(text, kind="warning"), "")] if text else []
-    return "\n\n".join([NOTICE[0], *said, NOTICE[1]])
+    """A notice between its marks (`NOTICE`); the marks alone for ""."""
+    element = [_element(Paragraph(text, kind="warning"), "")] if text else []
+    return "\n\n".join([NOTICE[0], *element, NOTICE[1]])
 
 
 def _section(section: Section, figures: str) -> list[str]:

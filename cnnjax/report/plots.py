@@ -1,4 +1,4 @@
-"""The plots of a block: all seeds, differences to the baseline, learning curves; as drawings."""
+"""The plots of a block: seeds, differences to the baseline, learning curves, crossed factors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,33 +6,34 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from cnnjax.ablation.compare import ArmResult
+from cnnjax.ablation.blocks import ArmResult, Grid
 from cnnjax.ablation.statistics import Paired, Sample
 from cnnjax.metric import Metric
-from cnnjax.report import canvas, words
+from cnnjax.report import canvas, formatting
 from cnnjax.report.canvas import Drawing
 
 
-def seeds(arms: Sequence[ArmResult], of: Metric, split: str) -> Drawing:
+def seeds(arms: Sequence[ArmResult], metric: Metric, split: str) -> Drawing:
     """Every seed of every arm a dot, its mean and 95% interval; faint lines join equal seeds."""
     with matplotlib.rc_context(canvas.STYLE):
         labels = [canvas.label(arm.arm.label) for arm in arms]
         figure, axes = _rows(labels)
         points = {
-            (row, seed): of.scale * value
+            (row, seed): metric.scale * value
             for row, arm in enumerate(arms)
             for seed, value in arm.values.items()
         }
         baseline = [v for arm in arms if arm.arm.baseline for v in arm.values.values()]
-        limits = canvas.focus([list(arm.values.values()) for arm in arms], of, keep=baseline)
+        limits = canvas.focus([list(arm.values.values()) for arm in arms], metric, keep=baseline)
         order = sorted({seed for _, seed in points})
         shift = {seed: _spread(index, len(order)) for index, seed in enumerate(order)}
         off = {
             row
             for row, arm in enumerate(arms)
-            if arm.sample and _edge(of.scale * arm.sample.mean, limits)
+            if arm.sample and _edge(metric.scale * arm.sample.mean, limits)
         }
         points = {key: value for key, value in points.items() if key[0] not in off}
         for (row, seed), value in points.items():
@@ -42,13 +43,13 @@ def seeds(arms: Sequence[ArmResult], of: Metric, split: str) -> Drawing:
                 axes.plot([value, below], [y, y + 1], color=canvas.GRID, linewidth=0.8, zorder=1)
             _dot(axes, value, y, limits)
         for row, arm in enumerate(arms):
-            _interval(axes, arm.sample, row, of.scale, limits)
+            _interval(axes, arm.sample, row, metric.scale, limits)
         axes.set_xlim(*limits)
-        axes.set_xlabel(words.headed(f"{split} {of.title}", of.unit), loc="right")
+        axes.set_xlabel(formatting.with_unit(f"{split} {metric.title}", metric.unit), loc="right")
         return canvas.draw(figure)
 
 
-def differences(arms: Sequence[ArmResult], baseline: str, of: Metric) -> Drawing:
+def differences(arms: Sequence[ArmResult], baseline: str, metric: Metric) -> Drawing:
     """Each arm's mean paired difference to the baseline with its 95% interval; zero is marked."""
     with matplotlib.rc_context(canvas.STYLE):
         shown = [arm for arm in arms if arm.versus is not None]
@@ -59,19 +60,19 @@ def differences(arms: Sequence[ArmResult], baseline: str, of: Metric) -> Drawing
             if arm.versus
         ]
         centres = [[arm.versus.mean] for arm in shown if arm.versus]
-        limits = canvas.focus([*centres, [0.0]], of, ends, keep=[0.0], differences=True)
+        limits = canvas.focus([*centres, [0.0]], metric, ends, keep=[0.0], differences=True)
         axes.axvline(0, color=canvas.INK, linewidth=1, zorder=1)
         for row, arm in enumerate(shown):
             strong = bool(arm.versus and arm.versus.separate)
-            _interval(axes, arm.versus, row, of.scale, limits, strong)
+            _interval(axes, arm.versus, row, metric.scale, limits, strong)
         axes.set_xlim(*limits)
-        ahead = "difference to" if of.higher_is_better else "ahead of"
+        ahead = "difference to" if metric.higher_is_better else "ahead of"
         title = f"{ahead} {canvas.label(baseline, 28, 1)}"
-        axes.set_xlabel(words.headed(title, of.difference_unit), loc="right")
+        axes.set_xlabel(formatting.with_unit(title, metric.difference_unit), loc="right")
         return canvas.draw(figure)
 
 
-def curves(arms: Sequence[ArmResult], of: Metric) -> Drawing:
+def curves(arms: Sequence[ArmResult], metric: Metric) -> Drawing:
     """A metric on the validation split against the epoch: one panel an arm, the baseline's mean
     behind each."""
     with matplotlib.rc_context(canvas.STYLE):
@@ -80,11 +81,90 @@ def curves(arms: Sequence[ArmResult], of: Metric) -> Drawing:
         figure = Figure((canvas.WIDTH, 1.5 * rows + 0.5), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, arm in zip(panels.flat, arms, strict=False):
-            _curve_panel(axes, arm, arms[0] if arms[0].arm.baseline else None, of.scale)
-        canvas.close(panels, len(arms))
+            _curve_panel(axes, arm, arms[0] if arms[0].arm.baseline else None, metric.scale)
+        canvas.hide_unused(panels, len(arms))
         figure.supxlabel("epoch", fontsize=9.5, color=canvas.MUTED)
-        title = words.headed(f"validation {of.title}", of.unit)
+        title = formatting.with_unit(f"validation {metric.title}", metric.unit)
         figure.supylabel(canvas.label(title, 26), fontsize=9.5, color=canvas.MUTED)
+        return canvas.draw(figure)
+
+
+def heat_map(grid: Grid, metric: Metric) -> Drawing:
+    """The mean of each cell of two crossed factors."""
+    with matplotlib.rc_context(canvas.STYLE):
+        rows, columns = len(grid.row_levels), len(grid.column_levels)
+        figure = Figure((canvas.WIDTH, 0.5 * rows + 1.3), layout="constrained")
+        axes = figure.add_subplot()
+        means = metric.scale * np.array(
+            [[_nan(grid.mean(r, c)) for c in range(columns)] for r in range(rows)]
+        )
+        low, high = (np.nanmin(means), np.nanmax(means)) if np.isfinite(means).any() else (0, 1)
+        shades = LinearSegmentedColormap.from_list("accent", ["#eef3f6", "#1d5c87"])
+        colours = shades.with_extremes(bad="#c9cfcc")
+        axes.pcolormesh(
+            np.ma.masked_invalid(means),
+            cmap=colours,
+            vmin=low,
+            vmax=max(high, low + 1e-9),
+            edgecolors=canvas.PAPER,
+            linewidth=2,
+        )
+        for row in range(rows):
+            for column in range(columns):
+                mean = means[row, column]
+                dark = np.isfinite(mean) and mean - low > 0.55 * (high - low) and high > low
+                axes.text(
+                    column + 0.5,
+                    row + 0.5,
+                    formatting.decimal(mean, metric.decimals) if np.isfinite(mean) else "none",
+                    ha="center",
+                    va="center",
+                    color="#ffffff" if dark else "#1f2420",
+                )
+        axes.set_xticks(np.arange(columns) + 0.5, [canvas.label(x, 14) for x in grid.column_levels])
+        axes.set_yticks(np.arange(rows) + 0.5, [canvas.label(x) for x in grid.row_levels])
+        axes.tick_params(length=0, axis="both", labelcolor=canvas.INK)
+        axes.invert_yaxis()
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel(canvas.label(grid.column_factor, 40, 1))
+        axes.set_ylabel(canvas.label(grid.row_factor, 24))
+        return canvas.draw(figure)
+
+
+def interaction(grid: Grid, metric: Metric) -> Drawing:
+    """A line for each level of one factor over the levels of the other, with 95% intervals."""
+    with matplotlib.rc_context(canvas.STYLE):
+        columns = len(grid.column_levels)
+        figure = Figure((canvas.WIDTH, 3.0), layout="constrained")
+        axes = figure.add_subplot()
+        dashes = ["-", "--", ":", "-."]
+        for row, level in enumerate(grid.row_levels):
+            colour = [canvas.ACCENT, canvas.ALARM, canvas.MUTED, canvas.INK][row % 4]
+            x = np.arange(columns) + 0.12 * (row - (len(grid.row_levels) - 1) / 2)
+            y = [metric.scale * _nan(grid.mean(row, column)) for column in range(columns)]
+            style: dict[str, Any] = {"color": colour, "linestyle": dashes[row // 4 % 4]}
+            axes.plot(x, y, marker="o", markersize=4, label=canvas.label(level, 30, 1), **style)
+            for column in range(columns):
+                sample = grid.cells.get((row, column))
+                if sample is not None and sample.low is not None and sample.high is not None:
+                    ends = [metric.scale * sample.low, metric.scale * sample.high]
+                    axes.plot([x[column]] * 2, ends, color=colour)
+        cells = [cell for cell in grid.cells.values() if cell]
+        spans = [[x for x in (c.low, c.mean, c.high) if x is not None] for c in cells]
+        axes.set_ylim(*canvas.focus(spans, metric, clip=False))
+        axes.set_xticks(range(columns), [canvas.label(x, 14) for x in grid.column_levels])
+        axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_xlabel(canvas.label(grid.column_factor, 40, 1))
+        axes.set_ylabel(formatting.with_unit(f"mean {metric.title}", metric.unit))
+        axes.tick_params(labelcolor=canvas.MUTED)
+        axes.grid(axis="y")
+        figure.legend(
+            loc="outside upper left",
+            ncols=2,
+            frameon=False,
+            title=canvas.label(grid.row_factor, 50, 1),
+            alignment="left",
+        )
         return canvas.draw(figure)
 
 
@@ -101,12 +181,12 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
 
 
 def _edge(value: float, limits: tuple[float, float]) -> str:
-    """The marker of the edge beyond which a value lies; "" where it lies on the scale."""
+    """The marker of the edge beyond which a value lies; "" if it is on the scale."""
     return "<" if value < limits[0] else ">" if value > limits[1] else ""
 
 
 def _dot(axes: Axes, value: float, y: float, limits: tuple[float, float]) -> None:
-    """One seed; a triangle at the edge where the value lies off the scale."""
+    """One seed; a triangle at the edge if the value is off the scale."""
     edge = _edge(value, limits)
     axes.plot(
         [min(max(value, limits[0]), limits[1])],
@@ -129,7 +209,7 @@ def _interval(
     limits: tuple[float, float],
     strong: bool = True,
 ) -> None:
-    """A mean with its interval; beside the edge as a number where it lies off the scale."""
+    """A mean with its interval; a number at the edge if it is off the scale."""
     if sample is None:
         axes.annotate(
             "no finished run", (0.012, row), xycoords=("axes fraction", "data"), va="center",
@@ -139,11 +219,11 @@ def _interval(
     mean = scale * sample.mean
     if edge := _edge(mean, limits):
         number = f"{mean:.1f}".replace("-", "−")
-        text, place, side = (f"◂ {number}", 0.03, "left")
+        text, x, side = (f"◂ {number}", 0.03, "left")
         if edge == ">":
-            text, place, side = (f"{number} ▸", 0.97, "right")
+            text, x, side = (f"{number} ▸", 0.97, "right")
         axes.annotate(
-            text, (place, row), xycoords=("axes fraction", "data"), va="center", ha=side,
+            text, (x, row), xycoords=("axes fraction", "data"), va="center", ha=side,
             color=canvas.ACCENT, fontsize=9,
         )  # fmt: skip
         return
@@ -206,5 +286,9 @@ def _band(
 
 
 def _spread(index: int, count: int) -> float:
-    """The vertical place of a seed within its row."""
+    """The vertical offset of a seed within its row."""
     return 0.0 if count < 2 else 0.44 * (index / (count - 1) - 0.5)
+
+
+def _nan(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,4 +1,4 @@
-"""What probes measured in the runs of a block: tables and plots."""
+"""The results of probes in the runs of a block: tables and plots."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,26 +7,26 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from cnnjax.ablation import signals, statistics
+from cnnjax.ablation import statistics
 from cnnjax.ablation.results import Arm, Study
-from cnnjax.metric import SIGNALS, measure
-from cnnjax.report import canvas, words
+from cnnjax.metric import SIGNALS, measure_metric
+from cnnjax.report import canvas, formatting
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Element, Figure, Paragraph, Table
 
 DRAWN = ("gradient", "sd", "dead", "twins")
 _LOGARITHMIC = ("gradient", "sd")
 _MOST_NAMES = 16
-"""As many layers can be named below a panel."""
+"""The largest number of layers that are named below a panel."""
 
 
 def elements(arms: Sequence[Arm], study: Study, prefix: str) -> list[Element]:
-    """Measures and signals of the arms of a block; nothing where nothing was probed."""
-    found: list[Element] = []
+    """Measures and signals of the arms of a block; empty if there are none."""
+    elements: list[Element] = []
     split, primary = study.split, study.primary
     names = _measures(arms, split)
     if names:
-        found.append(_table(arms, split, names))
+        elements.append(_table(arms, split, names))
     for series, steps in _series(names).items():
         figure = Figure(
             f"{prefix}-{series}",
@@ -35,10 +35,10 @@ def elements(arms: Sequence[Arm], study: Study, prefix: str) -> list[Element]:
             f"{series} by its number, a line for each arm; 0 is the {primary.title} itself. Bars: "
             "95 % intervals of the means.",
         )
-        found.append(figure)
+        elements.append(figure)
     for name in DRAWN:
         title = SIGNALS[name].title
-        if any(signals.network(arm, name) for arm in arms):
+        if any(arm.layers(name) for arm in arms):
             figure = Figure(
                 f"{prefix}-signal-{name}",
                 signal(arms, name, title),
@@ -48,14 +48,14 @@ def elements(arms: Sequence[Arm], study: Study, prefix: str) -> list[Element]:
                 "the first layer at 0 and the last at 1. Mean over seeds; layers without a value "
                 "are left out of a logarithmic scale. The numbers are in signals.csv.",
             )
-            found.append(figure)
-    if found:
-        found.insert(0, Paragraph("What probes measured besides.", kind="note"))
-    return found
+            elements.append(figure)
+    if elements:
+        elements.insert(0, Paragraph("What probes measured besides.", kind="note"))
+    return elements
 
 
 def lines(arms: Sequence[Arm], study: Study, series: str, steps: Sequence[int]) -> Drawing:
-    """A measure that is numbered, against its number."""
+    """A numbered measure (`shift_1`, `shift_2` ...) against its number."""
     with matplotlib.rc_context(canvas.STYLE):
         figure = Canvas((canvas.WIDTH, 3.2), layout="constrained")
         axes = figure.add_subplot()
@@ -63,10 +63,10 @@ def lines(arms: Sequence[Arm], study: Study, series: str, steps: Sequence[int]) 
         scale = study.primary.scale
         for index, arm in enumerate(arms):
             colour = [canvas.ACCENT, canvas.ALARM, canvas.MUTED, canvas.INK][index % 4]
-            metrics = [study.primary, *(measure(f"{series}_{step}") for step in steps)]
+            metrics = [study.primary, *(measure_metric(f"{series}_{step}") for step in steps)]
             samples = [
-                statistics.describe(list(arm.scores(of, study.split).values()), of.ends)
-                for of in metrics
+                statistics.describe(list(arm.scores(metric, study.split).values()), metric.ends)
+                for metric in metrics
             ]
             points = [(x, s) for x, s in zip([0, *steps], samples, strict=True) if s]
             axes.plot(
@@ -82,7 +82,7 @@ def lines(arms: Sequence[Arm], study: Study, series: str, steps: Sequence[int]) 
                 if sample.low is not None and sample.high is not None:
                     axes.plot([x, x], [scale * sample.low, scale * sample.high], color=colour)
         axes.set_xlabel(series, loc="right")
-        axes.set_ylabel(words.headed(study.primary.title, study.primary.unit))
+        axes.set_ylabel(formatting.with_unit(study.primary.title, study.primary.unit))
         axes.grid(axis="y")
         axes.tick_params(labelcolor=canvas.MUTED)
         figure.legend(loc="outside upper left", ncols=3, frameon=False)
@@ -90,28 +90,29 @@ def lines(arms: Sequence[Arm], study: Study, series: str, steps: Sequence[int]) 
 
 
 def signal(arms: Sequence[Arm], name: str, title: str) -> Drawing:
-    """A number of every layer, at the start and the end: a panel for each arm, its layers in the
-    order of its own network. Where the networks differ, the axis is the depth as a share."""
+    """A signal of every layer before and after training: a panel for each arm, the layers in the
+    order of its network. If the networks differ, the axis is the relative depth."""
     with matplotlib.rc_context(canvas.STYLE):
         columns = min(3, len(arms))
         rows = -(-len(arms) // columns)
-        networks = {arm.name: signals.network(arm, name) for arm in arms}
+        networks = {arm.name: arm.layers(name) for arm in arms}
         layers = _shared(list(networks.values()))
         labels = [canvas.label(layer.removesuffix("/conv"), 16, 1) for layer in layers]
         labels = labels if len(labels) <= _MOST_NAMES else []
-        named = 0.07 * max(map(len, labels), default=0) * (1 + (len(arms) % columns > 0))
-        figure = Canvas((canvas.WIDTH, 1.2 * rows + 0.5 + named), layout="constrained")
+        label_height = 0.07 * max(map(len, labels), default=0) * (1 + (len(arms) % columns > 0))
+        figure = Canvas((canvas.WIDTH, 1.2 * rows + 0.5 + label_height), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, arm in zip(panels.flat, arms, strict=False):
-            own = networks[arm.name]
-            places = np.arange(1, len(own) + 1) if layers else np.linspace(0, 1, len(own))
+            network = networks[arm.name]
+            depth = len(network)
+            x = np.arange(1, depth + 1) if layers else np.linspace(0, 1, depth)
             for moment, colour, style in (
                 ("start", canvas.MUTED, "--"),
                 ("end", canvas.ACCENT, "-"),
             ):
-                heights = [_height(arm, moment, layer, name) for layer in own]
-                size = 2.5 if len(own) <= _MOST_NAMES else 1.0
-                axes.plot(places, heights, style, color=colour, linewidth=1.3, marker=".", ms=size)
+                y = [_mean_signal(arm, moment, layer, name) for layer in network]
+                size = 2.5 if depth <= _MOST_NAMES else 1.0
+                axes.plot(x, y, style, color=colour, linewidth=1.3, marker=".", ms=size)
             if name in _LOGARITHMIC:
                 canvas.logarithmic(axes, "y")
             axes.set_title(canvas.label(arm.label, 20), loc="left", color=canvas.INK)
@@ -121,7 +122,7 @@ def signal(arms: Sequence[Arm], name: str, title: str) -> Drawing:
                 axes.set_xticks(range(1, len(labels) + 1), labels, rotation=90, fontsize=6.5)
             elif not layers:
                 axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        canvas.close(panels, len(arms))
+        canvas.hide_unused(panels, len(arms))
         axis = "layer" if layers else "depth (0: first layer, 1: last)"
         figure.supxlabel(axis, fontsize=9.5, color=canvas.MUTED)
         figure.supylabel(title, fontsize=9.5, color=canvas.MUTED)
@@ -138,12 +139,12 @@ def _measures(arms: Sequence[Arm], split: str) -> list[str]:
 
 def _series(names: Sequence[str]) -> Mapping[str, list[int]]:
     """{name: numbers} of the measures that are numbered, `shift_1`, `shift_2`, ..."""
-    found: dict[str, list[int]] = {}
+    series: dict[str, list[int]] = {}
     for name in names:
         match = re.fullmatch(r"(.+)_(\d+)", name)
         if match:
-            found.setdefault(match[1], []).append(int(match[2]))
-    return {name: sorted(steps) for name, steps in found.items() if len(steps) > 2}
+            series.setdefault(match[1], []).append(int(match[2]))
+    return {name: sorted(steps) for name, steps in series.items() if len(steps) > 2}
 
 
 def _table(arms: Sequence[Arm], split: str, names: Sequence[str]) -> Table:
@@ -151,11 +152,11 @@ def _table(arms: Sequence[Arm], split: str, names: Sequence[str]) -> Table:
     for arm in arms:
         cells = [arm.label]
         for name in names:
-            of = measure(name)
-            sample = statistics.describe(list(arm.scores(of, split).values()))
-            text = words.amount(of, sample.mean if sample else None)
+            metric = measure_metric(name)
+            sample = statistics.describe(list(arm.scores(metric, split).values()))
+            text = formatting.amount(metric, sample.mean if sample else None)
             if sample and sample.sd is not None:
-                text += f" ± {words.amount(of, sample.sd)}"
+                text += f" ± {formatting.amount(metric, sample.sd)}"
             cells.append(text)
         rows.append(tuple(cells))
     head = ("Arm", *(name.replace("_", " ") for name in names))
@@ -163,13 +164,13 @@ def _table(arms: Sequence[Arm], split: str, names: Sequence[str]) -> Table:
 
 
 def _shared(networks: Sequence[Sequence[str]]) -> Sequence[str]:
-    """The layers of all networks that have any, where these are the same; else none."""
-    known = [layers for layers in networks if layers]
-    return known[0] if known and all(layers == known[0] for layers in known) else []
+    """The layers of the networks that have any, if they are the same in all; else none."""
+    nonempty = [layers for layers in networks if layers]
+    return nonempty[0] if nonempty and all(each == nonempty[0] for each in nonempty) else []
 
 
-def _height(arm: Arm, moment: str, layer: str, name: str) -> float:
-    """The mean of a number over the seeds; not a number where there is none that can be drawn."""
+def _mean_signal(arm: Arm, moment: str, layer: str, name: str) -> float:
+    """The mean of a signal over the seeds; NaN if there is none that can be drawn."""
     values = [run.result.signals.get(moment, {}).get(layer, {}).get(name) for run in arm.runs]
     measured = [float(value) for value in values if value is not None]
     mean = float(np.mean(measured)) if measured else float("nan")

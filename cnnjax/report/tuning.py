@@ -1,4 +1,4 @@
-"""What the arms of a study chose for themselves: a table, and accuracy against the setting."""
+"""The tuning of the arms of a study: tables, and the metric against the setting."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from cnnjax.ablation.results import Study
 from cnnjax.ablation.tuning import Choice
 from cnnjax.errors import UserError
 from cnnjax.metric import Metric
-from cnnjax.report import canvas, words
+from cnnjax.report import canvas, formatting
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Element, Figure, Paragraph, Section, Table
 
 
 def sections(study: Study) -> list[Section]:
-    """How the arms were tuned; nothing where they were not."""
+    """The section on tuning; none if the arms were not tuned."""
     about = study.about.get("tune")
     if about is None:
         return []
@@ -39,8 +39,8 @@ def sections(study: Study) -> list[Section]:
     edges = [choice.arm for choice in choices if choice.edges]
     if edges:
         warning = (
-            f"{words.listing(edges)}: the best point lies at the end of the grid, so a better one "
-            "may lie beyond; widen the grid, in another folder: all arms choose from one grid."
+            f"{formatting.join(edges)}: the best point lies at the end of the grid, so a better "
+            "one may lie beyond; widen the grid, in another folder: all arms choose from one grid."
         )
         elements.append(Paragraph(warning, "At the edge.", "warning"))
     primary = study.primary
@@ -64,7 +64,7 @@ def sections(study: Study) -> list[Section]:
     return [Section("Tuning", tuple(elements))]
 
 
-def plot(choices: Sequence[Choice], path: str, of: Metric) -> Drawing:
+def plot(choices: Sequence[Choice], path: str, metric: Metric) -> Drawing:
     """A metric against one setting, a panel for each arm."""
     with matplotlib.rc_context(canvas.STYLE):
         columns = min(3, len(choices))
@@ -72,10 +72,10 @@ def plot(choices: Sequence[Choice], path: str, of: Metric) -> Drawing:
         figure = Canvas((canvas.WIDTH, 1.25 * rows + 0.5), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, choice in zip(panels.flat, choices, strict=False):
-            _panel(axes, choice, path, of.scale)
-        canvas.close(panels, len(choices))
+            _panel(axes, choice, path, metric.scale)
+        canvas.hide_unused(panels, len(choices))
         figure.supxlabel(path, fontsize=9.5, color=canvas.MUTED)
-        title = words.headed(f"validation {of.title}", of.unit)
+        title = formatting.with_unit(f"validation {metric.title}", metric.unit)
         figure.supylabel(canvas.label(title, 26), fontsize=9.5, color=canvas.MUTED)
         return canvas.draw(figure)
 
@@ -95,27 +95,27 @@ def _panel(axes: Axes, choice: Choice, path: str, scale: float) -> None:
     axes.grid(axis="y")
 
 
-def _table(choices: Sequence[Choice], of: Metric) -> Table:
+def _table(choices: Sequence[Choice], metric: Metric) -> Table:
     rows = []
     for choice in choices:
         mean = next(mean for point, mean in choice.means if point == choice.point)
         row = (choice.arm, _point(choice.point), ", ".join(choice.edges))
-        rows.append((*row, words.amount(of, mean)))
-    head = ("Arm", "Chosen", "At the edge", words.headed("Validation", of.unit))
+        rows.append((*row, formatting.amount(metric, mean)))
+    head = ("Arm", "Chosen", "At the edge", formatting.with_unit("Validation", metric.unit))
     return Table("What each arm chose.", head, tuple(rows), labels=3)
 
 
-def _grid(choices: Sequence[Choice], tune: Tune, of: Metric) -> Table:
-    """Every point of the grid in every arm; how many runs diverged stands beside it."""
+def _grid(choices: Sequence[Choice], tune: Tune, metric: Metric) -> Table:
+    """The mean of every point of the grid in every arm, with the number of diverged runs."""
     rows = []
-    for place, point in enumerate(tuning.points(tune)):
+    for i, point in enumerate(tuning.points(tune)):
         cells = []
         for choice in choices:
-            diverged = choice.diverged[place]
-            told = f" ({diverged} diverged)" if diverged else ""
-            cells.append(words.amount(of, choice.means[place][1]) + told)
+            number = choice.diverged[i]
+            diverged = f" ({number} diverged)" if number else ""
+            cells.append(formatting.amount(metric, choice.means[i][1]) + diverged)
         rows.append((_point(point), *cells))
-    mean = words.headed(f"Mean validation {of.title}", of.unit)
+    mean = formatting.with_unit(f"Mean validation {metric.title}", metric.unit)
     caption = f"{mean} of every point of the grid. A diverged run scores chance."
     return Table(caption, ("Point", *(choice.arm for choice in choices)), tuple(rows))
 
@@ -125,11 +125,12 @@ def _point(point: Mapping[str, Any]) -> str:
 
 
 def _budget(study: Study) -> str:
-    spent = [_seconds(reading.load(study.workdir / tuning.FOLDER)), _seconds(study)]
-    if not sum(spent):
+    seconds = _seconds(reading.load(study.workdir / tuning.FOLDER))
+    total = seconds + _seconds(study)
+    if not total:
         return ""
-    share = f"{100 * spent[0] / sum(spent):.0f} %"
-    return f"Tuning took {share} of the training time ({words.duration(spent[0])})."
+    share = f"{100 * seconds / total:.0f} %"
+    return f"Tuning took {share} of the training time ({formatting.duration(seconds)})."
 
 
 def _seconds(study: Study) -> float:

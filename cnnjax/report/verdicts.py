@@ -1,27 +1,30 @@
-"""The findings on the claims of a study, in words, as a plot and as a table."""
+"""The findings on the claims of a study as sentences, as a plot and as a table."""
 
 from collections.abc import Sequence
 
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.sides import Comparison
-from cnnjax.ablation.statistics import sign_flip_p
+from cnnjax.ablation.statistics import ALPHA, sign_flip_p
 from cnnjax.ablation.verdicts import VERDICTS, Finding
-from cnnjax.report import forest, guide, statements, words
-from cnnjax.report.document import Element, Figure, Paragraph, Section, Table
+from cnnjax.metric import ACCURACY, Metric
+from cnnjax.report import forest, formatting, statements
+from cnnjax.report.document import Definitions, Element, Figure, Paragraph, Section, Table
+
+GUIDE = "How to read this"
 
 
 def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
-    """The verdicts, before anything else; nothing where nothing is claimed."""
+    """The section of the verdicts; none if there are no claims."""
     if not study.claims:
         return []
     elements: list[Element] = []
     if findings:
-        elements = [Paragraph(_count(findings), link=guide.TITLE), _standing(study)]
-    put = {finding.claim.key for finding in findings}
-    absent = [statement for statement, _ in study.claims if statement.key not in put]
-    if absent:
-        named = "; ".join(statements.claim(each, study.metrics) for each in absent)
-        text = f"{named}. The arms that these are about are not all here."
+        elements = [Paragraph(_count(findings), link=GUIDE), _provisional(study)]
+    tested = {finding.claim.key for finding in findings}
+    untested = [claim for claim, _ in study.claims if claim.key not in tested]
+    if untested:
+        claims = "; ".join(statements.claim_text(claim, study.metrics) for claim in untested)
+        text = f"{claims}. The arms that these are about are not all here."
         elements.append(Paragraph(text, "Not put to the test:", "warning"))
     if study.late_seeds:
         text = (
@@ -32,10 +35,10 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
     for finding in findings:
         text = statements.sentence(finding, len(findings))
         elements.append(Paragraph(text, _lead(finding, study), finding.verdict))
-    for place, (unit, rows) in enumerate(forest.drawn(findings).items()):
+    for i, (unit, rows) in enumerate(forest.by_unit(findings).items()):
         about = f"What each claim in {unit} is about" if unit else "What each claim is about"
         figure = Figure(
-            f"claims-{place + 1}" if place else "claims",
+            f"claims-{i + 1}" if i else "claims",
             forest.claims(rows),
             "Interval plot of the difference that each claim is about; the figures are in the "
             "table of claims.",
@@ -54,12 +57,12 @@ def lines(study: Study, findings: Sequence[Finding]) -> list[str]:
     if not findings:
         return []
     preview = "" if study.split == "test" else " (a preview, on the validation split)"
-    said = [f"  {_lead(finding, study)} {_why(finding)}" for finding in findings]
-    return [f"verdicts{preview}:", *said]
+    verdicts = [f"  {_lead(finding, study)} {_reason(finding)}" for finding in findings]
+    return [f"verdicts{preview}:", *verdicts]
 
 
-def _why(finding: Finding) -> str:
-    """What a verdict rests on; of one that is open, why it is."""
+def _reason(finding: Finding) -> str:
+    """The figures of a finding, preceded by the reason if it is open."""
     first = finding.notes[:1] if finding.verdict == "open" else ()
     return " ".join([*first, statements.figures(finding)])
 
@@ -67,18 +70,18 @@ def _why(finding: Finding) -> str:
 def _lead(finding: Finding, study: Study) -> str:
     where = f" [{finding.block}]" if finding.block else ""
     late = " (post hoc)" if finding.post_hoc else ""
-    said = statements.claim(finding.claim, study.metrics)
-    return f"{finding.verdict.capitalize()}{late}{where}: {said}."
+    claim = statements.claim_text(finding.claim, study.metrics)
+    return f"{finding.verdict.capitalize()}{late}{where}: {claim}."
 
 
 def _count(findings: Sequence[Finding]) -> str:
     counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in VERDICTS}
     named = [f"{number} {verdict}" for verdict, number in counts.items() if number]
-    return f"Of {words.count(len(findings), 'claim')}: {words.listing(named)}."
+    return f"Of {formatting.count(len(findings), 'claim')}: {formatting.join(named)}."
 
 
-def _standing(study: Study) -> Paragraph:
-    """Whether these are the verdicts or a preview of them."""
+def _provisional(study: Study) -> Paragraph:
+    """Whether these are the final verdicts or a preview."""
     looks = len(study.about["looks_at_test"])
     lost = study.about["adopted"][:10]
     number = f"{looks} at least, since study.json was lost and made again on {lost}"
@@ -105,7 +108,7 @@ def _table(findings: Sequence[Finding], study: Study) -> Table:
     units = {_unit(finding) for finding in findings}
     alike = len(units) == 1
     figures = (
-        words.headed("Difference", units.pop()) if alike else "Difference",
+        formatting.with_unit("Difference", units.pop()) if alike else "Difference",
         "Interval",
         "Pairs",
         "dz",
@@ -116,9 +119,9 @@ def _table(findings: Sequence[Finding], study: Study) -> Table:
     )
     rows = []
     for finding in findings:
-        said = statements.claim(finding.claim, study.metrics)
-        names = (said, finding.block, finding.verdict)
-        opening = names if blocks else (names[0], names[2])
+        claim = statements.claim_text(finding.claim, study.metrics)
+        block = (finding.block,) if blocks else ()
+        opening = (claim, *block, finding.verdict)
         unit = "" if alike else f" {_unit(finding)}".rstrip()
         rows += [(*opening, *cells) for cells in _cells(finding, unit)]
     both = any(finding.evidence.log_odds for finding in findings)
@@ -134,14 +137,15 @@ def _table(findings: Sequence[Finding], study: Study) -> Table:
 
 
 def _published(findings: Sequence[Finding], study: Study) -> list[Table]:
-    """What others found, beside what was found here."""
-    told = [finding for finding in findings if finding.claim.published]
+    """Published figures beside those of the study."""
     rows = []
-    for finding in told:
-        here = "; ".join(statements.differences(finding))
+    for finding in findings:
+        if not finding.claim.published:
+            continue
+        figures = "; ".join(statements.differences(finding))
         where = f" [{finding.block}]" if finding.block else ""
-        said = statements.claim(finding.claim, study.metrics)
-        rows.append((f"{said}{where}", here, finding.claim.published))
+        claim = statements.claim_text(finding.claim, study.metrics)
+        rows.append((f"{claim}{where}", figures, finding.claim.published))
     caption = "What was published on these claims, beside what was found here."
     return [Table(caption, ("Claim", "Here", "Published"), tuple(rows), labels=3)] if rows else []
 
@@ -151,39 +155,92 @@ def _unit(finding: Finding) -> str:
 
 
 def _cells(finding: Finding, unit: str) -> list[tuple[str, ...]]:
-    """The figures of a finding, a row for each comparison; `unit` stands beside the first."""
+    """The figures of a finding, a row for each comparison; `unit` follows the first figure."""
     ps = (finding.evidence.p, finding.corrected, finding.against)
-    closing = tuple(words.p_value(p) for p in ps)
+    closing = tuple(formatting.p_value(p) for p in ps)
     share = finding.evidence.share
     if share is not None and not share.n:
-        return [(words.NONE, words.NONE, "0", words.NONE, *closing, words.NONE)]
+        return [(formatting.NONE, formatting.NONE, "0", formatting.NONE, *closing, formatting.NONE)]
     if share is not None:
         ends = f"[{100 * share.low:.0f}, {100 * share.high:.0f}]"
-        figures = (f"{100 * share.value:.0f}{unit}", ends, str(share.n), words.NONE)
-        return [(*figures, *closing, words.NONE)]
+        figures = (f"{100 * share.value:.0f}{unit}", ends, str(share.n), formatting.NONE)
+        return [(*figures, *closing, formatting.NONE)]
     return [
-        (*_figures(found, finding, unit), *closing, _check(found, finding))
-        for found in finding.evidence.comparisons
+        (*_figures(comparison, finding, unit), *closing, _check(comparison, finding))
+        for comparison in finding.evidence.comparisons
     ]
 
 
-def _figures(found: Comparison, finding: Finding, unit: str) -> tuple[str, ...]:
-    paired, ends = found.paired, statements.interval(found, finding.claim)
+def _figures(comparison: Comparison, finding: Finding, unit: str) -> tuple[str, ...]:
+    paired, ends = comparison.paired, statements.interval(comparison, finding.claim)
     if paired is None:
-        return words.NONE, words.NONE, "0", words.NONE
+        return formatting.NONE, formatting.NONE, "0", formatting.NONE
     return (
-        words.amount(finding.metric, paired.mean, signed=True) + unit,
-        words.interval(finding.metric, *(ends or (None, None))),
+        formatting.amount(finding.metric, paired.mean, signed=True) + unit,
+        formatting.interval(finding.metric, *(ends or (None, None))),
         str(paired.n),
-        words.decimal(paired.dz) if paired.dz is not None else words.NONE,
+        formatting.decimal(paired.dz) if paired.dz is not None else formatting.NONE,
     )
 
 
-def _check(found: Comparison, finding: Finding) -> str:
-    """The permutation test of the margin; there is none for an equivalence, which has two."""
-    statement, of = finding.claim, finding.metric
-    if not found.differences or statement.kind == "equivalent" or of.kind == "fixed":
-        return words.NONE
-    signs = {"negative": -1.0, "either": 0.0} if statement.kind == "interaction" else {}
-    margin = signs.get(statement.direction, 1.0) * statement.margin / of.scale
-    return words.p_value(sign_flip_p([each - margin for each in found.differences]))
+def _check(comparison: Comparison, finding: Finding) -> str:
+    """The p of the permutation test of the margin; none for an equivalence, which has two."""
+    claim, metric = finding.claim, finding.metric
+    if not comparison.differences or claim.kind == "equivalent" or metric.kind == "fixed":
+        return formatting.NONE
+    signs = {"negative": -1.0, "either": 0.0} if claim.kind == "interaction" else {}
+    margin = signs.get(claim.direction, 1.0) * claim.margin / metric.scale
+    return formatting.p_value(sign_flip_p([d - margin for d in comparison.differences]))
+
+
+def guide(primary: Metric = ACCURACY) -> Section:
+    """The section that explains the words and numbers of a verdict."""
+    ends = ""
+    if primary == ACCURACY:
+        ends = ": at 100 points between two accuracies, at 200 between two such differences"
+    pairs = (
+        (
+            "Verdicts",
+            f"Supported: the corrected p of the claim is below {ALPHA}. Contradicted: that of its "
+            "contrary is. Undecided: so many seeds cannot tell; it does not mean that there is "
+            "nothing. Open: runs are missing.",
+        ),
+        (
+            "Seeds",
+            "All arms share their seeds: weights, order of the data, augmentation and dropout are "
+            "drawn by seed. So arms are compared seed by seed, and what seeds have in common "
+            "cancels. A tie is a seed in which both score the same.",
+        ),
+        (
+            "Intervals",
+            "[low, high] beside a mean difference: Student's t interval of the paired differences, "
+            "95 % where nothing else is said. It is about these images and other seeds, and ends "
+            f"where the difference can be no larger{ends}.",
+        ),
+        (
+            "Other images",
+            "The same for other images too, as if drawn where these were; it stands there where it "
+            "is known and not the same.",
+        ),
+        (
+            "p",
+            "How likely such a result would be if the claim did not hold. Corrected: for all "
+            "claims of the study together (Holm), so that with 95 % none is supported wrongly.",
+        ),
+        (
+            "Margins",
+            "A claim with a margin is held against the margin, not against zero: beats by more "
+            "than it, differs by less than it.",
+        ),
+        (
+            "Diverged runs",
+            "Score chance, which is the best constant prediction. That counts against an arm and "
+            "never for it.",
+        ),
+        ("Post hoc", "Claimed, or added, after results were there."),
+    )
+    more = (
+        "Why it is done like this, and how often such verdicts are right by simulation, is written "
+        "in docs/statistics.md of cnnjax."
+    )
+    return Section(GUIDE, (Definitions(pairs), Paragraph(more, kind="note")))

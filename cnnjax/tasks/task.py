@@ -83,7 +83,7 @@ class Task:
         for each in self.metrics:
             if not isinstance(each, Metric):
                 raise UserError(f"Task: metrics: {each!r} is not a Metric.")
-            if not each.of_split:
+            if not each.on_split:
                 allowed = "share, mean, corpus"
                 raise UserError(f"Task: metric {each.name!r}: kind: {each.kind!r}; {allowed}.")
             if not _NAME.fullmatch(each.name) or each.name in RESERVED:

@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
     """The JSON object in a file; empty where there is none, or the file is damaged. Raises
     MachineError where it cannot be read just now."""
     try:
-        return dict(result.renamed(files.read_json(path)))
+        return dict(result.current_names(files.read_json(path)))
     except MachineError:
         raise
     except (UserError, TypeError, ValueError):

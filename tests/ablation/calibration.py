@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cnnjax.ablation import proportions, statistics
+from cnnjax.ablation import statistics
 from cnnjax.ablation.claims import interaction
 from cnnjax.ablation.evidence import on_both_scales
 
@@ -90,7 +90,7 @@ def family(seeds: int, studies: int, arms: int = 6) -> tuple[float, float]:
     """Of six arms like the baseline: how often Holm finds one better, and how often all
     simultaneous intervals hold zero."""
     random = np.random.default_rng([4, seeds])
-    wrong = held = 0
+    wrong = covered = 0
     for _ in range(studies):
         luck = random.normal(0, 0.005, seeds)
         baseline = luck + random.normal(0, 0.003, seeds)
@@ -102,8 +102,8 @@ def family(seeds: int, studies: int, arms: int = 6) -> tuple[float, float]:
             statistics.t_interval(float(d.mean()), float(d.std(ddof=1)), seeds, family=arms)
             for d in differences
         ]
-        held += all(end is not None and end[0] <= 0 <= end[1] for end in ends)
-    return wrong / studies, held / studies
+        covered += all(end is not None and end[0] <= 0 <= end[1] for end in ends)
+    return wrong / studies, covered / studies
 
 
 def ceiling(seeds: int, studies: int, claims: int = 6, examples: int = 10_000) -> float:
@@ -115,7 +115,7 @@ def ceiling(seeds: int, studies: int, claims: int = 6, examples: int = 10_000) -
     for _ in range(studies):
         odds = np.array([0.0, 1.0, 3.0, 4.0]) + random.normal(0, 0.1, (claims, seeds, 4))
         fractions = random.binomial(examples, 1 / (1 + np.exp(-odds))) / examples
-        scales = [fractions, np.vectorize(proportions.log_odds)(fractions, examples)]
+        scales = [fractions, np.vectorize(statistics.log_odds)(fractions, examples)]
         contrasts = [(y[..., 3] - y[..., 2]) - (y[..., 1] - y[..., 0]) for y in scales]
         ps = [on_both_scales(*each, claim, 0.0)[0] for each in zip(*contrasts, strict=True)]
         wrong += min(statistics.holm(ps)) < ALPHA

@@ -53,7 +53,7 @@ def study(tmp_path):
 
 
 def test_commands_stay_commands(study):
-    shown = anonymous.study(reading.load(study)).about["extensions"][0]["command"]
+    shown = anonymous.anonymize(reading.load(study)).about["extensions"][0]["command"]
     assert shlex.split(shown) == [
         "python", "-m", "launch.sweep", "--experiment=e.py", "--workdir=runs/activations",
         "--data_dir", "DIR", "--init_from=DIR3/r20", "--flagfile=DIR4/flags",
@@ -63,20 +63,20 @@ def test_commands_stay_commands(study):
     ]  # fmt: skip
 
 
-def test_paths_that_were_typed_as_relative_are_none_of_the_page_either(study):
+def test_relative_paths_are_replaced_too(study):
     path = study / "study.json"
     about = json.loads(path.read_text())
     words = ["--flagfile=../ann/flags", "--init_from=../ann/r20", "--vary=data.name=folder:ann/x,y"]
     about["extensions"][0]["command"] = shlex.join(words)
     about["arms"]["yours"]["config"]["transfer"] = {"init_from": "../ann/r20"}
     path.write_text(json.dumps(about))
-    shown = anonymous.study(reading.load(study)).about
+    shown = anonymous.anonymize(reading.load(study)).about
     assert "ann" not in shown["extensions"][0]["command"]
     assert "ann" not in json.dumps(shown["arms"]["yours"]["config"])
 
 
-def test_two_folders_stay_two_and_claims_keep_their_arms(study):
-    given, shown = reading.load(study), anonymous.study(reading.load(study))
+def test_two_folders_get_two_names_and_claims_keep_their_arms(study):
+    given, shown = reading.load(study), anonymous.anonymize(reading.load(study))
     assert [arm.overrides["data.name"] for arm in shown.arms] == [
         "folder:DIR/flowers",
         "folder:DIR2/flowers",
@@ -87,7 +87,7 @@ def test_two_folders_stay_two_and_claims_keep_their_arms(study):
 
 
 def test_no_file_of_a_report_has_a_path(study, tmp_path):
-    shown = anonymous.study(reading.load(study))
+    shown = anonymous.anonymize(reading.load(study))
     ablation.render(shown, verdicts.findings(shown), tmp_path / "out")
     texts = {path: path.read_text() for path in (tmp_path / "out").rglob("*.[!p]*")}
     assert len(texts) > 5
@@ -103,9 +103,9 @@ def test_no_file_of_a_report_has_a_path(study, tmp_path):
 @pytest.mark.parametrize(
     "text", ["see https://example.org/a/b", "images/s, and/or 1 / 2", "ReLU's 'sd' is 1/2", "DIR/x"]
 )
-def test_what_is_no_path_stays(study, text):
+def test_text_without_paths_is_unchanged(study, text):
     path = study / "study.json"
     about = json.loads(path.read_text())
     about["experiment"]["notes"] = text
     path.write_text(json.dumps(about))
-    assert anonymous.study(reading.load(study)).experiment["notes"] == text
+    assert anonymous.anonymize(reading.load(study)).experiment["notes"] == text

@@ -22,6 +22,6 @@ def test_intervals_cover_and_false_positives_are_rare(seeds):
     assert calibration.ceiling(seeds, STUDIES // 4) <= 0.05 + 2 * ALLOWED
 
 
-def test_an_interval_from_few_seeds_does_not_know_of_rare_collapses():
+def test_intervals_from_few_seeds_miss_rare_collapses():
     """What the docs warn of: most studies see none, and their interval leaves them out."""
     assert calibration.coverage(calibration.RARE, 5, STUDIES) < 0.5

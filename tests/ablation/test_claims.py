@@ -30,22 +30,22 @@ def experiment(*stated, arms=ARMS):
     return Experiment(name="e", question="q", arms=arms, claims=stated)
 
 
-def test_a_name_without_a_block_is_asked_in_every_block():
+def test_a_name_without_a_block_matches_every_block():
     claim = better("relu_none", "tanh_none")
-    assert claims.where(claim, ARMS) == ["lenet5_modern", "resnet20"]
-    assert claims.members("relu_none", "resnet20", ARMS) == ("resnet20.relu_none",)
+    assert claims.blocks_of(claim, ARMS) == ["lenet5_modern", "resnet20"]
+    assert claims.arms_of("relu_none", "resnet20", ARMS) == ("resnet20.relu_none",)
     one = better("resnet20.relu_none", "tanh_none")
-    assert claims.where(one, ARMS) == ["resnet20"]
+    assert claims.blocks_of(one, ARMS) == ["resnet20"]
     limited = better("relu_none", "tanh_none", blocks=("resnet20",))
-    assert claims.where(limited, ARMS) == ["resnet20"]
+    assert claims.blocks_of(limited, ARMS) == ["resnet20"]
 
 
-def test_levels_stand_for_all_arms_that_have_them():
+def test_levels_match_all_arms_that_have_them():
     side = {"model.norm.kind": "batch"}
-    assert claims.members(side, "resnet20", ARMS) == ("resnet20.relu_batch", "resnet20.tanh_batch")
+    assert claims.arms_of(side, "resnet20", ARMS) == ("resnet20.relu_batch", "resnet20.tanh_batch")
 
 
-def test_an_interaction_is_about_four_sides():
+def test_an_interaction_has_four_sides():
     claim = interaction(
         {"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "tanh")}
     )
@@ -97,26 +97,26 @@ def test_an_interaction_is_about_four_sides():
         (lambda: better("relu_none", "tanh_none", publishd="x"), "'publishd'.*mean 'published'"),
     ],
 )
-def test_what_no_result_could_decide_is_refused(claim, message):
+def test_claims_that_no_result_could_decide_are_refused(claim, message):
     with pytest.raises(UserError, match=message) as caught:
         experiment(claim())
     assert "\n" not in str(caught.value).strip()
 
 
-def test_a_claim_survives_being_kept():
+def test_claims_survive_to_dict_and_from_dict():
     stated = (
         equivalent("relu_none", "tanh_none", within=0.5, reason="why", source="lecture"),
         interaction({"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "tanh")}),
     )
     for claim in experiment(*stated).claims:
-        kept = claims.read(json.loads(json.dumps(claims.write(claim) | {"post_hoc": True})))
-        assert kept.key == claim.key
-        assert kept == claim
+        read = claims.from_dict(json.loads(json.dumps(claims.to_dict(claim) | {"post_hoc": True})))
+        assert read.key == claim.key
+        assert read == claim
 
 
-def test_a_text_that_was_kept_as_a_number_is_text():
+def test_numbers_in_text_fields_become_text():
     values = {"kind": "better", "sides": ["a", "b"], "published": 0.41}
-    assert claims.read(values).published == "0.41"
+    assert claims.from_dict(values).published == "0.41"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,6 @@ def test_a_text_that_was_kept_as_a_number_is_text():
         [],
     ],
 )
-def test_what_is_no_claim_is_no_claim(values):
+def test_values_that_are_no_claim_are_refused(values):
     with pytest.raises(ValueError, match="makes no sense"):
-        claims.read(values)
+        claims.from_dict(values)

@@ -42,11 +42,11 @@ def test_a_quarter_of_five_factors_has_resolution_three():
     assert design.aliases("a", words)[:2] == [tuple("bd"), tuple("ce")]
 
 
-def test_a_full_crossing_mixes_nothing_up():
+def test_a_full_crossing_has_no_aliases():
     assert design.defining_words(bits(design.crossed(FIVE))) == []
 
 
-def test_a_design_in_words():
+def test_describe_a_design():
     full = design.describe(
         bits(design.crossed({"x": {"p": 1, "q": 2, "r": 3}, "y": {"": 0, "s": 1}}))
     )
@@ -61,7 +61,7 @@ def test_a_design_in_words():
     assert design.describe([]) == ""
 
 
-def test_main_effects_of_a_fraction_are_clear_of_each_other():
+def test_main_effects_of_a_fraction_are_orthogonal():
     arms = bits(design.fractional(FIVE, {"e": "abcd"}))
     for first, second in itertools.combinations("abcde", 2):
         assert sum((2 * arm[first] - 1) * (2 * arm[second] - 1) for arm in arms) == 0
@@ -78,6 +78,6 @@ def test_main_effects_of_a_fraction_are_clear_of_each_other():
         (FIVE, {"e": ""}, "e: is decided by nothing"),
     ],
 )
-def test_what_is_no_fraction(factors, generators, message):
+def test_generators_that_make_no_fraction_are_refused(factors, generators, message):
     with pytest.raises(UserError, match=message):
         design.fractional(factors, generators)

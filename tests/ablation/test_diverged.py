@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import workdirs
-from claimed import GAIN, LUCK, RELU, TANH, crossing, found, study
+from claimed import GAIN, LUCK, RELU, TANH, crossed_findings, findings, study
 
 from cnnjax.ablation import claims, reading, verdicts
 from cnnjax.ablation.claims import (
@@ -23,7 +23,7 @@ AHEAD = "A run that diverged, at chance, is ahead of one that finished, which sh
 
 def test_a_diverged_run_scores_chance(tmp_path):
     relu = [None, *RELU[1:]]
-    (finding,) = found(tmp_path, {"tanh": TANH, "relu": relu}, better("relu", "tanh"))
+    (finding,) = findings(tmp_path, {"tanh": TANH, "relu": relu}, better("relu", "tanh"))
     comparison = finding.evidence.comparisons[0]
     assert comparison.paired.differences[0] == pytest.approx(0.1 - TANH[0])
     assert comparison.finished.n == 5
@@ -54,7 +54,7 @@ def test_a_diverged_run_never_wins_a_claim_on_loss(tmp_path):
     assert best.notes == ("Diverged: diverged 6 of 6.",)
 
 
-def test_a_diverged_run_is_not_ahead_of_a_dead_one(tmp_path):
+def test_a_diverged_run_does_not_beat_a_dead_network(tmp_path):
     """Chance is 10 % here; a network that finished dead can be below it."""
     arms = {"hot": [None] * 6, "dead": list(0.07 + LUCK), "good": list(0.9 + LUCK)}
     stated = [
@@ -66,7 +66,7 @@ def test_a_diverged_run_is_not_ahead_of_a_dead_one(tmp_path):
         monotone(["hot", "dead"]),
         monotone(["dead", "hot", "good"]),
     ]
-    results = found(tmp_path, arms, *stated)
+    results = findings(tmp_path, arms, *stated)
     assert all(f.evidence.p < 0.001 for f in (results[0], results[2], results[6]))
     assert [f.verdict for f in results] == [
         "undecided", "undecided", "undecided", "contradicted", "supported", "undecided",
@@ -78,13 +78,13 @@ def test_a_diverged_run_is_not_ahead_of_a_dead_one(tmp_path):
 
 def test_arms_that_always_diverge_are_not_shown_to_be_equivalent(tmp_path):
     arms = {"a": [None] * 8, "b": [None] * 8}
-    (finding,) = found(tmp_path, arms, equivalent("a", "b", within=1, reason="r"))
+    (finding,) = findings(tmp_path, arms, equivalent("a", "b", within=1, reason="r"))
     assert finding.evidence.p < 0.01
     assert finding.verdict == "undecided"
 
 
 @pytest.mark.parametrize("means", [[0.9, 0.05, 0.9, None], [0.9, 0.9, 0.05, None]])
-def test_a_diverged_run_wins_no_interaction(tmp_path, means):
+def test_diverged_runs_do_not_support_an_interaction(tmp_path, means):
     """Whichever way the factors are read: dead is worse than diverged, and says nothing."""
     stated = [
         interaction(*GAIN, direction="positive"),
@@ -92,13 +92,13 @@ def test_a_diverged_run_wins_no_interaction(tmp_path, means):
         interaction(*GAIN[::-1]),
     ]
     stated += [interaction(*GAIN, direction="negative")]
-    results = crossing(tmp_path, means, *stated)
+    results = crossed_findings(tmp_path, means, *stated)
     assert [f.verdict for f in results] == ["undecided"] * 4
     assert AHEAD in results[0].notes
     assert not any(f.scale_matters for f in results if f.evidence.p < 0.001)
 
 
-def test_that_all_diverge_decides_nothing_about_how_alike_they_are(tmp_path):
+def test_arms_that_all_diverge_are_not_shown_to_be_similar(tmp_path):
     stated = [
         interaction(*GAIN, by=5),
         interaction(*GAIN, direction="positive", by=5),
@@ -106,54 +106,54 @@ def test_that_all_diverge_decides_nothing_about_how_alike_they_are(tmp_path):
         monotone(["relu_none", "relu_batch"], by=1),
     ]
     for means in ([None] * 4, [0.9, None, 0.9, None]):
-        results = crossing(tmp_path / str(means[0]), means, *stated)
+        results = crossed_findings(tmp_path / str(means[0]), means, *stated)
         assert [f.verdict for f in results[:2]] == ["undecided"] * 2
         verdict = "undecided" if means[0] is None else "contradicted"
         assert [f.verdict for f in results[2:]] == [verdict] * 2
 
 
-def test_what_is_refuted_without_a_margin_is_refuted_with_one(tmp_path):
+def test_a_claim_refuted_without_a_margin_is_refuted_with_one(tmp_path):
     """Though both arms diverged in one seed, and though another step is flattered."""
     a, b = [None, *(0.5 + LUCK[1:])], [None, *(0.9 + LUCK[1:] / 2)]
     stated = [better("a", "b", by=by) for by in (0, 1)]
     stated += [monotone(["a", "b"][::-1], by=by) for by in (0, 1)]
-    results = found(tmp_path / "pairs", {"a": a, "b": b}, *stated)
+    results = findings(tmp_path / "pairs", {"a": a, "b": b}, *stated)
     assert [f.verdict for f in results] == ["contradicted"] * 4
     arms = {"hot": [None] * 6, "dead": list(0.05 + LUCK), "good": list(0.9 + LUCK)}
     arms["bad"] = list(0.5 - LUCK)
     orders = ["dead", "hot", "good", "bad"], ["hot", "dead", "good", "bad"]
-    results = found(tmp_path / "steps", arms, *map(monotone, orders))
+    results = findings(tmp_path / "steps", arms, *map(monotone, orders))
     assert [f.verdict for f in results] == ["contradicted"] * 2
 
 
 def test_a_margin_does_not_let_a_diverged_run_win(tmp_path):
     arms = {"hot": [None] * 6, "dead": list(0.05 + LUCK), "good": list(0.9 + LUCK)}
     stated = [better("dead", "hot", by=1), monotone(["hot", "dead", "good"], by=1)]
-    results = found(tmp_path, arms, *stated)
+    results = findings(tmp_path, arms, *stated)
     assert all(f.evidence.against < 0.001 for f in results)
     assert [f.verdict for f in results] == ["undecided"] * 2
 
 
-def test_two_cells_that_diverge_are_no_interaction(tmp_path):
+def test_two_diverged_cells_are_no_interaction(tmp_path):
     """From 90 % and from 50 % to the same chance: a floor, whatever the scale."""
     stated = [interaction(*GAIN, direction="positive"), interaction(*GAIN)]
-    results = crossing(tmp_path, [0.9, None, 0.5, None], *stated)
+    results = crossed_findings(tmp_path, [0.9, None, 0.5, None], *stated)
     assert all(f.evidence.p < 0.001 for f in results)
     assert [f.verdict for f in results] == ["undecided"] * 2
     assert results[0].notes[0].startswith("Runs that diverged are not shown to be alike")
 
 
-def test_one_like_a_diverged_arm_is_not_refuted_by_that(tmp_path):
+def test_an_arm_equal_to_a_diverged_one_is_not_refuted(tmp_path):
     arms = {"a": list(0.105 + LUCK / 10), "b": [None] * 6}
-    (finding,) = found(tmp_path, arms, better("a", "b", by=5))
+    (finding,) = findings(tmp_path, arms, better("a", "b", by=5))
     assert finding.verdict == "undecided"
 
 
-def test_a_diverged_run_without_a_figure_is_not_passed_over(tmp_path):
+def test_a_diverged_run_without_a_figure_is_noted(tmp_path):
     """Of probes, and of losses in results that do not say what chance is."""
-    known = study(tmp_path, {"tanh": TANH, "relu": [None, *RELU[1:]]})
+    results = study(tmp_path, {"tanh": TANH, "relu": [None, *RELU[1:]]})
     old = {"validation": 0.1, "test": 0.1}
-    for run in known.runs:
+    for run in results.runs:
         measures = {} if (run.arm, run.seed) == ("relu", 0) else {"test": {"shift": RELU[run.seed]}}
         workdirs.edit(tmp_path, run.arm, run.seed, chance=old, measures=measures)
     stated = [
@@ -162,7 +162,7 @@ def test_a_diverged_run_without_a_figure_is_not_passed_over(tmp_path):
         better("relu", "tanh"),
     ]
     path = tmp_path / "study.json"
-    about = json.loads(path.read_text()) | {"claims": [claims.write(c) for c in stated]}
+    about = json.loads(path.read_text()) | {"claims": [claims.to_dict(c) for c in stated]}
     path.write_text(json.dumps(about))
     loss, measure, accuracy = verdicts.findings(reading.load(tmp_path, "test"))
     for finding in (loss, measure):
@@ -172,7 +172,7 @@ def test_a_diverged_run_without_a_figure_is_not_passed_over(tmp_path):
     assert accuracy.evidence.comparisons[0].paired.n == 6
 
 
-def test_runs_that_failed_are_no_runs_that_did_not(tmp_path):
+def test_failed_runs_do_not_count_in_shares(tmp_path):
     stated = [diverges("a"), chance_level("a"), chance_level("b")]
     study(tmp_path, {"a": [None, *RELU[1:]], "b": list(RELU)}, *stated)
     for seed in range(4):

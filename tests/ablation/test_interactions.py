@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import workdirs
-from claimed import FACTORS, GAIN, LUCK, crossing, found
+from claimed import FACTORS, GAIN, LUCK, crossed_findings, findings
 
 from cnnjax.ablation import claims, reading, statistics, verdicts
 from cnnjax.ablation.claims import (
@@ -17,7 +17,7 @@ from cnnjax.report import statements
 
 def test_an_interaction_and_the_main_effects(tmp_path):
     batch, none = ({"model.norm.kind": kind} for kind in ("batch", "none"))
-    results = crossing(
+    results = crossed_findings(
         tmp_path,
         [0.90, 0.91, 0.50, 0.89],
         interaction(*GAIN, direction="positive", by=20),
@@ -33,7 +33,7 @@ def test_an_interaction_and_the_main_effects(tmp_path):
 
 def test_a_ceiling_is_no_interaction(tmp_path):
     """From 50 to 80 % and from 94.1 to 98.5 % are the same step in log-odds (1.39)."""
-    (finding,) = crossing(
+    (finding,) = crossed_findings(
         tmp_path, [0.9412, 0.9846, 0.50, 0.80], interaction(*GAIN, direction="positive")
     )
     comparison = finding.evidence.comparisons[0]
@@ -47,7 +47,7 @@ def test_both_scales_of_an_interaction_are_corrected(tmp_path):
     """The larger p counts, or eight claims together would be supported too often."""
     stated = [interaction(*GAIN, direction="positive"), interaction(*GAIN)]
     means = [0.90, 0.9105, 0.50, 0.53]
-    one_sided, two_sided = crossing(tmp_path, means, *stated)
+    one_sided, two_sided = crossed_findings(tmp_path, means, *stated)
     accuracy = one_sided.evidence.comparisons[0].differences
     log_odds = one_sided.evidence.log_odds.differences
     ps = [statistics.p_above(each, 0) for each in (accuracy, log_odds)]
@@ -59,25 +59,25 @@ def test_both_scales_of_an_interaction_are_corrected(tmp_path):
     assert two_sided.evidence.p in (max(different), 1.0)
 
 
-def test_a_ceiling_is_one_for_what_probes_measure_too(tmp_path):
+def test_a_ceiling_is_no_interaction_of_measures_either(tmp_path):
     """Shares of examples on moved images, say; a gain is none."""
-    crossing(tmp_path, [0.9412, 0.9846, 0.50, 0.80])
-    known = reading.load(tmp_path, "test")
-    for run in known.runs:
+    crossed_findings(tmp_path, [0.9412, 0.9846, 0.50, 0.80])
+    study = reading.load(tmp_path, "test")
+    for run in study.runs:
         value = run.result.test.get("accuracy")
-        found_ = {"shift_1": value, "monte_carlo_gain": value}
-        workdirs.edit(tmp_path, run.arm, run.seed, measures={"test": found_})
+        measures = {"shift_1": value, "monte_carlo_gain": value}
+        workdirs.edit(tmp_path, run.arm, run.seed, measures={"test": measures})
     stated = [interaction(*GAIN, direction="positive", metric=f"measures.{name}")
               for name in ("shift_1", "monte_carlo_gain")]  # fmt: skip
     path = tmp_path / "study.json"
-    about = json.loads(path.read_text()) | {"claims": [claims.write(c) for c in stated]}
+    about = json.loads(path.read_text()) | {"claims": [claims.to_dict(c) for c in stated]}
     path.write_text(json.dumps(about))
     shift, gain = verdicts.findings(reading.load(tmp_path, "test"))
     assert (shift.verdict, shift.scale_matters) == ("undecided", True)
     assert (gain.verdict, gain.evidence.log_odds) == ("supported", None)
 
 
-def test_where_only_the_number_of_claims_is_in_the_way_it_says_so(tmp_path):
+def test_an_interaction_lost_by_correction_alone_is_no_ceiling(tmp_path):
     """Both scales agree, and after correction neither shows it: power is told, and no ceiling."""
     noise = [0.02, -0.02, 0.012, -0.008, 0.0, 0.004]
     overrides = {
@@ -88,7 +88,7 @@ def test_where_only_the_number_of_claims_is_in_the_way_it_says_so(tmp_path):
     arms["sigmoid_batch"] = list(0.5 + LUCK + 0.015 + np.array(noise))
     gain = interaction(*GAIN, direction="positive")
     others = [better("relu_none", "relu_batch", by=by) for by in range(8)]
-    finding, *_ = found(tmp_path, arms, gain, *others, overrides=overrides, factors=FACTORS)
+    finding, *_ = findings(tmp_path, arms, gain, *others, overrides=overrides, factors=FACTORS)
     assert max(finding.evidence.on_accuracy[0], finding.evidence.p) < 0.1 < finding.corrected
     assert (finding.verdict, finding.scale_matters, finding.notes) == ("undecided", False, ())
     assert "6 seeds find" in statements.sentence(finding, 9)
@@ -96,7 +96,7 @@ def test_where_only_the_number_of_claims_is_in_the_way_it_says_so(tmp_path):
 
 def test_a_margin_of_points_is_refuted_in_points(tmp_path):
     """Far from a ceiling, and on both scales in the direction that was claimed."""
-    (finding,) = crossing(
+    (finding,) = crossed_findings(
         tmp_path, [0.50, 0.52, 0.50, 0.53], interaction(*GAIN, direction="positive", by=5)
     )
     assert finding.evidence.log_odds.mean > 0

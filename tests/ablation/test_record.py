@@ -41,7 +41,7 @@ def change(workdir, **fields):
         ({"source": {"path": 3}}, "source.path"),
     ],
 )
-def test_a_study_that_does_not_fit_is_refused_naming_the_field(workdir, fields, named):
+def test_an_invalid_study_is_refused_with_the_field(workdir, fields, named):
     path = change(workdir, **fields)
     for read in (reading.load, study.read):
         with pytest.raises(UserError) as caught:
@@ -51,13 +51,13 @@ def test_a_study_that_does_not_fit_is_refused_naming_the_field(workdir, fields, 
         assert len(str(caught.value)) < 800
 
 
-def test_what_other_versions_wrote_stays(workdir):
+def test_fields_of_other_versions_are_preserved(workdir):
     change(workdir, later={"relu": {"images": 3}})
     about = study.read(workdir)
     assert about["later"] == {"relu": {"images": 3}}
     assert "tune" not in about  # older studies do not tell
     assert about["extensions"][0]["planned"] is None
-    study.look(workdir, "x")
+    study.count_look(workdir, "x")
     assert study.read(workdir)["later"] == {"relu": {"images": 3}}
 
 
@@ -77,7 +77,7 @@ def test_what_other_versions_wrote_stays(workdir):
         ({"status": "done"}, "status"),
     ],
 )
-def test_a_result_that_does_not_fit_spoils_its_run_alone(workdir, fields, named):
+def test_an_invalid_result_affects_only_its_run(workdir, fields, named):
     workdirs.edit(workdir, "relu", 0, **fields)
     runs = reading.load(workdir).runs
     assert [run.status for run in runs] == ["unreadable", *["finished"] * 3]
@@ -90,12 +90,12 @@ def test_older_results_are_read(tmp_path):
     path.write_text(
         '{"status": "finished", "test": {"accuracy": 0.5, "loss": null}, "chance": {"test": 0.1}}'
     )
-    found = result.read(path)
-    assert found.chance["test"].accuracy == 0.1
-    assert found.seconds is None
+    old = result.read(path)
+    assert old.chance["test"].accuracy == 0.1
+    assert old.seconds is None
 
 
-def test_a_claim_of_sides_that_are_none_is_named(workdir):
+def test_a_claim_with_invalid_sides_is_named(workdir):
     claim = {"kind": "better", "sides": [3, None]}
     for claims in ([claim], [claim | {"kind": "interaction", "sides": ["a", "b", "c", "d"]}]):
         change(workdir, claims=claims)
@@ -103,8 +103,8 @@ def test_a_claim_of_sides_that_are_none_is_named(workdir):
             reading.load(workdir)
 
 
-def test_all_fields_of_a_study_that_is_started_have_a_type():
+def test_a_new_study_has_only_fields_of_the_schema():
     from cnnjax.ablation.experiment import Experiment
 
-    fresh = study._fresh(Experiment(name="e", question="?", arms={"a": {}}))
+    fresh = study._new_study(Experiment(name="e", question="?", arms={"a": {}}))
     assert fresh.keys() <= record.StudyRecord.model_fields.keys()

@@ -1,4 +1,4 @@
-"""What a new user tripped over: sides that are not comparable, names that collide, tuning anew."""
+"""Mistakes in experiments that are refused: unbalanced sides, colliding names, senseless grids."""
 
 import json
 
@@ -23,7 +23,7 @@ def experiment(arms, *stated, **fields):
     return Experiment(name="e", question="q", arms=arms, claims=stated, **fields)
 
 
-def test_levels_of_arms_that_were_not_crossed_are_no_side():
+def test_unbalanced_sides_are_refused():
     experiment(design.crossed(CROSSED), better(BATCH, NONE))
     one = design.one_at_a_time(CROSSED)
     with pytest.raises(UserError, match=r"differ in model\.activation too: relu_bn; relu, tanh"):
@@ -41,32 +41,34 @@ def test_levels_of_arms_that_were_not_crossed_are_no_side():
 def test_a_fraction_of_two_level_factors_is_balanced():
     factors = {path: {"": 0, path.upper(): 1} for path in "abcd"}
     arms = design.fractional(factors, {"d": "abc"})
-    assert claims.imbalance(better({"a": 1}, {"a": 0}), "", arms) == []
+    assert claims.unbalanced_factors(better({"a": 1}, {"a": 0}), "", arms) == []
 
 
-def test_arms_that_are_missing_leave_a_main_effect_open(tmp_path):
+def test_missing_arms_leave_a_main_effect_open(tmp_path):
     arms = dict.fromkeys(design.crossed(CROSSED), 0.9)
-    stated = [claims.write(better(BATCH, NONE))]
+    stated = [claims.to_dict(better(BATCH, NONE))]
     del arms["tanh_bn"]
-    overrides = {name: own for name, own in design.crossed(CROSSED).items() if name in arms}
+    overrides = {
+        name: arm_levels for name, arm_levels in design.crossed(CROSSED).items() if name in arms
+    }
     workdirs.make(tmp_path, arms, 3, overrides=overrides, factors=tuple(CROSSED), claims=stated)
     (finding,) = verdicts.findings(reading.load(tmp_path))
     assert finding.verdict == "open"
     assert finding.notes[0] == "The arms that are here differ in model.activation too."
 
 
-def test_a_level_that_an_arm_leaves_alone_is_found_in_the_results(tmp_path):
-    made = experiment({"plain": {}, "bn": BATCH}, better(BATCH, {"model.norm.kind": None}))
-    levels = {arm: made.levels(arm) for arm in made.arms}
-    kept = [claims.write(claim) for claim in made.claims]
+def test_a_side_can_be_the_level_None_of_an_unset_factor(tmp_path):
+    compared = experiment({"plain": {}, "bn": BATCH}, better(BATCH, {"model.norm.kind": None}))
+    levels = {arm: compared.levels(arm) for arm in compared.arms}
+    values = [claims.to_dict(claim) for claim in compared.claims]
     workdirs.make(
-        tmp_path, {"plain": 0.8, "bn": 0.9}, 4, overrides=dict(made.arms),
-        factors=("model.norm.kind",), claims=kept,
+        tmp_path, {"plain": 0.8, "bn": 0.9}, 4, overrides=dict(compared.arms),
+        factors=("model.norm.kind",), claims=values,
     )  # fmt: skip
     path = tmp_path / "study.json"
     study = json.loads(path.read_text())
-    for arm, own in levels.items():
-        study["arms"][arm] |= {"levels": own}
+    for arm, arm_levels in levels.items():
+        study["arms"][arm] |= {"levels": arm_levels}
         study["arms"][arm]["config"]["model"].setdefault("norm", {})["kind"] = "resolved"
     path.write_text(json.dumps(study))
     (finding,) = verdicts.findings(reading.load(tmp_path))
@@ -74,16 +76,16 @@ def test_a_level_that_an_arm_leaves_alone_is_found_in_the_results(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "made",
+    "make",
     [
         lambda: design.crossed({"a": {"": 1, "on": 2}, "b": {"": 3, "on": 4}}),
         lambda: design.one_at_a_time({"a": {"": 1, "on": 2}, "b": {"": 3, "on": 4}}),
         lambda: design.crossed({"a": {"x": 1, "x_y": 2}, "b": {"y_z": 1, "z": 2}}),
     ],
 )
-def test_names_that_collide_lose_no_arm(made):
+def test_colliding_names_are_refused(make):
     with pytest.raises(UserError, match="are both called"):
-        made()
+        make()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_names_that_collide_lose_no_arm(made):
         (lambda: [equivalent("a", {}, within=1, reason="r")], "neither an arm's name"),
     ],
 )
-def test_claims_that_mean_nothing(stated, message):
+def test_senseless_claims_are_refused(stated, message):
     with pytest.raises(UserError, match=message):
         Experiment(
             name="e", question="q", arms={"a": {}, "b": {"model.activation": "tanh"}},
@@ -116,19 +118,19 @@ def test_claims_that_mean_nothing(stated, message):
         ({"model.hidden": ([8], [16])}, "must be numbers, texts"),
     ],
 )
-def test_grids_that_mean_nothing(grid, message):
+def test_senseless_grids_are_refused(grid, message):
     with pytest.raises(UserError, match=message):
         experiment({"a": {}, "b": {"model.activation": "tanh"}}, tune=Tune(grid))
 
 
 def test_a_metric_that_no_run_has_leaves_a_claim_open(tmp_path):
-    kept = [claims.write(better("relu", "tanh", metric="measures.foo"))]
-    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=kept)
+    values = [claims.to_dict(better("relu", "tanh", metric="measures.foo"))]
+    workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=values)
     (finding,) = verdicts.findings(reading.load(tmp_path))
     assert (finding.verdict, finding.notes[0]) == ("open", "No seed has this figure on both sides.")
 
 
-def test_arms_that_are_one_network_are_told(tmp_path):
+def test_the_report_warns_of_arms_with_the_same_weights(tmp_path):
     workdirs.make(tmp_path, {"before": 0.9, "after": 0.9, "none": 0.8}, 2)
     for seed in range(2):
         for arm, digest in (("before", "a"), ("after", "a"), ("none", "b")):
@@ -137,7 +139,7 @@ def test_arms_that_are_one_network_are_told(tmp_path):
     assert "before and after ended with the same weights in every seed" in text
 
 
-def test_a_tuned_sweep_goes_on_and_takes_more_seeds(tmp_path):
+def test_a_tuned_sweep_is_continued_with_more_arms_and_seeds(tmp_path):
     mine, workdir = tmp_path / "mine.py", tmp_path / "study"
     mine.write_text(
         "from cnnjax.ablation.experiment import Experiment, Tune\n"

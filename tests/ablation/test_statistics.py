@@ -141,3 +141,40 @@ def test_a_family_of_intervals_is_wider():
     low, high = statistics.t_interval(0.0, 1.0, 4, family=5)
     # t(1 - 0.05 / 10, 3) = 5.8409 (Student's table), over sqrt(4)
     assert (low, high) == pytest.approx((-5.8409 / 2, 5.8409 / 2), abs=1e-4)
+
+
+def test_exact_bounds_of_a_share():
+    # Clopper and Pearson: 0 of 10 has the upper bound 1 - 0.025^(1/10); 5 of 10 [0.187, 0.813].
+    none = statistics.share(0, 10)
+    assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025**0.1))
+    half = statistics.share(5, 10)
+    assert (half.low, half.high) == (
+        pytest.approx(0.1871, abs=1e-4),
+        pytest.approx(0.8129, abs=1e-4),
+    )
+    tie = statistics.share(4.5, 10)
+    assert tie.low == statistics.share(4, 10).low
+    assert tie.high == statistics.share(5, 10).high
+    expected = scipy.stats.binomtest(7, 9).proportion_ci(0.95, "exact")
+    assert (statistics.share(7, 9).low, statistics.share(7, 9).high) == pytest.approx(expected)
+
+
+def test_binomial_p_by_hand():
+    assert statistics.p_more(5, 5, 0.5) == pytest.approx(1 / 32)
+    assert statistics.p_fewer(0, 5, 0.5) == pytest.approx(1 / 32)
+    assert statistics.p_more(0, 5, 0.5) == pytest.approx(1.0)
+    assert statistics.p_more(0, 0, 0.5) == 1.0
+
+
+def test_chance_level():
+    # 100 of 1000 right of ten classes is chance, 116 is the first that is not (p = 0.0475).
+    assert statistics.not_above_chance(0.100, 1000, 0.1)
+    assert statistics.not_above_chance(0.115, 1000, 0.1)
+    assert not statistics.not_above_chance(0.117, 1000, 0.1)
+    assert statistics.not_above_chance(0.02, 1000, 0.1)
+
+
+def test_log_odds_of_all_and_none():
+    assert statistics.log_odds(0.5, 100) == 0.0
+    assert statistics.log_odds(1.0, 100) == pytest.approx(math.log(201))
+    assert statistics.log_odds(0.0, 100) == -statistics.log_odds(1.0, 100)

@@ -33,38 +33,40 @@ def begin(workdir, arm):
 
 
 def test_a_new_study_holds_what_reproduces_it(tmp_path):
-    found = extend(tmp_path)
-    assert list(found["arms"]) == ["a", "b"]
-    assert found["arms"]["a"]["baseline"]
-    assert not found["arms"]["b"]["baseline"]
-    assert found["seeds"] == [0, 1]
-    assert found["command"] == "the command"
-    assert found["factors"] == ["model.activation"]
-    assert found["extensions"][0]["versions"]["jax"]
-    kept = list((tmp_path / "study").glob("*test_study.py"))
-    assert len(kept) == 1
-    assert "def test_a_new_study" in kept[0].read_text()
+    recorded = extend(tmp_path)
+    assert list(recorded["arms"]) == ["a", "b"]
+    assert recorded["arms"]["a"]["baseline"]
+    assert not recorded["arms"]["b"]["baseline"]
+    assert recorded["seeds"] == [0, 1]
+    assert recorded["command"] == "the command"
+    assert recorded["factors"] == ["model.activation"]
+    assert recorded["extensions"][0]["versions"]["jax"]
+    copies = list((tmp_path / "study").glob("*test_study.py"))
+    assert len(copies) == 1
+    assert "def test_a_new_study" in copies[0].read_text()
 
 
 def test_seeds_and_arms_extend_it_and_each_extension_is_dated(tmp_path):
     extend(tmp_path, arms=["b"], seeds=[0])
     extend(tmp_path, arms=["b"], seeds=[0])
-    found = extend(tmp_path, arms=["a", "b"], seeds=[3, 0])
-    assert list(found["arms"]) == ["a", "b"]
-    assert found["seeds"] == [0, 3]
-    assert len(found["extensions"]) == 2
-    assert found["extensions"][1]["date"] >= found["extensions"][0]["date"]
+    recorded = extend(tmp_path, arms=["a", "b"], seeds=[3, 0])
+    assert list(recorded["arms"]) == ["a", "b"]
+    assert recorded["seeds"] == [0, 3]
+    assert len(recorded["extensions"]) == 2
+    assert recorded["extensions"][1]["date"] >= recorded["extensions"][0]["date"]
 
 
-def test_what_is_claimed_or_added_after_results_is_marked(tmp_path):
+def test_claims_and_seeds_added_after_results_are_marked(tmp_path):
     first, second = better("a", "b"), better("b", "a", by=1)
     claiming = dataclasses.replace(EXPERIMENT, claims=(first,))
-    found = extend(tmp_path, experiment=claiming)
-    assert [(claim["kind"], claim["post_hoc"]) for claim in found["claims"]] == [("better", False)]
+    recorded = extend(tmp_path, experiment=claiming)
+    assert [(claim["kind"], claim["post_hoc"]) for claim in recorded["claims"]] == [
+        ("better", False)
+    ]
     begin(tmp_path, "a")
     (tmp_path / "a/seed-0/result.json").write_text("{}")
-    found = extend(tmp_path, experiment=dataclasses.replace(EXPERIMENT, claims=(second,)))
-    assert [claim["post_hoc"] for claim in found["claims"]] == [False, True]  # the first stays
+    recorded = extend(tmp_path, experiment=dataclasses.replace(EXPERIMENT, claims=(second,)))
+    assert [claim["post_hoc"] for claim in recorded["claims"]] == [False, True]  # the first stays
     extend(tmp_path, experiment=claiming, seeds=(0, 1, 2))
     read = reading.load(tmp_path)
     assert [late for _, late in read.claims] == [False, True]
@@ -80,39 +82,41 @@ def test_a_study_of_an_older_version_is_extended_and_its_arms_are_not_late(tmp_p
     older = json.loads(path.read_text())
     digests = {arm: f"of all fields of {arm}" for arm in older["arms"]}
     older["extensions"][0]["planned"] = digests
-    for arm, own in older["arms"].items():
-        own["defined"] = digests[arm]
-        del own["config"]["task"]
+    for arm, record in older["arms"].items():
+        record["defined"] = digests[arm]
+        del record["config"]["task"]
     path.write_text(json.dumps(older))
-    found = extend(tmp_path, seeds=(0, 1, 2))
-    assert {arm: own["defined"] for arm, own in found["arms"].items()} == digests
+    recorded = extend(tmp_path, seeds=(0, 1, 2))
+    assert {arm: record["defined"] for arm, record in recorded["arms"].items()} == digests
     assert reading.load(tmp_path).late_arms == set()
 
 
-def test_runs_are_added_to_where_the_metrics_are_the_same_but_for_their_looks(tmp_path):
+def test_the_title_and_decimals_of_a_metric_may_change(tmp_path):
     study_ = extend(tmp_path)
     begin(tmp_path, "a")
     looks = dataclasses.replace(ACCURACY, title="top-1", decimals=1)
-    agreement.same_metrics(tmp_path, study_, (looks, LOSS))
+    agreement.check_metrics(tmp_path, study_, (looks, LOSS))
     with pytest.raises(UserError, match="measured by other metrics"):
-        agreement.same_metrics(
+        agreement.check_metrics(
             tmp_path, study_, (dataclasses.replace(ACCURACY, higher_is_better=False), LOSS)
         )
 
 
-def test_the_baseline_stays_and_new_factors_are_told(tmp_path):
+def test_the_baseline_stays_when_arms_and_factors_are_added(tmp_path):
     extend(tmp_path)
     begin(tmp_path, "a")
     (tmp_path / "a/seed-0/result.json").write_text("{}")
     arms = {"z": {"training.epochs": 3}, **EXPERIMENT.arms}
-    found = extend(tmp_path, ["z", "a", "b"], experiment=dataclasses.replace(EXPERIMENT, arms=arms))
-    assert [arm for arm, own in found["arms"].items() if own["baseline"]] == ["a"]
-    assert list(found["arms"]) == ["z", "a", "b"]
-    assert found["factors"] == ["training.epochs", "model.activation"]
+    recorded = extend(
+        tmp_path, ["z", "a", "b"], experiment=dataclasses.replace(EXPERIMENT, arms=arms)
+    )
+    assert [arm for arm, record in recorded["arms"].items() if record["baseline"]] == ["a"]
+    assert list(recorded["arms"]) == ["z", "a", "b"]
+    assert recorded["factors"] == ["training.epochs", "model.activation"]
     assert reading.load(tmp_path).late_arms == {"z"}
 
 
-def test_an_arm_that_is_another_than_planned_is_late(tmp_path):
+def test_an_arm_with_other_settings_than_planned_is_late(tmp_path):
     third = {**EXPERIMENT.arms, "c": {"training.epochs": 3}}
     planned = dataclasses.replace(EXPERIMENT, arms=third)
     extend(tmp_path, ["a"])
@@ -126,7 +130,7 @@ def test_an_arm_that_is_another_than_planned_is_late(tmp_path):
     assert reading.load(tmp_path).late_arms == {"c"}
 
 
-def test_what_is_set_on_the_command_line_makes_an_arm_another_too(tmp_path):
+def test_an_arm_changed_by_set_is_late(tmp_path):
     """And what is the same, written otherwise, does not."""
     extend(tmp_path, ["a"])
     begin(tmp_path, "a")
@@ -154,12 +158,12 @@ def test_arms_tuned_by_another_grid_are_refused(tmp_path):
 
 def test_looks_at_the_test_split_are_counted(tmp_path):
     extend(tmp_path)
-    study.look(tmp_path, "one")
-    study.look(tmp_path, "two")
+    study.count_look(tmp_path, "one")
+    study.count_look(tmp_path, "two")
     looks = json.loads((tmp_path / "study.json").read_text())["looks_at_test"]
     assert [look["command"] for look in looks] == ["one", "two"]
     with pytest.raises(UserError, match="holds no study"):
-        study.look(tmp_path / "nowhere", "three")
+        study.count_look(tmp_path / "nowhere", "three")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -174,9 +178,9 @@ def test_a_changed_configuration_is_refused_naming_the_keys(tmp_path):
 def test_the_configuration_of_an_arm_that_has_not_begun_may_change(tmp_path):
     extend(tmp_path)
     begin(tmp_path, "b")
-    found = extend(tmp_path, arms=["a"], changes={"training.epochs": 2})
-    assert found["arms"]["a"]["config"]["training"]["epochs"] == 2
-    assert list(found["arms"]) == ["a", "b"]
+    recorded = extend(tmp_path, arms=["a"], changes={"training.epochs": 2})
+    assert recorded["arms"]["a"]["config"]["training"]["epochs"] == 2
+    assert list(recorded["arms"]) == ["a", "b"]
 
 
 def test_the_folder_of_another_experiment_is_refused(tmp_path):
@@ -249,14 +253,14 @@ def test_a_lost_study_is_made_again_from_its_runs(tmp_path):
     run(tmp_path, "b", 7)
     (tmp_path / "study.json").unlink()
     claiming = dataclasses.replace(EXPERIMENT, claims=(better("a", "b"),))
-    found = extend(tmp_path, arms=["a"], seeds=[3], experiment=claiming)
-    assert list(found["arms"]) == ["a", "b"]
-    assert found["seeds"] == [0, 3, 7]
-    assert found["claims"][0]["post_hoc"]
+    recorded = extend(tmp_path, arms=["a"], seeds=[3], experiment=claiming)
+    assert list(recorded["arms"]) == ["a", "b"]
+    assert recorded["seeds"] == [0, 3, 7]
+    assert recorded["claims"][0]["post_hoc"]
     assert reading.load(tmp_path).late_seeds == [0, 3, 7]
 
 
-def test_of_a_lost_study_the_data_and_the_looks_are_not_forgotten(tmp_path):
+def test_a_lost_study_keeps_its_data_and_looks(tmp_path):
     extend(tmp_path, data=[CATS])
     run(tmp_path, "a", 0, data=CATS)
     (tmp_path / "final").mkdir()
@@ -267,11 +271,11 @@ def test_of_a_lost_study_the_data_and_the_looks_are_not_forgotten(tmp_path):
         extend(tmp_path, data=[EMUS])
     assert not (tmp_path / "study.json").exists()
     claiming = dataclasses.replace(EXPERIMENT, claims=(better("a", "b"),))
-    found = extend(tmp_path, data=[CATS, CATS], experiment=claiming)
-    assert found["data"] == [CATS]
-    assert len(found["looks_at_test"]) == 1
-    assert found["adopted"]
-    study.look(tmp_path, "a look")
+    recorded = extend(tmp_path, data=[CATS, CATS], experiment=claiming)
+    assert recorded["data"] == [CATS]
+    assert len(recorded["looks_at_test"]) == 1
+    assert recorded["adopted"]
+    study.count_look(tmp_path, "a look")
     text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
     assert "so far: 2 at least, since study.json was lost and made again on" in text
 
@@ -292,7 +296,7 @@ def test_runs_that_are_not_of_the_experiment_are_not_adopted(tmp_path, arm, chan
 
 
 @pytest.mark.parametrize("name", ["report.md", "figures"])
-def test_a_report_of_somebody_elses_is_not_overwritten(tmp_path, name):
+def test_a_foreign_report_is_not_overwritten(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=f"is of no study and has a {name}"):
         extend(tmp_path)
@@ -313,7 +317,7 @@ def test_a_claim_that_makes_no_sense_is_named(tmp_path):
         extend(tmp_path, seeds=(7,))
 
 
-def test_a_run_whose_predictions_are_lost_is_pending_while_it_has_its_checkpoint(tmp_path):
+def test_a_run_without_predictions_is_pending_if_it_has_its_checkpoint(tmp_path):
     folder = workdirs.make(tmp_path, {"a": 0.9}, 1) / "a" / "seed-0"
     (finished,) = study.runs(tmp_path, ["a"], [0])
     assert finished.ended  # there is nothing to make them from
@@ -322,8 +326,8 @@ def test_a_run_whose_predictions_are_lost_is_pending_while_it_has_its_checkpoint
     for split in workdirs.SPLITS:
         np.savez(folder / f"predictions_{split}.npz", ids=np.arange(9))
     assert finished.ended
-    kept = folder / "predictions_test.npz"
-    kept.write_bytes(kept.read_bytes()[:-9])
+    copies = folder / "predictions_test.npz"
+    copies.write_bytes(copies.read_bytes()[:-9])
     assert not finished.ended
 
 
@@ -337,24 +341,24 @@ def test_a_failed_or_unreadable_result_leaves_the_run_pending(tmp_path):
         ended[status] = run.ended
     (run.directory / "result.json").write_text('{"status": "fini')
     ended["torn"] = run.ended
-    for name, found in (("nothing", {}), ("no accuracy", {"validation": {}})):
-        content = json.dumps({"status": "finished", **found})
+    for name, figures in (("nothing", {}), ("no accuracy", {"validation": {}})):
+        content = json.dumps({"status": "finished", **figures})
         (run.directory / "result.json").write_text(content)
         ended[name] = run.ended
     assert [name for name, value in ended.items() if value] == ["finished", "diverged"]
     assert len(ended) == 6
 
 
-def test_a_study_whose_folder_was_kept_as_typed_goes_on_from_the_same_place(tmp_path, monkeypatch):
+def test_a_study_with_a_relative_data_folder_is_continued(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changes = {"data.name": "folder:images"}
-    found = extend(tmp_path / "w", changes=changes)
-    assert found["arms"]["a"]["config"]["data"]["name"] == f"folder:{tmp_path}/images"
+    recorded = extend(tmp_path / "w", changes=changes)
+    assert recorded["arms"]["a"]["config"]["data"]["name"] == f"folder:{tmp_path}/images"
     begin(tmp_path / "w", "a")
     path = tmp_path / "w" / "study.json"
     path.write_text(path.read_text().replace(f"folder:{tmp_path}/images", "folder:images"))
-    found = extend(tmp_path / "w", seeds=(0, 1, 2), changes=changes)
-    assert found["seeds"] == [0, 1, 2]
+    recorded = extend(tmp_path / "w", seeds=(0, 1, 2), changes=changes)
+    assert recorded["seeds"] == [0, 1, 2]
     (tmp_path / "other").mkdir()
     path.write_text(path.read_text().replace(f"folder:{tmp_path}/images", "folder:images"))
     monkeypatch.chdir(tmp_path / "other")
@@ -363,6 +367,6 @@ def test_a_study_whose_folder_was_kept_as_typed_goes_on_from_the_same_place(tmp_
 
 
 @pytest.mark.parametrize("seeds", [range(10**8), range(10_001)])
-def test_more_seeds_than_anybody_runs_are_refused_at_once(seeds):
+def test_too_many_seeds_are_refused_at_once(seeds):
     with pytest.raises(UserError, match=r"seeds: are .*; allowed: at most 10,000"):
         dataclasses.replace(EXPERIMENT, seeds=seeds)

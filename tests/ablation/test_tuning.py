@@ -25,17 +25,17 @@ def experiment(**fields):
     return Experiment(**{**values, **fields})
 
 
-def made(tmp_path, relu=(0.5, 0.9, 0.7), tanh=(0.5, 0.6, None)):
-    of = experiment()
-    names = [tuning.arms_of(of.tune, arm) for arm in of.arms]
+def make_tuning(tmp_path, relu=(0.5, 0.9, 0.7), tanh=(0.5, 0.6, None)):
+    tuned_experiment = experiment()
+    names = [tuning.tuning_arms(tuned_experiment.tune, arm) for arm in tuned_experiment.arms]
     means = dict(zip([*names[0], *names[1]], [*relu, *tanh], strict=True))
     (tmp_path / "tuning").mkdir()
     workdirs.make(tmp_path / "tuning", means, 1001, spread=0.0, only=(1000, 1001))
-    return of
+    return tuned_experiment
 
 
 def test_every_arm_gets_the_whole_grid_and_never_the_test_split():
-    study = tuning.experiment(experiment())
+    study = tuning.tuning_experiment(experiment())
     assert len(study.arms) == 6
     assert list(study.arms)[1] == "b+relu.learning_rate=0p1"
     assert study.arms["b+relu.learning_rate=0p1"] == {
@@ -46,40 +46,40 @@ def test_every_arm_gets_the_whole_grid_and_never_the_test_split():
 
 
 def test_the_best_mean_is_chosen_diverged_runs_score_chance_and_edges_are_flagged(tmp_path):
-    of = made(tmp_path, tanh=(0.5, 0.6, 0.8))
-    relu, tanh = tuning.choose(of.tune, tmp_path, list(of.arms))
+    tuned_experiment = make_tuning(tmp_path, tanh=(0.5, 0.6, 0.8))
+    relu, tanh = tuning.choose(tuned_experiment.tune, tmp_path, list(tuned_experiment.arms))
     assert (relu.point, relu.edges) == ({"optimizer.learning_rate": 0.1}, ())
     assert (tanh.point, tanh.edges) == (
         {"optimizer.learning_rate": 1.0}, ("optimizer.learning_rate",),
     )  # fmt: skip
-    tuned = tuning.tuned(of, [relu, tanh])
+    tuned = tuning.with_choices(tuned_experiment, [relu, tanh])
     assert tuned.overrides("b.relu")["optimizer.learning_rate"] == 0.1
     assert tuned.config("b.tanh", {}, {}).optimizer.learning_rate == 1.0
     assert tuned.factors == ["model.activation"]
 
 
 def test_a_diverged_point_scores_chance(tmp_path):
-    of = made(tmp_path)
-    _, tanh = tuning.choose(of.tune, tmp_path, list(of.arms))
+    tuned_experiment = make_tuning(tmp_path)
+    _, tanh = tuning.choose(tuned_experiment.tune, tmp_path, list(tuned_experiment.arms))
     assert [round(mean, 3) for _, mean in tanh.means] == [0.5, 0.6, 0.1]
 
 
 def test_a_point_that_never_finished_is_not_chosen_before_one_that_did(tmp_path):
     """Though chance, 10 %, is above what the others reach."""
-    of = made(tmp_path, tanh=(0.05, 0.06, None))
-    _, tanh = tuning.choose(of.tune, tmp_path, list(of.arms))
+    tuned_experiment = make_tuning(tmp_path, tanh=(0.05, 0.06, None))
+    _, tanh = tuning.choose(tuned_experiment.tune, tmp_path, list(tuned_experiment.arms))
     assert tanh.point == {"optimizer.learning_rate": 0.1}
     assert tanh.diverged == (0, 0, 2)
 
 
-def test_without_all_its_runs_nothing_is_chosen(tmp_path):
+def test_nothing_is_chosen_while_tuning_runs_are_missing(tmp_path):
     with pytest.raises(UserError, match="has not been tuned"):
         tuning.choose(experiment().tune, tmp_path, ["b.relu"])
-    of = made(tmp_path)
+    tuned_experiment = make_tuning(tmp_path)
     workdirs.edit(tmp_path / "tuning", "b+tanh.learning_rate=0p1", 1001, status="failed")
-    tuning.choose(of.tune, tmp_path, ["b.relu"])
+    tuning.choose(tuned_experiment.tune, tmp_path, ["b.relu"])
     with pytest.raises(UserError, match=r"learning_rate=0p1 seed 1001 has no result"):
-        tuning.choose(of.tune, tmp_path, ["b.tanh"])
+        tuning.choose(tuned_experiment.tune, tmp_path, ["b.tanh"])
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_unfair_tuning_is_refused(fields, message):
 
 def test_a_grid_becomes_plain_values():
     tune = Tune({"optimizer.learning_rate": [np.float64(0.1), 0.2]}, seeds=range(100, 102))
-    made = experiment(tune=tune).tune
-    assert made.seeds == (100, 101)
-    assert json.dumps(made.grid) == '{"optimizer.learning_rate": [0.1, 0.2]}'
+    make_tuning = experiment(tune=tune).tune
+    assert make_tuning.seeds == (100, 101)
+    assert json.dumps(make_tuning.grid) == '{"optimizer.learning_rate": [0.1, 0.2]}'
     with pytest.raises(UserError, match="5 is not a dotted path"):
         experiment(tune=Tune({5: [1, 2]}))
 
 
-def test_what_is_tuned_cannot_be_set():
+def test_a_tuned_field_cannot_be_set():
     with pytest.raises(UserError, match="is tuned by experiment e"):
         experiment().config("b.relu", {"optimizer.learning_rate": 0.3}, {})
 
@@ -114,7 +114,7 @@ def test_log_range():
     assert tuning.log_range(0.001, 1, 4) == (0.001, 0.01, 0.1, 1.0)
 
 
-def test_a_sweep_tunes_then_compares_and_the_report_tells(tmp_path):
+def test_a_sweep_tunes_then_compares_and_reports_both(tmp_path):
     mine, workdir = tmp_path / "mine.py", tmp_path / "study"
     mine.write_text(
         "from cnnjax.ablation.experiment import Experiment, Tune\n"

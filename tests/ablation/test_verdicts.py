@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import workdirs
-from claimed import LUCK, RELU, TANH, found, study
+from claimed import LUCK, RELU, TANH, findings, study
 
 from cnnjax.ablation import evidence, reading, statistics, verdicts
 from cnnjax.ablation.claims import (
@@ -17,16 +17,16 @@ from cnnjax.ablation.claims import (
     monotone,
 )
 from cnnjax.ablation.design import fractional
-from cnnjax.ablation.outcomes import Outcomes
+from cnnjax.ablation.example_values import ExampleValues
 from cnnjax.ablation.sides import Sides
 from cnnjax.metric import ACCURACY
-from cnnjax.report import statements, words
+from cnnjax.report import formatting, statements
 
 
 def test_better_is_supported_contradicted_or_undecided(tmp_path):
     arms = {"tanh": TANH, "relu": RELU}
     stated = [better("relu", "tanh", by=by) for by in (0, 2, 3, 4)]
-    results = found(tmp_path, arms, *stated)
+    results = findings(tmp_path, arms, *stated)
     assert [f.verdict for f in results] == ["supported", "supported", "undecided", "contradicted"]
     differences = [float(d) for d in RELU - TANH]
     comparison = results[0].evidence.comparisons[0]
@@ -43,13 +43,13 @@ def test_equivalent(tmp_path):
         equivalent("relu", "tanh", within=0.5, reason="r"),
         equivalent("relu", "tanh", within=3, reason="r"),
     ]
-    assert [f.verdict for f in found(tmp_path, arms, *stated)] == [
+    assert [f.verdict for f in findings(tmp_path, arms, *stated)] == [
         "supported", "contradicted", "undecided",
     ]  # fmt: skip
 
 
 def test_lower_loss_is_better(tmp_path):
-    (finding,) = found(
+    (finding,) = findings(
         tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh", metric="loss")
     )
     assert finding.verdict == "supported"
@@ -59,17 +59,17 @@ def test_lower_loss_is_better(tmp_path):
 def test_monotone_needs_every_step_and_falls_with_one(tmp_path):
     arms = {"a": TANH, "b": RELU, "c": RELU + 0.03 + 0.1 * LUCK}
     steps = [monotone(["a", "b", "c"]), monotone(["a", "c", "b"]), monotone(["a", "b"], by=3)]
-    results = found(tmp_path, arms, *steps)
+    results = findings(tmp_path, arms, *steps)
     assert [f.verdict for f in results] == ["supported", "contradicted", "undecided"]
     assert len(results[0].evidence.comparisons) == 2
 
 
-def test_as_far_as_the_margin_is_not_beyond_it(tmp_path):
+def test_a_difference_equal_to_the_margin_is_not_beyond_it(tmp_path):
     """90, 81, ... % less 89, 80, ... % is 1 point in every seed, but for rounding."""
     high = [0.90, 0.81, 0.77, 0.64, 0.58, 0.93, 0.66, 0.71]
     arms = {"a": high, "b": [value - 0.01 for value in high]}
     stated = [better("a", "b", by=1), equivalent("a", "b", within=1, reason="r"), better("a", "b")]
-    results = found(tmp_path, arms, *stated)
+    results = findings(tmp_path, arms, *stated)
     assert [f.verdict for f in results] == ["undecided", "undecided", "supported"]
 
 
@@ -88,7 +88,7 @@ def test_rounding_noise_is_no_difference(tmp_path):
     assert np.mean([0.91, 0.87, 0.77]) != np.mean([0.77, 0.91, 0.87])
     claim = better({"model.norm.kind": "batch"}, {"model.norm.kind": "none"})
     factors = ("model.norm.kind", "optimizer.name")
-    (finding,) = found(tmp_path, arms, claim, overrides=overrides, factors=factors)
+    (finding,) = findings(tmp_path, arms, claim, overrides=overrides, factors=factors)
     assert finding.evidence.comparisons[0].differences == (0.0,) * 6
 
 
@@ -104,16 +104,16 @@ def test_runs_without_a_figure_leave_the_verdict_open(tmp_path):
 def test_shares_of_runs(tmp_path):
     arms = {"a": [None] * 6, "b": [0.1, 0.11, None, 0.09, 0.1, None], "c": list(RELU)}
     stated = [diverges("a"), chance_level("b"), diverges("c"), chance_level("c"), diverges("b")]
-    results = found(tmp_path, arms, *stated)
+    results = findings(tmp_path, arms, *stated)
     assert [f.evidence.share.count for f in results] == [6, 6, 0, 0, 2]
     assert [f.evidence.p for f in results][:2] == pytest.approx([2**-6, 2**-6])
     # Each alone would be below 0.05; five together are not (Holm: 5 * 2^-6 = 0.078).
     assert {f.verdict for f in results} == {"undecided"}
-    alone = found(tmp_path / "alone", arms, diverges("a"))
+    alone = findings(tmp_path / "alone", arms, diverges("a"))
     assert alone[0].verdict == "supported"
 
 
-def test_a_run_of_which_chance_is_not_known_is_not_counted(tmp_path):
+def test_a_run_without_a_known_chance_is_not_counted(tmp_path):
     study(tmp_path, {"a": [0.1] * 6}, chance_level("a"))
     workdirs.edit(tmp_path, "a", 0, chance={})
     (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
@@ -122,29 +122,29 @@ def test_a_run_of_which_chance_is_not_known_is_not_counted(tmp_path):
     assert "without this figure: 1" in finding.notes[0]
 
 
-def test_equal_arms_are_equal_in_words(tmp_path):
+def test_equal_arms_are_called_equal(tmp_path):
     arms = {"a": list(RELU), "b": list(RELU), "c": [*RELU[:3], *TANH[3:]]}
     stated = [better("a", "b"), better("a", "c")]
-    equal, partly = map(statements.figures, found(tmp_path, arms, *stated))
+    equal, partly = map(statements.figures, findings(tmp_path, arms, *stated))
     assert equal.startswith("a and b are equal in each of 6 seeds; ")
     assert "ahead in 3 of 6 seeds, 3 ties" in partly
 
 
-def test_what_a_fraction_cannot_tell_apart_is_said_of_the_claim(tmp_path):
+def test_aliases_in_a_fraction_are_noted(tmp_path):
     factors = {path: {"": 0, path: 1} for path in "abc"}
     overrides = fractional(factors, {"c": "ab"})
     arms = {name: list(0.8 + LUCK) for name in overrides}
     claim = better({"c": 1}, {"c": 0})
-    (finding,) = found(tmp_path, arms, claim, overrides=overrides, factors=tuple("abc"))
+    (finding,) = findings(tmp_path, arms, claim, overrides=overrides, factors=tuple("abc"))
     assert finding.notes == ("This design cannot tell it from a x b.",)
 
 
-def test_claims_made_late_change_nothing_for_the_others(tmp_path):
+def test_late_claims_do_not_change_the_others(tmp_path):
     arms = {"tanh": TANH, "relu": RELU, "elu": RELU + 0.1 * LUCK}
     stated = [better("relu", "tanh", by=2), equivalent("relu", "elu", within=0.5, reason="r")]
-    before = found(tmp_path / "before", arms, *stated)
+    before = findings(tmp_path / "before", arms, *stated)
     late = [better("elu", "relu", by=by / 10) for by in range(8)]
-    after = found(tmp_path / "after", arms, *stated, late=late)
+    after = findings(tmp_path / "after", arms, *stated, late=late)
     assert [f.corrected for f in after[:2]] == [f.corrected for f in before]
     assert [f.post_hoc for f in after] == [False] * 2 + [True] * 8
 
@@ -163,11 +163,11 @@ def extended(tmp_path, arms, planned, *stated):
     return verdicts.findings(reading.load(tmp_path, "test"))
 
 
-def test_arms_thought_of_later_are_no_part_of_a_claim(tmp_path):
+def test_late_arms_are_no_part_of_a_claim(tmp_path):
     """Neither side of it can be changed by looking, and its p stays as it was."""
     arms = {"l.relu": RELU, "l.tanh": TANH}
     claim = better({"model.activation": "relu"}, {"model.activation": "tanh"})
-    (before,) = found(tmp_path / "before", arms, claim)
+    (before,) = findings(tmp_path / "before", arms, claim)
     later = {"l.relu2": list(RELU - 0.3), "r.relu": TANH, "r.tanh": TANH - LUCK * 0.1}
     overrides = {"l.relu2": {"model.activation": "relu"}}
     workdir = tmp_path / "after"
@@ -192,9 +192,9 @@ def test_arms_that_were_planned_may_be_run_later(tmp_path):
 
 def test_runs_of_several_arms_are_not_counted_together(tmp_path):
     arms = {"l.relu": [None] * 6, "l.tanh": [None] * 6}
-    known = study(tmp_path, arms)
+    results = study(tmp_path, arms)
     claim = {"kind": "diverges", "sides": [{"training.epochs": 5}]}
-    about = dict(known.about) | {"claims": [claim], "factors": ["training.epochs"]}
+    about = dict(results.about) | {"claims": [claim], "factors": ["training.epochs"]}
     (tmp_path / "study.json").write_text(json.dumps(about))
     (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
     assert finding.evidence.p < 0.001
@@ -202,13 +202,13 @@ def test_runs_of_several_arms_are_not_counted_together(tmp_path):
     assert "share their seeds" in finding.notes[0]
 
 
-def test_blocks_are_judged_apart(tmp_path):
+def test_blocks_are_tested_separately(tmp_path):
     arms = {"l.tanh": TANH, "l.relu": RELU, "r.tanh": RELU, "r.relu": TANH}
-    results = found(tmp_path, arms, better("relu", "tanh"))
+    results = findings(tmp_path, arms, better("relu", "tanh"))
     assert [(f.block, f.verdict) for f in results] == [("l", "supported"), ("r", "contradicted")]
 
 
-def test_runs_made_differently_are_flagged(tmp_path):
+def test_runs_with_different_settings_are_flagged(tmp_path):
     study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))
     for arm, backend in (("tanh", "cpu"), ("relu", "gpu")):
         for seed in range(6):
@@ -240,14 +240,14 @@ def test_runs_on_different_data_leave_the_verdict_open(tmp_path):
 
 
 def test_other_images_widen_the_interval(tmp_path):
-    """Outcomes of 400 images of which the same ones are hard for both arms in all seeds."""
-    known = study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))
+    """Predictions on 400 images of which the same ones are hard for both arms in all seeds."""
+    results = study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))
     random = np.random.default_rng(8)
     differs = random.random(400) < 0.1
-    for run in known.runs:
+    for run in results.runs:
         right = np.where(differs, run.arm == "relu", True) ^ (random.random(400) < 0.01)
         logits = np.where(right[:, None], [[1.0, 0.0]], [[0.0, 1.0]])
-        path = tmp_path / run.place / "predictions_test.npz"
+        path = tmp_path / run.path / "predictions_test.npz"
         np.savez(path, ids=np.arange(400), labels=np.zeros(400, int), logits=logits)
         result = {"accuracy": float(right.mean()), "loss": 1.0, "examples": 400}
         workdirs.edit(tmp_path, run.arm, run.seed, test=result)
@@ -258,23 +258,23 @@ def test_other_images_widen_the_interval(tmp_path):
     behind = dataclasses.replace(
         finding,
         claim=better("tanh", "relu"),
-        evidence=evidence.of(
+        evidence=evidence.test(
             better("tanh", "relu"),
             Sides(
                 ("tanh", "relu"),
                 [[arm] for arm in reading.load(tmp_path, "test").arms],
-                Outcomes(tmp_path, "test"),
+                ExampleValues(tmp_path, "test"),
                 "test",
                 ACCURACY,
             ),
         ),
     )
-    ends = words.interval(ACCURACY, population.low, population.high)
-    for said in (finding, behind):  # behind by as much as the other is ahead
-        assert f"; for other images too: {ends}" in statements.figures(said)
-    kept = tmp_path / "relu/seed-3/predictions_test.npz"
+    ends = formatting.interval(ACCURACY, population.low, population.high)
+    for each in (finding, behind):  # behind by as much as the other is ahead
+        assert f"; for other images too: {ends}" in statements.figures(each)
+    path = tmp_path / "relu/seed-3/predictions_test.npz"
     for content in (b"torn", (tmp_path / "tanh/seed-3/predictions_test.npz").read_bytes()):
-        kept.write_bytes(content)  # damaged, or those of another run
+        path.write_bytes(content)  # damaged, or those of another run
         (lost,) = verdicts.findings(reading.load(tmp_path, "test"))
         assert lost.evidence.comparisons[0].population is None
         assert lost.notes == ("On other images nothing is known: no predictions of relu/seed-3.",)

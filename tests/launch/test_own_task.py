@@ -8,7 +8,7 @@ import pytest
 
 import experiments
 from cnnjax.ablation import reading
-from cnnjax.ablation.outcomes import Outcomes
+from cnnjax.ablation.example_values import ExampleValues
 from cnnjax.ablation.verdicts import findings
 from cnnjax.errors import UserError
 from cnnjax.metric import Metric
@@ -123,8 +123,8 @@ def test_its_figures_are_those_of_the_predictions(study):
     assert kept["outputs"].shape == (450, 1)
     assert result["absolute_error"] == pytest.approx(kept["outcome"].mean(dtype=np.float64))
     assert result["worst"] == pytest.approx(kept["outcome"].max())
-    run = next(run for run in reading.load(workdir, "test").runs if run.place == "fast/seed-1")
-    ids, values = Outcomes(workdir, "test", run.primary).of(run)
+    run = next(run for run in reading.load(workdir, "test").runs if run.path == "fast/seed-1")
+    ids, values = ExampleValues(workdir, "test", run.primary).of_run(run)
     np.testing.assert_array_equal(values, kept["outcome"])
     assert len(ids) == 450
 

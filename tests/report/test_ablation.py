@@ -108,13 +108,13 @@ def test_page_is_whole_and_loads_nothing(broken, page):
     ]
 
 
-def test_addresses_stand_in_text_only(broken, page):
+def test_addresses_occur_in_text_only(broken, page):
     assert "https://example.org" in page.words
     for _, attrs in page.tags:
         assert not [value for value in attrs.values() if value and "://" in value]
 
 
-def test_ids_are_unique_and_references_meet_them(broken, page):
+def test_ids_are_unique_and_references_exist(broken, page):
     assert len(page.ids) == len(set(page.ids)) > 10
     text = (broken / "report.html").read_text("utf-8")
     references = set(re.findall(r"url\(#([^)]+)\)", text)) | {link[1:] for link in page.links}
@@ -122,13 +122,13 @@ def test_ids_are_unique_and_references_meet_them(broken, page):
     assert references <= set(page.ids)
 
 
-def test_every_plot_says_what_it_shows(page):
+def test_every_plot_has_an_alternative_text(page):
     labels = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
     assert len(labels) == 3
     assert all(len(label) > 30 for label in labels)
 
 
-def test_hostile_strings_are_shown_as_they_are(broken, page):
+def test_hostile_strings_are_escaped(broken, page):
     assert f"Why? {HOSTILE}|`x`$\\frac$" in page.words
     assert f"ValueError: {HOSTILE}" in page.words
     assert "<b>x&y" in page.words
@@ -142,16 +142,16 @@ def test_hostile_strings_are_shown_as_they_are(broken, page):
 
 def test_broken_runs_are_counted_and_named(broken, page):
     text = (broken / "report.md").read_text("utf-8")
-    found = {arm: row(text, arm) for arm in ("gelu", "tanh", "softplus")}
+    rows = {arm: row(text, arm) for arm in ("gelu", "tanh", "softplus")}
     counts = {
-        arm: [cells[c] for c in ("Seeds", "Diverged", "Failed")] for arm, cells in found.items()
+        arm: [cells[c] for c in ("Seeds", "Diverged", "Failed")] for arm, cells in rows.items()
     }
     # Diverged runs score chance; failed and unreadable ones have no figure.
     assert counts == {
         "gelu": ["4", "1", "2"], "tanh": ["3", "0", "1"], "softplus": ["6", "6", "0"],
     }  # fmt: skip
-    assert found["softplus"]["Mean (%)"] == "10.00"
-    assert found["gelu"]["Finished only"].endswith("(3)")
+    assert rows["softplus"]["Mean (%)"] == "10.00"
+    assert rows["gelu"]["Finished only"].endswith("(3)")
     for place, status in {
         "gelu/seed-1": "failed",
         "gelu/seed-2": "diverged",
@@ -278,7 +278,7 @@ def test_crossed_factors_get_a_grid(tmp_path):
     assert Page(report.write(tmp_path, final=True).page.read_text("utf-8")).count("svg") == 3
 
 
-def test_what_probes_found_is_shown_of_the_split_that_is_looked_at(tmp_path):
+def test_measures_are_those_of_the_reported_split(tmp_path):
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3)
     for arm, size in (("relu", 1.0), ("tanh", 0.5)):
         for seed in range(3):
@@ -302,7 +302,7 @@ def test_what_probes_found_is_shown_of_the_split_that_is_looked_at(tmp_path):
     assert "| relu | 60.00 ± 0.00 | 50.00 ± 0.00 |" in text
 
 
-def test_runs_on_different_data_are_told(tmp_path):
+def test_the_report_warns_of_different_data(tmp_path):
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 2)
     page = report.write(tmp_path).page.with_suffix(".md")
     assert "Not the same for all runs." not in page.read_text()
@@ -315,16 +315,16 @@ def test_runs_on_different_data_are_told(tmp_path):
     assert "relu/seed-0 and relu/seed-1 were trained on different data" in text
 
 
-def test_claims_about_arms_that_are_not_here_are_named(tmp_path):
+def test_claims_about_missing_arms_are_named(tmp_path):
     stated = [{"kind": "better", "sides": ["relu", "gone"]}]
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=stated)
     text = report.write(tmp_path).page.with_suffix(".md").read_text()
     assert "**Not put to the test:** relu beats gone." in text
 
 
-def test_what_was_published_stands_beside_what_was_found(tmp_path):
-    told = {"kind": "better", "sides": ["relu", "tanh"], "published": f"+7 points, {HOSTILE}"}
-    stated = [told, {"kind": "better", "sides": ["tanh", "relu"]}]
+def test_published_figures_are_shown_beside_the_results(tmp_path):
+    published = {"kind": "better", "sides": ["relu", "tanh"], "published": f"+7 points, {HOSTILE}"}
+    stated = [published, {"kind": "better", "sides": ["tanh", "relu"]}]
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 4, claims=stated)
     page = report.write(tmp_path).page
     text = page.with_suffix(".md").read_text()
@@ -350,14 +350,14 @@ def test_differences_have_their_unit(tmp_path):
         assert re.search(rf"\| (undecided|supported|contradicted) \| [^|]*\d {unit} \|", text)
 
 
-def test_too_few_runs_for_a_share_are_told(tmp_path):
+def test_the_report_says_how_many_runs_a_share_needs(tmp_path):
     stated = [{"kind": "diverges", "sides": ["tanh"]}]
-    for seeds, told in ((4, "4 runs cannot show it, even if all do: it takes 5"), (6, "")):
+    for seeds, expected in ((4, "4 runs cannot show it, even if all do: it takes 5"), (6, "")):
         workdir = workdirs.make(
             tmp_path / str(seeds), {"relu": 0.9, "tanh": None}, seeds, claims=stated
         )
         text = report.write(workdir).page.with_suffix(".md").read_text()
-        assert told in text
+        assert expected in text
         assert ("Undecided: tanh diverges" in text) == (seeds == 4)
 
 
@@ -380,7 +380,7 @@ def test_sparse_studies(tmp_path, arms, seeds, plots, expected):
     assert page.count("svg") == plots
 
 
-def test_equal_differences_are_called_what_they_are(tmp_path):
+def test_equal_differences_are_noted(tmp_path):
     workdirs.make(tmp_path, {"relu": 0.9, "elu": 0.9}, 2)
     for seed in range(2):
         split = {"accuracy": 0.9, "loss": 0.3, "examples": 100}
@@ -390,7 +390,7 @@ def test_equal_differences_are_called_what_they_are(tmp_path):
     assert "All differences are equal for elu" in page.words
 
 
-def test_the_test_split_stays_out_of_sight_until_the_report_is_final(tmp_path):
+def test_only_the_final_report_shows_the_test_split(tmp_path):
     workdirs.make(tmp_path, {"relu": 0.9, "elu": 0.9}, 2)
     for seed in range(2):
         for arm in ("relu", "elu"):
@@ -418,7 +418,7 @@ def test_the_test_split_stays_out_of_sight_until_the_report_is_final(tmp_path):
         {"status": "finished", "test": {"accuracy": 97.1}},
     ],
 )
-def test_results_without_sense_are_unreadable(tmp_path, result):
+def test_invalid_results_are_unreadable(tmp_path, result):
     workdirs.make(tmp_path, {"relu": 0.9}, 1)
     (tmp_path / "relu/seed-0/result.json").write_text(json.dumps(result))
     (run,) = reading.load(tmp_path).runs
@@ -426,7 +426,7 @@ def test_results_without_sense_are_unreadable(tmp_path, result):
     assert run.error.startswith("result.json: ")
 
 
-def test_extensions_say_which_runs_were_asked_for(tmp_path):
+def test_extensions_define_the_requested_runs(tmp_path):
     workdirs.make(tmp_path, {"relu": 0.9, "elu": 0.9}, 1)
     study = json.loads((tmp_path / "study.json").read_text())
     study["seeds"] = [0, 7]
@@ -445,7 +445,7 @@ def test_no_study(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-def test_markdown_text_is_text():
+def test_markdown_is_escaped():
     assert markdown._escape("a|b *c* _d_ e_f <i> [x](y) `z`") == (
         r"a\|b \*c\* \_d\_ e_f &lt;i&gt; \[x\](y) \`z\`"
     )

@@ -25,33 +25,33 @@ def units(row):
     return {unit.name.rpartition("/")[2]: unit for unit in row.units}
 
 
-def test_branches_lie_beside_each_other_and_meet_at_the_end(googlenet):
-    found, _ = googlenet
-    row = next(row for row in graph.rows(found) if row.names == ["mixed3a"])
-    assert row.lanes == 4
+def test_branches_are_drawn_beside_each_other_and_meet_at_the_end(googlenet):
+    network, _ = googlenet
+    row = next(row for row in graph.rows(network) if row.names == ["mixed3a"])
+    assert row.tracks == 4
     assert (row.last.kind, row.last.column) == ("concatenation", 2)
     placed = {name: (unit.column, unit.label) for name, unit in units(row).items()}
     assert placed["branch1_1"] == (0, "1x1")
     assert (placed["branch2_1"], placed["branch2_2"]) == ((0, "1x1"), (1, "3x3"))
     assert (placed["pool"], placed["branch4_1"]) == ((0, "3x3"), (1, "1x1"))
     for branch in ("branch2", "branch3"):
-        assert units(row)[f"{branch}_1"].lane == units(row)[f"{branch}_2"].lane
-    assert units(row)["pool"].lane == units(row)["branch4_1"].lane
+        assert units(row)[f"{branch}_1"].track == units(row)[f"{branch}_2"].track
+    assert units(row)["pool"].track == units(row)["branch4_1"].track
     assert len(row.entries()) == 4
 
 
-def test_a_branch_that_divides_takes_two_lanes():
-    found, _ = inspected("inception_v3", 139)
-    row = next(row for row in graph.rows(found) if "mixed10" in row.names)
-    assert row.lanes == 6
-    lanes = {name: unit.lane for name, unit in units(row).items()}
-    assert lanes["branch2a_1"] != lanes["branch2b_1"]
-    assert lanes["branch3a_1"] != lanes["branch3b_1"]
+def test_a_branch_that_divides_takes_two_tracks():
+    network, _ = inspected("inception_v3", 139)
+    row = next(row for row in graph.rows(network) if "mixed10" in row.names)
+    assert row.tracks == 6
+    tracks = {name: unit.track for name, unit in units(row).items()}
+    assert tracks["branch2a_1"] != tracks["branch2b_1"]
+    assert tracks["branch3a_1"] != tracks["branch3b_1"]
 
 
 def test_blocks_that_are_alike_share_a_row_and_add_up():
-    found, _ = inspected("resnet56", 32)
-    rows = graph.rows(found)
+    network, _ = inspected("resnet56", 32)
+    rows = graph.rows(network)
     assert [row.title for row in rows] == [
         "conv1",
         "stage1_block1 to 9",
@@ -63,7 +63,7 @@ def test_blocks_that_are_alike_share_a_row_and_add_up():
     ]
     assert rows[1].last.kind == "sum"
     assert [unit.name for unit in rows[1].entries()][-1] == rows[1].last.name  # the shortcut
-    total = layers.totals(found)
+    total = layers.totals(network)
     assert sum(row.parameters for row in rows) == total["parameters"]
     assert sum(row.multiply_adds for row in rows) == total["multiply_adds"]
 
@@ -74,12 +74,12 @@ def test_blocks_that_are_alike_share_a_row_and_add_up():
      ("inception_small", 32, 3), ("resnet50", 64, 3)],
 )  # fmt: skip
 def test_every_layer_is_in_the_picture(name, size, channels):
-    found, shape = inspected(name, size, channels)
-    rows = graph.rows(found)
+    network, shape = inspected(name, size, channels)
+    rows = graph.rows(network)
     names = [unit.name for row in rows for unit in row.units]
     assert len(names) == len(set(names))
     for row in rows:
-        places = [(unit.column, unit.lane) for unit in row.units[:-1]]
+        places = [(unit.column, unit.track) for unit in row.units[:-1]]
         assert len(places) == len(set(places))
         assert all(unit.column < row.last.column for unit in row.units[:-1])
     root = ElementTree.fromstring(diagram.draw(rows, shape))
@@ -89,8 +89,8 @@ def test_every_layer_is_in_the_picture(name, size, channels):
 
 
 def test_the_page_is_one_file_with_everything_in_it(googlenet):
-    found, shape = googlenet
-    page = html.write(architecture.document("<google>", found, shape, 10))
+    network, shape = googlenet
+    page = html.write(architecture.document("<google>", network, shape, 10))
     assert "&lt;google&gt;" in page
     assert "<google>" not in page
     assert "http" not in page.replace("http-equiv", "")
@@ -102,8 +102,8 @@ def test_the_lecture_on_what_a_convolution_replaces():
     """300x300 pixels, 5x5: 26 parameters instead of 8.1e9 and, which the lecture leaves out, 90,000
     biases."""
     assert layers.dense_parameters((300, 300, 1), (300, 300, 1)) == 300**4 + 90_000
-    found, _ = inspected("lenet5_modern", 300, 1)
-    first = found[0]
+    network, _ = inspected("lenet5_modern", 300, 1)
+    first = network[0]
     assert first.parameters == 6 * 26
     assert first.dense_parameters == (300**2 + 1) * 296**2 * 6  # without borders
     without_bias = inspected("resnet20", 32)[0][0]

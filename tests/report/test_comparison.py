@@ -26,7 +26,7 @@ def two(tmp_path):
     return first, second
 
 
-def test_verdicts_arms_and_set_up_stand_beside_each_other(two, tmp_path):
+def test_verdicts_arms_and_set_up_are_shown_side_by_side(two, tmp_path):
     page = comparison.write(*two, tmp_path / "page.html")
     text = page.with_suffix(".md").read_text()
     (verdict,) = (line for line in text.splitlines() if line.startswith("| relu beats tanh"))
@@ -42,7 +42,7 @@ def test_verdicts_arms_and_set_up_stand_beside_each_other(two, tmp_path):
     assert "&lt;b&gt;second" in html
 
 
-def test_other_data_of_the_same_name_are_told(two, tmp_path):
+def test_different_data_of_the_same_name_are_noted(two, tmp_path):
     for folder, classes in zip(two, ("a, b", "a, b, c"), strict=True):
         path = folder / "study.json"
         data = [{"name": "folder:/x", "class_names": classes}]
@@ -102,7 +102,7 @@ def test_intervals_of_differences_end_at_a_hundred_points(tmp_path):
     assert r"| +5.00 | \[−100.00, 100.00\] | 2 |" in page_text(first, second, tmp_path)
 
 
-def test_a_claim_that_was_not_put_to_the_test_does_not_differ(tmp_path):
+def test_an_untested_claim_does_not_differ(tmp_path):
     claims = [*CLAIMS, {"kind": "better", "sides": ["relu", "old"]}]
     first = workdirs.make(tmp_path / "a", {"relu": 0.9, "tanh": 0.85}, 5, claims=claims)
     second = workdirs.make(tmp_path / "b", {"relu": 0.9, "old": 0.5}, 5, claims=claims[1:])
@@ -148,7 +148,7 @@ def test_studies_that_share_nothing_are_listed(two, tmp_path):
     assert "takes two folders: --compare DIR1 DIR2" in done.stderr
 
 
-def test_the_program_says_where_it_is_and_counts_final_looks(two, tmp_path):
+def test_the_program_prints_the_path_and_counts_final_looks(two, tmp_path):
     output = tmp_path / "both.html"
     words = ["--compare", *map(str, two), f"--output={output}", "--final"]
     done = program("launch.report", *words)

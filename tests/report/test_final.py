@@ -33,7 +33,7 @@ def without_notice(page):
     return page.partition(NOTICE[0])[0], page.partition(NOTICE[1])[2]
 
 
-def test_a_preview_leaves_the_final_report_as_it_is(study):
+def test_a_preview_does_not_change_the_final_report(study):
     before = {path: path.read_bytes() for path in study.joinpath("final").rglob("*.*")}
     written = ablation.write(study)
     assert written.page == study / "report.html"
@@ -44,16 +44,16 @@ def test_a_preview_leaves_the_final_report_as_it_is(study):
             assert ("test_accuracy" in next(csv.reader(file))) == shown
 
 
-def test_a_final_report_of_fewer_runs_says_so_in_both_and_at_the_terminal(study):
+def test_an_outdated_final_report_is_noted_on_both_pages_and_the_terminal(study):
     final = study / "final"
     before = {name: (final / name).read_text() for name in (*PAGES, "results.csv")}
     more_seeds(study)
-    said = "The final report is of 6 runs; there are 8 now, 2 of them not in it."
-    assert said in report.write(study, final=False)
+    notice = "The final report is of 6 runs; there are 8 now, 2 of them not in it."
+    assert notice in report.write(study, final=False)
     for name in PAGES:
-        assert said in (study / name).read_text()
+        assert notice in (study / name).read_text()
         page = (final / name).read_text()
-        assert said in page
+        assert notice in page
         assert without_notice(page) == without_notice(before[name])
     assert (final / "results.csv").read_text() == before["results.csv"]
     assert "looks_at_test" not in json.loads((study / "study.json").read_text())
@@ -64,16 +64,16 @@ def test_a_final_report_of_fewer_runs_says_so_in_both_and_at_the_terminal(study)
         assert "The final report is of" not in (study / name).read_text()
 
 
-def test_a_run_that_was_made_again_is_told(study):
+def test_a_repeated_run_outdates_the_final_report(study):
     workdirs.edit(study, "relu", 0, params_digest="cd" * 32)
-    (said,) = ablation.write(study).lines
-    assert said.startswith("The final report is of 6 runs; there are 6 now, 1 of them not in it.")
+    (notice,) = ablation.write(study).lines
+    assert notice.startswith("The final report is of 6 runs; there are 6 now, 1 of them not in it.")
 
 
-def test_a_damaged_table_is_no_table_of_runs(study):
+def test_a_damaged_table_of_the_final_report_has_no_runs(study):
     (study / "final" / "results.csv").write_bytes(b"\x00\xff\n\x00")
-    (said,) = ablation.write(study).lines
-    assert said.startswith("The final report is of 0 runs; there are 6 now")
+    (notice,) = ablation.write(study).lines
+    assert notice.startswith("The final report is of 0 runs; there are 6 now")
 
 
 def test_with_final_both_are_written_and_one_look_is_counted(tmp_path):
@@ -84,7 +84,7 @@ def test_with_final_both_are_written_and_one_look_is_counted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["figures", "final"])
-def test_a_report_is_written_through_no_link(tmp_path, name):
+def test_a_report_is_not_written_through_links(tmp_path, name):
     workdirs.make(tmp_path / "w", ARMS, 2)
     (tmp_path / "home").mkdir()
     (tmp_path / "w" / name).symlink_to(tmp_path / "home")
@@ -93,6 +93,6 @@ def test_a_report_is_written_through_no_link(tmp_path, name):
     assert not list((tmp_path / "home").iterdir())
 
 
-def test_a_folder_without_a_study_is_told(tmp_path):
+def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no study"):
         report.write(tmp_path, final=True)

@@ -9,7 +9,7 @@ from cnnjax.report import ablation, latex
 CLAIMS = [{"kind": "better", "sides": ["relu", "tanh"], "source": "50 % of `it` & more"}]
 
 
-def test_latex_text_is_text():
+def test_latex_is_escaped():
     assert latex.escape("a_b & 5 % `c` −1\n{x}") == (
         r"a\_b \& 5 \% \textasciigrave{}c\textasciigrave{} $-$1 \{x\}"
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import workdirs
 
-from cnnjax.ablation import reading, results, signals
+from cnnjax.ablation import reading, tables
 from cnnjax.metric import SIGNALS
 from cnnjax.report import ablation, canvas, probes
 
@@ -62,7 +62,7 @@ def test_layers_that_are_the_same_are_named_on_the_axis(study, drawn):
     assert list(figure.axes[1].lines[1].get_xdata()) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_layer_that_two_probes_name_keeps_its_place(tmp_path):
+def test_a_layer_named_by_two_probes_keeps_its_position(tmp_path):
     """`head` is the last endpoint of the first probe, and the last kernel of the second."""
     workdirs.make(tmp_path, {"relu": 0.9}, 1)
     own = measured(["stem", "conv2", "head"], "sd")
@@ -80,13 +80,13 @@ def test_positions_in_the_table_are_those_of_the_network(tmp_path):
     workdirs.make(tmp_path, {"relu": 0.9}, 1)
     own = measured(["stem", "block2", "block10", "classifier"])
     workdirs.edit(tmp_path, "relu", 0, signals={"end": own})
-    rows = csv.DictReader(io.StringIO(signals.to_csv(reading.load(tmp_path))))
+    rows = csv.DictReader(io.StringIO(tables.signals_csv(reading.load(tmp_path))))
     assert [(row["position"], row["layer"]) for row in rows] == [
         ("1", "stem"), ("2", "block2"), ("3", "block10"), ("4", "classifier"),
     ]  # fmt: skip
 
 
-def test_the_numbers_are_in_a_table_beside_the_results(study):
+def test_signals_are_written_to_a_table(study):
     text = ablation.write(study).page.with_suffix(".md").read_text()
     assert "The numbers are in signals.csv." in text
     with (study / "signals.csv").open(newline="") as file:
@@ -99,10 +99,10 @@ def test_the_numbers_are_in_a_table_beside_the_results(study):
     ]
 
 
-def test_nothing_in_a_table_is_a_formula():
+def test_text_in_a_table_is_never_a_formula():
     texts = ["=1+1", "+1", "-1", "@sum", "\tx", "\rx", "plain"]
     table = [{"text": text, "number": -1.5, "list": [-1]} for text in texts]
-    written = results.csv_text(["text", "number", "list", "=head"], table)
+    written = tables.csv_text(["text", "number", "list", "=head"], table)
     head, *rows = csv.reader(io.StringIO(written, newline=""))
     assert head == ["text", "number", "list", "'=head"]
     assert [row[0] for row in rows] == ["'=1+1", "'+1", "'-1", "'@sum", "'\tx", "'\nx", "plain"]

@@ -223,6 +223,6 @@ def test_runs_of_mixed_precision_are_flagged():
         def __init__(self, precision):
             self.runtime = {"matmul_precision": precision, "deterministic": False, "data": {}}
 
-    assert results.mixtures([Run("high"), Run("high")]) == []
+    assert results.setting_differences([Run("high"), Run("high")]) == []
     told = ["Runs differ in matmul_precision: default, high."]
-    assert results.mixtures([Run("high"), Run("default")]) == told
+    assert results.setting_differences([Run("high"), Run("default")]) == told

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import workdirs
 
-from cnnjax.ablation import claims, compare, reading, statistics, verdicts
+from cnnjax.ablation import blocks, claims, reading, statistics, verdicts
 from cnnjax.metric import ACCURACY
-from cnnjax.report import ablation, statements, words
+from cnnjax.report import ablation, formatting, statements
 
 CLAIMS = [
     {"kind": "better", "sides": ["relu", "tanh"]},
@@ -24,39 +24,39 @@ def scored(workdir, arm, accuracies, losses=None, split="test"):
 
 
 @pytest.mark.parametrize(
-    ("differences", "said"),
+    ("differences", "expected"),
     [
         ([1, 1, 0], "2 of 3 seeds, one tie"),
         ([1, 0, 0], "1 of 3 seeds, 2 ties"),
         ([-1, 1, 1], "2 of 3 seeds"),
     ],
 )
-def test_a_tie_is_no_half_seed(differences, said):
-    assert words.ahead(differences, "3 seeds") == said
+def test_ties_are_counted_separately(differences, expected):
+    assert formatting.ahead(differences, "3 seeds") == expected
 
 
-def test_intervals_of_accuracies_end_where_nothing_can_be(tmp_path):
+def test_intervals_end_at_the_largest_possible_difference(tmp_path):
     """Those of losses do not."""
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 2, claims=CLAIMS)
     scored(tmp_path, "relu", [1.0, 0.5], [9.0, 1.0])
     scored(tmp_path, "tanh", [0.1, 0.4], [1.0, 2.0])
     study = reading.load(tmp_path, "test")
     accuracy, loss = verdicts.findings(study)
-    (said,) = statements.differences(accuracy)
-    assert said == "+50.00 points [−100.00, 100.00]"
-    (said,) = statements.differences(loss)
-    low, high = (float(end) for end in re.findall(r"[\d.]+(?=[,\]])", said.replace("−", "")))
+    (figures,) = statements.differences(accuracy)
+    assert figures == "+50.00 points [−100.00, 100.00]"
+    (figures,) = statements.differences(loss)
+    low, high = (float(end) for end in re.findall(r"[\d.]+(?=[,\]])", figures.replace("−", "")))
     assert min(low, high) > 30
     sample = statistics.describe([1.0, 0.5], ACCURACY.ends)
     assert (sample.low, sample.high) == (0.0, 1.0)
-    (block,) = compare.blocks(study)
+    (block,) = blocks.compare(study)
     assert [(arm.sample.low, arm.sample.high) for arm in block.arms] == [(0.0, 1.0)] * 2
     text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
     assert "(1 of 2" not in text
     assert r"\[−100.00, 100.00\]" in text
 
 
-def test_the_change_of_a_difference_can_be_twice_as_large():
+def test_a_contrast_can_be_twice_as_large_as_a_difference():
     far = statistics.compare({0: 2.0, 1: -0.5}, {0: 0.0, 1: 0.0}, ends=(-2.0, 2.0))
     assert (far.low, far.high) == far.interval(0.95) == (-2.0, 2.0)
     assert far.interval(0.1)[1] < 2
@@ -77,14 +77,14 @@ def predicted(workdir, right):
             )
 
 
-def test_the_change_of_a_gain_ends_at_twice_a_difference(tmp_path):
+def test_intervals_of_interactions_end_at_twice_the_largest_difference(tmp_path):
     arms = ("relu_none", "relu_batch", "tanh_none", "tanh_batch")
     paths = ("model.activation", "model.norm.kind")
     overrides = {arm: dict(zip(paths, arm.split("_"), strict=True)) for arm in arms}
     gain = {paths[1]: ("none", "batch")}, {paths[0]: ("relu", "tanh")}
     workdirs.make(
         tmp_path, dict.fromkeys(arms, 0.5), 2, overrides=overrides, factors=paths,
-        claims=[claims.write(claims.interaction(*gain))],
+        claims=[claims.to_dict(claims.interaction(*gain))],
     )  # fmt: skip
     for arm, values in zip(arms, ([1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]), strict=True):
         scored(tmp_path, arm, values)
@@ -93,16 +93,16 @@ def test_the_change_of_a_gain_ends_at_twice_a_difference(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tanh", "said"), [([0, 0, 0, 4], False), ([3, 2, 3, 1], True)], ids=["equal", "wider"]
+    ("tanh", "shown"), [([0, 0, 0, 4], False), ([3, 2, 3, 1], True)], ids=["equal", "wider"]
 )
-def test_the_table_of_arms_leaves_it_out_too(tmp_path, tanh, said):
+def test_an_equal_interval_of_other_images_is_not_in_the_table(tmp_path, tanh, shown):
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 4)
     predicted(tmp_path, {"relu": [4, 4, 4, 4], "tanh": tanh})
     text = ablation.write(tmp_path, final=True).page.with_suffix(".md").read_text()
-    assert ("| Other images |" in text) is said
+    assert ("| Other images |" in text) is shown
 
 
-def test_lost_predictions_are_told_on_the_page(tmp_path):
+def test_the_report_warns_of_lost_predictions(tmp_path):
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 4)
     predicted(tmp_path, {"relu": [4, 4, 4, 4], "tanh": [3, 2, 3, 1]})
     (tmp_path / "tanh/seed-2/predictions_test.npz").unlink()
@@ -111,7 +111,7 @@ def test_lost_predictions_are_told_on_the_page(tmp_path):
     assert "Those of tanh/seed-2 are missing or damaged" in text
 
 
-def test_an_interval_of_other_images_that_is_the_same_is_left_out(tmp_path):
+def test_an_equal_interval_of_other_images_is_not_in_the_sentence(tmp_path):
     """Every image differs alike, so that images add no doubt."""
     stated = [CLAIMS[0] | {"sides": ["relu", arm]} for arm in ("tanh", "elu")]
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8, "elu": 0.8}, 4, claims=stated)
@@ -123,7 +123,7 @@ def test_an_interval_of_other_images_that_is_the_same_is_left_out(tmp_path):
     assert "for other images too: [" in statements.figures(other)
 
 
-def test_verdicts_lead_to_how_they_are_read(tmp_path):
+def test_verdicts_link_to_their_explanation(tmp_path):
     workdirs.make(tmp_path, {"relu": 0.9, "tanh": 0.8}, 3, claims=CLAIMS)
     page = ablation.write(tmp_path).page
     assert '<a href="#how-to-read-this">How to read this</a></p>' in page.read_text()

@@ -15,7 +15,7 @@ from cnnjax.report import ablation
 from common import ROOT
 
 
-def said(report):
+def verdicts_and_tables(report):
     """The verdicts and the tables of a report, without its pictures and explanations."""
     return [line for line in report.splitlines() if line.startswith(("**", "|"))]
 
@@ -45,14 +45,14 @@ def test_every_run_is_read(kept):
             assert statuses <= {"finished", "diverged"}
 
 
-def test_verdicts_and_tables_are_those_of_then(kept):
+def test_verdicts_and_tables_are_unchanged(kept):
     for folder, texts in kept[1].items():
-        lines = said(texts["report.md"])
+        lines = verdicts_and_tables(texts["report.md"])
         assert len(lines) > 30
-        assert said((folder / "report.md").read_text()) == lines
+        assert verdicts_and_tables((folder / "report.md").read_text()) == lines
 
 
-def test_the_figures_of_runs_and_layers_are_those_of_then(kept):
+def test_figures_of_runs_and_layers_are_unchanged(kept):
     for folder, texts in kept[1].items():
         before, now = (
             list(csv.DictReader(io.StringIO(text)))

@@ -1,0 +1,98 @@
+"""The primary metric of runs example by example, from their predictions_<split>.npz."""
+
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from cnnjax import files
+from cnnjax.ablation.results import Arm, Run
+from cnnjax.errors import UserError
+from cnnjax.metric import ACCURACY, Metric
+from cnnjax.result import OUTCOME
+
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise on a file that is damaged or holds no predictions."""
+
+LARGE = 1e30
+"""All values of examples are smaller."""
+
+
+class ExampleValues:
+    """The primary metric's value for each example of a split, for the runs of one workdir; each
+    file is read once."""
+
+    def __init__(self, workdir: Path, split: str, metric: Metric = ACCURACY):
+        self._workdir, self._split = workdir, split
+        self.metric = metric
+        self._cache: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}
+
+    def of_run(self, run: Run) -> tuple[np.ndarray, np.ndarray] | None:
+        """(ids, values) [examples] of a finished run; None if there is no file, it is damaged, or
+        the mean of the values is not the metric in the run's result."""
+        if run.path not in self._cache:
+            path = self._workdir / run.path / f"predictions_{self._split}.npz"
+            loaded = _load(path) if run.status == "finished" else None
+            mean = run.result.figures(self._split).get(self.metric.name)
+            if loaded and mean is not None:
+                _, values = loaded
+                share = self.metric.kind == "share"
+                tolerance = 0.5 / len(values) if share else 1e-4 * max(1.0, abs(mean))
+                loaded = loaded if abs(values.mean(dtype=np.float64) - mean) < tolerance else None
+            self._cache[run.path] = loaded
+        return self._cache[run.path]
+
+    def mean(self, arms: Iterable[Arm], seeds: Iterable[int]) -> tuple[np.ndarray, bytes] | None:
+        """The mean over arms, float64 [seeds, examples], and the bytes of the examples' ids; None
+        if a run has no values, or runs differ in their examples."""
+        arms, ids, table = list(arms), None, []
+        for seed in seeds:
+            row = []
+            for arm in arms:
+                loaded = next((self.of_run(run) for run in arm.runs if run.seed == seed), None)
+                if loaded is None or (ids is not None and not np.array_equal(ids, loaded[0])):
+                    return None
+                ids = loaded[0]
+                row.append(loaded[1])
+            table.append(np.mean(row, axis=0, dtype=np.float64))
+        return None if ids is None else (np.array(table), ids.tobytes())
+
+
+def _load(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    try:
+        with files.open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
+            if OUTCOME not in arrays:
+                return _correctness(arrays["ids"], arrays["labels"], arrays["logits"])
+            ids, values = arrays["ids"], arrays[OUTCOME]
+    except (UserError, OSError, EOFError, KeyError, *_DAMAGED):
+        return None
+    shapes = ids.shape == values.shape and ids.ndim == 1 and ids.size
+    dtypes = ids.dtype.kind in "biu" and values.dtype.kind in "biuf"
+    return (ids, values) if shapes and dtypes and (np.abs(values) < LARGE).all() else None
+
+
+def _correctness(
+    ids: np.ndarray, labels: np.ndarray, logits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The ids of the examples and whether each is classified correctly, from a file of an older
+    version, which had labels and logits."""
+    shapes = ids.shape == labels.shape == logits.shape[:1] and logits.ndim == 2 and logits.size
+    dtypes = all(array.dtype.kind in "biuf" for array in (ids, labels, logits))
+    return (ids, np.argmax(logits, axis=-1) == labels) if shapes and dtypes else None
