@@ -98,7 +98,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def folder(name: str | Path, write: Callable[[Path], None], again: bool = False) -> Path:
+def folder(name: str | Path, write: Callable[[Path], None], overwrite: bool = False) -> Path:
     """The folder `name` of the cache, made by `write(path)` on first use.
 
     It is written beside its place and renamed, so a process that is killed leaves nothing half
@@ -107,20 +107,20 @@ def folder(name: str | Path, write: Callable[[Path], None], again: bool = False)
     Args:
       name: path inside the cache, or a whole path.
       write: fills an empty folder.
-      again: throw away what is there and make it anew.
+      overwrite: throw away what is there and make it anew.
 
     Raises:
       UserError: the cache cannot be written.
     """
     place = root() / name
-    if place.is_dir() and not again:
+    if place.is_dir() and not overwrite:
         return place
     with contextlib.ExitStack() as stack:
         with _writable(OSError, UserError):
             lock = files.lock(place.parent / f".{place.name}.lock", wait=True)
             stack.enter_context(lock)
         stack.enter_context(_writable(OSError))
-        if place.is_dir() and not again:
+        if place.is_dir() and not overwrite:
             return place
         for left in place.parent.glob(f".{place.name}@*"):
             shutil.rmtree(left, ignore_errors=True)

@@ -216,7 +216,7 @@ def _measured(
     if count == steps == 1:
         return Way()
     images = sum(
-        dataset.order.total(configs[run.arm].training) * configs[run.arm].training.batch_size
+        dataset.order.total_steps(configs[run.arm].training) * configs[run.arm].training.batch_size
         for run in runs
     )
     speeds: dict[Way, float] = {}

@@ -136,7 +136,7 @@ def _images(request: Request, loaded: Mapping[str, Any]) -> dict[str, float]:
         config = request.configs[run.arm]
         batch = config.training.batch_size
         dataset = loaded[run.arm].for_seed(run.seed, batch)
-        trained = dataset.order.total(config.training) * batch
+        trained = dataset.order.total_steps(config.training) * batch
         evaluations = trained / dataset.order.examples / config.evaluation.every_epochs + 1
         sizes = {name: len(split) for name, split in dataset.splits.items()}
         evaluated = evaluations * sizes.get("validation", 0) + sizes.get("test", 0)

@@ -85,7 +85,7 @@ def _load() -> ctypes.CDLL:
         folder = cache.private("native") / cache.digest(known)
         cache.folder(folder, build)
         if not _is_whole(folder) or cache.writable_by_others(folder / "library.so"):
-            cache.folder(folder, build, again=True)
+            cache.folder(folder, build, overwrite=True)
         if reason := cache.writable_by_others(folder / "library.so"):
             raise Missing(reason)
         library = ctypes.CDLL(str(folder / "library.so"))
