@@ -56,7 +56,7 @@ def at(runs: Sequence[RunFolder]) -> Iterator[None]:
     if status:
         write(int(status), {key(run) for run in runs})
     for run in () if status else runs:
-        files.no_links(run.directory, below=run.directory.parents[1])
+        files.refuse_links(run.directory, below=run.directory.parents[1])
         where = {"boot": machine.boot(), "step": _step(run), "together": len(runs) > 1}
         files.write_json(_attempt(run), where)
     exits = False

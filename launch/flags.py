@@ -201,7 +201,7 @@ def need(name: str) -> str:
 
 def path(name: str) -> Path:
     """The path in a flag that must be given. Raises UserError."""
-    return paths.typed(f"--{name}", need(name))
+    return paths.parse(f"--{name}", need(name))
 
 
 def folder(name: str) -> Path | None:

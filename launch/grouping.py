@@ -99,7 +99,7 @@ def ways(
 
 
 def _lock(run: RunFolder) -> contextlib.AbstractContextManager[bool]:
-    files.no_links(run.directory, below=run.directory.parents[1])
+    files.refuse_links(run.directory, below=run.directory.parents[1])
     return files.lock(run.directory / ".lock", wait=False)
 
 

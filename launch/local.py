@@ -15,7 +15,7 @@ from typing import Any
 
 from cnnjax import files, machine
 from cnnjax.ablation import study
-from cnnjax.errors import UserError, in_a_line
+from cnnjax.errors import UserError, one_line
 from cnnjax.fingerprint import Fingerprint
 from launch import deaths, division, processes
 from launch import plan as planning
@@ -37,7 +37,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     """
     request.check()
     for name in ("logs", "study"):  # those of runs and figures are checked where they are written
-        files.no_links(request.workdir / name, below=request.folder)
+        files.refuse_links(request.workdir / name, below=request.folder)
     threads = machine.threads()
     if worker is not None:
         started, unsound = session(request.training, trains=True)
@@ -206,7 +206,7 @@ def session(training: Training, *, trains: bool = False) -> tuple[Any, Mapping[s
         except UserError:
             raise
         except Exception as error:
-            broken[arm] = in_a_line(error, training.path)
+            broken[arm] = one_line(error, training.path)
     if made.note:
         print(made.note)
     return made, broken

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "cnnjax.tasks": {"cnnjax.data"},
     "cnnjax.pretrained": {"cnnjax.models"},
     "cnnjax.train": {"cnnjax.tasks", "cnnjax.models", "cnnjax.data", "cnnjax.nn"},
-    "cnnjax.analysis": {"cnnjax.train", "cnnjax.models", "cnnjax.nn"},
+    "cnnjax.analysis": {"cnnjax.train", "cnnjax.tasks", "cnnjax.models", "cnnjax.nn"},
     "cnnjax.ablation": {"cnnjax.train"},
     "cnnjax.report": {"cnnjax.ablation", "cnnjax.analysis"},
     "experiments": {"cnnjax.ablation", "cnnjax.tasks"},
@@ -31,7 +31,9 @@ MAY_IMPORT = {
         "cnnjax.pretrained",
     },
 }
-GROUND = "cache catalog config errors files fingerprint machine metric paths result schema validation"
+GROUND = (
+    "cache catalog config errors files fingerprint machine metric paths result schema validation"
+)
 OPEN_TO_ALL = {f"cnnjax.{module}" for module in GROUND.split()}
 FILES = sorted(
     path for folder in ("cnnjax", "experiments", "launch") for path in (ROOT / folder).rglob("*.py")

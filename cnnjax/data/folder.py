@@ -112,7 +112,7 @@ def read(name: str) -> Folder:
     """
     if name == PREFIX:
         raise UserError("data.name: 'folder:' is not valid; write folder:PATH.")
-    path = paths.typed("data.name", name.removeprefix(PREFIX))
+    path = paths.parse("data.name", name.removeprefix(PREFIX))
     if not os.path.isdir(path):
         raise UserError(f"data.name: {str(path)!r} is not a folder.")
     ignored: collections.Counter[str] = collections.Counter()

@@ -107,8 +107,8 @@ def manual_folders(name: str, data_dir: Path | None) -> list[Path]:
     """The folders in which original archives of `name` are looked for."""
     roots = [data_dir, data_dir / "tfds"] if data_dir else []
     if tfds_dir := os.environ.get("TFDS_DATA_DIR"):
-        roots.append(paths.typed("TFDS_DATA_DIR", tfds_dir))
-    roots.append(paths.typed("--data_dir", "~/tensorflow_datasets"))
+        roots.append(paths.parse("TFDS_DATA_DIR", tfds_dir))
+    roots.append(paths.parse("--data_dir", "~/tensorflow_datasets"))
     manual = [root / "downloads" / "manual" for root in roots]
     parents = [data_dir, *manual] if data_dir else manual
     return [folder for parent in parents for folder in (parent / name, parent)]

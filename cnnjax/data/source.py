@@ -61,7 +61,7 @@ def _check_data_dir(data_dir: str | None) -> Path | None:
     """`data_dir` as a path. Raises UserError if it is not a folder."""
     if data_dir is None:
         return None
-    path = paths.typed("--data_dir", data_dir)
+    path = paths.parse("--data_dir", data_dir)
     if not os.path.isdir(path):
         raise UserError(f"--data_dir: {data_dir!r} is not a folder.")
     return path
@@ -133,12 +133,12 @@ def _base_name(name: str) -> str:
 
 
 def _tfds_home() -> Path:
-    return paths.typed("TFDS_DATA_DIR", os.environ.get("TFDS_DATA_DIR") or TFDS_HOME)
+    return paths.parse("TFDS_DATA_DIR", os.environ.get("TFDS_DATA_DIR") or TFDS_HOME)
 
 
 def _roots(data_dir: Path | None) -> list[Path]:
     requested = [data_dir, data_dir / "tfds"] if data_dir else []
-    default = [_tfds_home(), paths.typed("TFDS_DATA_DIR", TFDS_HOME), cache.root() / "tfds"]
+    default = [_tfds_home(), paths.parse("TFDS_DATA_DIR", TFDS_HOME), cache.root() / "tfds"]
     return list(dict.fromkeys([*requested, *default]))
 
 
