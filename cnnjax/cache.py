@@ -1,4 +1,4 @@
-"""The user's cache folder: whole folders that appear at once or not at all."""
+"""The user's cache folder, whose folders are complete or absent."""
 
 import contextlib
 import hashlib
@@ -17,72 +17,71 @@ from cnnjax.errors import UserError
 
 
 def root() -> Path:
-    """$CNNJAX_CACHE, else $XDG_CACHE_HOME/cnnjax, else ~/.cache/cnnjax. Raises UserError where that
-    names a user or a home that does not exist."""
-    if asked := os.environ.get("CNNJAX_CACHE"):
-        return paths.typed("CNNJAX_CACHE", asked)
-    home = _of_this_user()
-    if home is None:
+    """$CNNJAX_CACHE, else $XDG_CACHE_HOME/cnnjax, else ~/.cache/cnnjax. Raises UserError for a user
+    or a home that does not exist."""
+    if path := os.environ.get("CNNJAX_CACHE"):
+        return paths.parse("CNNJAX_CACHE", path)
+    default = _default_root()
+    if default is None:
         raise UserError("cache folder: this user has no home; set CNNJAX_CACHE to a folder.")
-    return home
+    return default
 
 
-def _of_this_user() -> Path | None:
-    """The cache folder where $CNNJAX_CACHE names no other; None for a user without a home."""
+def _default_root() -> Path | None:
+    """The cache folder without $CNNJAX_CACHE; None for a user without a home."""
     with contextlib.suppress(RuntimeError):
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnjax"
     return None
 
 
 class Untrusted(Exception):
-    """Why no folder of the cache is fit for what is executed, in half a line."""
+    """Why no folder of the cache is safe for files that are executed, in half a line."""
 
 
 def private(name: str) -> Path:
-    """The folder `name` for what is executed, which only this user and root can write to, whatever
-    the umask: in the cache, or, where others can write there, in the one that is this user's
-    without $CNNJAX_CACHE.
+    """A folder `name` for files that are executed, which only this user and root can write to: in
+    the cache, or, if others can write there, in the default cache.
 
-    Raises Untrusted where others can write to both, and OSError where it cannot be made.
+    Raises Untrusted if others can write to both, and OSError if it cannot be created.
     """
     reasons = []
-    for place in dict.fromkeys((root(), _of_this_user())):
-        if place is None:
+    for path in dict.fromkeys((root(), _default_root())):
+        if path is None:
             continue
-        place.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         for part in Path(name).parts:
-            place /= part
-            place.mkdir(mode=0o755, exist_ok=True)
-        reason = writable_by_others(place)
+            path /= part
+            path.mkdir(mode=0o755, exist_ok=True)
+        reason = writable_by_others(path)
         if reason is None:
-            return place
+            return path
         reasons.append(reason)
     raise Untrusted("; ".join(dict.fromkeys(reasons)))
 
 
 def writable_by_others(path: Path) -> str | None:
-    """How anybody but this user and root can change a file, or what is in a folder: it belongs to
-    them, or they may write there or in a folder above. None where they cannot."""
+    """Why other users than this one and root can change a file, or files in a folder: it belongs to
+    them, or they can write to it or to a folder above. None if they cannot."""
     if not hasattr(os, "geteuid"):
         return None
     reason = None
     resolved = path.resolve()
-    for place in (resolved, *resolved.parents):
-        status = place.stat()
-        folder, mode = stat.S_ISDIR(status.st_mode), status.st_mode
+    for part in (resolved, *resolved.parents):
+        status = part.stat()
+        is_folder, mode = stat.S_ISDIR(status.st_mode), status.st_mode
         if status.st_uid not in (0, os.geteuid()):
-            return f"{place} belongs to another user"
-        if folder and not mode & 0o011:  # nobody else can pass
+            return f"{part} belongs to another user"
+        if is_folder and not mode & 0o011:  # others cannot enter
             reason = None
-        elif folder and mode & stat.S_ISVTX and place != resolved:  # each has what is its own
+        elif is_folder and mode & stat.S_ISVTX and part != resolved:  # sticky: owners only
             continue
-        elif mode & 0o002 or (mode & 0o020 and not _is_private(status)):
-            reason = f"{place} can be written by others (chmod go-w ends that)"
+        elif mode & 0o002 or (mode & 0o020 and not _has_private_group(status)):
+            reason = f"{part} can be written by others (chmod go-w ends that)"
     return reason
 
 
-def _is_private(status: os.stat_result) -> bool:
-    """Whether a file's group is one that its owner has alone, as many systems give to each user."""
+def _has_private_group(status: os.stat_result) -> bool:
+    """Whether the owner is the only member of a file's group, as by default on many systems."""
     import grp
     import pwd
 
@@ -94,73 +93,73 @@ def _is_private(status: os.stat_result) -> bool:
 
 
 def digest(value: Any) -> str:
-    """16 hexadecimal digits that stand for a JSON value."""
+    """16 hexadecimal digits of the SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def folder(name: str | Path, write: Callable[[Path], None], again: bool = False) -> Path:
-    """The folder `name` of the cache, made by `write(path)` on first use.
+def folder(name: str | Path, write: Callable[[Path], None], overwrite: bool = False) -> Path:
+    """The folder `name` of the cache, created by `write(path)` on first use.
 
-    It is written beside its place and renamed, so a process that is killed leaves nothing half
-    done; of several processes that need it at once one works and the others wait for it.
+    It is written under another name and renamed, so that it is complete even if processes are
+    killed. Of several processes that need it at the same time one writes it and the others wait.
 
     Args:
-      name: path inside the cache, or a whole path.
+      name: path inside the cache, or an absolute path.
       write: fills an empty folder.
-      again: throw away what is there and make it anew.
+      overwrite: write it again if it exists.
 
     Raises:
       UserError: the cache cannot be written.
     """
-    place = root() / name
-    if place.is_dir() and not again:
-        return place
+    path = root() / name
+    if path.is_dir() and not overwrite:
+        return path
     with contextlib.ExitStack() as stack:
         with _writable(OSError, UserError):
-            lock = files.lock(place.parent / f".{place.name}.lock", wait=True)
+            lock = files.lock(path.parent / f".{path.name}.lock", wait=True)
             stack.enter_context(lock)
         stack.enter_context(_writable(OSError))
-        if place.is_dir() and not again:
-            return place
-        for left in place.parent.glob(f".{place.name}@*"):
-            shutil.rmtree(left, ignore_errors=True)
-        made = place.parent / f".{place.name}@{secrets.token_hex(4)}"
-        made.mkdir()
+        if path.is_dir() and not overwrite:
+            return path
+        for abandoned in path.parent.glob(f".{path.name}@*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        temporary = path.parent / f".{path.name}@{secrets.token_hex(4)}"
+        temporary.mkdir()
         try:
-            write(made)
-            if place.is_dir():
-                shutil.rmtree(place)
-            os.replace(made, place)
+            write(temporary)
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
         finally:
-            shutil.rmtree(made, ignore_errors=True)
-    return place
+            shutil.rmtree(temporary, ignore_errors=True)
+    return path
 
 
 def keep_compilations() -> None:
-    """Makes jax keep what it compiles here, in a folder for each kind of processor, unless the
-    user's environment says where, or the cache cannot be written, or others could write there: jax
-    executes what it reads. To be called before jax is imported."""
+    """Makes jax cache compiled programs, in a folder for each kind of processor, unless the
+    environment names another, the cache cannot be written, or others can write to it: jax executes
+    what it reads. To be called before jax is imported."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         try:
-            place = private(f"xla/{digest([machine.processor(), machine.instructions()])}")
+            path = private(f"xla/{digest([machine.processor(), machine.instructions()])}")
         except (OSError, UserError):
             return
         except Untrusted as reason:
             print(f"note: compiled programs are not kept: {reason}", file=sys.stderr)
             return
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(place)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(path)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 @contextlib.contextmanager
 def _writable(*kinds: type[Exception]) -> Iterator[None]:
-    """Turns errors of these kinds into the UserError of a cache that cannot be written."""
+    """Turns errors of these kinds into a UserError: the cache cannot be written."""
     try:
         yield
     except kinds as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"cache folder {root()}: cannot be written ({reason}); "
-            "set CNNJAX_CACHE to a folder with room that you can write to."
+            "set CNNJAX_CACHE to a folder with free space that you can write to."
         ) from error

@@ -1,7 +1,7 @@
 """The names of all levels and models, without jax.
 
-The schema validates against these names, so that a typo is answered before jax is imported.
-`tests/test_catalog.py` holds them equal to the registries in `cnnjax.nn` and `cnnjax.models`.
+The schema validates against these names, so that a typo is an error before jax is imported.
+`tests/test_catalog.py` checks that they equal the registries in `cnnjax.nn` and `cnnjax.models`.
 """
 
 from typing import Any
@@ -48,19 +48,19 @@ MEASURES = {
     "shift_consistency": ("shift_consistency",),
     "mc_dropout": ("monte_carlo", "monte_carlo_gain"),
 }
-"""Probes and the names of what they measure: shares of examples, but for those in GAINS."""
+"""{probe: the metrics that it measures}: shares of examples, except those in GAINS."""
 GAINS = ("monte_carlo_gain",)
 SIGNALS = {"activity": ("sd", "mean", "dead"), "gradients": ("gradient", "twins")}
-"""Probes and the names of what they measure of each layer."""
+"""{probe: the metrics that it measures of each layer}"""
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "lars")
 _ADAM = ("adam", "adamw")
-OF_OPTIMIZERS = {
+OPTIMIZER_FIELDS = {
     "beta1": _ADAM,
     "beta2": _ADAM,
     "epsilon": (*_ADAM, "rmsprop"),
     "rmsprop_decay": ("rmsprop",),
 }
-"""The fields of an optimizer that only some have, with these."""
+"""{field that only some optimizers have: those optimizers}"""
 SCHEDULES = ("constant", "step", "exponential", "cosine", "linear", "one_cycle")
 
 _MODERN: dict[str, Any] = {
@@ -109,7 +109,7 @@ MODELS: dict[str, dict[str, Any]] = {
     **{f"resnet{depth}": _LARGE_RESIDUAL | {"stride_on": "middle"} for depth in (50, 101, 152)},
     **{f"plain{depth}": _PLAIN for depth in (18, 34)},
 }
-"""Every model with the published choice that `default` or null stands for in each field."""
+"""{model: {field: the published choice, which replaces `default` or null}}"""
 
 _SMALL = {
     "mlp": (28, 28, 1),
@@ -129,16 +129,16 @@ IMAGES: dict[str, tuple[int, int, int]] = {
 CLASSES = {name: 10 if name in _SMALL else 1000 for name in MODELS}
 """The number of classes that each model was published for."""
 
-OWN = (
+CUSTOM = (
     _LARGE_RESIDUAL
     | _INCEPTION
     | _MODERN
     | {"hidden": (256, 256), "depth": 8, "kernel": "3x3", "shortcut": "A", "stride_on": "middle"}
     | {"inception_block": "reduced", "auxiliary_weight": 0.0, "count_include_pad": True}
 )
-"""What stands for `default` and null in a model of the user's own."""
+"""What replaces `default` and null for a model of the user's own."""
 
-PARTICULAR = (
+ARCHITECTURE_FIELDS = (
     "hidden",
     "depth",
     "kernel",
@@ -151,11 +151,9 @@ PARTICULAR = (
     "auxiliary_weight",
     "count_include_pad",
 )
-"""The fields of a model that only some architectures have: those that `MODELS` names them for."""
+"""The fields that only some architectures have: those for which `MODELS` has them."""
 
 
-def having(field: str, name: str) -> str | None:
-    """The models that a field belongs to, where it means nothing for the model called `name`."""
-    if name not in MODELS or field in MODELS[name]:
-        return None
-    return ", ".join(other for other, published in MODELS.items() if field in published)
+def models_with(field: str) -> tuple[str, ...]:
+    """The models that have a field of `ARCHITECTURE_FIELDS`."""
+    return tuple(name for name, published in MODELS.items() if field in published)

@@ -1,7 +1,7 @@
-"""The configuration of a run: how it is made, changed, resolved and read. No jax.
+"""The configuration of a run: created, changed, resolved and read. No jax.
 
-`cnnjax.schema` has the fields. `override` is the one way to change a configuration: flags,
-experiments and tests all go through it, and it validates everything again.
+`cnnjax.schema` has the fields. `override` is the only way to change a configuration: flags,
+experiments and tests use it, and it validates everything again.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cnnjax import catalog, files, paths
-from cnnjax.errors import UserError, explain, field, unknown_path
+from cnnjax.errors import UserError, explain, first_field, unknown_path
 from cnnjax.schema import (
     Augmentation,
     Data,
@@ -48,7 +48,7 @@ __all__ = [
     "create",
     "flat",
     "flat_json",
-    "located",
+    "from_stored",
     "override",
     "read",
     "resolve",
@@ -57,11 +57,11 @@ __all__ = [
 
 C = TypeVar("C", bound=RunConfig)
 Levels = Mapping[str, Mapping[str, Any]]
-"""A user's own levels: {"activation": {"mine": f}, "initializer": {...}, "model": {...}}."""
+"""Levels of the user's own: {"activation": {"mine": f}, "initializer": {...}, "model": {...}}."""
 
-_OF_IMAGES = ("image_size", "shorter_side", "interpolation", "normalize", "mean", "sd")
-PREPROCESSING = (*(f"data.{field}" for field in _OF_IMAGES), "data.channel_order")
-"""The fields of the data that belong to the weights of a network."""
+_IMAGE_FIELDS = ("image_size", "shorter_side", "interpolation", "normalize", "mean", "sd")
+PREPROCESSING = (*(f"data.{field}" for field in _IMAGE_FIELDS), "data.channel_order")
+"""The data fields that belong to the weights of a network."""
 
 
 def create(values: Mapping[str, Any] | None = None, levels: Levels | None = None) -> RunConfig:
@@ -74,22 +74,21 @@ def _validated(kind: type[C], values: Mapping[str, Any], levels: Levels | None) 
         return kind.model_validate(values, context={"levels": levels or {}})
     except ValidationError as error:
         groups = (f"optimizer.groups[].{name}" for name in ParameterGroup.model_fields)
-        known = [*flat(RunConfig()), *groups]
-        raise UserError(explain(error, known), path=field(error)) from None
+        names = [*flat(RunConfig()), *groups]
+        raise UserError(explain(error, names), path=first_field(error)) from None
 
 
 def read(path: Path, levels: Levels | None = None) -> ResolvedConfig:
-    """The configuration of a run that a file holds, whichever version wrote it. Raises
-    UserError."""
+    """The configuration of a run in a file of any version. Raises UserError."""
     values = files.read_json(path)
-    stored = located(values) if isinstance(values, Mapping) else values
+    stored = from_stored(values) if isinstance(values, Mapping) else values
     return resolve(create(stored, levels), levels)
 
 
 def override(
     config: RunConfig, changes: Mapping[str, Any], levels: Levels | None = None
 ) -> RunConfig:
-    """`config` with dotted paths set to new values, all of it validated again.
+    """`config` with dotted paths set to new values, validated again.
 
     Example: `override(config, {"model.dropout.keep_prob": 0.5})`. Raises UserError.
     """
@@ -104,8 +103,8 @@ def override(
         if leaf not in node:
             raise unknown_path(path, flat(RunConfig()))
         if isinstance(node[leaf], dict):
-            inner = ", ".join(f"{path}.{name}" for name in node[leaf])
-            raise UserError(f"{path}: is a group of fields; set one of {inner}.", path=path)
+            fields = ", ".join(f"{path}.{name}" for name in node[leaf])
+            raise UserError(f"{path}: is a group of fields; set one of {fields}.", path=path)
         node[leaf] = value
     return create(values, levels)
 
@@ -116,20 +115,20 @@ def resolve(config: RunConfig, levels: Levels | None = None) -> ResolvedConfig:
     return _validated(ResolvedConfig, values, levels)
 
 
-def located(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values of a configuration that was stored, by today's names, with the paths in it
-    made absolute as those of a new one are. Raises UserError."""
-    found = _by_todays_names(values)
+def from_stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a stored configuration by current names, with absolute paths. Raises
+    UserError."""
+    current = _rename_old(values)
     for path in paths.FIELDS:
-        group, _, field = path.partition(".")
-        own = found.get(group)
-        if isinstance(own, Mapping) and field in own:
-            found[group] = {**own, field: paths.field(path, own[field])}
-    return found
+        name, _, field = path.partition(".")
+        group = current.get(name)
+        if isinstance(group, Mapping) and field in group:
+            current[name] = {**group, field: paths.field(path, group[field])}
+    return current
 
 
-def _by_todays_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values that an older version stored, by the names that they have now."""
+def _rename_old(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an older version by current names."""
     data = values.get("data")
     if isinstance(data, Mapping) and data.get("normalize") == "deck":
         return {**values, "data": {**data, "normalize": "centered"}}
@@ -137,10 +136,11 @@ def _by_todays_names(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes(stored: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """In what a stored configuration differs from `config`, a phrase for each field. One that the
-    version that stored it did not have counts as left alone. Raises UserError."""
-    default, after = (flat_json(each.model_dump(mode="json")) for each in (RunConfig(), config))
-    before = {**default, **flat_json(located(stored))}
+    """How a stored configuration differs from `config`, a phrase for each field. Fields that the
+    stored version did not have are taken to have their default. Raises UserError."""
+    default = flat_json(RunConfig().model_dump(mode="json"))
+    before = {**default, **flat_json(from_stored(stored))}
+    after = flat_json(config.model_dump(mode="json"))
     return [
         f"{path} {before.get(path)!r} -> {after.get(path)!r}"
         for path in dict.fromkeys([*before, *after])
@@ -161,7 +161,7 @@ def flat_json(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def resolve_model(model: Model) -> ResolvedModel:
     """`model` with every `default` replaced by the architecture's published choice; a model of
-    the user's own gets those of `catalog.OWN`. Names are not looked up here."""
+    the user's own gets those of `catalog.CUSTOM`. Names are not checked here."""
     if isinstance(model, ResolvedModel):
         return model
     values = _resolved(model)
@@ -175,7 +175,7 @@ def resolve_model(model: Model) -> ResolvedModel:
 def _resolved(model: Model) -> dict[str, Any]:
     """The plain values of a resolved model."""
     values = model.model_dump()
-    for path, value in catalog.MODELS.get(model.name, catalog.OWN).items():
+    for path, value in catalog.MODELS.get(model.name, catalog.CUSTOM).items():
         group, _, leaf = path.rpartition(".")
         fields = values[group] if group else values
         if fields[leaf] in ("default", None):

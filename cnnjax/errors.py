@@ -1,8 +1,8 @@
-"""Mistakes of the user, told in one or two lines.
+"""Errors with messages of one or two lines.
 
-Everything that a person can get wrong ends as a `UserError`: `launch` prints its text and exits
-with code 2, without a traceback. The text names the place, the value, what is allowed and, where a
-name was misspelt, the nearest one.
+Every mistake of the user is a `UserError`: `launch` prints its text and exits with code 2, without
+a traceback. The text names the path, the value, what is allowed and, for a misspelt name, the
+nearest one.
 """
 
 import difflib
@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 
 class UserError(Exception):
-    """A mistake in the input; the message says what to type instead. `path` is the dotted path of
-    the field that is wrong, or the flag, where it is one."""
+    """A mistake in the input; the message says what is allowed. `path` is the dotted path of the
+    field that is wrong, or the flag, if it is one."""
 
     def __init__(self, text: str, *, path: str | None = None):
         super().__init__(text)
@@ -24,9 +24,9 @@ class UserError(Exception):
 
 
 class MachineError(UserError):
-    """The machine or a disk refuses something just now (input/output error, too many open files, no
-    room): no mistake of the user and no result of a run, which the same command continues later.
-    `errno` is the system's number for it, where it gave one."""
+    """The operating system refuses something (input/output error, too many open files, disk full):
+    not a mistake of the user and not a result of the run, which the same command continues later.
+    `errno` is that of the system, if it gave one."""
 
     def __init__(self, text: str, *, errno: int | None = None):
         super().__init__(text)
@@ -34,7 +34,7 @@ class MachineError(UserError):
 
 
 class NoRoom(UserError):
-    """A device has less memory than a run needs; the message names the fields that help."""
+    """A device has less memory than a run needs; the message names the fields to reduce."""
 
 
 class Mismatch(UserError):
@@ -54,96 +54,92 @@ class Mismatch(UserError):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All of them."""
+        """`missing`, `extra` and `different`."""
         return self.missing + self.extra + self.different
 
 
 class Stopped(BaseException):
-    """A program was asked to stop; the message says by what, and where. Not an Exception, as
-    KeyboardInterrupt is none, so that nothing takes it for a fault of a run."""
+    """A program was asked to stop; the message says by which signal, and where. Like
+    KeyboardInterrupt it is not an Exception, so that it is not taken for a failure of a run."""
 
 
-def place(error: BaseException, folder: Path) -> str:
-    """`mine.py, line 3: `, the last line of the files in `folder` that an error came by; empty
-    where it did not come by any."""
-    found, trace = "", error.__traceback__
+def location(error: BaseException, folder: Path) -> str:
+    """`mine.py, line 3: `, the innermost line of a file in `folder` in the traceback; "" if there
+    is none."""
+    innermost, trace = "", error.__traceback__
     while trace is not None:
         file = Path(trace.tb_frame.f_code.co_filename)
         if file.parent == folder:
-            found = f"{file.name}, line {trace.tb_lineno}: "
+            innermost = f"{file.name}, line {trace.tb_lineno}: "
         trace = trace.tb_next
-    return found
+    return innermost
 
 
-def in_a_line(error: BaseException, file: Path) -> str:
-    """An error in one line, with the line of a user's file, or of one beside it, that it came
-    from."""
+def one_line(error: BaseException, file: Path) -> str:
+    """An error in one line, with its location in the user's `file` or one in the same folder."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
-    return f"{place(error, file.parent)}{type(error).__name__}: {text}"
+    return f"{location(error, file.parent)}{type(error).__name__}: {text}"
 
 
-LONGEST = 200
-"""How much of a value a message shows."""
+MAX_SHOWN = 200
+"""How many characters of a value a message shows."""
 
 
 def shown(value: Any) -> str:
-    """A value as it stands in a message: cut where it is long."""
+    """The repr of a value for a message, shortened if it is long."""
     try:
         text = repr(value)
-    except ValueError:  # Python writes no whole number of thousands of digits
+    except ValueError:  # Python does not print integers of thousands of digits
         return "a number of thousands of digits"
     except RecursionError:
         return "a value that is nested too deeply"
-    return _cut(text)
+    return _shorten(text)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]} ... {text[-15:]}"
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 20]} ... {text[-15:]}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, or None if none is near."""
-    if len(name) > LONGEST:
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The most similar of `names` to `name`, or None if none is similar."""
+    if len(name) > MAX_SHOWN:
         return None
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
-def unknown(where: str, name: Any, known: Iterable[str]) -> UserError:
-    """The error for a name that is not in a table: lists the known ones and the nearest."""
-    known = list(known)
-    near = nearest(name, known) if isinstance(name, str) else None
+def unknown(where: str, name: Any, names: Iterable[str]) -> UserError:
+    """The error for a `name` that is not in `names`: lists them and gives the nearest."""
+    names = list(names)
+    near = nearest(name, names) if isinstance(name, str) else None
     hint = f" Did you mean {near!r}?" if near else ""
-    return UserError(f"{where}: unknown {shown(name)}.{hint} Known: {', '.join(known) or 'none'}.")
+    return UserError(f"{where}: unknown {shown(name)}.{hint} Known: {', '.join(names) or 'none'}.")
 
 
-def unknown_path(path: str, known: Iterable[str]) -> UserError:
-    """The error for a dotted path that is not among the `known` fields: the nearest name in the
-    same room, else the field or room whose path ends like it."""
-    return UserError(_of_unknown(path, known), path=path)
+def unknown_path(path: str, fields: Iterable[str]) -> UserError:
+    """The error for a dotted path that is not in `fields`: gives the nearest name in the same
+    group, else the field or group whose path ends with it."""
+    return UserError(_unknown_path_text(path, fields), path=path)
 
 
-def _of_unknown(path: str, known: Iterable[str]) -> str:
-    places: dict[str, None] = {}
-    for name in known:
+def _unknown_path_text(path: str, fields: Iterable[str]) -> str:
+    paths: dict[str, None] = {}  # of groups and fields
+    for name in fields:
         parts = name.split(".")
-        places.update((".".join(parts[:end]), None) for end in range(1, len(parts) + 1))
-    room = path.rpartition(".")[0]
-    beside = [place for place in places if place.rpartition(".")[0] == room]
-    path = _cut(path)
-    if path in places:
+        paths.update((".".join(parts[:end]), None) for end in range(1, len(parts) + 1))
+    group = path.rpartition(".")[0]
+    siblings = [name for name in paths if name.rpartition(".")[0] == group]
+    path = _shorten(path)
+    if path in paths:
         return f"{path}: is a field; no fields are below it."
-    near = nearest(path, beside) or _ending(path, places) or nearest(path, places)
+    ending = next((name for name in paths if name.endswith(f".{path}")), None)
+    near = nearest(path, siblings) or ending or nearest(path, paths)
     if near:
         return f"{path}: unknown; did you mean {near}?"
-    top = sorted(place for place in places if "." not in place)
-    return f"{path}: unknown. Known: {', '.join(beside or top)}."
-
-
-def _ending(path: str, places: Iterable[str]) -> str | None:
-    return next((place for place in places if place.endswith(f".{path}")), None)
+    top = sorted(name for name in paths if "." not in name)
+    return f"{path}: unknown. Known: {', '.join(siblings or top)}."
 
 
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
@@ -164,14 +160,14 @@ _ALLOWED = {
     "dict_type": "a table",
     "too_short": "one that is not empty",
 }
-"""What is allowed, by what pydantic calls the error; its own sentences are for programmers."""
+"""What is allowed, by the type of pydantic's error, whose own message is for programmers."""
 
 
-def field(error: ValidationError) -> str:
-    """The dotted path of the first field that pydantic found wrong."""
+def first_field(error: ValidationError) -> str:
+    """The dotted path of the first wrong field."""
     first: Any = error.errors()[0]
-    named = first.get("ctx", {}).get("path") or _dotted(first["loc"])
-    return str(named.partition("[")[0])
+    path = first.get("ctx", {}).get("path") or _dotted(first["loc"])
+    return str(path.partition("[")[0])
 
 
 def _dotted(parts: Iterable[str | int]) -> str:
@@ -185,58 +181,59 @@ def _dotted(parts: Iterable[str | int]) -> str:
     return path.removeprefix(".")
 
 
-def explain(error: ValidationError, known: Iterable[str]) -> str:
-    """What pydantic found wrong, in two lines at most: path, value, what is allowed, nearest. In
-    `known`, `[]` stands for any place in a list."""
-    known = list(known)
+def explain(error: ValidationError, fields: Iterable[str]) -> str:
+    """A validation error in at most two lines: path, value, what is allowed, nearest. In `fields`,
+    `[]` is any index of a list."""
+    fields = list(fields)
     lines = []
     for item in error.errors():
-        given = item["input"]
-        path = _cut(_dotted(item["loc"]))
+        value = item["input"]
+        path = _shorten(_dotted(item["loc"]))
         if item["type"] == "inconsistent":
             lines.append(item["msg"])
         elif item["type"] == "missing":
             lines.append(f"{path}: is missing")
         elif item["type"] == "extra_forbidden":
-            place = next((f"[{part}]" for part in item["loc"] if isinstance(part, int)), "[]")
-            lines.append(_of_unknown(path, [name.replace("[]", place) for name in known]))
+            index = next((f"[{part}]" for part in item["loc"] if isinstance(part, int)), "[]")
+            names = [name.replace("[]", index) for name in fields]
+            lines.append(_unknown_path_text(path, names))
         else:
             allowed = _allowed(path, item)
             names = allowed.removeprefix("allowed: ").split(", ")
-            near = nearest(given, names) if isinstance(given, str) else None
+            near = nearest(value, names) if isinstance(value, str) else None
             hint = f"; did you mean {near}?" if near else ""
             where = f"{path}: " if path else ""
-            lines.append(f"{where}{shown(given)} is not valid; {allowed}{hint}")
-    return "\n".join(dict.fromkeys(lines[:2] if len(lines) > 2 else lines))
+            lines.append(f"{where}{shown(value)} is not valid; {allowed}{hint}")
+    return "\n".join(dict.fromkeys(lines[:2]))
 
 
 def _allowed(path: str, item: Any) -> str:
-    """What is allowed in the place of what pydantic found wrong."""
+    """What is allowed instead of a wrong value."""
     kind, context = item["type"], item.get("ctx", {})
     if kind == "tuple_type":
-        return f"write a list: {path}={_as_list(item['input'])}"
+        return f"write a list: {path}={_list_of(item['input'])}"
     if kind == "literal_error":
         names = context["expected"].replace("'", "").replace(" or ", ", ")
         return f"allowed: {names}"
-    for limit, words in _LIMITS.items():
+    for limit, relation in _LIMITS.items():
         if limit in context:
             bound = context[limit]
             number = "a whole number" if isinstance(bound, int) else "a number"
-            return f"allowed: {number}, {words} {bound:,.12g}"
+            return f"allowed: {number}, {relation} {bound:,.12g}"
     return f"allowed: {_ALLOWED[kind]}" if kind in _ALLOWED else item["msg"]
 
 
-def _as_list(value: Any) -> str:
-    """What was meant where a list is wanted."""
+def _list_of(value: Any) -> str:
+    """A value, or text with commas, as the list that was probably meant."""
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
     try:
-        return _cut(json.dumps([_number(part) for part in parts]))
+        return _shorten(json.dumps([_number(part) for part in parts]))
     except (TypeError, ValueError, OverflowError):
-        return _cut(json.dumps(parts)) if isinstance(value, str) else f"[{shown(value)}]"
+        return _shorten(json.dumps(parts)) if isinstance(value, str) else f"[{shown(value)}]"
 
 
 def _number(value: Any) -> float:
-    """The number that is meant, whole where it is written so."""
+    """A number, int if it is written as one."""
     try:
         return value if isinstance(value, int | float) else int(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, reads that bound what they take, and locks."""
+"""Atomic writes, reads with limits, and locks."""
 
 import contextlib
 import errno
@@ -22,21 +22,21 @@ ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
-LARGEST_JSON = 64 << 20  # bytes
-LARGEST_LINES = 256 << 20
-DEEPEST = 100
+MAX_JSON_BYTES = 64 << 20
+MAX_LINES_BYTES = 256 << 20
+MAX_DEPTH = 100
 """How large and how deeply nested a file may be."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `path` so that a reader sees the old content or the new, never a part.
+    """Writes `path` atomically: a reader sees the old content or the new one.
 
-    Raises UserError where `path` is a device, a pipe or a folder, which a file would replace, and
-    MachineError where the folder cannot be written or the disk is full.
+    Raises UserError if `path` is a device, a pipe or a folder, and MachineError if the folder
+    cannot be written or the disk is full.
     """
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{path}: cannot be written: it is no regular file; name another.")
+            raise UserError(f"{path}: cannot be written: it is not a regular file; name another.")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
         try:
@@ -60,31 +60,33 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value that a JSON text stands for.
+    """The value of a JSON text.
 
-    Raises json.JSONDecodeError for what is no JSON, NaN and Infinity included, and another
-    ValueError, which says why, for JSON whose value nobody could use: numbers too large for a
-    computer's, half characters, nesting without end.
+    Raises json.JSONDecodeError for text that is not JSON, also for NaN and Infinity, and another
+    ValueError, which says why, for values that cannot be used: numbers that are too large, lone
+    surrogates, nesting that is too deep.
     """
     try:
-        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_json)
+        value = json.loads(
+            text, parse_int=_parse_int, parse_float=_parse_float, parse_constant=_refuse
+        )
     except RecursionError:
-        raise ValueError(f"is nested more than {DEEPEST} times") from None
+        raise ValueError(f"is nested more than {MAX_DEPTH} times") from None
     level, depth = [value], 0
-    while level := [child for node in level for child in _inside(node)]:
+    while level := [child for node in level for child in _children(node)]:
         depth += 1
-        if depth > DEEPEST:
-            raise ValueError(f"is nested more than {DEEPEST} times")
-    halves = "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower()
-    if halves and not _encodes(value):
+        if depth > MAX_DEPTH:
+            raise ValueError(f"is nested more than {MAX_DEPTH} times")
+    surrogates = "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower()
+    if surrogates and not _is_encodable(value):
         raise ValueError("holds half a character (a lone surrogate)")
     return value
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises UserError naming the file where it is absent or cannot be
-    used, and MachineError where it cannot be read just now."""
-    content = read_bytes(path, LARGEST_JSON)
+    """The value in a JSON file. Raises UserError naming the file if it is absent or cannot be used,
+    and MachineError for an error of the system."""
+    content = read_bytes(path, MAX_JSON_BYTES)
     try:
         return parse_json(content.decode("utf-8"))
     except UnicodeDecodeError:
@@ -95,39 +97,39 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be used: {error}.") from None
 
 
-def read_bytes(path: Path, largest: int) -> bytes:
-    """The content of a regular file of at most `largest` bytes. Raises UserError, and MachineError
-    where it cannot be read just now."""
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file of at most `max_bytes`. Raises UserError, and MachineError for
+    an error of the system."""
     with open_regular(path) as file:
         try:
-            content = file.read(largest + 1)
+            content = file.read(max_bytes + 1)
         except OSError as error:
             raise MachineError(f"{path}: cannot be read just now ({reason(error)}).") from None
-    if len(content) > largest:
-        raise UserError(f"{path}: cannot be read (larger than {largest >> 20} MiB).")
+    if len(content) > max_bytes:
+        raise UserError(f"{path}: cannot be read (larger than {max_bytes >> 20} MiB).")
     return content
 
 
 def set_aside(path: Path) -> Path:
-    """Renames what cannot be used, so that it is neither used nor lost; returns the new path:
-    NAME.unreadable, or NAME.unreadable-2 and so on where that is taken.
+    """Renames a file or folder that cannot be used, so that it is kept but not used. Returns the
+    new path: NAME.unreadable, or NAME.unreadable-2 and so on if that exists.
 
-    Raises MachineError where it cannot be renamed.
+    Raises MachineError if it cannot be renamed.
     """
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     names = (path.with_name(f"{path.name}.unreadable{ending}") for ending in endings)
-    aside = next(name for name in names if not os.path.lexists(name))
+    unused = next(name for name in names if not os.path.lexists(name))
     try:
-        return path.rename(aside)
+        return path.rename(unused)
     except OSError as error:
         raise MachineError(f"{path}: cannot be renamed: {error.strerror or error}.") from None
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Opens a regular file for reading. Nothing else is waited for: a pipe may never have a writer.
+    """Opens a regular file for reading; does not block on a pipe without writer.
 
-    Raises UserError naming the path where it is absent or is no regular file, and MachineError
-    where it cannot be read just now.
+    Raises UserError naming the path if it is absent or not a regular file, and MachineError for an
+    error of the system.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -145,7 +147,7 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def reason(error: BaseException) -> str:
-    """Why a file cannot be used, in a few words: what the system says, else the first line."""
+    """Why a file cannot be used: the message of the system, else the first line of the error."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text.splitlines()[0][:200]
 
@@ -157,12 +159,12 @@ def sha256(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file, without lines that are torn or whose values cannot be used;
-    [] if it is absent. Raises UserError where it is there and cannot be read."""
+    """The objects of a JSON-lines file, without lines that are incomplete or cannot be used; [] if
+    it is absent. Raises UserError if it exists and cannot be read."""
     records: list[dict[str, Any]] = []
     if not os.path.lexists(path):
         return records
-    for line in read_bytes(path, LARGEST_LINES).decode("utf-8", errors="replace").splitlines():
+    for line in read_bytes(path, MAX_LINES_BYTES).decode("utf-8", errors="replace").splitlines():
         try:
             record = parse_json(line)
         except ValueError:
@@ -173,8 +175,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def open_log(path: Path) -> IO[str]:
-    """A text file that is appended to, made where it does not exist. Raises UserError where it
-    cannot be opened, or is a link."""
+    """Opens a text file for appending, and creates it if necessary. Raises UserError if it cannot
+    be opened, or is a link."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -184,9 +186,9 @@ def open_log(path: Path) -> IO[str]:
         raise UserError(f"{path}: cannot be written: {reason}.") from None
 
 
-def no_links(path: Path, *, below: Path) -> None:
-    """Raises UserError where `path`, a folder between it and `below`, or anything in it is a
-    symbolic link: files would be written and removed elsewhere. `below` itself may be one."""
+def refuse_links(path: Path, *, below: Path) -> None:
+    """Raises UserError if `path`, a folder between it and `below`, or anything in it is a symbolic
+    link: files would be written and removed elsewhere. `below` itself may be a link."""
     between = [str(part) for part in (path, *path.parents) if below in part.parents]
     links = [part for part in between if os.path.islink(part)]
     for link in links or _links(str(path)):
@@ -208,26 +210,26 @@ def _links(folder: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def lock(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Holds an exclusive lock on `path` while the block runs, and yields whether it was got.
+    """Holds an exclusive lock on `path` in its context, and yields whether it was acquired.
 
-    The lock ends with the process, however that ends. With `wait=False` a lock held elsewhere
-    yields False at once. On a file system without locks a file beside `path`, which names host and
-    process, is the lock: that of a process of this host which has ended is taken over, that of
-    another host has to be removed by hand.
+    The lock ends with the process, however that ends. With `wait=False` it yields False at once if
+    another process has the lock. On a file system without locks the lock is a file beside `path`
+    that names host and process: it is taken over from a process of this host that has ended, but
+    has to be removed by hand after one of another host.
 
-    Raises UserError where `path` cannot be written or locked.
+    Raises UserError if `path` cannot be written or locked.
     """
     with open_log(path) as file:
         locked = _flock(file, path, wait)
         if locked is not None:
             yield locked
             return
-    with _holder(path, wait) as mine:
-        yield mine
+    with _lock_file(path, wait) as acquired:
+        yield acquired
 
 
 def _flock(file: IO[str], path: Path, wait: bool) -> bool | None:
-    """Whether an open file was locked; None where its file system has no locks."""
+    """Whether an open file was locked; None if its file system has no locks."""
     import fcntl
 
     try:
@@ -239,7 +241,7 @@ def _flock(file: IO[str], path: Path, wait: bool) -> bool | None:
             raise UserError(f"{path}: cannot be locked: {error.strerror}.") from None
         folder = path.parent.resolve()
         mount = next(part for part in (folder, *folder.parents) if part.is_mount())
-        _say_once(
+        _print_once(
             f"{mount}: this file system has no locks ({error.strerror}); files that name host and "
             "process (*.holder) are used instead."
         )
@@ -248,23 +250,23 @@ def _flock(file: IO[str], path: Path, wait: bool) -> bool | None:
 
 
 @contextlib.contextmanager
-def _holder(path: Path, wait: bool) -> Iterator[bool]:
-    """Holds the file that stands for a lock on `path`, and yields whether it was got."""
+def _lock_file(path: Path, wait: bool) -> Iterator[bool]:
+    """Holds the file that replaces a lock on `path`, and yields whether it was acquired."""
     import filelock
 
     holder = filelock.SoftFileLock(f"{path}.holder")
-    patience = 5.0 if wait else 0.0  # seconds, before it is said who has it
+    timeout = 5.0 if wait else 0.0  # seconds until a message says who has it
     while True:
         try:
-            holder.acquire(timeout=patience)
+            holder.acquire(timeout=timeout)
             break
-        except filelock.Timeout as timeout:
-            if str(timeout) != str(filelock.Timeout(timeout.lock_file)):  # of another host
-                _say_once(f"{timeout} Remove the file if that process has ended.")
+        except filelock.Timeout as error:
+            if str(error) != str(filelock.Timeout(error.lock_file)):  # of another host
+                _print_once(f"{error} Remove the file if that process has ended.")
             if not wait:
                 yield False
                 return
-            patience = -1.0
+            timeout = -1.0
     try:
         yield True
     finally:
@@ -272,34 +274,34 @@ def _holder(path: Path, wait: bool) -> Iterator[bool]:
 
 
 @functools.cache
-def _say_once(text: str) -> None:
+def _print_once(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _whole(text: str) -> int:
+def _parse_int(text: str) -> int:
     if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"holds a whole number that is too large ({text[:20]}...)")
     return int(text)
 
 
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"holds a number that is too large ({text[:20]})")
     return value
 
 
-def _no_json(text: str) -> Any:
-    raise json.JSONDecodeError(f"{text} is no JSON", text, 0)
+def _refuse(text: str) -> Any:
+    raise json.JSONDecodeError(f"{text} is not JSON", text, 0)
 
 
-def _inside(node: Any) -> Iterable[Any]:
+def _children(node: Any) -> Iterable[Any]:
     if isinstance(node, dict):
         return node.values()
     return node if isinstance(node, list) else ()
 
 
-def _encodes(value: Any) -> bool:
+def _is_encodable(value: Any) -> bool:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

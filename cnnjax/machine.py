@@ -1,4 +1,4 @@
-"""What machine this is. No jax."""
+"""Properties and settings of the machine. No jax."""
 
 import contextlib
 import ctypes
@@ -14,33 +14,33 @@ _MEM_FRACTIONS = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
 
 
 def threads() -> int:
-    """The threads that XLA computes with on a CPU: PJRT_NPROC, else the cores it may use."""
-    asked = os.environ.get("PJRT_NPROC", "")
-    if asked.isdecimal() and len(asked) < 10 and int(asked) > 0:
-        return int(asked)
+    """The number of threads of XLA on a CPU: PJRT_NPROC, else the cores that it may use."""
+    variable = os.environ.get("PJRT_NPROC", "")
+    if variable.isdecimal() and len(variable) < 10 and int(variable) > 0:
+        return int(variable)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def use_threads(count: int) -> None:
-    """Makes XLA, OpenMP and the processes started from here compute with so many threads. To be
-    called before jax is imported."""
+    """Makes XLA, OpenMP and child processes use so many threads. To be called before jax is
+    imported."""
     os.environ["PJRT_NPROC"] = os.environ["OMP_NUM_THREADS"] = str(count)
 
 
 def instructions() -> str:
-    """The instruction sets of the processor, as the system names them; "" where it does not."""
+    """The instruction sets of the processor, as the system names them; "" if unknown."""
     return _field("/proc/cpuinfo", "flags")
 
 
 def keep_memory() -> None:
-    """Makes glibc keep freed memory for the next step; elsewhere nothing. To be called before any
-    thread is started.
+    """Makes glibc keep freed memory for the next step; does nothing elsewhere. To be called before
+    any thread is started.
 
-    A training step allocates its temporary buffer anew. By default glibc gives a buffer of that
-    size back to the system each time, and every page of it is faulted in and cleared again. One
-    arena, so that it does so whichever thread asks.
+    Each training step allocates its temporary buffer. By default glibc returns a buffer of that
+    size to the system each time, and every page of it has to be faulted in and cleared again. All
+    threads share one arena, and so the kept memory.
     """
     if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}):
         return
@@ -52,23 +52,23 @@ def keep_memory() -> None:
 
 
 def share_of_accelerator(processes: int) -> dict[str, str]:
-    """The variables that give one of so many processes its share of an accelerator's memory, of
-    which jax takes three quarters for itself by default. Raises UserError where what the user has
-    set is no share."""
+    """The environment variables that give one of so many processes its share of an accelerator's
+    memory; by default jax takes three quarters. Raises UserError if the share that the user has set
+    is not a number."""
     name = next(filter(os.environ.get, _MEM_FRACTIONS), _MEM_FRACTIONS[0])
-    given = os.environ.get(name) or "0.75"
+    share = os.environ.get(name) or "0.75"
     try:
-        return {name: f"{float(given) / processes:.4g}"}
+        return {name: f"{float(share) / processes:.4g}"}
     except ValueError:
         raise UserError(
-            f"{name}: {given!r} is not valid; allowed: a number, 0.75 for example."
+            f"{name}: {share!r} is not valid; allowed: a number, 0.75 for example."
         ) from None
 
 
 @contextlib.contextmanager
 def without_preallocation() -> Iterator[None]:
-    """Keeps jax, where it starts in this context, from taking an accelerator's memory at once; the
-    processes that are started later have it as the user has it."""
+    """Stops jax, if it is initialized in this context, from preallocating an accelerator's memory;
+    afterwards the setting of the user is restored, for child processes."""
     name = "XLA_PYTHON_CLIENT_PREALLOCATE"
     before = os.environ.get(name)
     os.environ[name] = "false"
@@ -81,13 +81,13 @@ def without_preallocation() -> Iterator[None]:
 
 
 def free_memory() -> float:
-    """The bytes that new processes may take without swapping, as Linux says; elsewhere infinity."""
+    """The bytes that new processes can use without swapping, from Linux; elsewhere infinity."""
     available = _field("/proc/meminfo", "MemAvailable").removesuffix("kB")
     return 1024 * float(available) if available else math.inf
 
 
 def boot() -> str:
-    """What this start of the machine is told apart by, as Linux says; elsewhere ""."""
+    """Identifies this boot of the machine on Linux; elsewhere ""."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
@@ -99,7 +99,7 @@ def processor() -> str:
 
 
 def _field(path: str, name: str) -> str:
-    """The first value of that name in a file of lines `name: value`; "" where there is none."""
+    """The first value of that name in a file of lines `name: value`; "" if there is none."""
     with contextlib.suppress(OSError):
         for line in Path(path).read_text().splitlines():
             if line.startswith(name):

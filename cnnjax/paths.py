@@ -1,4 +1,4 @@
-"""Paths as a person types them, in flags and in fields. No jax."""
+"""Paths in flags and fields, as typed by the user. No jax."""
 
 import errno
 import os
@@ -8,21 +8,21 @@ from typing import Any
 
 from cnnjax.errors import UserError, shown
 
-MOST_BYTES = 255  # of a name; so many do file systems take
+MAX_NAME_BYTES = 255  # the limit of file systems
 FOLDER = "folder:"
 
 
-def typed(where: str, text: str) -> Path:
-    """The path that a text stands for, `~` being the home folder.
+def parse(where: str, text: str) -> Path:
+    """A path as typed, with `~` expanded to the home folder.
 
     Args:
-      where: the flag or field that it is from, for errors.
+      where: the flag or field, for errors.
       text: as typed.
 
-    Raises UserError for a home folder that is not known, control characters, names that are too
-    long for a file system, and links that lead to themselves.
+    Raises UserError for an unknown home folder, control characters, names that are too long for a
+    file system, and links to themselves.
     """
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in text):
         raise UserError(
             f"{where}: {shown(text)} has a character that cannot be in a path here.", path=where
         )
@@ -32,13 +32,13 @@ def typed(where: str, text: str) -> Path:
         text = f"{where}: {text}: no home folder is known for it."
         raise UserError(text, path=where) from None
     for name in path.parts:
-        if len(os.fsencode(name)) > MOST_BYTES:
+        if len(os.fsencode(name)) > MAX_NAME_BYTES:
             raise UserError(
                 f"{where}: {name[:40]}... is a name of {len(os.fsencode(name))} bytes; "
-                f"allowed: at most {MOST_BYTES}",
+                f"allowed: at most {MAX_NAME_BYTES}",
                 path=where,
             )
-    if len(os.fsencode(path)) > 16 * MOST_BYTES:
+    if len(os.fsencode(path)) > 16 * MAX_NAME_BYTES:
         raise UserError(f"{where}: {text[:40]}... is too long for a path.", path=where)
     try:
         path.stat()
@@ -50,13 +50,12 @@ def typed(where: str, text: str) -> Path:
 
 
 def absolute(where: str, text: str) -> str:
-    """The absolute path that a text stands for, as seen from the current folder. Raises UserError
-    as `typed` does."""
-    return os.path.abspath(typed(where, text))
+    """A path as typed, made absolute. Raises UserError as `parse` does."""
+    return os.path.abspath(parse(where, text))
 
 
 def field(path: str, value: Any) -> Any:
-    """The value of a field (`data.name`), a path in it being absolute. Raises UserError."""
+    """The value of a field (`data.name`) with its path made absolute. Raises UserError."""
     return FIELDS[path](value) if path in FIELDS and isinstance(value, str) else value
 
 
@@ -70,7 +69,7 @@ def data_name(text: str) -> str:
     if text.startswith(FOLDER) and text != FOLDER:
         return FOLDER + absolute("data.name", text.removeprefix(FOLDER))
     if not text.startswith(FOLDER):
-        typed("data.name", text)
+        parse("data.name", text)
     return text
 
 

@@ -1,7 +1,7 @@
-"""The fields of a run: one frozen, validated class per room. No jax.
+"""The fields of a run: one frozen, validated class per group. No jax.
 
-Unknown keys are refused; every message names the dotted path, the value, what is allowed and the
-nearest name. Durations say their unit: `_steps` or `_epochs`.
+Unknown keys are errors; every message names the dotted path, the value, what is allowed and the
+nearest name. Durations have a unit in their name: `_steps` or `_epochs`.
 """
 
 from typing import Annotated, Any, Literal
@@ -10,18 +10,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cnnjax import catalog, metric, paths
-from cnnjax.validation import ConfigGroup, Probability, inconsistent, named, probability_to_keep
+from cnnjax.validation import ConfigGroup, Probability, inconsistent, one_of, probability_to_keep
 
 MILLION, BILLION = 10**6, 10**9
-LARGE = 1e9  # a number that float32 holds, squared too
+LARGE = 1e9  # its square is finite in float32
 
 
 class Norm(ConfigGroup):
     """Normalisation. `alpha` is the weight of the *batch* in the running statistics (the lecture's
     convention; flax's momentum is 1 - alpha)."""
 
-    kind: named("norm", catalog.NORMS, "default") = "default"  # type: ignore[valid-type]
-    placement: named("placement", catalog.PLACEMENTS, "default") = "default"  # type: ignore[valid-type]
+    kind: Annotated[str, one_of("norm", catalog.NORMS, "default")] = "default"
+    placement: Annotated[str, one_of("placement", catalog.PLACEMENTS, "default")] = "default"
     alpha: Probability = 0.1
     epsilon: float | None = Field(None, gt=0, le=1)
     statistics: Literal["global", "per_device"] = "global"
@@ -42,25 +42,25 @@ class Model(ConfigGroup):
     """The network. `default` or null is the architecture's published choice; a field that means
     nothing for it stays null.
 
-    `hidden` are the units of the hidden dense layers, `width` multiplies all channels and
-    units, `remat` computes blocks again for the gradient instead of keeping their insides. Of
-    the stack: `depth` (weighted layers) and `kernel` (what makes up a layer). Of residual
-    networks: `shortcut` (He et al. 2015: A no parameters, B projections where the shape
-    changes, C everywhere), `stride_on` (the convolution of a bottleneck that has the stride:
-    the first 1x1 or the 3x3), `zero_last_scale` (the last norm of a block starts at zero),
-    `stochastic_depth` (how often the last block is skipped), `scan` (blocks that are alike as a
-    loop of the program: it compiles no longer for more of them). `inception_block` is the form
-    of inception_small's; `auxiliary_weight` that of the auxiliary losses (0: no heads);
-    `count_include_pad` whether the averages within inception_v3's blocks count the zeros around
+    `hidden` are the units of the hidden dense layers, `width` multiplies all channels and units,
+    `remat` computes blocks again for the gradient instead of storing their activations. Of the
+    stack: `depth` (weighted layers) and `kernel` (the kernels that make up a layer). Of residual
+    networks: `shortcut` (He et al. 2015: A no parameters, B projections where the shape changes, C
+    everywhere), `stride_on` (the convolution of a bottleneck with the stride: the first 1x1 or the
+    3x3), `zero_last_scale` (the scale of the last norm of a block starts at zero),
+    `stochastic_depth` (the probability to skip the last block), `scan` (equal blocks are a loop of
+    the program, so that compile time is independent of their number). `inception_block` is the
+    block of inception_small; `auxiliary_weight` the weight of the auxiliary losses (0: no heads);
+    `count_include_pad` whether the averages in the blocks of inception_v3 include the zeros around
     the image."""
 
-    name: named("model", catalog.MODELS) = "lenet5_modern"  # type: ignore[valid-type]
-    activation: named("activation", catalog.ACTIVATIONS, "default") = "default"  # type: ignore[valid-type]
+    name: Annotated[str, one_of("model", catalog.MODELS)] = "lenet5_modern"
+    activation: Annotated[str, one_of("activation", catalog.ACTIVATIONS, "default")] = "default"
     leaky_slope: float = Field(0.01, ge=-LARGE, le=LARGE)
-    initializer: named("initializer", catalog.INITIALIZERS, "default") = "default"  # type: ignore[valid-type]
+    initializer: Annotated[str, one_of("initializer", catalog.INITIALIZERS, "default")] = "default"
     initializer_sd: float = Field(0.03, gt=0, le=LARGE)
     initializer_value: float = Field(0.01, ge=-LARGE, le=LARGE)
-    pooling: named("pooling", catalog.POOLINGS, "default") = "default"  # type: ignore[valid-type]
+    pooling: Annotated[str, one_of("pooling", catalog.POOLINGS, "default")] = "default"
     hidden: tuple[Annotated[int, Field(ge=1, le=MILLION)], ...] | None = None
     width: float = Field(1.0, gt=0, le=16)
     remat: bool = False
@@ -79,10 +79,11 @@ class Model(ConfigGroup):
 
     @model_validator(mode="after")
     def _fields_of_the_architecture(self) -> "Model":
-        for field in catalog.PARTICULAR:
-            having = catalog.having(field, self.name)
-            if having and getattr(self, field) is not None:
-                text = f"means nothing for {self.name}; it belongs to {having}"
+        published = catalog.MODELS.get(self.name, catalog.CUSTOM)
+        for field in catalog.ARCHITECTURE_FIELDS:
+            if field not in published and getattr(self, field) is not None:
+                models = ", ".join(catalog.models_with(field))
+                text = f"means nothing for {self.name}; it belongs to {models}"
                 raise inconsistent(f"model.{field}", text)
         if self.zero_last_scale and self.norm.kind == "none":
             text = "true needs a norm (model.norm.kind is none)"
@@ -91,13 +92,13 @@ class Model(ConfigGroup):
 
 
 class Augmentation(ConfigGroup):
-    """Random changes of the training images, on the device, inside the step. 0 turns one off.
+    """Random augmentation of the training images, on the device, inside the step. 0 turns one off.
 
     `flip` is the probability of a mirror image, `shift_pixels` the largest shift either way,
     `rotation_degrees` the largest angle either way, `scale` the largest relative zoom either way,
     `color` the strength of the jitter of brightness, contrast, saturation and hue (0..1),
     `cutout_pixels` the side of a square set to the mean. `random_resized_crop` is the smallest
-    share of the image area that a crop keeps; 1 is off."""
+    share of the image area in a crop; 1 is off."""
 
     flip: float = Field(0.0, ge=0, le=1)
     shift_pixels: int = Field(0, ge=0, le=4096)
@@ -111,12 +112,12 @@ class Augmentation(ConfigGroup):
 class Data(ConfigGroup):
     """The data set. `name` is `digits`, a TFDS image-classification set, or `folder:PATH` with one
     sub-folder per class; PATH becomes absolute. `train_examples` takes a nested subset of the
-    training split. `split_seed` draws what is held out for validation and test anew; all arms and
-    seeds share it.
+    training split. `split_seed` draws other validation and test examples; all arms and seeds share
+    them.
 
-    Images are brought to the square `image_size`: stretched, or with `shorter_side` resized so that
-    their shorter side has so many pixels, and the middle cut out. `normalize=given` takes `mean`
-    and `sd`, of red, green and blue in the 0..1 scale; `bgr` turns the channels round after it."""
+    Images are resized to the square `image_size`: stretched, or with `shorter_side` resized so that
+    their shorter side has so many pixels, and the centre cropped. `normalize=given` takes `mean`
+    and `sd`, of red, green and blue in the 0..1 scale; `bgr` reverses the channels afterwards."""
 
     name: Annotated[str, AfterValidator(paths.data_name)] = Field("digits", min_length=1)
     image_size: int | None = Field(None, ge=1, le=4096)
@@ -136,29 +137,29 @@ class Data(ConfigGroup):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Data":
-        given = self.normalize == "given"
+        needs_mean = self.normalize == "given"
         if self.shorter_side and not 0 < (self.image_size or 0) <= self.shorter_side:
-            larger = f"a data.image_size that is no larger (it is {self.image_size})"
-            raise inconsistent("data.shorter_side", f"{self.shorter_side} needs {larger}")
-        if given and not 0 < len(self.mean) == len(self.sd):
+            text = f"needs a data.image_size that is no larger (it is {self.image_size})"
+            raise inconsistent("data.shorter_side", f"{self.shorter_side} {text}")
+        if needs_mean and not 0 < len(self.mean) == len(self.sd):
             text = "given needs data.mean and data.sd, a number for each channel"
             raise inconsistent("data.normalize", text)
-        if not given and (self.mean or self.sd):
+        if not needs_mean and (self.mean or self.sd):
             text = f"need data.normalize=given (it is {self.normalize})"
             raise inconsistent("data.mean, data.sd", text)
         return self
 
 
 class ParameterGroup(ConfigGroup):
-    """Parameters that are trained in a way of their own.
+    """Parameters that are trained with settings of their own.
 
     `pattern` is a glob (`fnmatch`, case-sensitive) of parameter paths such as
     `stage1_block1/conv/kernel`, or of the layers above them: `stage1_block1` is everything below
     that block, `conv*` all paths that begin with `conv`, `*/bias` all biases; `*` matches `/` too.
     `rate` multiplies the learning rate. `decay: false` exempts the group from weight decay; with
-    true it is decayed as the optimizer says. `frozen` parameters stay bit for bit what they are:
-    they have no gradient, no decay, no optimizer state, and batch norm all of whose own parameters
-    are frozen normalises with its running statistics, which do not move either."""
+    true it is decayed as the optimizer says. `frozen` parameters do not change:
+    they have no gradient, no decay and no optimizer state. Batch norm whose parameters are all
+    frozen normalises with its running statistics, which do not change either."""
 
     pattern: str = Field(min_length=1)
     rate: float = Field(1.0, ge=0, le=LARGE)
@@ -174,19 +175,19 @@ def _list_of_groups(value: Any) -> Any:
 
 
 class Optimizer(ConfigGroup):
-    """How the gradient becomes a step. `weight_decay` is L2 added to the gradient, but for adamw,
-    where it is decoupled, and lars, which scales it with the layer's rate. `decay_all` decays
-    biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm, over all
-    parameters that are trained.
+    """How the gradient becomes a step. `weight_decay` is L2 added to the gradient, except for
+    adamw, where it is decoupled, and lars, which scales it with the rate of the layer. `decay_all`
+    decays biases and normalisation parameters too. `clip_norm` bounds the gradient's global norm,
+    over all parameters that are trained.
 
     Of adam and adamw: `beta1` and `beta2`, the decay rates of the averages of the gradient and of
     its square. Of rmsprop: `rmsprop_decay`, that of the average of the square. Of all three:
     `epsilon`, which is added to the root for adam and adamw, and under it for rmsprop.
 
-    `groups` train some parameters in another way. The first group whose pattern matches a parameter
-    has it; parameters that none has are trained as the other fields say."""
+    `groups` train some parameters with other settings. A parameter belongs to the first group whose
+    pattern matches; parameters in no group are trained as the other fields say."""
 
-    name: named("optimizer", catalog.OPTIMIZERS) = "momentum"  # type: ignore[valid-type]
+    name: Annotated[str, one_of("optimizer", catalog.OPTIMIZERS)] = "momentum"
     learning_rate: float = Field(0.05, gt=0, le=LARGE)
     momentum: float = Field(0.9, ge=0, lt=1)
     beta1: float = Field(0.9, ge=0, lt=1)
@@ -200,10 +201,11 @@ class Optimizer(ConfigGroup):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Optimizer":
-        for field, having in catalog.OF_OPTIMIZERS.items():
+        for field, optimizers in catalog.OPTIMIZER_FIELDS.items():
             value = getattr(self, field)
-            if self.name not in having and value != type(self).model_fields[field].default:
-                text = f"{value:g} means nothing for {self.name}; it belongs to {', '.join(having)}"
+            if self.name not in optimizers and value != type(self).model_fields[field].default:
+                names = ", ".join(optimizers)
+                text = f"{value:g} means nothing for {self.name}; it belongs to {names}"
                 raise inconsistent(f"optimizer.{field}", text)
         for number, group in enumerate(self.groups):
             if group.frozen and group.rate != 1:
@@ -213,11 +215,11 @@ class Optimizer(ConfigGroup):
 
 
 class Schedule(ConfigGroup):
-    """How the learning rate moves over the run. `boundaries_epochs` and `factor` belong to `step`,
-    `factor` (over the whole run) to `exponential` and `linear`, `final` (share of the peak at the
-    end) to `cosine`."""
+    """How the learning rate changes during a run. `boundaries_epochs` and `factor` belong to
+    `step`, `factor` (over the whole run) to `exponential` and `linear`, `final` (share of the peak
+    at the end) to `cosine`."""
 
-    name: named("schedule", catalog.SCHEDULES) = "cosine"  # type: ignore[valid-type]
+    name: Annotated[str, one_of("schedule", catalog.SCHEDULES)] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0, le=MILLION)
     boundaries_epochs: tuple[Annotated[float, Field(gt=0, le=MILLION)], ...] = ()
     factor: float = Field(0.1, gt=0, le=1)
@@ -225,11 +227,11 @@ class Schedule(ConfigGroup):
 
 
 class Training(ConfigGroup):
-    """The loop. `steps`, where set, takes the place of `epochs`; no more than `max_examples` are
-    seen, repetitions counted. `parallel=jit` shards the batch
-    over a device mesh (statistics of the global batch); `pmap` gives each device its part.
-    `cpu_convolution` is what computes convolutions on one CPU, and max pooling and batch norm with
-    them: native code (`native`) or XLA's (`xla`); `auto` is native where it can be.
+    """The training loop. `steps`, if set, replaces `epochs`; at most `max_examples` are seen, with
+    repetitions. `parallel=jit` shards the batch over a device mesh (statistics of the global
+    batch); `pmap` gives each device its part. `cpu_convolution` is the implementation of
+    convolutions, max pooling and batch norm on one CPU: native code (`native`) or XLA's (`xla`);
+    `auto` is native if that is possible.
 
     `precision` is the dtype of the network's activations; parameters, optimizer state and batch
     statistics are float32. `matmul_precision` is how an accelerator multiplies float32 numbers in
@@ -241,8 +243,8 @@ class Training(ConfigGroup):
       high       TF32; float32 in kernels made by Triton    three bfloat16 passes
       highest    float32                                    six bfloat16 passes
 
-    `deterministic` makes the programs on a GPU give the same bits every time, so that a run which
-    was interrupted ends as one that was not; on a CPU they always do."""
+    `deterministic` makes programs on a GPU return the same bits every time, so that an interrupted
+    run has the results of an uninterrupted one; on a CPU they always do."""
 
     batch_size: int = Field(64, ge=1, le=MILLION)
     epochs: float = Field(10, gt=0, le=MILLION)
@@ -268,26 +270,26 @@ class Evaluation(ConfigGroup):
 
 
 class Checkpointing(ConfigGroup):
-    """A checkpoint is written at every evaluation and, where `every_steps` is set, in between.
-    The last `keep_last` and the one best on the validation split are kept."""
+    """A checkpoint is written at every evaluation and, if `every_steps` is set, also at those
+    steps. The last `keep_last` and the best one on the validation split are kept."""
 
     keep_last: int = Field(2, ge=1, le=MILLION)
     every_steps: int | None = Field(None, ge=1, le=BILLION)
 
 
 class Transfer(ConfigGroup):
-    """Start from another run's weights. `reset` names top-level layers that keep their fresh
-    values; every other entry must fit in name, shape and dtype."""
+    """Starts from the weights of another run. `reset` names top-level layers that keep their
+    initial values; all other entries must agree in name, shape and dtype."""
 
     init_from: Annotated[str, AfterValidator(paths.weights)] | None = None
     reset: tuple[str, ...] = ()
 
 
 class RunConfig(ConfigGroup):
-    """One run, but for its seed. `task` is what the network is trained for: `classification`, or
+    """A run except for its seed. `task` is what the network is trained for: `classification`, or
     one of the user's own."""
 
-    task: named("task", metric.TASKS) = "classification"  # type: ignore[valid-type]
+    task: Annotated[str, one_of("task", metric.TASKS)] = "classification"
     model: Model = Model()
     data: Data = Data()
     optimizer: Optimizer = Optimizer()
@@ -330,8 +332,8 @@ class RunConfig(ConfigGroup):
 class ResolvedNorm(Norm):
     """Normalisation without `default`."""
 
-    kind: named("norm", catalog.NORMS)  # type: ignore[valid-type]
-    placement: named("placement", catalog.PLACEMENTS)  # type: ignore[valid-type]
+    kind: Annotated[str, one_of("norm", catalog.NORMS)]
+    placement: Annotated[str, one_of("placement", catalog.PLACEMENTS)]
     epsilon: float = Field(gt=0, le=1)
 
 
@@ -344,14 +346,14 @@ class ResolvedDropout(Dropout):
 class ResolvedModel(Model):
     """The network without `default`: every field has a value or means nothing for it."""
 
-    activation: named("activation", catalog.ACTIVATIONS)  # type: ignore[valid-type]
-    initializer: named("initializer", catalog.INITIALIZERS)  # type: ignore[valid-type]
-    pooling: named("pooling", catalog.POOLINGS)  # type: ignore[valid-type]
+    activation: Annotated[str, one_of("activation", catalog.ACTIVATIONS)]
+    initializer: Annotated[str, one_of("initializer", catalog.INITIALIZERS)]
+    pooling: Annotated[str, one_of("pooling", catalog.POOLINGS)]
     norm: ResolvedNorm
     dropout: ResolvedDropout
 
 
 class ResolvedConfig(RunConfig):
-    """One run, but for its seed, as it is trained: without `default`."""
+    """A run except for its seed, without `default`."""
 
     model: ResolvedModel

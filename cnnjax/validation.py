@@ -1,4 +1,4 @@
-"""What the classes of the configuration and of the files are made of. No jax."""
+"""Base classes and validators of the configuration and of files. No jax."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,8 +19,8 @@ from cnnjax import files
 from cnnjax.errors import UserError, explain
 
 
-class _Truth:
-    """true or false where neither is allowed. Python has them for 1 and 0: this is no number."""
+class _NotANumber:
+    """Replaces true and false where a number is expected: Python takes them for 1 and 0."""
 
     def __init__(self, value: bool):
         self._value = value
@@ -30,7 +30,7 @@ class _Truth:
 
 
 class ConfigGroup(BaseModel):
-    """A group of fields: frozen, and unknown keys are refused."""
+    """A group of fields: frozen; unknown keys are errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
@@ -38,18 +38,18 @@ class ConfigGroup(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         allowed = cls.model_fields[str(info.field_name)].annotation
         if allowed is bool or bool in get_args(allowed):
             return value
         if isinstance(value, list | tuple):
-            return [_Truth(each) if isinstance(each, bool) else each for each in value]
-        return _Truth(value) if isinstance(value, bool) else value
+            return [_NotANumber(item) if isinstance(item, bool) else item for item in value]
+        return _NotANumber(value) if isinstance(value, bool) else value
 
 
 class Record(BaseModel):
-    """A table in a file that cnnjax wrote: frozen, no value is taken for one of another type, and
-    keys of other versions are kept."""
+    """A table in a file that cnnjax wrote: frozen, without conversion of types; unknown keys, of
+    other versions, are kept."""
 
     model_config = ConfigDict(
         frozen=True, extra="allow", strict=True, allow_inf_nan=False, defer_build=True
@@ -60,30 +60,30 @@ R = TypeVar("R", bound=Record)
 
 
 def from_file(model: type[R], path: Path) -> R:
-    """What a JSON file holds. Raises UserError, in one line that names the file and the field."""
+    """The record in a JSON file. Raises UserError in one line that names the file and the field."""
     try:
         return model.model_validate(files.read_json(path))
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, ()).splitlines()[0]}") from None
 
 
-def named(kind: str, known: Iterable[str], *extra: str) -> Any:
-    """A string field that must be one of `known`, of `extra`, or of the user's own levels."""
+def one_of(kind: str, names: Iterable[str], *extra: str) -> AfterValidator:
+    """Validates that a string is in `names`, in `extra`, or a level of the user's own."""
 
     def check(value: str, info: ValidationInfo) -> str:
-        own = (info.context or {}).get("levels", {}).get(kind, {})
-        allowed = [*extra, *known, *own]
+        user_levels = (info.context or {}).get("levels", {}).get(kind, {})
+        allowed = [*extra, *names, *user_levels]
         if value not in allowed:
             raise PydanticCustomError(
                 "unknown_name", "allowed: {allowed}", {"allowed": ", ".join(allowed)}
             )
         return value
 
-    return Annotated[str, AfterValidator(check)]
+    return AfterValidator(check)
 
 
 def inconsistent(path: str, text: str) -> PydanticCustomError:
-    """The error for a field, by its dotted path, that does not go with others."""
+    """The error for a field, by its dotted path, that contradicts others."""
     context = {"path": path, "text": text}
     return PydanticCustomError("inconsistent", "{path}: {text}", context)
 
@@ -100,5 +100,5 @@ def probability_to_keep(value: Any) -> float | str:
 
 Probability = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
-Number = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]  # those of a float32
+Number = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]  # the range of float32
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from cnnjax import catalog, metric, paths
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import Levels
-from cnnjax.errors import UserError, place, unknown
+from cnnjax.errors import UserError, location, unknown
 from cnnjax.metric import Metric
 from cnnjax.tasks.task import Task
 
@@ -40,7 +40,7 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
     Raises UserError for an unknown name, a missing file, or a file that does not define one.
     """
     if name.endswith(".py") or "/" in name:
-        path = paths.typed(flag, name)
+        path = paths.parse(flag, name)
         if not path.is_file():
             raise UserError(f"{flag}: no file {name}.")
         path = path.resolve()
@@ -61,7 +61,7 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        where = place(error, path.parent) or f"{path.name}: "
+        where = location(error, path.parent) or f"{path.name}: "
         if isinstance(error, SyntaxError) and error.filename:
             where = f"{Path(error.filename).name}, line {error.lineno}: "
         text = f"{path.parent / where}{type(error).__name__}: {error}."

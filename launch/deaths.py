@@ -56,7 +56,7 @@ def training(runs: Sequence[RunFolder]) -> Iterator[None]:
     if status:
         write_runs(int(status), {key(run) for run in runs})
     for run in () if status else runs:
-        files.no_links(run.directory, below=run.directory.parents[1])
+        files.refuse_links(run.directory, below=run.directory.parents[1])
         attempt = {"boot": machine.boot(), "step": _last_step(run), "together": len(runs) > 1}
         files.write_json(_attempt_path(run), attempt)
     exits = False

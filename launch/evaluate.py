@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         if directory not in started:
             print(f"left out: {directory}: holds no checkpoints.")
         elif values.workdir:
-            files.no_links(directory, below=study)
+            files.refuse_links(directory, below=study)
     configs = {directory: _config(directory, changes, levels) for directory in started}
 
     results = _evaluate(

@@ -201,7 +201,7 @@ def require(name: str) -> str:
 
 def path(name: str) -> Path:
     """The path in a required flag. Raises UserError."""
-    return paths.typed(f"--{name}", require(name))
+    return paths.parse(f"--{name}", require(name))
 
 
 def folder(name: str) -> Path | None:

@@ -100,7 +100,7 @@ def choose_dispatches(
 
 
 def _lock(run: RunFolder) -> contextlib.AbstractContextManager[bool]:
-    files.no_links(run.directory, below=run.directory.parents[1])
+    files.refuse_links(run.directory, below=run.directory.parents[1])
     return files.lock(run.directory / ".lock", wait=False)
 
 
@@ -227,7 +227,7 @@ def _fastest(
     if count == steps == 1:
         return Dispatch()
     images = sum(
-        dataset.order.total(configs[run.arm].training) * configs[run.arm].training.batch_size
+        dataset.order.total_steps(configs[run.arm].training) * configs[run.arm].training.batch_size
         for run in runs
     )
     speeds: dict[Dispatch, float] = {}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import experiments
 from cnnjax import catalog, files
 from cnnjax.config import Levels, RunConfig, override, resolve
-from cnnjax.errors import UserError, in_a_line, shown, unknown
+from cnnjax.errors import UserError, one_line, shown, unknown
 from launch import flags
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         if not levels:
             raise
-        raise UserError(f"{name}: {in_a_line(error, subject.path)}") from error
+        raise UserError(f"{name}: {one_line(error, subject.path)}") from error
     total = layers.totals(rows)
     if values.format == "json":
         description = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cnnjax import files, machine
 from cnnjax.ablation import study
-from cnnjax.errors import UserError, in_a_line
+from cnnjax.errors import UserError, one_line
 from cnnjax.fingerprint import Fingerprint
 from launch import deaths, division, processes
 from launch import plan as planning
@@ -41,7 +41,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     """
     request.check()
     for name in ("logs", "study"):  # the folders of runs and figures are checked on writing
-        files.no_links(request.workdir / name, below=request.folder)
+        files.refuse_links(request.workdir / name, below=request.folder)
     threads = machine.threads()
     if worker is not None:
         session, broken = open_session(request.training, trains=True)
@@ -136,7 +136,7 @@ def _images(request: Request, loaded: Mapping[str, "Loaded"]) -> dict[str, float
         config = request.configs[run.arm]
         batch = config.training.batch_size
         dataset = loaded[run.arm].for_seed(run.seed, batch)
-        trained = dataset.order.total(config.training) * batch
+        trained = dataset.order.total_steps(config.training) * batch
         evaluations = trained / dataset.order.examples / config.evaluation.every_epochs + 1
         sizes = {name: len(split) for name, split in dataset.splits.items()}
         evaluated = evaluations * sizes.get("validation", 0) + sizes.get("test", 0)
@@ -206,7 +206,7 @@ def open_session(training: Training, *, trains: bool = False) -> tuple["Session"
         except UserError:
             raise
         except Exception as error:
-            broken[arm] = in_a_line(error, training.path)
+            broken[arm] = one_line(error, training.path)
     if session.note:
         print(session.note)
     return session, broken

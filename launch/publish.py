@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     from cnnjax.report import ablation, index
     from launch.request import command
 
-    workdirs = [paths.typed("study", argument) for argument in arguments]
+    workdirs = [paths.parse("study", argument) for argument in arguments]
     names = [str(study.read(workdir)["experiment"]["name"]) for workdir in workdirs]
     _check(output, names, workdirs)
     entries = []

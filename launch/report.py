@@ -50,7 +50,7 @@ def _compare(folders: Sequence[str]) -> str:
 
     if len(folders) != 2:
         raise UserError("--compare: takes two folders: --compare DIR1 DIR2")
-    first, second = (paths.typed("--compare", folder) for folder in folders)
+    first, second = (paths.parse("--compare", folder) for folder in folders)
     for folder in (first, second) if flags.FLAGS.final else ():
         study.count_look(folder, command())
     output = first / f"compare-{second.resolve().name}.html"

@@ -240,7 +240,7 @@ def from_flags(
             f"the comparison needs others than {', '.join(map(str, experiment.tune.seeds))}."
         )
     data_dir = flags.FLAGS.data_dir
-    if data_dir is not None and not paths.typed("--data_dir", data_dir).is_dir():
+    if data_dir is not None and not paths.parse("--data_dir", data_dir).is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
     training = Training(
         {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnjax import files
 from cnnjax.ablation.study import RunFolder
-from cnnjax.errors import MachineError, NoRoom, Stopped, in_a_line
+from cnnjax.errors import MachineError, NoRoom, Stopped, one_line
 from cnnjax.result import RunResult
 from launch import deaths, grouping, signals
 from launch.grouping import Group
@@ -102,7 +102,7 @@ def _train_unlocked(
     with contextlib.ExitStack() as locks:
         locked = []
         for run in group.runs:
-            files.no_links(run.directory, below=run.directory.parents[1])
+            files.refuse_links(run.directory, below=run.directory.parents[1])
             lock = locks.enter_context(files.lock(run.directory / ".lock", wait=False))
             if lock and not run.ended and result_time(run) == written[run]:
                 locked.append(run)
@@ -162,7 +162,7 @@ def _train_alone(context: Context, group: Group) -> dict[RunFolder, RunResult]:
         assert error is not None
         text = "".join(traceback.format_exception(error))
         (run,) = group.runs
-        return {run: fail(run, in_a_line(error, context.training.path), text)}
+        return {run: fail(run, one_line(error, context.training.path), text)}
 
 
 def _fail_by_deaths(run: RunFolder) -> RunResult:

@@ -1,4 +1,4 @@
-"""Studies with claims, whose runs have the accuracies that a test invents."""
+"""Studies with claims, whose runs have invented accuracies."""
 
 import json
 
@@ -11,7 +11,7 @@ FACTORS = ("model.activation", "model.norm.kind")
 LUCK = np.array([0.004, -0.002, 0.001, -0.003, 0.0, 0.002])
 RELU, TANH = 0.90 + LUCK, 0.87 + LUCK + 0.001 * np.array([1, -1, 0, 1, -1, 0])
 GAIN = ({"model.norm.kind": ("none", "batch")}, {"model.activation": ("relu", "sigmoid")})
-"""What batch norm gains, with relu and with sigmoid."""
+"""The gain of batch norm with relu and with sigmoid."""
 
 
 def study(tmp_path, arms, *stated, late=(), overrides=None, factors=FACTORS[:1]):

@@ -1,4 +1,4 @@
-"""What tests share: the root of the checkout, a small run, and starting programs."""
+"""Shared by tests: the root of the checkout, a small run, and starting programs."""
 
 import functools
 import math
@@ -26,24 +26,24 @@ SMALL = {
 
 
 def small(**changes: object) -> RunConfig:
-    """The small run, with changes given as `model__name="mlp"`."""
+    """The small run with changes, such as `model__name="mlp"`."""
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     return resolve(override(RunConfig(), {**SMALL, **dotted}))
 
 
 def sizes(loaded):
-    """{split: its number of examples} of a data set."""
+    """{split: number of examples} of a data set."""
     return {name: len(part) for name, part in loaded.splits.items()}
 
 
 def variables(module, image_shape):
-    """Variables of a network as `he_normal` draws them, but by numpy: to compile initialisers takes
-    longer than most that is done with them."""
+    """Variables of a network as by `he_normal`, but drawn by numpy: compiling initialisers takes
+    longer than most tests."""
     import jax
 
     from cnnjax.train import state
 
-    fresh = functools.partial(state.initial_variables, module, image_shape)
+    init = functools.partial(state.initial_variables, module, image_shape)
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -52,12 +52,12 @@ def variables(module, image_shape):
             return rng.normal(0, sd, leaf.shape).astype(leaf.dtype)
         return np.full(leaf.shape, path[-1].key in ("scale", "var"), leaf.dtype)
 
-    shapes = jax.eval_shape(fresh, jax.eval_shape(lambda: jax.random.key(0)))
+    shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def program(*words: str, threads: int = 1, check: int | None = 0, **extra: str):
-    """Runs `python -m launch.WORDS` and returns the finished process."""
+    """Runs `python -m WORDS` and returns the finished process."""
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=ROOT,

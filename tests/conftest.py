@@ -16,7 +16,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("CNNJAX_CACHE", str(CACHE / "data"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PJRT_NPROC", "1")
-# Most of what is compiled here runs once or a few times: machine code that is made in a hurry.
+# Most programs run once or a few times: compile them fast.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, which programs respect
@@ -26,7 +26,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def session():
-    """One session for all tests of a process: data loaded once, programs compiled once."""
+    """One session for all tests of a process, so that data and programs are shared."""
     from cnnjax.train.session import Session
 
     return Session()
@@ -34,7 +34,7 @@ def session():
 
 @pytest.fixture
 def shared_cache(monkeypatch):
-    """A cache folder that others can reach; its place and that of the user's own."""
+    """A cache folder that others can enter, and the default one: (path, path)."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     from cnnjax import cache

@@ -1,4 +1,4 @@
-"""The cache folder, where compiled programs are kept in it, and who may write to it."""
+"""The cache folder, compiled programs in it, and who may write to it."""
 
 import contextlib
 import grp
@@ -33,24 +33,26 @@ def start(**environment):
     )
 
 
-def place(**environment):
+def compilation_folder(**environment):
     return start(**environment).stdout.strip()
 
 
 def test_compiled_programs_are_kept_in_the_cache_by_processor(tmp_path):
-    found = place(CNNJAX_CACHE=str(tmp_path))
-    assert found.startswith(f"{tmp_path}/xla/")
-    assert os.path.isdir(found)
+    folder = compilation_folder(CNNJAX_CACHE=str(tmp_path))
+    assert folder.startswith(f"{tmp_path}/xla/")
+    assert os.path.isdir(folder)
 
 
-@pytest.mark.parametrize("own", ["/somewhere", ""])
-def test_the_users_own_place_stays(tmp_path, own):
-    assert place(CNNJAX_CACHE=str(tmp_path), JAX_COMPILATION_CACHE_DIR=own) == own
+@pytest.mark.parametrize("folder", ["/somewhere", ""])
+def test_the_folder_in_the_environment_is_used(tmp_path, folder):
+    assert (
+        compilation_folder(CNNJAX_CACHE=str(tmp_path), JAX_COMPILATION_CACHE_DIR=folder) == folder
+    )
 
 
-def test_a_cache_that_cannot_be_written_keeps_nothing(tmp_path):
+def test_without_a_writable_cache_compilations_are_not_kept(tmp_path):
     (tmp_path / "file").write_text("")
-    assert place(CNNJAX_CACHE=str(tmp_path / "file")) == "None"
+    assert compilation_folder(CNNJAX_CACHE=str(tmp_path / "file")) == "None"
 
 
 @contextlib.contextmanager
@@ -62,29 +64,31 @@ def umask(mask):
         os.umask(before)
 
 
-def test_what_is_executed_is_kept_where_nobody_else_can_write(shared_cache):
-    common, own = shared_cache
+def test_executed_files_are_kept_where_others_cannot_write(shared_cache):
+    common, default = shared_cache
     with umask(0):
         assert cache.private("xla/abc") == common / "xla/abc"
     assert (common / "xla/abc").stat().st_mode & 0o777 == 0o755
     for folder in (common / "xla/abc", common / "xla", common):
         folder.chmod(0o757)
-        assert cache.private("xla/abc") == own / "xla/abc"
+        assert cache.private("xla/abc") == default / "xla/abc"
         folder.chmod(0o755)
-    own.chmod(0o777)
+    default.chmod(0o777)
     common.chmod(0o777)
-    with pytest.raises(cache.Untrusted, match=f"{common} can be written by others .*; {own} can"):
+    with pytest.raises(
+        cache.Untrusted, match=f"{common} can be written by others .*; {default} can"
+    ):
         cache.private("xla/abc")
     common.chmod(0o1777)
-    assert cache.private("xla/abc") == common / "xla/abc", "others cannot rename what is ours"
+    assert cache.private("xla/abc") == common / "xla/abc", "others cannot rename it"
     (common / "xla/abc").chmod(0o1777)
     with pytest.raises(cache.Untrusted, match="can be written by others"):
         cache.private("xla/abc")
     common.parent.chmod(0o700)
-    assert cache.private("xla/abc") == common / "xla/abc", "nobody else gets there"
+    assert cache.private("xla/abc") == common / "xla/abc", "others cannot enter"
 
 
-def test_a_group_of_the_user_alone_may_write(shared_cache, monkeypatch):
+def test_a_group_with_the_user_only_may_write(shared_cache, monkeypatch):
     common, _ = shared_cache
     common.chmod(0o775)
     owner = pwd.getpwuid(os.geteuid()).pw_name
@@ -99,35 +103,35 @@ def test_a_group_of_the_user_alone_may_write(shared_cache, monkeypatch):
         assert (cache.writable_by_others(common) is None) == fine
 
 
-def test_what_belongs_to_another_user_is_not_executed(shared_cache, monkeypatch):
+def test_files_of_another_user_are_not_executed(shared_cache, monkeypatch):
     common, _ = shared_cache
     uid = common.stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
     if uid == 0:
-        assert cache.writable_by_others(common) is None, "root may do anything anyway"
+        assert cache.writable_by_others(common) is None, "root can write anywhere"
         os.chown(common, 12345, -1)
     assert cache.writable_by_others(common) == f"{common} belongs to another user"
 
 
-def test_compiled_programs_of_others_are_not_read_and_one_line_says_so(shared_cache):
-    common, own = shared_cache
+def test_compiled_programs_of_others_are_not_read(shared_cache):
+    common, default = shared_cache
     common.chmod(0o777)
-    own.mkdir()
-    own.chmod(0o777)
-    environment = {"CNNJAX_CACHE": str(common), "XDG_CACHE_HOME": str(own.parent)}
+    default.mkdir()
+    default.chmod(0o777)
+    environment = {"CNNJAX_CACHE": str(common), "XDG_CACHE_HOME": str(default.parent)}
     done = start(**environment)
     assert done.stdout == "None\n"
     assert done.stderr.count("\n") == 1
     assert f"note: compiled programs are not kept: {common} can be written by" in done.stderr
-    own.chmod(0o755)
-    assert place(**environment).startswith(f"{own}/xla/")
+    default.chmod(0o755)
+    assert compilation_folder(**environment).startswith(f"{default}/xla/")
 
 
 def test_other_folders_follow_the_umask(shared_cache):
     with umask(0o002):
-        kept = cache.folder("data/kept", lambda folder: (folder / "x").write_text(""))
-    assert kept.stat().st_mode & 0o777 == 0o775
-    assert (kept / "x").stat().st_mode & 0o777 == 0o664
+        folder = cache.folder("data/kept", lambda folder: (folder / "x").write_text(""))
+    assert folder.stat().st_mode & 0o777 == 0o775
+    assert (folder / "x").stat().st_mode & 0o777 == 0o664
 
 
 def test_a_home_that_does_not_exist_is_one_line(monkeypatch):

@@ -36,7 +36,7 @@ def test_published_choices_leave_no_default(model):
     ]
 
 
-def test_what_is_set_is_not_replaced():
+def test_fields_that_are_set_are_not_replaced():
     chosen = config.Model(name="resnet20", pooling="blur", norm=config.Norm(kind="none", alpha=0.3))
     resolved = config.resolve_model(chosen)
     assert (resolved.pooling, resolved.norm.kind, resolved.norm.alpha) == ("blur", "none", 0.3)

@@ -26,7 +26,7 @@ def test_json_round_trip():
     assert resolve(create(json.loads(config.model_dump_json()))) == config
 
 
-def test_what_is_resolved_is_of_another_type_and_has_no_default():
+def test_resolved_configurations_have_their_own_type_and_no_default():
     config = RunConfig()
     assert not isinstance(config, ResolvedConfig)
     assert isinstance(resolve(config), ResolvedConfig)
@@ -162,7 +162,7 @@ def test_default_resolves_to_the_published_choice_and_a_choice_stays():
     assert chosen.model.activation == "relu"
 
 
-def test_own_levels_are_valid_names_where_they_are_given():
+def test_custom_levels_are_valid_names():
     levels = {"activation": {"mine": abs}}
     changes = {"model.activation": "mine"}
     assert override(RunConfig(), changes, levels).model.activation == "mine"
@@ -209,7 +209,7 @@ def test_experiments_need_no_jax():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_a_typo_is_answered_within_a_second():
+def test_a_typo_is_an_error_within_a_second():
     words = [
         "-m", "launch.train", "--experiment=quickstart", "--arm=relu", "--workdir=unused",
         "--set=model.dropot=1",
@@ -231,7 +231,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("path", flat(RunConfig()))
-def test_every_field_answers_any_value_in_the_words_of_the_house(path):
+def test_errors_of_every_field_are_in_our_words(path):
     for value in VALUES:
         try:
             override(RunConfig(), {path: value})

@@ -1,11 +1,11 @@
-"""Paths as they are typed, in flags and in fields."""
+"""Paths in flags and fields, as typed by the user."""
 
 import os
 
 import pytest
 
 from cnnjax import cache, paths
-from cnnjax.config import RunConfig, create, located, override
+from cnnjax.config import RunConfig, create, from_stored, override
 from cnnjax.errors import UserError
 
 
@@ -20,24 +20,24 @@ from cnnjax.errors import UserError
         ("a/" * 3000, "is too long for a path"),
     ],
 )
-def test_what_no_file_system_holds_is_told_in_a_line(text, message):
-    with pytest.raises(UserError) as told:
-        paths.typed("--workdir", text)
-    assert message in str(told.value)
-    assert "\n" not in str(told.value)
+def test_impossible_paths_are_errors_of_one_line(text, message):
+    with pytest.raises(UserError) as caught:
+        paths.parse("--workdir", text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_link_that_leads_to_itself_is_told(tmp_path):
+def test_a_link_to_itself_is_an_error(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UserError, match="loop: is a link that leads to itself"):
-        paths.typed("--compare", str(tmp_path / "loop"))
+        paths.parse("--compare", str(tmp_path / "loop"))
 
 
-def test_other_paths_are_taken_as_they_are(monkeypatch):
+def test_other_paths_are_unchanged(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of/me")
-    assert str(paths.typed("--workdir", "~/ä b")) == "/home/of/me/ä b"
-    assert str(paths.typed("--workdir", "../x")) == "../x"
-    assert cache.root() == paths.typed("CNNJAX_CACHE", os.environ["CNNJAX_CACHE"])
+    assert str(paths.parse("--workdir", "~/ä b")) == "/home/of/me/ä b"
+    assert str(paths.parse("--workdir", "../x")) == "../x"
+    assert cache.root() == paths.parse("CNNJAX_CACHE", os.environ["CNNJAX_CACHE"])
 
 
 def test_paths_in_a_configuration_are_absolute_and_those_of_a_stored_one_become_so(
@@ -54,10 +54,10 @@ def test_paths_in_a_configuration_are_absolute_and_those_of_a_stored_one_become_
         "data": {**values["data"], "name": "folder:images"},
         "transfer": {**values["transfer"], "init_from": "../weights"},
     }
-    assert located(stored) == values
+    assert from_stored(stored) == values
     monkeypatch.chdir("/")
     assert create(values) == config
-    assert located(values) == values
+    assert from_stored(values) == values
     assert override(RunConfig(), {"data.name": "imagenet2012:5.1.0"}).data.name.endswith(":5.1.0")
     with pytest.raises(UserError, match=r"data.name: .* is a name of 300 bytes"):
         override(RunConfig(), {"data.name": "x" * 300})

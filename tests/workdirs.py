@@ -1,4 +1,4 @@
-"""Workdirs as a sweep leaves them, with invented figures."""
+"""Workdirs as a sweep writes them, with invented figures."""
 
 import json
 import math
@@ -25,15 +25,15 @@ def make(
 ) -> Path:
     """Every arm (mean test accuracy; None: all runs diverge) with every seed, and study.json."""
     random = np.random.default_rng(3)
-    about: dict[str, Any] = {}
+    arm_infos: dict[str, Any] = {}
     luck = random.normal(0, spread, seeds)
     for name, mean in arms.items():
         block = name.partition(".")[0] if "." in name else ""
         changes = (overrides or {}).get(name, {factors[0]: name.rpartition(".")[2]})
         config = nested({"model.name": block or "lenet5_modern", "training.epochs": 5} | changes)
-        about[name] = {
+        arm_infos[name] = {
             "block": block,
-            "baseline": not any(other["block"] == block for other in about.values()),
+            "baseline": not any(info["block"] == block for info in arm_infos.values()),
             "overrides": changes,
             "config": config,
         }
@@ -58,7 +58,7 @@ def make(
         "experiment": texts | (experiment or {}),
         "factors": list(factors),
         "claims": claims or [],
-        "arms": about,
+        "arms": arm_infos,
         "seeds": list(only or range(seeds)),
         "command": command,
         "set": ["training.epochs=5"],
@@ -123,15 +123,15 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
     """{"a.b": 1} as {"a": {"b": 1}}."""
     tree: dict[str, Any] = {}
     for path, value in flat.items():
-        *rooms, leaf = path.split(".")
+        *groups, leaf = path.split(".")
         node = tree
-        for room in rooms:
-            node = node.setdefault(room, {})
+        for group in groups:
+            node = node.setdefault(group, {})
         node[leaf] = value
     return tree
 
 
 def edit(workdir: Path, arm: str, seed: int, **changes: Any) -> None:
-    """Change fields of one result."""
+    """Changes fields of one result."""
     path = workdir / arm / f"seed-{seed}" / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -1,4 +1,4 @@
-"""The layers of a network with their sizes, read off the program that it compiles to."""
+"""The layers of a network with their sizes, read from its jaxpr."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnjax.analysis import receptive_fields
 from cnnjax.analysis.receptive_fields import Field
-from cnnjax.models.backbone import EVERY
+from cnnjax.models.backbone import ALL_ENDPOINTS
 
 KINDS = {
     "conv_general_dilated": "convolution",
@@ -31,18 +31,18 @@ class Layer:
 
     Attributes:
       name: its path in the network.
-      kind: what it is, in a word or two.
+      kind: such as `convolution` or `max pooling`.
       output_shape: (height, width, channels), or (units,).
-      parameters: the numbers it learns.
-      multiply_adds: of its convolutions and products, those with the zeros of borders among them.
-      multiply_adds_inside: without those.
+      parameters: its number of parameters.
+      multiply_adds: of its convolutions and products, including those with zeros of the padding.
+      multiply_adds_inside: the same without the padding.
       activation_bytes: of its output in float32.
-      receptive_field: {"size", "stride", "offset"}, each (height, width) in pixels: a unit at place
-        p sees from offset + stride * p on; stride 0 where all units see the same.
-      window: {"size", "stride"}, each (height, width), of a convolution or pooling; else {}.
-      inputs: the layers whose outputs it takes; `image` is the image.
-      dense_parameters: of a convolution, the numbers that a fully connected layer between the same
-        maps would learn.
+      receptive_field: {"size", "stride", "offset"}, each (height, width) in pixels: the field of
+        the unit at position p starts at offset + stride * p; stride 0 if all units see the same.
+      window: {"size", "stride"}, each (height, width), of a convolution or pooling, else {}.
+      inputs: the layers whose outputs are its inputs; `image` is the image.
+      dense_parameters: of a convolution, the parameters of a fully connected layer between the same
+        maps.
     """
 
     name: str
@@ -58,22 +58,22 @@ class Layer:
     dense_parameters: int | None = None
 
 
-class Seen(NamedTuple):
-    """Of an array: its field, and the layers that it comes from."""
+class Origin(NamedTuple):
+    """The receptive field of an array, and the layers whose outputs it depends on directly."""
 
     field: Field = ()
     sources: tuple[str, ...] = ()
 
 
 IN_TRAINING = "in training only"
-"""The kind of the layers that a network has in training alone."""
+"""The kind of layers that a network has in training only."""
 
 IMAGE = "image"
 
 
 def layers(module: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
-    """The layers of a network in the order in which it computes them, at test time; at the end
-    those that are there in training only, with nothing but their parameters.
+    """The layers of a network in the order in which it computes them, at test time; those
+    of training only are last, with their parameters only.
 
     Args:
       module: the network, built with `cnnjax.nn.operations.PLAIN`.
@@ -85,32 +85,32 @@ def layers(module: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
     )
 
     def run(images: Any, variables: Any) -> Any:
-        return module.apply(variables, images, train=False, capture=EVERY)
+        return module.apply(variables, images, train=False, capture=ALL_ENDPOINTS)
 
     program = jax.make_jaxpr(run)(images, variables).jaxpr
     sizes = _parameters(variables["params"])
-    found: dict[str, Layer] = {}
+    by_name: dict[str, Layer] = {}
     normalizing = set()
-    start = {program.invars[0]: Seen(receptive_fields.image(), (IMAGE,))}
-    for scope, equation, seen in _walk(program, start, ""):
-        if seen.field and scope:
-            _add(found, scope, equation, seen)
+    start = {program.invars[0]: Origin(receptive_fields.image(), (IMAGE,))}
+    for scope, equation, origin in _walk(program, start, ""):
+        if origin.field and scope:
+            _add(by_name, scope, equation, origin)
         elif equation.primitive.name == "rsqrt":  # of running variances
             normalizing.add(scope)
-    for name, layer in found.items():
+    for name, layer in by_name.items():
         layer.parameters = sizes.pop(name, 0)
         if name in normalizing:
             layer.kind = "normalization"
         if layer.dense_parameters and not _has_bias(variables["params"], name):
             layer.dense_parameters -= math.prod(layer.output_shape)
-    rest = [Layer(name, IN_TRAINING, (), size, 0, 0, 0, {}) for name, size in sizes.items()]
-    return [*found.values(), *rest]
+    in_training = [Layer(name, IN_TRAINING, (), size, 0, 0, 0, {}) for name, size in sizes.items()]
+    return [*by_name.values(), *in_training]
 
 
-def totals(found: list[Layer]) -> dict[str, int]:
-    """The sums over layers of what can be added."""
+def totals(layers: Sequence[Layer]) -> dict[str, int]:
+    """The sums over layers of parameters, multiply-adds and bytes."""
     names = ("parameters", "multiply_adds", "multiply_adds_inside", "activation_bytes")
-    return {name: sum(getattr(layer, name) for layer in found) for name in names}
+    return {name: sum(getattr(layer, name) for layer in layers) for name in names}
 
 
 @functools.cache
@@ -120,10 +120,10 @@ def multiply_adds(module: nn.Module, image_shape: tuple[int, int, int]) -> int:
 
 
 def dense_parameters(inputs: Sequence[int], outputs: Sequence[int], bias: bool = True) -> int:
-    """The numbers that a fully connected layer learns between maps of two shapes.
+    """The number of parameters of a fully connected layer between maps of two shapes.
 
-    Example: from 300x300x1 to 300x300x1 they are 8,100,090,000, of which 90,000 are biases; a 5x5
-    convolution learns 26.
+    Example: from 300x300x1 to 300x300x1 it is 8,100,090,000, of which 90,000 are biases; a 5x5
+    convolution has 26.
     """
     units = math.prod(outputs)
     return math.prod(inputs) * units + (units if bias else 0)
@@ -135,10 +135,11 @@ def _has_bias(params: Mapping[str, Any], name: str) -> bool:
     return "bias" in params
 
 
-def _add(found: dict[str, Layer], scope: str, equation: Any, seen: Seen) -> None:
-    output, field = equation.outvars[0].aval, seen.field
-    layer = found.pop(scope, None) or Layer(scope, "elementwise", (), 0, 0, 0, 0, {})
-    found[scope] = layer  # in the order in which layers end
+def _add(by_name: dict[str, Layer], scope: str, equation: Any, origin: Origin) -> None:
+    """Adds an operation to the layer `scope`."""
+    output, field = equation.outvars[0].aval, origin.field
+    layer = by_name.pop(scope, None) or Layer(scope, "elementwise", (), 0, 0, 0, 0, {})
+    by_name[scope] = layer  # in the order of their last operations
     kind = KINDS.get(equation.primitive.name)
     if kind and (layer.kind == "elementwise" or kind == "concatenation"):
         layer.kind = kind
@@ -149,7 +150,7 @@ def _add(found: dict[str, Layer], scope: str, equation: Any, seen: Seen) -> None
         "stride": tuple(side.stride for side in field),
         "offset": tuple(side.low for side in field),
     }
-    layer.inputs = tuple(dict.fromkeys((*layer.inputs, *seen.sources)))
+    layer.inputs = tuple(dict.fromkeys((*layer.inputs, *origin.sources)))
     layer.inputs = tuple(name for name in layer.inputs if name != scope)
     if window := _window(equation):
         layer.window = window
@@ -166,8 +167,8 @@ def _window(equation: Any) -> dict[str, tuple[int, ...]]:
     """The window of a convolution or of a reduction over windows, along the image."""
     params = equation.params
     if equation.primitive.name == "conv_general_dilated":
-        kernel, places = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[2:]
-        size = tuple(kernel[place] for place in places)
+        kernel, dims = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[2:]
+        size = tuple(kernel[dim] for dim in dims)
         return {"size": size, "stride": tuple(params["window_strides"])}
     if equation.primitive.name.startswith("reduce_window"):
         return {
@@ -177,34 +178,35 @@ def _window(equation: Any) -> dict[str, tuple[int, ...]]:
     return {}
 
 
-def _walk(jaxpr: Any, known: dict[Any, Seen], outer: str) -> Iterator[tuple[str, Any, Seen]]:
-    """(layer's path, operation, what its result sees and which layers it takes) of all operations,
-    called programs' too."""
+def _walk(jaxpr: Any, origins: dict[Any, Origin], outer: str) -> Iterator[tuple[str, Any, Origin]]:
+    """(path of the layer, operation, field of its result and layers of its inputs) of all
+    operations, also in called jaxprs."""
     for equation in jaxpr.eqns:
         stack = "/".join(filter(None, (outer, str(equation.source_info.name_stack))))
-        seen = [
-            Seen() if hasattr(variable, "val") else known.get(variable, Seen())
+        operands = [
+            Origin() if hasattr(variable, "val") else origins.get(variable, Origin())
             for variable in equation.invars
         ]
         inner = _called(equation.params)
         if inner is None:
-            field = receptive_fields.after(equation, [operand.field for operand in seen])
-            sources = tuple(dict.fromkeys(name for operand in seen for name in operand.sources))
+            field = receptive_fields.after(equation, [operand.field for operand in operands])
+            sources = tuple(dict.fromkeys(name for operand in operands for name in operand.sources))
             path = _path(stack)
-            made = Seen(field, (path,) if path and field else sources)
-            known |= dict.fromkeys(equation.outvars, made)
-            yield path, equation, Seen(field, sources)
+            result = Origin(field, (path,) if path and field else sources)
+            origins |= dict.fromkeys(equation.outvars, result)
+            yield path, equation, Origin(field, sources)
             continue
-        within = dict(zip(inner.invars, seen[-len(inner.invars) :], strict=True))
-        yield from _walk(inner, within, stack)
-        known |= {
-            outer_: within.get(inner_, Seen())
-            for outer_, inner_ in zip(equation.outvars, inner.outvars, strict=True)
-            if not hasattr(inner_, "val")
+        inner_origins = dict(zip(inner.invars, operands[-len(inner.invars) :], strict=True))
+        yield from _walk(inner, inner_origins, stack)
+        origins |= {
+            outer_result: inner_origins.get(inner_result, Origin())
+            for outer_result, inner_result in zip(equation.outvars, inner.outvars, strict=True)
+            if not hasattr(inner_result, "val")
         }
 
 
 def _called(params: Mapping[str, Any]) -> Any:
+    """The jaxpr that an operation calls, or None."""
     for name in ("jaxpr", "call_jaxpr"):
         if name in params:
             return getattr(params[name], "jaxpr", params[name])
@@ -212,13 +214,13 @@ def _called(params: Mapping[str, Any]) -> Any:
 
 
 def _path(stack: str) -> str:
-    """The path of a module below the network, from the names of the scopes: modules, and methods
-    of them as `module.method`."""
+    """The path of a module in the network, from name scopes; those of methods are
+    `module.method`."""
     return "/".join(part for part in stack.split("/")[1:] if "." not in part and "(" not in part)
 
 
 def _parameters(params: Mapping[str, Any]) -> dict[str, int]:
-    """How many parameters each module has of its own, by its path."""
+    """{path of a module: number of its parameters, without those of submodules}"""
     sizes: dict[str, int] = {}
     for path, leaf in jax.tree.leaves_with_path(params):
         owner = jax.tree_util.keystr(path[:-1], simple=True, separator="/")
@@ -227,7 +229,7 @@ def _parameters(params: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _multiply_adds(equation: Any) -> tuple[int, int]:
-    """With and without those on borders."""
+    """The multiply-adds of an operation with and without the padding."""
     output = tuple(equation.outvars[0].aval.shape)
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
@@ -244,9 +246,9 @@ def _multiply_adds(equation: Any) -> tuple[int, int]:
     )
     nominal = inside = channels
     for axis in range(len(params["window_strides"])):
-        places = np.arange(output[numbers.out_spec[2 + axis]]) * params["window_strides"][axis]
-        taps_ = np.arange(kernel[numbers.rhs_spec[2 + axis]]) * params["rhs_dilation"][axis]
-        pixels = places[:, None] + taps_ - params["padding"][axis][0]
+        starts = np.arange(output[numbers.out_spec[2 + axis]]) * params["window_strides"][axis]
+        offsets = np.arange(kernel[numbers.rhs_spec[2 + axis]]) * params["rhs_dilation"][axis]
+        pixels = starts[:, None] + offsets - params["padding"][axis][0]
         nominal *= pixels.size
         inside *= int(((pixels >= 0) & (pixels < image[numbers.lhs_spec[2 + axis]])).sum())
     return nominal, inside

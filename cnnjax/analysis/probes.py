@@ -1,13 +1,13 @@
-"""Probes: what a trained network does besides being right, and what goes on inside of it.
+"""Probes: further measurements of a trained network, on its outputs and inside it.
 
-A measure is a function (subject, split) -> numbers by name, a signal a function (subject) ->
-numbers by layer and name. A subject is what `cnnjax.train.probe.Subject` says.
+A measure is a function (subject, split) -> {name: value}, a signal a function (subject) ->
+{layer: {name: value}}, of a `cnnjax.train.probe.Subject`.
 """
 
 import functools
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +18,29 @@ from jax import Array
 
 from cnnjax import models
 from cnnjax.errors import UserError
-from cnnjax.models.backbone import EVERY
+from cnnjax.models.backbone import ALL_ENDPOINTS
+from cnnjax.tasks.task import Arrays, Task
+
+if TYPE_CHECKING:
+    from cnnjax.train.evaluation import Evaluation
+    from cnnjax.train.probe import Subject
 
 SHIFTS = (1, 2, 3, 4, 5, 6)
 SAMPLES = 16
 IMAGES = 256
-DIRECTIONS = ((0, 1), (1, 0))
+DIRECTIONS = ((0, 1), (1, 0))  # (down, right)
 
 
-def shift(subject: Any, split: str) -> dict[str, float]:
-    """Accuracy on images shifted by 1 to 6 pixels, the mean of right and down; black pixels are
-    shifted in: `shift_1` to `shift_6`."""
+def shift(subject: "Subject", split: str) -> dict[str, float]:
+    """Accuracy on images shifted by 1 to 6 pixels, the mean of right and down, over black
+    pixels: `shift_1` to `shift_6`."""
     return {
         f"shift_{pixels}": float(
             np.mean(
                 [
-                    _right(subject, subject.evaluate(split, _mover(pixels * down, pixels * right)))
+                    _accuracy(
+                        subject, subject.evaluate(split, _shifter(pixels * down, pixels * right))
+                    )
                     for down, right in DIRECTIONS
                 ]
             )
@@ -42,58 +49,60 @@ def shift(subject: Any, split: str) -> dict[str, float]:
     }
 
 
-def shift_consistency(subject: Any, split: str) -> dict[str, float]:
-    """The share of images that get the same class when they are moved by one pixel, the mean of
-    right and down. Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again"."""
+def shift_consistency(subject: "Subject", split: str) -> dict[str, float]:
+    """The share of images whose class is the same after a shift by one pixel, the mean of right and
+    down. Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again"."""
     before = _classes(subject.evaluate(split))
     same = [
-        np.mean(_classes(subject.evaluate(split, _mover(*way))) == before) for way in DIRECTIONS
+        np.mean(_classes(subject.evaluate(split, _shifter(*direction))) == before)
+        for direction in DIRECTIONS
     ]
     return {"shift_consistency": float(np.mean(same))}
 
 
-def mc_dropout(subject: Any, split: str) -> dict[str, float]:
-    """Accuracy of the mean probability over 16 passes with dropout at work, and what it has over
-    the one pass with scaled weights: `monte_carlo`, `monte_carlo_gain`. Source: Srivastava et al.
-    2014, section 7.5. Batch norm, where there is any, would see the batch in these passes: use it
-    without."""
+def mc_dropout(subject: "Subject", split: str) -> dict[str, float]:
+    """Accuracy of the mean probability over 16 passes with dropout, and its difference from one
+    pass with scaled weights: `monte_carlo`, `monte_carlo_gain`. Source: Srivastava et al. 2014,
+    section 7.5. Not for networks with batch norm, which would normalize by the batch in these
+    passes."""
     scaled = subject.evaluate(split)
-    one, count = _right(subject, scaled), len(_classes(scaled))
+    one_pass, count = _accuracy(subject, scaled), len(_classes(scaled))
     images, targets = subject.batch(split, count)
     step = _stochastic(subject.module, subject.inputs)
     key = jax.random.key(subject.seed)
-    right = 0.0
+    num_correct = 0.0
     for start in range(0, len(images), IMAGES):
-        part = images[start : start + IMAGES]
-        padded = np.concatenate([part, np.repeat(part[:1], IMAGES - len(part), 0)])
+        batch = images[start : start + IMAGES]
+        padded = np.concatenate([batch, np.repeat(batch[:1], IMAGES - len(batch), 0)])
         with subject.precision():
             probability = sum(
                 step(subject.variables, padded, jax.random.fold_in(key, sample), subject.keep_prob)
                 for sample in range(SAMPLES)
             )
-        chosen = np.asarray(probability).argmax(-1)[: len(part)]
-        right += float((chosen == targets["label"][start : start + IMAGES]).sum())
-    averaged = right / len(images)
-    return {"monte_carlo": averaged, "monte_carlo_gain": averaged - one}
+        predicted = np.asarray(probability).argmax(-1)[: len(batch)]
+        num_correct += float((predicted == targets["label"][start : start + IMAGES]).sum())
+    averaged = num_correct / len(images)
+    return {"monte_carlo": averaged, "monte_carlo_gain": averaged - one_pass}
 
 
-def _right(subject: Any, evaluated: Any) -> float:
-    """The share of examples that are right: the primary metric of the task."""
-    value: float = evaluated.figures().get(subject.task.primary.name)
+def _accuracy(subject: "Subject", evaluation: "Evaluation") -> float:
+    """The primary metric of the task."""
+    value = evaluation.figures().get(subject.task.primary.name)
+    assert value is not None, "it is finite for outputs that are"
     return value
 
 
-def _classes(evaluated: Any) -> np.ndarray:
-    """The class of each example. Raises UserError where the task has none."""
-    if "logits" not in evaluated.predictions:
+def _classes(evaluation: "Evaluation") -> np.ndarray:
+    """The predicted class of each example. Raises UserError for a task without logits."""
+    if "logits" not in evaluation.predictions:
         raise UserError("probes: shift_consistency and mc_dropout are for classification")
-    classes: np.ndarray = evaluated.predictions["logits"].argmax(-1)
+    classes: np.ndarray = evaluation.predictions["logits"].argmax(-1)
     return classes
 
 
-def activity(subject: Any) -> dict[str, dict[str, float]]:
-    """Of each endpoint on 256 validation images: the standard deviation, the mean, and the share of
-    units (channels of maps) that are the same on all of them: `sd`, `mean`, `dead`."""
+def activity(subject: "Subject") -> dict[str, dict[str, float]]:
+    """For each endpoint on 256 validation images: the standard deviation, the mean, and the share
+    of units (channels of maps) with a constant value: `sd`, `mean`, `dead`."""
     images, _ = subject.batch("validation", IMAGES)
     with subject.precision():
         features = _features(subject.module, subject.inputs)(subject.variables, images)
@@ -103,17 +112,17 @@ def activity(subject: Any) -> dict[str, dict[str, float]]:
     }
 
 
-def gradients(subject: Any) -> dict[str, dict[str, float]]:
-    """Of each layer's kernel on 256 validation images: the norm of the loss's gradient over that of
-    the kernel, and the share of units whose weights equal another unit's: `gradient`, `twins`."""
+def gradients(subject: "Subject") -> dict[str, dict[str, float]]:
+    """For each kernel on 256 validation images: the norm of its gradient divided by that of the
+    kernel, and the share of units with the weights of another unit: `gradient`, `twins`."""
     images, targets = subject.batch("validation", IMAGES)
-    norms_of = _gradients(subject.module, subject.task, subject.inputs)
+    gradient_norms = _gradient_norms(subject.module, subject.task, subject.inputs)
     with subject.precision():
-        norms = norms_of(subject.variables, images, targets)
+        norms = gradient_norms(subject.variables, images, targets)
     kernels = traverse_util.flatten_dict(subject.variables["params"], sep="/")
     order = _endpoints(subject.module, images.shape[1:])
 
-    def place(path: str) -> tuple[int, list[Any]]:
+    def sort_key(path: str) -> tuple[int, list[Any]]:
         layer = path.partition("/")[0]
         numbers = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
         return order.index(layer) if layer in order else len(order), numbers
@@ -123,7 +132,7 @@ def gradients(subject: Any) -> dict[str, dict[str, float]]:
             "gradient": float(norms[path]),
             "twins": twins(kernels[path]),
         }
-        for path in sorted(norms, key=place)
+        for path in sorted(norms, key=sort_key)
     }
 
 
@@ -133,8 +142,8 @@ def twins(kernel: Any) -> float:
     weights = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1]).T
     size = np.abs(weights).max() or 1.0
     rounded = np.round(weights / size, 6)
-    _, where, counts = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
-    return float(np.mean(counts[where.reshape(-1)] > 1))
+    _, group_of, counts = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
+    return float(np.mean(counts[group_of.reshape(-1)] > 1))
 
 
 _AS_IN_TRAINING: dict[str, Any] = {
@@ -143,16 +152,16 @@ _AS_IN_TRAINING: dict[str, Any] = {
     "rngs": {"dropout": jax.random.key(0)},
     "mutable": ["batch_stats", "auxiliary"],
 }
-"""How signals see a network: batch norm by the batch, all units kept."""
+"""How signals run a network: batch norm by the batch, no dropout."""
 
 
-def _mover(down: int, right: int) -> Callable[[Array], Array]:
-    return functools.partial(_moved, down=down, right=right)
+def _shifter(down: int, right: int) -> Callable[[Array], Array]:
+    return functools.partial(_shifted, down=down, right=right)
 
 
 @functools.partial(jax.jit, static_argnames=("down", "right"))
-def _moved(images: Array, *, down: int, right: int) -> Array:
-    """[N, H, W, C], moved by so many pixels; zeros come in."""
+def _shifted(images: Array, *, down: int, right: int) -> Array:
+    """[N, H, W, C], shifted by so many pixels over zeros."""
     _, height, width, _ = images.shape
     padded = jnp.pad(images, ((0, 0), (down, 0), (right, 0), (0, 0)))
     return padded[:, :height, :width]
@@ -184,12 +193,12 @@ def _stochastic(module: nn.Module, inputs: Callable[[Array], Array]) -> Callable
 @functools.cache
 def _features(module: nn.Module, inputs: Callable[[Array], Array]) -> Callable[..., Any]:
     @jax.jit
-    def found(variables: Any, images: Array) -> dict[str, dict[str, Array]]:
-        given = inputs(images)
-        (_, features), _ = module.apply(variables, given, capture=EVERY, **_AS_IN_TRAINING)
+    def run(variables: Any, images: Array) -> dict[str, dict[str, Array]]:
+        x = inputs(images)
+        (_, features), _ = module.apply(variables, x, capture=ALL_ENDPOINTS, **_AS_IN_TRAINING)
         return {name: _statistics(value) for name, value in features.items()}
 
-    return found
+    return run
 
 
 def _statistics(features: Array) -> dict[str, Array]:
@@ -202,14 +211,15 @@ def _statistics(features: Array) -> dict[str, Array]:
 
 
 @functools.cache
-def _gradients(
-    module: nn.Module, task: Any, inputs: Callable[[Array], Array]
+def _gradient_norms(
+    module: nn.Module, task: Task, inputs: Callable[[Array], Array]
 ) -> Callable[..., Any]:
     @jax.jit
-    def found(variables: Any, images: Array, targets: Any) -> dict[str, Array]:
+    def run(variables: Any, images: Array, targets: Arrays) -> dict[str, Array]:
         def loss(params: Any) -> Array:
-            given = {**variables, "params": params}
-            outputs, _ = module.apply(given, inputs(images), **_AS_IN_TRAINING)
+            outputs, _ = module.apply(
+                {**variables, "params": params}, inputs(images), **_AS_IN_TRAINING
+            )
             value: Array = task.loss(outputs, targets, 0.0).mean()
             return value
 
@@ -221,15 +231,15 @@ def _gradients(
             if path.endswith("kernel")
         }
 
-    return found
+    return run
 
 
-MEASURES: Mapping[str, Callable[[Any, str], dict[str, float]]] = {
+MEASURES: Mapping[str, Callable[["Subject", str], dict[str, float]]] = {
     "shift": shift,
     "shift_consistency": shift_consistency,
     "mc_dropout": mc_dropout,
 }
-SIGNALS: Mapping[str, Callable[[Any], dict[str, dict[str, float]]]] = {
+SIGNALS: Mapping[str, Callable[["Subject"], dict[str, dict[str, float]]]] = {
     "activity": activity,
     "gradients": gradients,
 }

@@ -1,8 +1,8 @@
-"""Receptive fields by arithmetic on a network's program, whatever its branches.
+"""Receptive fields of networks with any branches, by arithmetic on their jaxprs.
 
-A unit at place p of a feature map sees, along one side of the image, the pixels from
-stride * p + low to stride * p + high. Every operation of the program says how these three numbers
-change; where branches meet, a unit sees what it sees through either.
+A unit at position p of a feature map sees, along one side of the image, the pixels from
+stride * p + low to stride * p + high. Every operation changes these three numbers; where branches
+meet, a unit sees what it sees through any of them.
 """
 
 import math
@@ -13,8 +13,8 @@ Shape = tuple[int, ...]
 
 
 class Side(NamedTuple):
-    """What a unit sees along one side of the image: through the dimension `dim` of its array, or,
-    with `dim` None (and stride 0), the same at all places."""
+    """What a unit sees along one side of the image: by its position in dimension `dim` of
+    its array, or with `dim` None (and stride 0) the same at all positions."""
 
     dim: int | None
     stride: int
@@ -23,23 +23,24 @@ class Side(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The number of pixels; some may lie outside of the image."""
+        """The number of pixels; some may be outside the image."""
         return self.high - self.low + 1
 
     def windowed(self, dim: int, size: int, stride: int, before: int, dilation: int = 1) -> "Side":
-        """After a window of `size` places (`dilation` apart), with `before` places added."""
+        """After a window of `size` elements (`dilation` apart), with `before` elements of
+        padding."""
         size, stride, before, dilation = map(int, (size, stride, before, dilation))
-        reach = self.stride * (size - 1) * dilation
-        moved = self.stride * before
-        return Side(dim, self.stride * stride, self.low - moved, self.high - moved + reach)
+        extent = self.stride * (size - 1) * dilation
+        shift = self.stride * before
+        return Side(dim, self.stride * stride, self.low - shift, self.high - shift + extent)
 
     def whole(self, length: int) -> "Side":
-        """After something that looks at all `length` places."""
+        """After an operation on all `length` elements of the dimension."""
         return Side(None, 0, self.low, self.high + self.stride * (length - 1))
 
 
 Field = tuple[Side, ...]
-"""One `Side` for the height and one for the width; () where the image is not seen."""
+"""One `Side` for the height and one for the width; () if the image is not seen."""
 
 
 def image(batch_dims: int = 1) -> Field:
@@ -48,7 +49,7 @@ def image(batch_dims: int = 1) -> Field:
 
 
 def merge(fields: Sequence[tuple[Field, Shape]]) -> Field:
-    """What is seen through any of several arrays that meet element by element."""
+    """The field of an elementwise operation on several arrays."""
     seen = [(field, shape) for field, shape in fields if field]
     if not seen:
         return ()
@@ -65,8 +66,8 @@ def merge(fields: Sequence[tuple[Field, Shape]]) -> Field:
 
 
 def after(equation: Any, fields: Sequence[Field]) -> Field:
-    """The field of what one operation of a program gives, from those of its operands. An operation
-    that is not known is taken to look at everything, unless it keeps the shape."""
+    """The field of the result of an operation, from those of its operands. An unknown operation is
+    assumed to depend on all elements, unless it keeps the shape."""
     if not any(fields):
         return ()
     shapes = [tuple(variable.aval.shape) for variable in equation.invars]
@@ -76,40 +77,40 @@ def after(equation: Any, fields: Sequence[Field]) -> Field:
         return rule(equation.params, fields, shapes, out)
     if all(shape == out for field, shape in seen if field):
         return merge(seen)
-    return merge([(_collapsed(field, shape), shape) for field, shape in seen])
+    return merge([(_whole(field, shape), shape) for field, shape in seen])
 
 
-def _joined(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    """Side by side in a dimension: of the channels that is a merging, of a side of the image
-    everything is seen."""
+def _concatenate(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
+    """Along the channels as an elementwise operation; along a side of the image all of it is
+    seen."""
     seen = list(zip(fields, shapes, strict=True))
     if any(side.dim == params["dimension"] for field in fields for side in field):
-        seen = [(_collapsed(field, shape), shape) for field, shape in seen]
+        seen = [(_whole(field, shape), shape) for field, shape in seen]
     return merge(seen)
 
 
-def _collapsed(field: Field, shape: Shape) -> Field:
+def _whole(field: Field, shape: Shape) -> Field:
+    """After an operation on all elements of the array."""
     return tuple(side if side.dim is None else side.whole(shape[side.dim]) for side in field)
 
 
-def _moved(field: Field, shape: Shape, to: Callable[[int], int | None]) -> Field:
-    """The same field in an array whose dimensions lie elsewhere; a dimension that is gone (None)
-    has been looked at as a whole."""
-    moved = []
+def _permute(field: Field, shape: Shape, new_dim: Callable[[int], int | None]) -> Field:
+    """The field after dimensions were moved, or reduced (None)."""
+    sides = []
     for side in field:
-        place = None if side.dim is None else to(side.dim)
-        if side.dim is not None and place is None:
-            moved.append(side.whole(shape[side.dim]))
+        dim = None if side.dim is None else new_dim(side.dim)
+        if side.dim is not None and dim is None:
+            sides.append(side.whole(shape[side.dim]))
         else:
-            moved.append(side._replace(dim=place))
-    return tuple(moved)
+            sides.append(side._replace(dim=dim))
+    return tuple(sides)
 
 
 def _convolution(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
     (field, *_), (shape, kernel) = fields, shapes
     numbers = params["dimension_numbers"]
     if any(dilation != 1 for dilation in params["lhs_dilation"]):
-        return _collapsed(field, shape)
+        return _whole(field, shape)
     sides = []
     for side in field:
         if side.dim not in numbers.lhs_spec[2:]:
@@ -165,45 +166,45 @@ def _pad(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Fie
 def _reduce(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
     axes = params["axes"]
 
-    def to(dim: int) -> int | None:
+    def new_dim(dim: int) -> int | None:
         return None if dim in axes else dim - sum(axis < dim for axis in axes)
 
-    return _moved(fields[0], shapes[0], to)
+    return _permute(fields[0], shapes[0], new_dim)
 
 
 def _broadcast(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    places = params["broadcast_dimensions"]
-    return _moved(
+    dims = params["broadcast_dimensions"]
+    return _permute(
         fields[0],
         shapes[0],
-        lambda dim: places[dim] if out[places[dim]] == shapes[0][dim] else None,
+        lambda dim: dims[dim] if out[dims[dim]] == shapes[0][dim] else None,
     )
 
 
 def _transpose(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    return _moved(fields[0], shapes[0], params["permutation"].index)
+    return _permute(fields[0], shapes[0], params["permutation"].index)
 
 
 def _reshape(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
     shape = shapes[0]
 
-    def to(dim: int) -> int | None:
+    def new_dim(dim: int) -> int | None:
         before = math.prod(shape[:dim])
         return next(
             (
-                place
-                for place, length in enumerate(out)
-                if length == shape[dim] and math.prod(out[:place]) == before
+                out_dim
+                for out_dim, length in enumerate(out)
+                if length == shape[dim] and math.prod(out[:out_dim]) == before
             ),
             None,
         )
 
-    return _moved(fields[0], shape, to)
+    return _permute(fields[0], shape, new_dim)
 
 
 def _dot(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
     contracted, batched = params["dimension_numbers"]
-    placed = []
+    results = []
     for operand, (field, shape) in enumerate(zip(fields, shapes, strict=True)):
         free = [
             dim for dim in range(len(shape)) if dim not in (*contracted[operand], *batched[operand])
@@ -211,16 +212,16 @@ def _dot(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Fie
         first = len(batched[0]) + (
             0 if operand == 0 else len(shapes[0]) - len(contracted[0]) - len(batched[0])
         )
-        order = {dim: place for place, dim in enumerate(batched[operand])}
-        order |= {dim: first + place for place, dim in enumerate(free)}
-        placed.append((_moved(field, shape, order.get), out))
-    return merge(placed)
+        dims = {dim: index for index, dim in enumerate(batched[operand])}
+        dims |= {dim: first + index for index, dim in enumerate(free)}
+        results.append((_permute(field, shape, dims.get), out))
+    return merge(results)
 
 
 _RULES: dict[str, Callable[..., Field]] = {
     "conv_general_dilated": _convolution,
     "dot_general": _dot,
-    "concatenate": _joined,
+    "concatenate": _concatenate,
     "reduce_window_max": _window,
     "reduce_window_sum": _window,
     "slice": _slice,

@@ -1,7 +1,7 @@
 """Data sets: what they are (`spec`), where they come from (`source`), how they become batches.
 
 `load` finds, decodes and splits a data set once; `Loaded.for_seed` gives the batches of one run.
-`inputs` and `augment`, which run on the device, are imported by themselves: they need jax.
+`inputs` and `augment` run on the device. They need jax and are not imported here.
 """
 
 from cnnjax.data.dataset import Dataset, Loaded, load

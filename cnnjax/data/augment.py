@@ -1,11 +1,11 @@
-"""Random changes of training images, and of what is to be predicted of them, on the device.
+"""Random augmentation of training images and their targets, on the device.
 
-A geometric step draws its parameters once for an example and then applies them; a photometric step
-changes the image alone. The warp is bilinear; flips and shifts move whole pixels, and a
-random-resized crop is two small matrix products, which is much faster than a general warp. Zoom,
-rotation and colour are drawn, and computed, as by augmax 0.4.1, which earlier versions used: alone,
-bit for bit on a CPU; of images of three channels a warp and colour together differ from it in the
-last bits (about 1e-6), where the compiler fuses the two otherwise.
+A geometric step draws its parameters once per example and then applies them; a photometric step
+changes the image alone. The warp is bilinear; flips and shifts move whole pixels; a random-resized
+crop is two small matrix products, much faster than a general warp. Zoom, rotation and colour are
+drawn and computed as in augmax 0.4.1, which earlier versions used. Each alone is equal to it bit
+for bit on a CPU; a warp and colour of three channels together differ by about 1e-6, because the
+compiler fuses the two differently.
 """
 
 import functools
@@ -27,7 +27,7 @@ Photometric = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Geometric(NamedTuple):
-    """A change of where things are in an image.
+    """An augmentation that moves pixels.
 
     Attributes:
       draw: (key) -> parameters.
@@ -40,24 +40,24 @@ class Geometric(NamedTuple):
 
 def build(config: Augmentation, image_shape: Shape, mean: Sequence[float] | None = None) -> Augment:
     """A function (keys [B], images float32 [B, H, W, C] in 0..1, targets {name: [B, ...]}) ->
-    (images, targets) of the same shapes and ranges. Labels come back as they are.
+    (images, targets) of the same shapes and ranges. Labels are unchanged.
 
     Every example has its own key, so the result depends neither on how a batch is sharded nor on
-    its neighbours. Only what is on is compiled; with everything off the images come back as they
-    are. In this order: random-resized crop, zoom and rotation (one warp), flip, shift, colour,
-    cutout. What comes from outside the image is black (0).
+    the other examples. Only steps that are on are compiled; if all are off, images are returned
+    unchanged. The order is: random-resized crop, zoom and rotation (one warp), flip, shift, colour,
+    cutout. Pixels from outside the image are black (0).
 
     Args:
       config: strengths; see `cnnjax.config.Augmentation`. `color` 1 is 0.4 for brightness, contrast
         and saturation and 0.1 for hue; grey images have brightness and contrast only.
       image_shape: (H, W, C).
-      mean: of each channel in 0..1, what `cutout` fills with; None: the image's own mean.
+      mean: of each channel in 0..1, the fill of `cutout`; None for the mean of the image.
     """
     geometric, photometric = _geometric(config, image_shape), _photometric(config, mean)
     if not geometric and not photometric:
         return lambda keys, images, targets: (images, targets)
 
-    def one(key: jax.Array, image: jax.Array) -> jax.Array:
+    def augment_image(key: jax.Array, image: jax.Array) -> jax.Array:
         for number, step in geometric.items():
             image = step.apply(step.draw(jax.random.fold_in(key, number)), image)
         for number, change in photometric.items():
@@ -65,25 +65,25 @@ def build(config: Augmentation, image_shape: Shape, mean: Sequence[float] | None
         return jnp.clip(image, 0, 1)
 
     def augment(keys: jax.Array, images: jax.Array, targets: Targets) -> tuple[jax.Array, Targets]:
-        return jax.vmap(one)(keys, images), targets
+        return jax.vmap(augment_image)(keys, images), targets
 
     return augment
 
 
-# The steps that are on, each with a number of its own: switching one on or off leaves the random
-# choices of the others as they are.
+# The steps that are on, by fixed numbers: switching one on or off leaves the random choices of the
+# others unchanged.
 
 
 def _geometric(config: Augmentation, shape: Shape) -> dict[int, Geometric]:
-    crop, most = config.random_resized_crop, config.shift_pixels
+    crop, max_shift = config.random_resized_crop, config.shift_pixels
     warp = functools.partial(_draw_warp, config.scale, config.rotation_degrees)
     flip = functools.partial(jax.random.bernoulli, p=config.flip)
-    shift = functools.partial(jax.random.randint, shape=(2,), minval=0, maxval=2 * most + 1)
+    shift = functools.partial(jax.random.randint, shape=(2,), minval=0, maxval=2 * max_shift + 1)
     steps = {
         0: (crop < 1, Geometric(functools.partial(_draw_crop, crop, shape), _crop)),
         1: (config.scale > 0 or config.rotation_degrees > 0, Geometric(warp, _warp)),
         2: (config.flip > 0, Geometric(flip, _flip)),
-        3: (most > 0, Geometric(shift, functools.partial(_shift, most))),
+        3: (max_shift > 0, Geometric(shift, functools.partial(_shift, max_shift))),
     }
     return {number: step for number, (on, step) in steps.items() if on}
 
@@ -98,36 +98,36 @@ def _photometric(config: Augmentation, mean: Sequence[float] | None) -> dict[int
 
 
 def _draw_crop(smallest: float, shape: Shape, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A random part of an image: its sides as shares of the image's, and its corner in pixels, [2]
-    each. Area uniform in [smallest, 1], aspect ratio log-uniform in [3/4, 4/3], sides cut to the
-    image's (Szegedy et al. 2015, section 6)."""
-    size_key, place_key = jax.random.split(key)
+    """A random crop: its height and width as shares of the image's, and its corner in pixels, [2]
+    each. Area uniform in [smallest, 1], aspect ratio log-uniform in [3/4, 4/3], each share at
+    most 1 (Szegedy et al. 2015, section 6)."""
+    size_key, corner_key = jax.random.split(key)
     area, ratio = jax.random.uniform(
         size_key, (2,), minval=jnp.array([smallest, -1.0]), maxval=jnp.array([1.0, 1.0])
     )
     root = jnp.exp(0.5 * jnp.log(4 / 3) * ratio)
     share = jnp.minimum(jnp.sqrt(area) * jnp.stack([1 / root, root]), 1.0)
     full = jnp.array(shape[:2], jnp.float32)
-    return share, jax.random.uniform(place_key, (2,)) * (1 - share) * full
+    return share, jax.random.uniform(corner_key, (2,)) * (1 - share) * full
 
 
-def _crop(part: tuple[jax.Array, jax.Array], image: jax.Array) -> jax.Array:
-    """The part of an image that `_draw_crop` gives, brought back to full size."""
-    share, corner = part
+def _crop(crop: tuple[jax.Array, jax.Array], image: jax.Array) -> jax.Array:
+    """The crop that `_draw_crop` gives, resized to the size of the image."""
+    share, corner = crop
     return jax.image.scale_and_translate(
         image, image.shape, (0, 1), 1 / share, -corner / share, "linear", antialias=False
     )
 
 
 def _draw_warp(zoom: float, degrees: float, key: jax.Array) -> jax.Array:
-    """The matrix [3, 3] that takes places in the result, (y, x, 1) from the centre in pixels, to
-    those in the image, which is turned counterclockwise by an angle uniform in [-degrees, degrees]
-    and enlarged by a factor uniform in [1 - zoom, 1 + zoom]."""
+    """The matrix [3, 3] from coordinates in the result, (y, x, 1) in pixels from the centre, to
+    those in the image. It rotates the image counterclockwise by an angle uniform in
+    [-degrees, degrees] and enlarges it by a factor uniform in [1 - zoom, 1 + zoom]."""
     keys = jax.random.split(key, (zoom > 0) + (degrees > 0))
     matrix = jnp.eye(3)
     if degrees > 0:
-        most = math.radians(degrees)
-        angle = jax.random.uniform(keys[-1], minval=-most, maxval=most)
+        largest = math.radians(degrees)
+        angle = jax.random.uniform(keys[-1], minval=-largest, maxval=largest)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         matrix = jnp.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
     if zoom > 0:
@@ -137,8 +137,8 @@ def _draw_warp(zoom: float, degrees: float, key: jax.Array) -> jax.Array:
 
 
 def _warp(matrix: jax.Array, image: jax.Array) -> jax.Array:
-    """The image at the places that a matrix gives (`_draw_warp`), bilinear. (One product of
-    matrices, which no compiler fuses with other steps, so that it is always rounded alike.)"""
+    """The image at the coordinates that a matrix gives (`_draw_warp`), bilinear. (A matrix product
+    is not fused with other steps, so that it is always rounded alike.)"""
     height, width, _ = image.shape
     centre = jnp.array([height / 2 - 0.5, width / 2 - 0.5]).reshape(2, 1, 1)
     grid = jnp.concatenate([jnp.mgrid[:height, :width] - centre, jnp.ones((1, height, width))])
@@ -151,16 +151,17 @@ def _flip(flipped: jax.Array, image: jax.Array) -> jax.Array:
     return jnp.where(flipped, image[:, ::-1], image)
 
 
-def _shift(most: int, corner: jax.Array, image: jax.Array) -> jax.Array:
-    """The crop at `corner`, int [2], of the image padded with `most` black pixels on each side (He
-    et al. 2015, section 4.2, where `most` is 4)."""
-    padded = jnp.pad(image, ((most, most), (most, most), (0, 0)))
+def _shift(max_shift: int, corner: jax.Array, image: jax.Array) -> jax.Array:
+    """The crop at `corner`, int [2], of the image padded with `max_shift` black pixels on each side
+    (He et al. 2015, section 4.2, where `max_shift` is 4)."""
+    pad = (max_shift, max_shift)
+    padded = jnp.pad(image, (pad, pad, (0, 0)))
     return jax.lax.dynamic_slice(padded, (*corner, 0), image.shape)
 
 
 def _cutout(side: int, mean: Sequence[float] | None, key: jax.Array, image: jax.Array) -> jax.Array:
-    """A square set to the mean, its centre anywhere in the image, so that it may stick out
-    (DeVries and Taylor 2017)."""
+    """Sets a square to the mean. Its centre is anywhere in the image, and so it may extend beyond
+    the image (DeVries and Taylor 2017)."""
     height, width, _ = image.shape
     centre_y, centre_x = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
     rows, columns = (

@@ -1,8 +1,8 @@
-"""A TFDS builder of our own for MNIST-format and CIFAR-format originals, without TensorFlow.
+"""A TFDS builder for originals in the formats of MNIST and CIFAR, without TensorFlow.
 
-TFDS's own builders of these sets need TensorFlow to prepare them. This one yields the same images
-and labels, so the prepared folder is read by the code that reads any other. Import it only where it
-is needed: this module imports tensorflow_datasets.
+TFDS's builders of these sets need TensorFlow. This one yields the same images and labels, so the
+prepared folder is read as any other. Imported only where it is needed, since this module imports
+tensorflow_datasets.
 """
 
 import contextlib
@@ -23,11 +23,12 @@ from cnnjax.data.originals import ORIGINALS
 from cnnjax.errors import UserError
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
-DAMAGED = (EOFError, KeyError, OSError, ValueError, tarfile.TarError, zlib.error)
+"""{split: (images, labels)}"""
+DAMAGE_ERRORS = (EOFError, KeyError, OSError, ValueError, tarfile.TarError, zlib.error)
 
 
 def build(name: str, files: Mapping[str, Path], folder: Path) -> Path:
-    """Prepare the data set `name` from its original `files` under `folder`, as array_record.
+    """Prepares the data set `name` from its original `files` under `folder`, as array_record.
 
     Returns the prepared folder, `folder`/name/version. Raises UserError if a file is damaged or a
     label is outside the classes.
@@ -38,7 +39,7 @@ def build(name: str, files: Mapping[str, Path], folder: Path) -> Path:
             arrays, class_names = read_mnist(files), original.class_names
         else:
             arrays, class_names = read_cifar(next(iter(files.values())))
-    except DAMAGED as error:
+    except DAMAGE_ERRORS as error:
         where = ", ".join(str(path) for path in files.values())
         raise UserError(f"{where}: damaged, not the original of {name} ({error}).") from error
     for split, (_, labels) in arrays.items():
@@ -58,8 +59,8 @@ def read_mnist(files: Mapping[str, Path]) -> Arrays:
     """The IDX files of LeCun et al. as {split: (images uint8 [N, 28, 28, 1], labels uint8 [N])}."""
     return {
         split: (
-            _idx(files[f"{part}-images-idx3-ubyte.gz"])[:, :, :, None],
-            _idx(files[f"{part}-labels-idx1-ubyte.gz"]),
+            _read_idx(files[f"{part}-images-idx3-ubyte.gz"])[:, :, :, None],
+            _read_idx(files[f"{part}-labels-idx1-ubyte.gz"]),
         )
         for split, part in (("train", "train"), ("test", "t10k"))
     }
@@ -67,31 +68,32 @@ def read_mnist(files: Mapping[str, Path]) -> Arrays:
 
 def read_cifar(archive: Path) -> tuple[Arrays, tuple[str, ...]]:
     """A binary CIFAR archive as {split: (images uint8 [N, 32, 32, 3], labels uint8 [N])} and the
-    names of the classes. Of CIFAR-100's two labels the second, fine one is taken. Nothing is
+    names of the classes. Of the two labels in CIFAR-100 it takes the second, fine one. Nothing is
     unpacked to disk."""
     with tarfile.open(archive, "r:gz") as tar:
         members = {Path(member.name).name: member for member in tar if member.isfile()}
 
         def read(file: str) -> bytes:
             handle = tar.extractfile(members[file])
-            assert handle is not None, "only files are listed"
+            assert handle is not None, "members are files"
             return handle.read()
 
         fine = "fine_label_names.txt" in members
-        names = read("fine_label_names.txt" if fine else "batches.meta.txt").decode().split()
+        class_names = read("fine_label_names.txt" if fine else "batches.meta.txt").decode().split()
         batches = sorted(file for file in members if file.startswith("data_batch_"))
-        parts = {"train": ["train.bin"] if fine else batches}
-        parts["test"] = ["test.bin" if fine else "test_batch.bin"]
-        head = 2 if fine else 1
+        files_of = {"train": ["train.bin"] if fine else batches}
+        files_of["test"] = ["test.bin" if fine else "test_batch.bin"]
+        label_bytes = 2 if fine else 1
         splits = {}
-        for split, listed in parts.items():
-            rows = np.frombuffer(b"".join(map(read, listed)), np.uint8).reshape(-1, head + 3072)
-            images = rows[:, head:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            splits[split] = (images, rows[:, head - 1])
-    return splits, tuple(names)
+        for split, members_of_split in files_of.items():
+            content = np.frombuffer(b"".join(map(read, members_of_split)), np.uint8)
+            rows = content.reshape(-1, label_bytes + 3072)
+            images = rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            splits[split] = (images, rows[:, label_bytes - 1])
+    return splits, tuple(class_names)
 
 
-def _idx(path: Path) -> np.ndarray:
+def _read_idx(path: Path) -> np.ndarray:
     """An IDX file of uint8: magic 0x800 + rank, the sizes (big-endian uint32), the values."""
     with gzip.open(path) as handle:
         content = handle.read()
@@ -103,7 +105,7 @@ def _idx(path: Path) -> np.ndarray:
 
 
 def _png(image: np.ndarray) -> bytes:
-    """A PNG of uint8 [H, W, C], lightly compressed: made and read faster."""
+    """A PNG of uint8 [H, W, C], lightly compressed for speed."""
     out = io.BytesIO()
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     picture.save(out, "PNG", compress_level=1)
@@ -112,15 +114,15 @@ def _png(image: np.ndarray) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without TFDS's lines about folders that are renamed anyway; bars only on a terminal."""
-    bars = sys.stderr.isatty()
-    if not bars:
+    """Hides what TFDS prints about temporary folders; progress bars only on a terminal."""
+    terminal = sys.stderr.isatty()
+    if not terminal:
         tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        if not bars:
+        if not terminal:
             tfds.enable_progress_bar()
 
 

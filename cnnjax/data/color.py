@@ -1,7 +1,7 @@
 """Colour jitter of an image: brightness, contrast, hue and saturation.
 
-The draws and the formulas are those of augmax 0.4.1, which earlier versions used, but for
-saturation, which it draws and then drops: here distances from grey are multiplied.
+The draws and the formulas are those of augmax 0.4.1, which earlier versions used, except for
+saturation, which augmax draws but does not use: here distances from grey are multiplied.
 """
 
 import jax
@@ -17,8 +17,8 @@ def jitter(strength: float, key: jax.Array, image: jax.Array) -> jax.Array:
     1 + [-0.4, 0.4] * `strength`.
     """
 
-    def amount(key: jax.Array, most: float = 0.4) -> jax.Array:
-        return jax.random.uniform(key, minval=-most * strength, maxval=most * strength)
+    def amount(key: jax.Array, largest: float = 0.4) -> jax.Array:
+        return jax.random.uniform(key, minval=-largest * strength, maxval=largest * strength)
 
     if image.shape[-1] != 3:
         bright, contrast = (amount(jax.random.split(each)[0]) for each in jax.random.split(key))
@@ -33,15 +33,15 @@ def jitter(strength: float, key: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def adjust_brightness(value: jax.Array, amount: jax.Array) -> jax.Array:
-    """Brings values in 0..1 nearer to 0 or 1: an amount of -1 makes all 0, of 1 all 1."""
+    """Moves values in 0..1 towards 0 or 1: an amount of -1 makes all 0, of 1 all 1."""
     return jnp.where(amount < 0, value * (1 + amount), value * (1 - amount) + amount)
 
 
 def adjust_contrast(value: jax.Array, amount: jax.Array) -> jax.Array:
     """Stretches values in 0..1 about 0.5 by tan((amount + 1) pi / 4), for an amount in (-1, 1), and
-    by the reciprocal near 0 and 1, which stay where they are: three straight pieces."""
+    by the reciprocal near 0 and 1, which are unchanged: piecewise linear in three pieces."""
     slope = jnp.tan((amount + 1) * (jnp.pi / 4))
-    low = (slope - slope**2) / (2 * (1 - slope**2))  # an amount of 0: nan, and never reached
+    low = (slope - slope**2) / (2 * (1 - slope**2))  # nan for an amount of 0, where it is not used
     return jnp.piecewise(
         value,
         [value < low, value > 1 - low],

@@ -1,12 +1,14 @@
 """`folder:PATH`: images on disk, one sub-folder per class.
 
-Links to files are followed wherever they lead; links to folders are followed for the folder itself,
-its splits and its classes, not inside a class. Names that begin with a dot are ignored, and files
-that are not called as an image is.
+Links to files are followed; links to folders are followed for the folder itself, its splits and its
+classes, not inside a class. Names that begin with a dot are ignored, and so are files without the
+suffix of an image.
 """
 
 import collections
 import contextlib
+import csv
+import io
 import os
 import re
 import stat
@@ -18,16 +20,17 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax import cache, files, paths
-from cnnjax.data import content, groups, pictures
+from cnnjax.data import content, pictures
 from cnnjax.data.spec import showable
 from cnnjax.errors import UserError
 
 PREFIX = paths.FOLDER
+GROUPS_FILE = "groups.csv"
 SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation"} | {
     "valid": "validation",
     "test": "test",
 }
-MANY = 10_000  # images that are inspected under a progress bar
+PROGRESS_BAR_FROM = 10_000  # images
 CONTENTS = np.dtype(
     [
         ("mode", "U8"),
@@ -38,7 +41,7 @@ CONTENTS = np.dtype(
         ("sha256", np.uint8, (32,)),
     ]
 )
-"""What an image file holds: its `pictures.Header` and the SHA-256 of its bytes."""
+"""Of an image file: its `pictures.Header` and the SHA-256 of its bytes."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,15 @@ class Folder:
 
     Attributes:
       path: of the folder.
-      key: stands for its place and the names, sizes and times of its images.
+      key: a digest of the path and of the names, sizes and times of the images.
       class_names: one for each label, in the order of the names.
       names: of all images, relative to `path`.
       bytes: the size of each file, int64 [N].
       labels: of all images, int32 [N].
-      splits: {`train`, and where they exist `validation`, `test`: its part of the list}.
-      contents: what the files hold, a structured array [N] of the fields in CONTENTS.
-      groups: of each image, int [N], by `groups.csv`; None without one.
-      ignored: how many files of each kind are no images, or lie elsewhere.
+      splits: {`train`, and if they exist `validation`, `test`: its slice of `names`}.
+      contents: of each file, a structured array [N] with the fields of CONTENTS.
+      groups: the group of each image, int [N], by `groups.csv`; None without one.
+      ignored: {kind: number of files that are not images, or outside the class folders}.
     """
 
     path: Path
@@ -81,51 +84,50 @@ class Folder:
         return (int(heights[0]), int(widths[0])) if len(heights) == len(widths) == 1 else None
 
     @property
-    def whole(self) -> bool:
-        """Whether the files were read whole, so that their digests are known."""
-        return int(self.bytes.sum()) <= content.MOST_BYTES
+    def hashed(self) -> bool:
+        """Whether the bytes of the files were read and hashed."""
+        return int(self.bytes.sum()) <= content.MAX_BYTES
 
     @property
     def content(self) -> str:
         """A digest of the names and the bytes of all images; see `cnnjax.data.content`."""
         digests = [digest.tobytes().hex() for digest in self.contents["sha256"]]
-        by_name = dict(zip(self.names, digests, strict=True)) if self.whole else None
+        by_name = dict(zip(self.names, digests, strict=True)) if self.hashed else None
         return content.of_digests(by_name, dict(zip(self.names, self.bytes.tolist(), strict=True)))
 
 
 def read(name: str) -> Folder:
-    """The folder that `name`, `folder:PATH`, stands for.
+    """Lists and inspects the folder of `name`, `folder:PATH`.
 
-    PATH holds one sub-folder per class, or `train`, `validation` and `test` folders of such ones.
-    Each image is opened once; what it holds is kept in the cache folder as long as the images stay
-    the same files, see `cnnjax.data.content.version`.
+    PATH holds one sub-folder per class, or folders `train`, `validation` and `test` that do. Each
+    image is opened once: its header and digest are cached until one of the files changes, see
+    `cnnjax.data.content.version`.
 
-    `groups.csv` beside those folders, with the columns `file` (relative to PATH) and `group`, names
-    images that belong together, such as those of one patient: no group is ever divided between
-    splits.
+    `groups.csv` in PATH, with the columns `file` (relative to PATH) and `group`, says which images
+    belong together, such as those of one patient: a group is never divided between splits.
 
-    Raises UserError, naming the file, for whatever cannot be read as an image (`cnnjax.data.
-    pictures`), names with control characters, fewer than two classes, a class without training
-    images, classes that only other splits have, and a `groups.csv` that does not fit.
+    Raises UserError, naming the file, for an image that cannot be read (`cnnjax.data.pictures`),
+    names with control characters, fewer than two classes, a class without training images, classes
+    that only other splits have, and a `groups.csv` that does not fit.
     """
     if name == PREFIX:
         raise UserError("data.name: 'folder:' is not valid; write folder:PATH.")
-    path = paths.typed("data.name", name.removeprefix(PREFIX))
+    path = paths.parse("data.name", name.removeprefix(PREFIX))
     if not os.path.isdir(path):
         raise UserError(f"data.name: {str(path)!r} is not a folder.")
     ignored: collections.Counter[str] = collections.Counter()
     roots = _roots(path, ignored)
     class_names = tuple(entry.name for entry in _folders(roots["train"]))
-    listed = {split: _images(root, class_names, ignored) for split, root in roots.items()}
-    _check_filled(name, roots, class_names, listed, ignored)
-    every_file = [file for images in listed.values() for file, _ in images]
-    states = [_state(file) for file in every_file]
-    names = tuple(str(file.relative_to(path)) for file in every_file)
-    versions = [(file, *content.version(state)) for file, state in zip(names, states, strict=True)]
+    labelled = {split: _images(root, class_names, ignored) for split, root in roots.items()}
+    _check_not_empty(name, roots, class_names, labelled, ignored)
+    image_files = [file for images in labelled.values() for file, _ in images]
+    stats = [_stat(file) for file in image_files]
+    names = tuple(str(file.relative_to(path)) for file in image_files)
+    versions = [(file, *content.version(status)) for file, status in zip(names, stats, strict=True)]
     key = cache.digest([str(path.resolve()), versions])
-    sizes = np.array([state.st_size for state in states], np.int64)
+    sizes = np.array([status.st_size for status in stats], np.int64)
     splits, start = {}, 0
-    for split, images in listed.items():
+    for split, images in labelled.items():
         splits[split] = slice(start, start := start + len(images))
     return Folder(
         path=path,
@@ -133,19 +135,19 @@ def read(name: str) -> Folder:
         class_names=class_names,
         names=names,
         bytes=sizes,
-        labels=np.array([label for images in listed.values() for _, label in images], np.int32),
+        labels=np.array([label for images in labelled.values() for _, label in images], np.int32),
         splits=splits,
-        contents=_contents(key, every_file, whole=int(sizes.sum()) <= content.MOST_BYTES),
-        groups=groups.read(path / groups.FILE, names, splits),
+        contents=_contents(key, image_files, hashed=int(sizes.sum()) <= content.MAX_BYTES),
+        groups=_read_groups(path / GROUPS_FILE, names, splits),
         ignored=ignored,
     )
 
 
 def _roots(path: Path, ignored: collections.Counter[str]) -> dict[str, Path]:
-    """{split: its folder}, or {"train": path} where there is no folder of that name."""
-    inner = _folders(path)
+    """{split: its folder}, or {"train": path} if there is no folder `train`."""
+    folders = _folders(path)
     roots: dict[str, Path] = {}
-    for entry in inner:
+    for entry in folders:
         split = SPLIT_NAMES.get(entry.name.lower())
         if split in roots:
             raise UserError(f"{entry}: is a second folder for the split {split}.")
@@ -153,11 +155,11 @@ def _roots(path: Path, ignored: collections.Counter[str]) -> dict[str, Path]:
             roots[split] = entry
     if "train" not in roots:
         roots = {"train": path}
-    elif others := len(inner) - len(roots):
-        ignored["unused folder"] += others
-    for place in {path, *roots.values()}:
-        for file in _entries(place):
-            if file.name != groups.FILE and not os.path.isdir(file.path):
+    elif unused := len(folders) - len(roots):
+        ignored["unused folder"] += unused
+    for folder in {path, *roots.values()}:
+        for file in _entries(folder):
+            if file.name != GROUPS_FILE and not os.path.isdir(file.path):
                 ignored[f"{_kind(file.name)} outside the class folders"] += 1
     return roots
 
@@ -171,36 +173,38 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
 
 
 def _folders(path: Path) -> list[Path]:
-    inner = [
+    """The visible folders in `path`, sorted by name."""
+    folders = [
         Path(entry.path)
         for entry in _entries(path)
         if os.path.isdir(entry.path) and not entry.name.startswith(".")
     ]
-    for entry in inner:
+    for entry in folders:
         _check_name(entry)
-    return sorted(inner)
+    return sorted(folders)
 
 
 def _images(
     root: Path, class_names: tuple[str, ...], ignored: collections.Counter[str]
 ) -> list[tuple[Path, int]]:
-    listed = []
+    """(file, label) of each image of a split."""
+    images = []
     for entry in _folders(root):
         if entry.name not in class_names:
             raise UserError(
                 f"{entry}: is not one of the training classes {', '.join(class_names)}."
             )
         label = class_names.index(entry.name)
-        listed += [(file, label) for file in sorted(_images_below(entry, ignored))]
-    return listed
+        images += [(file, label) for file in sorted(_images_below(entry, ignored))]
+    return images
 
 
 def _images_below(path: Path, ignored: collections.Counter[str]) -> Iterator[Path]:
-    waiting = [path]
-    while waiting:
-        for entry in _entries(waiting.pop()):
+    pending = [path]
+    while pending:
+        for entry in _entries(pending.pop()):
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                waiting.append(Path(entry.path))
+                pending.append(Path(entry.path))
             elif os.path.isdir(entry.path):
                 hidden = entry.name.startswith(".")
                 ignored["hidden folder" if hidden else "linked folder"] += 1
@@ -212,7 +216,7 @@ def _images_below(path: Path, ignored: collections.Counter[str]) -> Iterator[Pat
 
 
 def _kind(name: str) -> str:
-    """What a file is counted as: its suffix, where it has a plain one."""
+    """The kind that a file is counted as: its suffix, if it has a printable one."""
     if name.startswith("."):
         return name if name == ".DS_Store" else "hidden file"
     suffix = Path(name).suffix.lower()
@@ -220,7 +224,7 @@ def _kind(name: str) -> str:
 
 
 def _check_name(path: Path) -> None:
-    """Raises UserError for names that cannot be shown."""
+    """Raises UserError for a name that cannot be printed."""
     if not showable(path.name):
         raise UserError(
             f"{str(path.parent)!r}: {path.name!r} has control characters in its name, or is not "
@@ -228,76 +232,129 @@ def _check_name(path: Path) -> None:
         )
 
 
-def _check_filled(
+def _check_not_empty(
     name: str,
     roots: Mapping[str, Path],
     class_names: tuple[str, ...],
-    listed: Mapping[str, Sequence[tuple[Path, int]]],
+    labelled: Mapping[str, Sequence[tuple[Path, int]]],
     ignored: Mapping[str, int],
 ) -> None:
+    """Raises UserError for a split without images, or a class without training images."""
     allowed = ", ".join(pictures.SUFFIXES)
-    for split, images in listed.items():
+    for split, images in labelled.items():
         if not images:
-            seen = f" (there are {counted(ignored)})" if ignored else ""
+            others = f" (there are {format_counts(ignored)})" if ignored else ""
             raise UserError(
                 f"data.name: {name!r}: {roots[split]} holds no images in sub-folders, one for each "
-                f"class; allowed: {allowed}{seen}."
+                f"class; allowed: {allowed}{others}."
             )
     if len(class_names) < 2:
         raise UserError(
             f"data.name: {name!r}: needs images in at least two sub-folders, one for each class "
             "(or train, validation, test folders of such ones)."
         )
-    filled = {label for _, label in listed["train"]}
+    with_images = {label for _, label in labelled["train"]}
     for label, class_name in enumerate(class_names):
-        if label not in filled:
+        if label not in with_images:
             raise UserError(
                 f"{roots['train'] / class_name}: holds no images of its class; allowed: {allowed}."
             )
 
 
-def counted(ignored: Mapping[str, int], most: int = 6) -> str:
-    """Counts of kinds as words: `12 .txt, 1 .DS_Store`, the most frequent first."""
-    ordered = sorted(ignored.items(), key=lambda item: -item[1])
-    words = []
-    for kind, count in ordered[:most]:
-        first, ending, rest = re.split(r"( file\b| folder\b|$)", kind, maxsplit=1)
-        words.append(f"{count} {first}{ending}{'s' if ending and count > 1 else ''}{rest}")
-    if others := sum(count for _, count in ordered[most:]):
-        words.append(f"{others} of other kinds")
-    return ", ".join(words)
+def format_counts(counts: Mapping[str, int], max_kinds: int = 6) -> str:
+    """Counts of kinds in words: `12 .txt, 1 .DS_Store`, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    phrases = []
+    for kind, count in ordered[:max_kinds]:
+        head, ending, tail = re.split(r"( file\b| folder\b|$)", kind, maxsplit=1)
+        phrases.append(f"{count} {head}{ending}{'s' if ending and count > 1 else ''}{tail}")
+    if rest := sum(count for _, count in ordered[max_kinds:]):
+        phrases.append(f"{rest} of other kinds")
+    return ", ".join(phrases)
 
 
-def _state(file: Path) -> os.stat_result:
+def _stat(file: Path) -> os.stat_result:
     try:
-        state = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         raise UserError(f"{file}: is a link to a file that does not exist.") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({files.reason(error)}).") from None
-    if not stat.S_ISREG(state.st_mode):
-        raise UserError(f"{file}: is called as an image is, but is not a regular file.")
-    return state
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{file}: has the suffix of an image, but is not a regular file.")
+    return status
 
 
-def _contents(key: str, paths: Sequence[Path], whole: bool) -> np.ndarray:
-    """What the files hold, from the cache where they have been inspected before."""
+def _contents(key: str, paths: Sequence[Path], hashed: bool) -> np.ndarray:
+    """The headers and digests of files, from the cache if they have been inspected before."""
 
     def write(folder: Path) -> None:
         contents = np.zeros(len(paths), CONTENTS)
-        quiet = True if len(paths) < MANY else None  # None: a bar only on a terminal
+        quiet = True if len(paths) < PROGRESS_BAR_FROM else None  # None: a bar only on a terminal
         bar = tqdm(paths, desc="inspecting images", unit="img", disable=quiet, leave=False)
-        for position, path in enumerate(bar):
-            header, digest = pictures.inspect(path, whole)
-            contents[position] = (*header, np.frombuffer(digest, np.uint8) if whole else 0)
+        for index, path in enumerate(bar):
+            header, digest = pictures.inspect(path, hashed)
+            contents[index] = (*header, np.frombuffer(digest, np.uint8) if hashed else 0)
         np.save(folder / "contents.npy", contents)
 
-    def kept(again: bool) -> np.ndarray:
-        contents = np.load(cache.folder(f"folders/{key}", write, again) / "contents.npy")
+    def load(overwrite: bool) -> np.ndarray:
+        contents = np.load(cache.folder(f"folders/{key}", write, overwrite) / "contents.npy")
         if contents.shape != (len(paths),) or contents.dtype != CONTENTS:
             raise ValueError("not of these files")
         return np.asarray(contents)
 
     with contextlib.suppress(OSError, ValueError, EOFError):
-        return kept(again=False)
-    return kept(again=True)
+        return load(overwrite=False)
+    return load(overwrite=True)
+
+
+def _read_groups(
+    path: Path, names: Sequence[str], splits: Mapping[str, slice]
+) -> np.ndarray | None:
+    """The group of each image, int [N], numbered in the order of the groups' names; None if there
+    is no such file.
+
+    Args:
+      path: of the table, with the columns `file` and `group`. Other lines and columns are ignored.
+      names: of the images, as in `file`.
+      splits: {split that the folder has: its slice of `names`}.
+
+    Raises UserError if the table is damaged, gives an image no group or two, or has a group in two
+    of the `splits`.
+    """
+    if not os.path.lexists(path):
+        return None
+    table = _group_table(path)
+    for name in names:
+        if name not in table:
+            raise UserError(f"{path}: names no group for {name!r}; every image needs one.")
+    _, groups = np.unique([table[name] for name in names], return_inverse=True)
+    split_of: dict[str, str] = {}
+    for split, part in splits.items():
+        for name in names[part]:
+            first = split_of.setdefault(table[name], split)
+            if first != split:
+                raise UserError(
+                    f"{path}: the group {table[name]!r} is in {first} and in {split}; {name!r} is "
+                    "one of its images."
+                )
+    return groups
+
+
+def _group_table(path: Path) -> dict[str, str]:
+    """{file: group}."""
+    table: dict[str, str] = {}
+    with files.open_regular(path) as file:
+        try:
+            rows = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
+            if not {"file", "group"} <= set(rows.fieldnames or ()):
+                raise UserError(f"{path}: needs a first line with the columns file,group.")
+            for row in rows:
+                name, group = row["file"], (row["group"] or "").strip()
+                if not name or not group:
+                    raise UserError(f"{path}: line {rows.line_num} lacks a file or a group.")
+                if table.setdefault(name, group) != group:
+                    raise UserError(f"{path}: line {rows.line_num}: {name!r} has two groups.")
+        except (csv.Error, OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: is no table in UTF-8 ({files.reason(error)}).") from None
+    return table

@@ -1,4 +1,4 @@
-"""From a batch on the device to what the network sees: pure functions of arrays."""
+"""From a batch on the device to the inputs of the network: pure functions of arrays."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,14 +8,15 @@ import numpy as np
 
 Store = Mapping[str, jax.Array]
 Batch = Mapping[str, jax.Array | np.ndarray]
+"""Arrays [B, ...] by name, given to a compiled step: see `cnnjax.data.stream.HostBatch`."""
 
 
 def gather(store: Store, batch: Batch) -> dict[str, jax.Array | np.ndarray]:
-    """Images and targets of a batch, whichever pipeline it comes from.
+    """The images and targets of a batch, in memory or streamed.
 
     Args:
-      store: {"images": uint8 [N, H, W, C]} and the targets ([N, ...]) on the device, or {} when the
-        batch brings its images.
+      store: {"images": uint8 [N, H, W, C]} and the targets ([N, ...]) on the device, or {} when
+        streaming.
       batch: {"indices": int32 [B]}, or {"images": uint8 [B, H, W, C]} and the targets ([B, ...]).
 
     Returns:
@@ -37,16 +38,16 @@ def to_float(images: jax.Array | np.ndarray) -> jax.Array:
 def normalizer(
     kind: str, mean: Sequence[float], sd: Sequence[float], channel_order: str = "rgb"
 ) -> Callable[[jax.Array], jax.Array]:
-    """A function of images float32 [B, H, W, C] in 0..1 that brings them to the network's scale.
+    """A function that normalizes images, float32 [B, H, W, C] in 0..1.
 
     Args:
       kind: `centered`: x - 0.5, that is value / 255 - 0.5; `standardize`, `given`: (x - mean) / sd
         for each channel (a constant channel is only centred); `none`: x, in 0..1.
       mean, sd: of each channel in the 0..1 scale.
-      channel_order: `bgr` turns the channels round at the end.
+      channel_order: `bgr` reverses the channels at the end.
     """
     standardize = (mean, [value if value > 0 else 1.0 for value in sd])
-    centre, scale = {
+    shift, scale = {
         "centered": ([0.5], [1.0]),
         "standardize": standardize,
         "given": standardize,
@@ -54,8 +55,7 @@ def normalizer(
     }[kind]
 
     def normalize(images: jax.Array) -> jax.Array:
-        shift, factor = jnp.asarray(centre, jnp.float32), jnp.asarray(scale, jnp.float32)
-        images = (images - shift) / factor
+        images = (images - jnp.asarray(shift, jnp.float32)) / jnp.asarray(scale, jnp.float32)
         return images[..., ::-1] if channel_order == "bgr" else images
 
     return normalize

@@ -1,9 +1,9 @@
 """Named randomness on the host, the same on every machine and with every NumPy.
 
-A key is a path of words and numbers, such as ("order", seed, epoch). Its SHA-256 keys a Philox
+A name is a path of words and numbers, such as ("order", seed, epoch). Its SHA-256 keys a Philox
 generator, of which only raw 64-bit words are used: NumPy guarantees those, but not the streams of
 `Generator.permutation`. Different names give independent streams, so the order of the data does
-not move when something else draws a random number more.
+not change when other code draws one more random number.
 """
 
 import hashlib

@@ -1,5 +1,5 @@
-"""The original archives of the data sets that cnnjax prepares itself: where they are, that they are
-the right ones, and how to get them."""
+"""The original archives of the data sets that cnnjax prepares itself: finds, downloads and verifies
+them."""
 
 import hashlib
 import http.client
@@ -79,55 +79,55 @@ ORIGINALS: Mapping[str, Original] = {
         "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
     ),
 }
-"""CIFAR only in its binary form: unpickling a file from the net would run what is in it."""
+"""CIFAR in its binary form: unpickling the Python form could run code in it."""
 
 
 def fetch(name: str, data_dir: Path | None) -> dict[str, Path]:
-    """{file name: path} of the verified originals of `name`, downloaded where not found.
+    """{file name: path} of the verified originals of `name`, downloaded if not found.
 
     Raises:
       UserError: a file with the right name has the wrong content, or one is missing and cannot be
         downloaded.
     """
-    found = {}
+    originals = {}
     for file, (url, sha) in ORIGINALS[name].files.items():
         candidates = [folder / file for folder in manual_folders(name, data_dir)]
-        present = [path for path in candidates if path.is_file()]
-        good = next((path for path in present if _sha256(path) == sha), None)
-        if good is None and present:
+        existing = [path for path in candidates if path.is_file()]
+        verified = next((path for path in existing if _sha256(path) == sha), None)
+        if verified is None and existing:
             raise UserError(
-                f"{present[0]}: is not the original {file} of {name} (its SHA-256 is "
-                f"{_sha256(present[0])[:12]}..., expected {sha[:12]}...); remove or replace it."
+                f"{existing[0]}: is not the original {file} of {name} (its SHA-256 is "
+                f"{_sha256(existing[0])[:12]}..., expected {sha[:12]}...); remove or replace it."
             )
-        found[file] = good or _download(name, file, url, sha)
-    return found
+        originals[file] = verified or _download(name, file, url, sha)
+    return originals
 
 
 def manual_folders(name: str, data_dir: Path | None) -> list[Path]:
-    """Where original archives of `name` are looked for."""
+    """The folders in which original archives of `name` are looked for."""
     roots = [data_dir, data_dir / "tfds"] if data_dir else []
-    if own := os.environ.get("TFDS_DATA_DIR"):
-        roots.append(paths.typed("TFDS_DATA_DIR", own))
-    roots.append(paths.typed("--data_dir", "~/tensorflow_datasets"))
+    if tfds_dir := os.environ.get("TFDS_DATA_DIR"):
+        roots.append(paths.parse("TFDS_DATA_DIR", tfds_dir))
+    roots.append(paths.parse("--data_dir", "~/tensorflow_datasets"))
     manual = [root / "downloads" / "manual" for root in roots]
-    places = [data_dir, *manual] if data_dir else manual
-    return [folder for place in places for folder in (place / name, place)]
+    parents = [data_dir, *manual] if data_dir else manual
+    return [folder for parent in parents for folder in (parent / name, parent)]
 
 
 def _download(name: str, file: str, url: str, sha: str) -> Path:
     def write(folder: Path) -> None:
-        part = folder / file
+        archive = folder / file
         print(f"Downloading {url} ...", file=sys.stderr)
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer, open(part, "wb") as out:
-                shutil.copyfileobj(answer, out)
+            with urllib.request.urlopen(url, timeout=20) as response, open(archive, "wb") as out:
+                shutil.copyfileobj(response, out)
         except (OSError, http.client.HTTPException) as error:
             raise UserError(
-                f"data.name: {name} is not here and {url} cannot be downloaded "
+                f"data.name: {name} was not found and {url} cannot be downloaded "
                 f"({getattr(error, 'reason', error)}). Put {', '.join(ORIGINALS[name].files)} "
                 f"into a folder D/{name} and pass --data_dir=D."
             ) from error
-        if _sha256(part) != sha:
+        if _sha256(archive) != sha:
             raise UserError(f"{url}: the download is damaged or has changed (wrong SHA-256).")
 
     return cache.folder(f"downloads/{name}/{sha[:16]}", write) / file

@@ -1,18 +1,18 @@
-"""Image files: the formats that are read, and the rule by which their pixels become 8 bits.
+"""Image files: which formats are read, and how their pixels become 8 bits.
 
 | Pillow's mode | rule |
 | --- | --- |
 | `1`, `L`, `RGB` | as they are; `1` becomes 0 and 255 |
-| `LA`, `PA`, `RGBA`, a transparent colour | the alpha channel is dropped |
+| `LA`, `PA`, `RGBA`, a transparent colour | alpha is dropped |
 | `P`, `PA` | the colours of the palette |
 | `RGBX`, `CMYK`, `YCbCr` | Pillow's conversion, without colour profiles |
 | `I;16`, `I;16B`, `I;16L`, `I;16N`; colour of 16 bits | the upper 8 of the 16 bits |
-| `I` | as 16 bits; refused where a value is outside 0..65535 |
-| others, such as `F` (floating point) and `LAB` | refused: they have no range that all agree on |
+| `I` | as 16 bits; an error if a value is outside 0..65535 |
+| others, such as `F` (floating point) and `LAB` | an error: they have no agreed range |
 
 One channel is Pillow's `L` (ITU-R 601-2 luma), three are `RGB`. Of several frames or pages the
-first one is read. The orientation in EXIF is not applied. The content of a file decides its format,
-not its name; only the formats listed here are tried, since Pillow has some that start programs.
+first is read. The EXIF orientation is not applied. The format is found from the content of a file,
+not from its name; only the formats listed here are tried, since some of Pillow's start programs.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -41,12 +41,12 @@ SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 GREY = ("1", "L", "LA", *SIXTEEN_BITS)
 MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-MOST_PIXELS = 89_478_485
-"""More pixels than Pillow takes without a warning: most likely a decompression bomb."""
+MAX_PIXELS = 89_478_485
+"""Above this number Pillow warns: most likely a decompression bomb."""
 
 
 class Header(NamedTuple):
-    """What can be told of an image without decoding it.
+    """What is known of an image without decoding it.
 
     Attributes:
       mode: Pillow's.
@@ -65,8 +65,8 @@ class Header(NamedTuple):
 def decode(file: BinaryIO, channels: int, where: str) -> np.ndarray:
     """An image file as uint8 [h, w, channels]; channels is 1 or 3.
 
-    Raises UserError, naming `where`, if it is no image of the formats and modes above, is damaged
-    or has too many pixels.
+    Raises UserError, naming `where`, if it is not an image of the formats and modes above, is
+    damaged or has too many pixels.
     """
     with _opened(file, where) as image:
         picture = _eight_bits(image, where).convert("L" if channels == 1 else "RGB")
@@ -80,18 +80,18 @@ def read(path: Path, channels: int) -> np.ndarray:
         return decode(file, channels, str(path))
 
 
-def inspect(path: Path, whole: bool) -> tuple[Header, bytes]:
-    """The header of an image file, and the SHA-256 of its bytes; b"" if it is not to be read whole.
+def inspect(path: Path, hashed: bool) -> tuple[Header, bytes]:
+    """The header of an image file, and the SHA-256 of its bytes; b"" if it is not to be `hashed`.
 
-    Raises UserError, as `decode` does, for everything that the header tells.
+    Raises UserError, as `decode` does, if the header shows that the image cannot be read.
     """
     with files.open_regular(path) as file:
-        # Of the size, which is refused below, and of metadata, which do not matter.
+        # Pillow warns of the size, which `_opened` checks, and of metadata, which are not used.
         with warnings.catch_warnings(action="ignore"), _opened(file, str(path)) as image:
             alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
             frames = bool(getattr(image, "is_animated", False))
             header = Header(image.mode, image.height, image.width, alpha, frames)
-        if not whole:
+        if not hashed:
             return header, b""
         try:
             file.seek(0)
@@ -102,14 +102,14 @@ def inspect(path: Path, whole: bool) -> tuple[Header, bytes]:
 
 @contextlib.contextmanager
 def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
-    """The image in a file, not decoded yet. Whatever Pillow raises on damaged files, here and while
-    the block decodes it, becomes one line."""
+    """The image in a file, not decoded yet. Whatever Pillow raises for a damaged file, here or
+    while the context decodes the image, becomes a UserError of one line."""
     try:
         with Image.open(file, formats=tuple(FORMATS)) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise UserError(
                     f"{where}: has {image.width} x {image.height} pixels; allowed are "
-                    f"{MOST_PIXELS:,} in all."
+                    f"{MAX_PIXELS:,} in all."
                 )
             if image.mode not in MODES:
                 kind = "floating-point numbers" if image.mode == "F" else f"mode {image.mode}"
@@ -125,13 +125,14 @@ def _opened(file: BinaryIO, where: str) -> Iterator[Image.Image]:
         raise UserError(f"{where}: not a readable image; allowed: {formats}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
-            f"{where}: has too many pixels; allowed are {MOST_PIXELS:,} in all."
+            f"{where}: has too many pixels; allowed are {MAX_PIXELS:,} in all."
         ) from error
     except Exception as error:  # decoders of damaged files raise almost anything
         raise UserError(f"{where}: not a readable image ({files.reason(error)}).") from error
 
 
-def _eight_bits(image: Any, where: str) -> Any:
+def _eight_bits(image: Image.Image, where: str) -> Image.Image:
+    """An image of 16 bits by the rule above; others as they are."""
     if image.mode in SIXTEEN_BITS:
         values = np.asarray(image)
         if image.mode == "I" and (values.min() < 0 or values.max() > 65535):

@@ -1,8 +1,9 @@
-"""Random access to the examples of a split, wherever they lie. Everything here can be pickled."""
+"""Random access to the examples of a split, wherever they are stored. All of it can be pickled."""
 
+import contextlib
 import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -16,9 +17,9 @@ from cnnjax.data import pictures
 from cnnjax.errors import UserError
 
 Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels."""
 Example = tuple[np.ndarray, Mapping[str, ArrayLike]]
-"""An image uint8 [h, w, C] and its targets, what is to be predicted of it: of classes `label`, an
-int32."""
+"""An image uint8 [h, w, C] and its targets, what is to be predicted: for classes `label`, int32."""
 
 
 class Records(Protocol):
@@ -27,8 +28,8 @@ class Records(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C] and targets of some examples. (Several at once: a prepared TFDS
-        directory gives a thousand examples four times as fast as one thousand times one.)"""
+        """Images uint8 [h, w, C] and targets of the examples at `positions`. (A prepared TFDS
+        directory reads a thousand examples at once four times as fast as one by one.)"""
 
     def targets(self) -> Mapping[str, np.ndarray]:
         """The targets of all examples, [N, ...] each, without decoding the images."""
@@ -46,7 +47,7 @@ class ArrayRecords:
 
     def read(self, positions: Sequence[int]) -> list[Example]:
         """Images uint8 [H, W, C] and targets."""
-        return [(self.images[at], _at(at, self.all_targets)) for at in positions]
+        return [(self.images[index], _targets_at(index, self.all_targets)) for index in positions]
 
     def targets(self) -> Mapping[str, np.ndarray]:
         """The targets of all examples, [N, ...] each."""
@@ -67,8 +68,8 @@ class FolderRecords:
     def read(self, positions: Sequence[int]) -> list[Example]:
         """Images uint8 [h, w, C] and targets. Raises UserError if a file is damaged."""
         return [
-            (pictures.read(self.paths[at], self.channels), _at(at, self.all_targets))
-            for at in positions
+            (pictures.read(self.paths[index], self.channels), _targets_at(index, self.all_targets))
+            for index in positions
         ]
 
     def targets(self) -> Mapping[str, np.ndarray]:
@@ -90,7 +91,7 @@ class TfdsRecords:
     def _source(self) -> Any:
         import tensorflow_datasets as tfds
 
-        with _readable(self):
+        with _one_line_errors(self):
             builder = tfds.builder_from_directory(self.directory)
             decoders = {self.image_key: tfds.decode.SkipDecoding()}
             return builder.as_data_source(split=self.split, decoders=decoders)
@@ -106,14 +107,14 @@ class TfdsRecords:
                 pictures.decode(io.BytesIO(row[self.image_key]), self.channels, where),
                 {"label": np.int32(int(row[self.label_key]))},
             )
-            for row in self._rows([int(at) for at in positions])
+            for row in self._rows([int(index) for index in positions])
         ]
 
     def targets(self) -> Mapping[str, np.ndarray]:
         """`label`, int32 [N], read without decoding the images."""
         starts = range(0, len(self), 1000)
-        parts = (self._rows(list(range(at, min(at + 1000, len(self))))) for at in starts)
-        labels = [row[self.label_key] for part in parts for row in part]
+        chunks = (self._rows(list(range(i, min(i + 1000, len(self))))) for i in starts)
+        labels = [row[self.label_key] for rows in chunks for row in rows]
         return {"label": np.array(labels, np.int32)}
 
     def first_label(self) -> int:
@@ -122,31 +123,28 @@ class TfdsRecords:
 
     def _rows(self, positions: list[int]) -> list[dict[str, Any]]:
         source = self._source
-        with _readable(self):
+        with _one_line_errors(self):
             return list(source.__getitems__(positions))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_source"}
 
 
-class _readable:
-    """Turns whatever a reader of damaged files raises into one sentence."""
-
-    def __init__(self, records: TfdsRecords) -> None:
-        self.records = records
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, UserError):
-            raise UserError(
-                f"{self.records.directory}: split {self.records.split!r} cannot be read "
-                f"({files.reason(error)}); delete the folder and prepare the data set again."
-            ) from error
+@contextlib.contextmanager
+def _one_line_errors(records: TfdsRecords) -> Iterator[None]:
+    """Turns whatever the reader of damaged files raises into a UserError of one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{records.directory}: split {records.split!r} cannot be read "
+            f"({files.reason(error)}); delete the folder and prepare the data set again."
+        ) from error
 
 
-def stacked(examples: Sequence[Example]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def stack_examples(examples: Sequence[Example]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Examples of one size as arrays: images uint8 [N, H, W, C], and targets [N, ...]."""
     images, targets = zip(*examples, strict=True)
     return np.stack(images), {
@@ -154,19 +152,19 @@ def stacked(examples: Sequence[Example]) -> tuple[np.ndarray, dict[str, np.ndarr
     }
 
 
-def _at(position: int, targets: Mapping[str, np.ndarray]) -> Mapping[str, ArrayLike]:
-    return {name: values[position] for name, values in targets.items()}
+def _targets_at(index: int, targets: Mapping[str, np.ndarray]) -> Mapping[str, ArrayLike]:
+    return {name: values[index] for name, values in targets.items()}
 
 
 class Fit(NamedTuple):
-    """How examples are brought to one size: `fit(example)`.
+    """How images are resized: `fit(example)`.
 
     Attributes:
-      size: (height, width), None for the size that they have.
+      size: (height, width) after resizing; None keeps each image's size.
       interpolation: nearest, bilinear, bicubic or lanczos (Pillow's: antialiased).
       shorter_side: None stretches the whole image to `size`, whatever its aspect ratio. A number
-        keeps the aspect ratio: the shorter side gets so many pixels, and `size` is cut out of the
-        middle (the rounding is torchvision's).
+        keeps the aspect ratio: the shorter side becomes so many pixels, and the centre of `size` is
+        cropped (rounded as torchvision does).
     """
 
     size: tuple[int, int] | None
@@ -174,31 +172,31 @@ class Fit(NamedTuple):
     shorter_side: int | None = None
 
     def __call__(self, example: Example, box: Box | None = None) -> Example:
-        """An example with its image brought to size, see `image`; labels stay as they are."""
+        """The example with its image resized, see `image`; labels are unchanged."""
         image, targets = example
         return self.image(image, box), targets
 
     def image(self, image: np.ndarray, box: Box | None = None) -> np.ndarray:
-        """An image uint8 [h, w, C] of one or three channels, or its part `box`, (left, top, right,
-        bottom) in pixels, stretched: uint8 [H, W, C]."""
-        size, middle = self.size or image.shape[:2], self.shorter_side
-        if box is None and middle is not None:
-            return self._middle(image, size, middle)
+        """An image uint8 [h, w, C] of one or three channels, or its part `box` stretched, as
+        uint8 [H, W, C]."""
+        size = self.size or image.shape[:2]
+        if box is None and self.shorter_side is not None:
+            return self._centre_crop(image, size, self.shorter_side)
         if box is None and image.shape[:2] == size:
             return image
-        return self._resized(image, size, box)
+        return self._resize(image, size, box)
 
-    def _middle(self, image: np.ndarray, size: tuple[int, int], shorter: int) -> np.ndarray:
+    def _centre_crop(self, image: np.ndarray, size: tuple[int, int], shorter: int) -> np.ndarray:
         height, width = image.shape[:2]
-        least = min(height, width)
-        sides = (shorter * height // least, shorter * width // least)
-        if sides != (height, width):
-            image = self._resized(image, sides, None)
-        top, left = (round((side - part) / 2) for side, part in zip(sides, size, strict=True))
+        old = min(height, width)
+        resized = (shorter * height // old, shorter * width // old)
+        if resized != (height, width):
+            image = self._resize(image, resized, None)
+        top, left = (round((full - crop) / 2) for full, crop in zip(resized, size, strict=True))
         return image[top : top + size[0], left : left + size[1]]
 
-    def _resized(self, image: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray:
+    def _resize(self, image: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray:
         picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-        kind = Image.Resampling[self.interpolation.upper()]
-        resized = picture.resize((size[1], size[0]), kind, box=box)
+        method = Image.Resampling[self.interpolation.upper()]
+        resized = picture.resize((size[1], size[0]), method, box=box)
         return np.asarray(resized).reshape(*size, image.shape[2])

@@ -1,4 +1,4 @@
-"""What a data set is: its shape and its splits."""
+"""What a data set is: its source, its shape and its splits."""
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -7,14 +7,45 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnjax.config import Augmentation
-from cnnjax.data.records import Example
+from cnnjax.data.records import Example, Records
 from cnnjax.errors import UserError
 
 
 def showable(name: str) -> bool:
-    """Whether a terminal, a page and a file of UTF-8 show a name as it is: it has no control
-    characters, no line ends and no bytes of another encoding."""
+    """Whether a name can be printed and written as UTF-8: it has no control characters, no line
+    ends and no bytes of another encoding."""
     return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set before it is split, subset or resized.
+
+    Attributes:
+      name: as in `data.name`.
+      key: a digest of version, path and files, for the names of cache folders.
+      class_names: one for each label.
+      channels: 1 or 3.
+      size: (height, width) of all images, None if they vary.
+      splits: records of `train` and, where the source has them, `validation` and `test`.
+      content: a digest of the content of its files, wherever they are (`cnnjax.data.content`).
+      version: of a TFDS set, with its config; "" otherwise.
+      groups: the group of each example of `train`, int [N]; a group is never divided between
+        splits. None if each example is a group of its own.
+      targets: the names of the targets of its records; `label` is an int32 in [0, number of
+        classes).
+    """
+
+    name: str
+    key: str
+    class_names: tuple[str, ...]
+    channels: int
+    size: tuple[int, int] | None
+    splits: Mapping[str, Records]
+    content: str
+    version: str = ""
+    groups: np.ndarray | None = None
+    targets: tuple[str, ...] = ("label",)
 
 
 @dataclass(frozen=True)
@@ -23,7 +54,7 @@ class DatasetSpec:
 
     Attributes:
       name: as in `data.name`.
-      image_shape: (height, width, channels) of the images as the network gets them.
+      image_shape: (height, width, channels) of the network's inputs.
       num_classes: number of classes; labels lie in [0, num_classes).
       class_names: one for each class, in the order of the labels.
       mean, sd: of each channel, in the 0..1 scale, from the training split before subsetting.
@@ -39,15 +70,15 @@ class DatasetSpec:
     variable_size: bool
 
     def check(self, augmentation: Augmentation) -> None:
-        """Raises UserError where images are to be changed by more than their size."""
+        """Raises UserError for an augmentation that is larger than the images."""
         height, width, _ = self.image_shape
-        most = {"shift_pixels": min(height, width) - 1, "cutout_pixels": max(height, width)}
-        for field, pixels in most.items():
-            asked = getattr(augmentation, field)
-            if asked > pixels:
+        limits = {"shift_pixels": min(height, width) - 1, "cutout_pixels": max(height, width)}
+        for field, limit in limits.items():
+            pixels = getattr(augmentation, field)
+            if pixels > limit:
                 raise UserError(
-                    f"data.augmentation.{field}: {asked} is beyond the images, which are {height} "
-                    f"x {width}; allowed: 0 to {pixels}"
+                    f"data.augmentation.{field}: {pixels} is beyond the images, which are {height} "
+                    f"x {width}; allowed: 0 to {limit}"
                 )
 
 
@@ -56,11 +87,10 @@ class Split:
     """One split.
 
     Attributes:
-      ids: int32 [N], the examples' positions in the source's split they were drawn from.
-      targets: what is to be predicted, {name: [N, ...]}; of classes `label`, int32 [N].
+      ids: int32 [N], the positions of the examples in the split of the source.
+      targets: what is to be predicted, {name: [N, ...]}; for classes `label`, int32 [N].
       images: uint8 [N, H, W, C], resized; None where the data set is streamed.
-      read: the decoded originals, uint8 [h, w, C] each, of the examples at some positions, with
-        their targets.
+      read: (positions) -> the decoded originals, uint8 [h, w, C] each, with their targets.
     """
 
     ids: np.ndarray
@@ -71,6 +101,6 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def targets_at(self, places: np.ndarray) -> dict[str, np.ndarray]:
-        """The targets of the examples at some places."""
-        return {name: values[places] for name, values in self.targets.items()}
+    def targets_at(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """The targets of the examples at `positions`."""
+        return {name: values[positions] for name, values in self.targets.items()}

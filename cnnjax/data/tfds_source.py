@@ -1,27 +1,30 @@
-"""Prepared TFDS directories, read without TensorFlow; preparing one where TensorFlow is there."""
+"""Prepared TFDS directories, which are read without TensorFlow and prepared with it."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from cnnjax import cache, files
-from cnnjax.data import content, tfds_files
+from cnnjax.data import content
 from cnnjax.data.records import Records, TfdsRecords
-from cnnjax.data.spec import showable
+from cnnjax.data.spec import Source, showable
 from cnnjax.errors import UserError, nearest, shown
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
-MOST_CLASSES = 1_000_000
+MAX_CLASSES = 1_000_000
 READABLE = ("array_record", "parquet")
-Described = tuple[str, tuple[str, ...], int, tuple[int, int] | None, dict[str, Records], str, str]
+FEATURES = "features.json"
+TFDS_FEATURE = re.compile(r"tensorflow_datasets\.core\.features(\.\w+)+")
+CLASS_FIELDS = ("type", "pythonClassName", "python_class_name")
 
 
 def version(name: str, root: Path, readable: bool = True) -> Path | None:
     """The newest prepared version of `name` (`set`, `set/config`, `set:1.2.3`) in `root`, or None.
 
-    `root` may hold root/set/1.2.3 or be the version's own folder. Only what can be read without
-    TensorFlow counts, or with `readable` false only what cannot. Raises UserError where a
+    `root` may hold set/1.2.3 or be that folder itself. Only formats that can be read without
+    TensorFlow count, or if `readable` is false only the others. Raises UserError if a
     dataset_info.json is damaged, or `root` cannot be read.
     """
     try:
@@ -31,38 +34,39 @@ def version(name: str, root: Path, readable: bool = True) -> Path | None:
 
 
 def _version(name: str, root: Path, readable: bool) -> Path | None:
-    path, _, wanted = name.partition(":")
+    path, _, number = name.partition(":")
     base = root / path
     if (root / "dataset_info.json").is_file() and _info(root).get("name") == path.split("/")[0]:
-        fits = wanted in ("", root.name) and _readable(root) is readable
-        return root if fits else None
+        matches = number in ("", root.name) and _readable(root) is readable
+        return root if matches else None
     if not base.is_dir():
         return None
-    found = [
+    versions = [
         entry
         for entry in base.iterdir()
-        if VERSION.fullmatch(entry.name) and (entry / "dataset_info.json").is_file()
+        if VERSION.fullmatch(entry.name)
+        and number in ("", entry.name)
+        and (entry / "dataset_info.json").is_file()
+        and _readable(entry) is readable
     ]
-    found = [entry for entry in found if not wanted or entry.name == wanted]
-    found = [entry for entry in found if _readable(entry) is readable]
-    return max(found, key=lambda entry: tuple(map(int, entry.name.split("."))), default=None)
+    return max(versions, key=lambda entry: tuple(map(int, entry.name.split("."))), default=None)
 
 
-def read(name: str, directory: Path) -> Described:
-    """(key, class names, channels, size, splits, content, version) of a prepared directory.
+def read(name: str, directory: Path) -> Source:
+    """The data set in a prepared directory.
 
-    A split whose labels are withheld (-1, such as ImageNet's test) is left out. Raises UserError if
-    the directory is damaged or no set of images with one label each.
+    A split whose labels are withheld (-1, as in ImageNet's test) is left out. Raises UserError if
+    the directory is damaged or its images do not have one label each.
     """
     import tensorflow_datasets as tfds
 
-    tfds_files.check(directory)
+    check_files(directory)
     try:
         builder = tfds.builder_from_directory(directory)
         features = builder.info.features
         image_key, label_key = builder.info.supervised_keys or ("image", "label")
         image, label = features[image_key], features[label_key]
-        present = set(builder.info.splits)
+        split_names = set(builder.info.splits)
     except Exception as error:
         raise UserError(
             f"{directory}: not a readable TFDS directory ({files.reason(error)})."
@@ -72,18 +76,18 @@ def read(name: str, directory: Path) -> Described:
     ):
         raise UserError(f"data.name: {name!r} is not an image-classification set.")
     if len(image.shape) != 3:
-        raise UserError(f"{directory}: has images of shape {image.shape}; allowed: three sides.")
+        raise UserError(f"{directory}: has images of shape {image.shape}; allowed: [H, W, C].")
     height, width, channels = image.shape
     channels = 1 if channels == 1 else 3
-    names = _class_names(directory, label)
-    found = {
+    class_names = _class_names(directory, label)
+    prepared = {
         split: TfdsRecords(directory, split, image_key, label_key, channels)
         for split in ("train", "validation", "test")
-        if split in present
+        if split in split_names
     }
     splits: dict[str, Records] = {
         split: records
-        for split, records in found.items()
+        for split, records in prepared.items()
         if split == "train" or records.first_label() != -1
     }
     if "train" not in splits:
@@ -95,22 +99,22 @@ def read(name: str, directory: Path) -> Described:
     digest = content.of_files(key, {entry.name: entry for entry in entries if entry.is_file()})
     config = getattr(builder.builder_config, "name", "")
     version = f"{config}:{builder.version}" if config else str(builder.version)
-    return key, names, channels, size, splits, digest, version
+    return Source(name, key, class_names, channels, size, splits, digest, version)
 
 
 def _class_names(directory: Path, label: Any) -> tuple[str, ...]:
     count = label.num_classes or 0
-    if not 0 < count <= MOST_CLASSES:
-        raise UserError(f"{directory}: has {count} classes; allowed: 1 to {MOST_CLASSES:,}.")
+    if not 0 < count <= MAX_CLASSES:
+        raise UserError(f"{directory}: has {count} classes; allowed: 1 to {MAX_CLASSES:,}.")
     names = tuple(label.names or map(str, range(count)))
     for name in names:
         if not showable(name):
-            raise UserError(f"{directory}: {name[:100]!r} is no name of a class.")
+            raise UserError(f"{directory}: {name[:100]!r} is not valid as the name of a class.")
     return names
 
 
 def download(name: str, data_dir: Path | None, home: Path) -> Path:
-    """Download and prepare a TFDS set as array_record into the cache; needs TensorFlow.
+    """Downloads and prepares a TFDS set as array_record in the cache; needs TensorFlow.
 
     Originals that TFDS cannot download are looked for in `data_dir`, or in `home`/downloads/manual.
     Raises UserError.
@@ -119,7 +123,7 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
 
     try:
         tfds.builder_cls(name.split(":")[0].split("/")[0])
-    except ValueError:  # an unknown name, or what cannot be one
+    except ValueError:  # an unknown name, or one that is not possible
         near = nearest(name, tfds.list_builders(with_community_datasets=False))
         hint = f" Did you mean {near!r}?" if near else ""
         raise UserError(
@@ -149,3 +153,48 @@ def _readable(directory: Path) -> bool:
 def _info(directory: Path) -> dict[str, str]:
     info = files.read_json(directory / "dataset_info.json")
     return info if isinstance(info, dict) else {}
+
+
+def check_files(directory: Path) -> None:
+    """Checks a prepared directory before TFDS reads it: TFDS imports whatever module
+    `features.json` names, and waits for a pipe.
+
+    Raises UserError if it holds anything besides files and folders, or features of another module
+    than TFDS's own.
+    """
+    try:
+        entries = sorted(directory.iterdir())
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be read ({files.reason(error)}).") from None
+    for entry in entries:
+        if not entry.is_file() and not entry.is_dir():
+            raise UserError(f"{entry}: is not a regular file.")
+    if directory / FEATURES in entries:
+        for name in _feature_classes(directory / FEATURES):
+            if not TFDS_FEATURE.fullmatch(name):
+                raise UserError(
+                    f"{directory / FEATURES}: asks for {name[:100]!r}, which would run code; "
+                    "allowed: features of TFDS (tensorflow_datasets.core.features)."
+                )
+
+
+def _feature_classes(file: Path) -> list[str]:
+    """The names of all Python classes in a features.json, and in the strings of JSON in it, which
+    TFDS reads too."""
+    pending: list[Any] = [files.read_json(file)]
+    names = []
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            names += [value[field] for field in CLASS_FIELDS if isinstance(value.get(field), str)]
+            pending += value.values()
+        elif isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+            try:
+                pending.append(json.loads(value))
+            except RecursionError:
+                raise UserError(f"{file}: is nested too deeply.") from None
+            except ValueError:
+                continue  # a string that is not JSON after all
+    return names

@@ -12,8 +12,8 @@ from jax import Array
 from cnnjax import catalog
 from cnnjax.config import Levels, Model
 from cnnjax.errors import UserError, unknown
-from cnnjax.models import alexnet, googlenet, inception, lenet, mlp, own, resnet, stack, vgg
-from cnnjax.models.backbone import EVERY, Backbone, Network
+from cnnjax.models import alexnet, custom, googlenet, inception, lenet, mlp, resnet, stack, vgg
+from cnnjax.models.backbone import ALL_ENDPOINTS, Backbone, Network
 from cnnjax.nn import ingredients
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.operations import PLAIN, Operations
@@ -21,12 +21,14 @@ from cnnjax.nn.operations import PLAIN, Operations
 Constructor = Callable[[Ingredients, tuple[int, int, int]], Backbone]
 """(ingredients, (height, width, channels)) -> backbone."""
 
-DEPTHS = (8, 20, 32, 44, 56, 110)
-PLAIN_TOO = (18, 34)
+CIFAR_DEPTHS = (8, 20, 32, 44, 56, 110)
+IMAGENET_PLAIN_DEPTHS = (18, 34)
 
 
-def _each(kind: Callable[..., nn.Module], depths: Iterable[int], **fields: Any) -> dict[int, Any]:
-    return {depth: functools.partial(kind, depth=depth, **fields) for depth in depths}
+def _by_depth(
+    make: Callable[..., Backbone], depths: Iterable[int], **fields: Any
+) -> dict[int, Constructor]:
+    return {depth: functools.partial(make, depth=depth, **fields) for depth in depths}
 
 
 MODELS: dict[str, Constructor] = {
@@ -37,23 +39,28 @@ MODELS: dict[str, Constructor] = {
     "alexnet": alexnet.alexnet,
     "alexnet_grouped": functools.partial(alexnet.alexnet, grouped=True),
     "vgg_small": vgg.vgg_small,
-    **{f"vgg{depth}": made for depth, made in _each(vgg.vgg, vgg.CONVOLUTIONS).items()},
-    **{f"vgg{depth}_bn": made for depth, made in _each(vgg.vgg, vgg.CONVOLUTIONS).items()},
+    **{f"vgg{depth}": make for depth, make in _by_depth(vgg.vgg, vgg.CONVOLUTIONS).items()},
+    **{f"vgg{depth}_bn": make for depth, make in _by_depth(vgg.vgg, vgg.CONVOLUTIONS).items()},
     "inception_small": inception.inception_small,
     "googlenet": googlenet.googlenet,
     "inception_v3": inception.inception_v3,
-    **{f"resnet{depth}": made for depth, made in _each(resnet.resnet, (*DEPTHS, 1202)).items()},
     **{
-        f"plain{depth}": made
-        for depth, made in _each(resnet.resnet, DEPTHS, residual=False).items()
+        f"resnet{depth}": make
+        for depth, make in _by_depth(resnet.resnet, (*CIFAR_DEPTHS, 1202)).items()
     },
     **{
-        f"resnet{depth}": made
-        for depth, made in _each(resnet.imagenet_resnet, resnet.IMAGENET).items()
+        f"plain{depth}": make
+        for depth, make in _by_depth(resnet.resnet, CIFAR_DEPTHS, residual=False).items()
     },
     **{
-        f"plain{depth}": made
-        for depth, made in _each(resnet.imagenet_resnet, PLAIN_TOO, residual=False).items()
+        f"resnet{depth}": make
+        for depth, make in _by_depth(resnet.imagenet_resnet, resnet.IMAGENET).items()
+    },
+    **{
+        f"plain{depth}": make
+        for depth, make in _by_depth(
+            resnet.imagenet_resnet, IMAGENET_PLAIN_DEPTHS, residual=False
+        ).items()
     },
 }
 
@@ -73,32 +80,32 @@ def build(
     """The network of a configuration.
 
     The module is called as `module.apply(variables, images, train=..., keep_prob=...)` with images
-    [B, H, W, C] and gives outputs [B, num_outputs] in `param_dtype`. `keep_prob`, maybe traced,
-    replaces the configured number; whether there is dropout at all is decided here. Without its
-    head, the network is `backbone` of the module (`cnnjax.models.backbone.Network`).
+    [B, H, W, C] and returns outputs [B, num_outputs] in `param_dtype`. `keep_prob`, possibly
+    traced, replaces the configured value; whether there is dropout at all is decided here. The
+    network without its head is `module.backbone` (`cnnjax.models.backbone.Network`).
 
     Args:
-      config: resolved or not; `default` becomes the architecture's published choice.
+      config: may be resolved; `default` becomes the architecture's published choice.
       image_shape: (height, width, channels) of the images.
-      num_outputs: how many numbers the network gives for an image: the number of classes.
-      head: a module, features [B, n] -> outputs [B, num_outputs], which gets the name `head`; by
-        default the architecture's own last layer.
+      num_outputs: outputs per image, such as the number of classes.
+      head: a module, features [B, n] -> outputs [B, num_outputs], which is called `head`; by
+        default the last layer of the architecture.
       levels: the user's own {"activation": {...}, "initializer": {...}, "model": {...}}, looked up
-        after the built-in ones; for what a model may be, see `own.build`.
+        after the built-in ones; for what a model may be, see `custom.build`.
       dtype: of the computation; parameters and statistics are in `param_dtype`.
       axis_name: the pmap axis over which batch norm takes its statistics (`global`).
-      operations: the forms of the operations that have several.
+      operations: the implementations to use.
 
     Raises:
-      UserError: an unknown name, an image that is too small for the network, or a head for a
-        network of the user's own that has its own.
+      UserError: an unknown name, an image that is too small for the network, or a `head` for a
+        network of the user's own that is not a `Backbone`.
     """
-    mine = (levels or {}).get("model", {})
-    if config.name not in MODELS and config.name not in mine:
-        raise unknown("model.name", config.name, [*MODELS, *mine])
+    user_models = (levels or {}).get("model", {})
+    if config.name not in MODELS and config.name not in user_models:
+        raise unknown("model.name", config.name, [*MODELS, *user_models])
     if num_outputs < 1:
         raise UserError(f"num_outputs: {num_outputs} is not valid; allowed: 1 or more")
-    made = ingredients.build(
+    make = ingredients.build(
         config,
         levels=levels,
         dtype=dtype,
@@ -107,9 +114,9 @@ def build(
         operations=operations,
     )
     if config.name in MODELS:
-        network: nn.Module = MODELS[config.name](made, image_shape)
+        network: nn.Module = MODELS[config.name](make, image_shape)
     else:
-        network = own.build(mine[config.name], made, num_outputs, image_shape)
+        network = custom.build(user_models[config.name], make, num_outputs, image_shape)
     if isinstance(network, Backbone):
         return Network(network, num_outputs, head)
     if head is not None:
@@ -126,13 +133,13 @@ def describe(
     """The endpoints of a network in the order in which it computes them, each with the shape of
     its features for one image, (height, width, channels) or (units,).
 
-    Any of the names can be asked for: `module.apply(variables, images, train=False,
+    Any of them can be captured: `module.apply(variables, images, train=False,
     capture=("conv1", "fc1"))` gives (logits, {name: features}).
 
     Args:
       network: a module from `build`, or a name in `MODELS` for the published network.
-      image_shape: (height, width, channels); by default those it was published for, which a module
-        does not know: 224 x 224 x 3.
+      image_shape: (height, width, channels); by default the published one of a name, and
+        (224, 224, 3) for a module.
 
     Raises UserError for an unknown name, or an image that is too small for the network.
     """
@@ -144,12 +151,12 @@ def describe(
             Model(name=network), image_shape=image_shape, num_outputs=catalog.CLASSES[network]
         )
     module, shape = network, image_shape or (224, 224, 3)
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
-    def run(images: Array) -> Any:
+    def run(images: Array) -> None:
         variables = module.init(jax.random.key(0), images, train=False)
-        _, features = module.apply(variables, images, train=False, capture=EVERY)
-        found.update({name: value.shape[1:] for name, value in features.items()})
+        _, features = module.apply(variables, images, train=False, capture=ALL_ENDPOINTS)
+        shapes.update({name: value.shape[1:] for name, value in features.items()})
 
     jax.eval_shape(run, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
-    return found
+    return shapes

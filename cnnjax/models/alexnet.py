@@ -4,14 +4,14 @@ import flax.linen as nn
 from jax import Array
 
 from cnnjax.models.backbone import Backbone, Pass
-from cnnjax.models.size import require_places
+from cnnjax.models.size import require_windows
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.normalization import local_response
 from cnnjax.nn.pooling import Window
 
 POOL = Window(3, 2)
-PLACES = {  # convolutions and poolings of (one tower, two groups), for the size of images
+WINDOWS = {  # {grouped: the windows that make images smaller}
     False: (Window(11, 4, 2), POOL, POOL, POOL),
     True: (Window(11, 4), POOL, POOL, POOL),
 }
@@ -28,8 +28,8 @@ class AlexNet(Backbone):
     layers as well, and `head`. Dropout: `plain` before `fc1` and `fc2`, `spatial` after each
     pooling.
 
-    Deviation: the flattened maps go into `fc1` whatever their size, where torchvision first brings
-    them to 6x6, which they are for images of 224 pixels.
+    Deviation: the maps are flattened whatever their size; torchvision first averages them to 6x6,
+    their size for images of 224 pixels.
     """
 
     grouped: bool
@@ -38,30 +38,37 @@ class AlexNet(Backbone):
     def features(self, x: Array, run: Pass) -> Array:
         """x: [B, H, W, C] -> [B, units]."""
         make = self.ingredients
-        two = 2 if self.grouped else 1
-        first, second, *widths = (96, 256, 384, 384, 256) if two == 2 else (64, 192, 384, 256, 256)
-        first, second, *widths = (make.width(n, two) for n in (first, second, *widths))
+        groups = 2 if self.grouped else 1
+        published = (96, 256, 384, 384, 256) if self.grouped else (64, 192, 384, 256, 256)
+        widths = [make.width(features, groups) for features in published]
 
         def conv(
             index: int, features: int, kernel: int, pad: int, strides: int = 1, groups: int = 1
         ) -> Array:
-            name, around, then = f"conv{index}", ((pad, pad), (pad, pad)), None
-            if index in (1, 2, 5):
-                then = make.pool(f"pool{index}", POOL)
-            separate = self.grouped and index in (1, 2)
-            pool = None if separate else then
-            block = ConvBlock(make, features, kernel, strides, around, groups, pool=pool, name=name)
+            name, padding = f"conv{index}", ((pad, pad), (pad, pad))
+            pool = make.pool(f"pool{index}", POOL) if index in (1, 2, 5) else None
+            normalized = self.grouped and index in (1, 2)
+            block = ConvBlock(
+                make,
+                features,
+                kernel,
+                strides,
+                padding,
+                groups,
+                pool=None if normalized else pool,
+                name=name,
+            )
             y = run(block, x)
-            if then is None:
+            if pool is None:
                 return y
-            y = run.tap(f"pool{index}", then(local_response(y)) if separate else y)
+            y = run.tap(f"pool{index}", pool(local_response(y)) if normalized else y)
             return run.drop(make.dropout(f"pool{index}_dropout", only="spatial"), y)
 
-        x = conv(1, first, 11, 0 if self.grouped else 2, strides=4)
-        x = conv(2, second, 5, 2, groups=two)
-        x = conv(3, widths[0], 3, 1)
-        x = conv(4, widths[1], 3, 1, groups=two)
-        x = conv(5, widths[2], 3, 1, groups=two)
+        x = conv(1, widths[0], 11, 0 if self.grouped else 2, strides=4)
+        x = conv(2, widths[1], 5, 2, groups=groups)
+        x = conv(3, widths[2], 3, 1)
+        x = conv(4, widths[3], 3, 1, groups=groups)
+        x = conv(5, widths[4], 3, 1, groups=groups)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(make.config.hidden or (), start=1):
             x = run.drop(make.dropout(f"fc{index}_dropout", only="plain"), x)
@@ -74,5 +81,7 @@ def alexnet(
 ) -> AlexNet:
     """AlexNet. Raises UserError for images that are too small for its windows."""
     name = "alexnet_grouped" if grouped else "alexnet"
-    require_places(name, image_shape, PLACES[grouped] if ingredients.pools else PLACES[grouped][:1])
+    require_windows(
+        name, image_shape, WINDOWS[grouped] if ingredients.pools else WINDOWS[grouped][:1]
+    )
     return AlexNet(ingredients, grouped)

@@ -9,16 +9,16 @@ from cnnjax.errors import unknown
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.ingredients import Ingredients
 
-EVERY = ("*",)
-"""What to `capture` for all endpoints, in the order in which the network computes them."""
+ALL_ENDPOINTS = ("*",)
+"""The `capture` of all endpoints, in the order in which the network computes them."""
 
 
 class Pass:
-    """One pass through a network: how it is called, and the endpoints that are asked for.
+    """One pass through a network: how it is called, and which endpoints are captured.
 
     Attributes:
       train: whether batches are normalised by their own statistics and dropout acts.
-      keep_prob: what replaces the configured keep_prob of dropout; None for the configured one.
+      keep_prob: replaces the configured keep_prob of dropout; None for the configured one.
       auxiliary: the features of the auxiliary heads, by name.
     """
 
@@ -27,29 +27,29 @@ class Pass:
     ) -> None:
         self.train, self.keep_prob = train, keep_prob
         self.auxiliary: dict[str, Array] = {}
-        self._asked = (capture,) if isinstance(capture, str) else tuple(capture)
+        self._requested = (capture,) if isinstance(capture, str) else tuple(capture)
         self._names: list[str] = []
         self._captured: dict[str, Array] = {}
 
     @property
     def captures(self) -> bool:
-        """Whether any endpoint is asked for."""
-        return bool(self._asked)
+        """Whether any endpoint is captured."""
+        return bool(self._requested)
 
     def wants(self, name: str) -> bool:
-        """Whether the endpoint `name` is asked for."""
-        return name in self._asked or self._asked == EVERY
+        """Whether the endpoint `name` is captured."""
+        return name in self._requested or self._requested == ALL_ENDPOINTS
 
     def tap(self, name: str, x: Array) -> Array:
-        """x, which is the endpoint `name`."""
+        """Captures x as the endpoint `name`, and returns x."""
         self._names.append(name)
         if self.wants(name):
             self._captured[name] = x
         return x
 
     def __call__(self, block: nn.Module, x: Array) -> Array:
-        """`block(x)`. Its features, before the block's pooling if it has one, are the endpoint of
-        its name."""
+        """`block(x)`, whose features, before any pooling in the block, are the endpoint of its
+        name."""
         name = str(block.name)
         if getattr(block, "pool", None) is None:
             return self.tap(name, block(x, train=self.train))
@@ -63,13 +63,13 @@ class Pass:
         return dropout(x, train=self.train, keep_prob=self.keep_prob)
 
     def result(self, outputs: Array) -> Array | tuple[Array, dict[str, Array]]:
-        """`outputs`, with {name: features} of the endpoints if any was asked for.
+        """`outputs`, or (outputs, {endpoint: features}) if any is captured.
 
         Raises UserError for a name that the network does not have.
         """
-        if not self._asked:
+        if not self._requested:
             return outputs
-        for name in self._asked if self._asked != EVERY else ():
+        for name in self._requested if self._requested != ALL_ENDPOINTS else ():
             if name not in self._captured:
                 raise unknown("capture", name, self._names)
         return outputs, self._captured
@@ -83,14 +83,13 @@ class Backbone(nn.Module):
     def features(self, x: Array, run: Pass) -> Array:
         """The features of images, [B, H, W, C] in the dtype of the computation -> [B, n].
 
-        A compact method; it taps the endpoints.
+        A compact method, which taps the endpoints.
         """
         raise NotImplementedError
 
     @nn.nowrap
     def output_layer(self, num_outputs: int) -> Callable[[Array], Array]:
-        """The head that gives so many numbers for an image: a layer `head`, [B, n] ->
-        [B, num_outputs]."""
+        """The default head, a layer `head`: [B, n] -> [B, num_outputs]."""
         return self.ingredients.dense(num_outputs, name="head")
 
     def __call__(
@@ -107,7 +106,7 @@ class Backbone(nn.Module):
 
 
 class Network(nn.Module):
-    """A backbone and a head. The variables of the backbone have the paths they have without it.
+    """A backbone and a head. The variables of the backbone have the same paths as without head.
 
     `head` is a module, [B, n] -> outputs [B, num_outputs], or None for the backbone's own layer.
     In training, the outputs of auxiliary heads are sown into the collection `auxiliary`.
@@ -118,7 +117,7 @@ class Network(nn.Module):
     head: nn.Module | None = None
 
     def setup(self) -> None:
-        """Puts the backbone's variables in this module's place."""
+        """Gives the backbone's variables the paths that they have without this module."""
         nn.share_scope(self, self.backbone)
 
     @nn.compact
@@ -132,7 +131,7 @@ class Network(nn.Module):
     ) -> Array | tuple[Array, dict[str, Array]]:
         """x: [B, H, W, C] -> outputs [B, num_outputs]; with `capture`, (outputs, {name: features}).
 
-        `keep_prob`, maybe traced, replaces the configured one. Raises UserError for a name in
+        `keep_prob`, possibly traced, replaces the configured one. Raises UserError for a name in
         `capture` that the network does not have.
         """
         make, run = self.backbone.ingredients, Pass(train, keep_prob, capture)

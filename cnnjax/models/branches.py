@@ -1,4 +1,4 @@
-"""What networks of parallel branches are made of."""
+"""Building blocks of networks with parallel branches."""
 
 import functools
 from collections.abc import Callable
@@ -18,10 +18,13 @@ Kernel = int | tuple[int, int]
 
 
 class Branches:
-    """Makes rows of convolutions in a compact method: `conv(x, "branch2", (64, 1), (96, 3, 2))` is
-    a 1x1 convolution of 64 channels, `branch2_1`, and a 3x3 one of 96 with stride 2, `branch2_2`.
+    """Applies successive convolutions, in a compact method.
 
-    Strides of 1 keep the size, others have no borders. A kernel is a side or (height, width).
+    `conv(x, "branch2", (64, 1), (96, 3, 2))` is a 1x1 convolution of 64 channels, `branch2_1`, and
+    a 3x3 one of 96 channels with stride 2, `branch2_2`.
+
+    With stride 1 the padding keeps the size, otherwise there is none. A kernel is the side of a
+    square or (height, width).
     """
 
     def __init__(self, make: Ingredients, train: bool) -> None:
@@ -34,13 +37,13 @@ class Branches:
         for index, (features, kernel, *rest) in enumerate(layers, start=1):
             height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
             stride = rest[0] if rest else 1
-            around = ((height // 2,) * 2, (width // 2,) * 2) if stride == 1 else "VALID"
+            padding = ((height // 2,) * 2, (width // 2,) * 2) if stride == 1 else "VALID"
             block = ConvBlock(
                 self._make,
                 self._make.width(features),
                 (height, width),
                 stride,
-                padding=around,
+                padding=padding,
                 name=f"{name}_{index}",
             )
             x = block(x, train=self._train)
@@ -52,23 +55,23 @@ def concatenate(*branches: Array) -> Array:
     return jnp.concatenate(branches, axis=-1)
 
 
-def average(make: Ingredients, x: Array) -> Array:
-    """The mean over 3x3 places at stride 1: those outside of the image are zero, as in torch, or
+def average_3x3(make: Ingredients, x: Array) -> Array:
+    """The mean over 3x3 windows at stride 1. Pixels outside the image are zeros, as in torch, or
     with `model.count_include_pad` false left out, as in TensorFlow."""
-    counted = bool(make.config.count_include_pad)
+    include_pad = bool(make.config.count_include_pad)
     with jax.named_scope("pool"):
-        return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=counted)
+        return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=include_pad)
 
 
-def largest(make: Ingredients, x: Array) -> Array:
-    """The largest of 3x3 places at stride 1."""
+def max_3x3(make: Ingredients, x: Array) -> Array:
+    """The maximum over 3x3 windows at stride 1."""
     with jax.named_scope("pool"):
         return make.operations.max_pool(x, Window(3, 1, 1))
 
 
-def halving(make: Ingredients, window: Window) -> Callable[[Array], Array]:
-    """The pooling beside strided convolutions, to be called `pool`: the configured level, and the
-    maximum where that would keep the size."""
+def downsample(make: Ingredients, window: Window) -> Callable[[Array], Array]:
+    """The pooling beside strided convolutions, named `pool`: the configured level, or max pooling
+    if that would keep the size."""
     if make.pools:
         return make.pool("pool", window)
     return jax.named_scope("pool")(functools.partial(make.operations.max_pool, window=window))
@@ -76,7 +79,7 @@ def halving(make: Ingredients, window: Window) -> Callable[[Array], Array]:
 
 def adaptive_average(x: Array, size: int) -> Array:
     """[B, H, W, C] -> [B, size, size, C]: means over `size` parts of each side, which overlap by a
-    pixel where it cannot be divided (torch's adaptive average pooling)."""
+    pixel if `size` does not divide it (torch's adaptive average pooling)."""
 
     def weights(length: int) -> Array:
         rows = np.zeros((size, length))
@@ -88,8 +91,8 @@ def adaptive_average(x: Array, size: int) -> Array:
     return jnp.einsum("bhwc,ih,jw->bijc", x, weights(x.shape[1]), weights(x.shape[2]))
 
 
-def auxiliary_wanted(backbone: Backbone, run: Pass) -> bool:
-    """Whether auxiliary heads are computed: in training only, and not at all where
+def has_auxiliary_heads(backbone: Backbone, run: Pass) -> bool:
+    """Whether auxiliary heads are computed: in training only, and never if
     `model.auxiliary_weight` is 0."""
     weight = backbone.ingredients.config.auxiliary_weight
     return bool(weight) and (run.train or backbone.is_initializing())

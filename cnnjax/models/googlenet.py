@@ -7,11 +7,11 @@ from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.models.branches import (
     Branches,
     adaptive_average,
-    auxiliary_wanted,
     concatenate,
-    largest,
+    has_auxiliary_heads,
+    max_3x3,
 )
-from cnnjax.models.size import require_places
+from cnnjax.models.size import require_windows
 from cnnjax.nn.blocks import ConvBlock, DenseBlock, rematerialized
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
@@ -33,7 +33,7 @@ BLOCKS = (  # 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 after pooling
 
 
 class Block(nn.Module):
-    """Szegedy et al. 2015, figure 2b, with a 3x3 convolution in the place of the 5x5 one."""
+    """Szegedy et al. 2015, figure 2b, with a 3x3 convolution instead of the 5x5 one."""
 
     ingredients: Ingredients
     widths: tuple[int, ...]
@@ -41,13 +41,13 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """x: [B, H, W, C] -> [B, H, W, features of all branches]."""
-        one, before3, three, before5, five, pooled = self.widths
+        width1, reduce3, width3, reduce5, width5, width_pool = self.widths
         conv = Branches(self.ingredients, train)
         return concatenate(
-            conv(x, "branch1", (one, 1)),
-            conv(x, "branch2", (before3, 1), (three, 3)),
-            conv(x, "branch3", (before5, 1), (five, 3)),
-            conv(largest(self.ingredients, x), "branch4", (pooled, 1)),
+            conv(x, "branch1", (width1, 1)),
+            conv(x, "branch2", (reduce3, 1), (width3, 3)),
+            conv(x, "branch3", (reduce5, 1), (width5, 3)),
+            conv(max_3x3(self.ingredients, x), "branch4", (width_pool, 1)),
         )
 
 
@@ -61,15 +61,15 @@ class GoogLeNet(Backbone):
     that halve the maps, not those within the blocks. Dropout, of either kind, comes before the
     head; that of the auxiliary heads (70 % of the units in the paper) is `model.dropout` as well.
 
-    Deviations from the paper, as torchvision: batch norm, and 3x3 where it has 5x5.
+    Deviations from the paper, as in torchvision: batch norm, and 3x3 instead of 5x5.
     """
 
     @nn.compact
     def features(self, x: Array, run: Pass) -> Array:
         """x: [B, H, W, C] -> [B, 1024]."""
         make = self.ingredients
-        pool, around = make.pool("pool1", POOL), ((3, 3), (3, 3))
-        x = run(ConvBlock(make, make.width(64), 7, 2, around, pool=pool, name="conv1"), x)
+        pool, padding = make.pool("pool1", POOL), ((3, 3), (3, 3))
+        x = run(ConvBlock(make, make.width(64), 7, 2, padding, pool=pool, name="conv1"), x)
         x = run(ConvBlock(make, make.width(64), 1, name="conv2"), run.tap("pool1", x))
         pool = make.pool("pool2", POOL)
         x = run.tap("pool2", run(ConvBlock(make, make.width(192), 3, pool=pool, name="conv3"), x))
@@ -77,7 +77,7 @@ class GoogLeNet(Backbone):
             for name, *widths in blocks:
                 block = Block(make, tuple(widths), name=name)
                 x = run.tap(name, rematerialized(block, x, train=run.train))
-                if name in AUXILIARY and auxiliary_wanted(self, run):
+                if name in AUXILIARY and has_auxiliary_heads(self, run):
                     self._auxiliary(AUXILIARY[name], x, run)
             if stage < 5:
                 name = f"pool{stage}"
@@ -95,6 +95,6 @@ class GoogLeNet(Backbone):
 
 def googlenet(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> GoogLeNet:
     """GoogLeNet. Raises UserError for images that are too small for its windows."""
-    kept = (STEM, POOL, POOL, POOL, LAST) if ingredients.pools else (STEM,)
-    require_places("googlenet", image_shape, kept)
+    windows = (STEM, POOL, POOL, POOL, LAST) if ingredients.pools else (STEM,)
+    require_windows("googlenet", image_shape, windows)
     return GoogLeNet(ingredients)

@@ -9,19 +9,19 @@ from cnnjax.models.backbone import Backbone, Pass
 from cnnjax.models.branches import (
     Branches,
     Kernel,
-    auxiliary_wanted,
-    average,
+    average_3x3,
     concatenate,
-    halving,
-    largest,
+    downsample,
+    has_auxiliary_heads,
+    max_3x3,
 )
-from cnnjax.models.size import require_places, require_size
+from cnnjax.models.size import require_size, require_windows
 from cnnjax.nn.blocks import ConvBlock, rematerialized
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
 
 POOL = Window(3, 2)
-PLACES = (Window(3, 2), Window(3, 1), POOL, Window(3, 1), POOL, POOL, POOL)
+WINDOWS = (Window(3, 2), Window(3, 1), POOL, Window(3, 1), POOL, POOL, POOL)
 
 
 class A(nn.Module):
@@ -38,7 +38,7 @@ class A(nn.Module):
             conv(x, "branch1", (64, 1)),
             conv(x, "branch2", (48, 1), (64, 5)),
             conv(x, "branch3", (64, 1), (96, 3), (96, 3)),
-            conv(average(self.ingredients, x), "branch4", (self.pool_features, 1)),
+            conv(average_3x3(self.ingredients, x), "branch4", (self.pool_features, 1)),
         )
 
 
@@ -54,7 +54,7 @@ class B(nn.Module):
         return concatenate(
             conv(x, "branch1", (384, 3, 2)),
             conv(x, "branch2", (64, 1), (96, 3), (96, 3, 2)),
-            halving(self.ingredients, POOL)(x),
+            downsample(self.ingredients, POOL)(x),
         )
 
 
@@ -73,7 +73,7 @@ class C(nn.Module):
             conv(x, "branch1", (192, 1)),
             conv(x, "branch2", (n, 1), (n, row), (192, column)),
             conv(x, "branch3", (n, 1), (n, column), (n, row), (n, column), (192, row)),
-            conv(average(self.ingredients, x), "branch4", (192, 1)),
+            conv(average_3x3(self.ingredients, x), "branch4", (192, 1)),
         )
 
 
@@ -89,7 +89,7 @@ class D(nn.Module):
         return concatenate(
             conv(x, "branch1", (192, 1), (320, 3, 2)),
             conv(x, "branch2", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2)),
-            halving(self.ingredients, POOL)(x),
+            downsample(self.ingredients, POOL)(x),
         )
 
 
@@ -110,7 +110,7 @@ class E(nn.Module):
             conv(second, "branch2b", (384, (3, 1))),
             conv(third, "branch3a", (384, (1, 3))),
             conv(third, "branch3b", (384, (3, 1))),
-            conv(average(self.ingredients, x), "branch4", (192, 1)),
+            conv(average_3x3(self.ingredients, x), "branch4", (192, 1)),
         )
 
 
@@ -120,7 +120,7 @@ class InceptionV3(Backbone):
 
     Layers and endpoints: `conv1`, `conv2`, `conv3`, `pool1`, `conv4`, `conv5`, `pool2`, `mixed1`
     (figure 5) ... `mixed11`; `auxiliary` after `mixed8`, in training only; `head`. The pooling
-    level replaces the poolings that halve the maps, not the averages within the blocks. Dropout, of
+    level replaces the poolings that halve the maps, not the averages in the blocks. Dropout, of
     either kind, comes before the head.
     """
 
@@ -132,8 +132,8 @@ class InceptionV3(Backbone):
         def conv(
             index: int, features: int, kernel: int, stride: int = 1, pad: int = 0, **fields: Any
         ) -> Array:
-            width, around, name = make.width(features), ((pad, pad), (pad, pad)), f"conv{index}"
-            return run(ConvBlock(make, width, kernel, stride, around, name=name, **fields), x)
+            width, padding, name = make.width(features), ((pad, pad), (pad, pad)), f"conv{index}"
+            return run(ConvBlock(make, width, kernel, stride, padding, name=name, **fields), x)
 
         x = conv(1, 32, 3, 2)
         x = conv(2, 32, 3)
@@ -150,7 +150,7 @@ class InceptionV3(Backbone):
         )
         for block in blocks:
             x = run.tap(str(block.name), rematerialized(block, x, train=run.train))
-            if block.name == "mixed8" and auxiliary_wanted(self, run):
+            if block.name == "mixed8" and has_auxiliary_heads(self, run):
                 run.auxiliary["auxiliary"] = self._auxiliary(x, run.train)
         return run.drop(make.dropout("dropout"), x.mean(axis=(1, 2)))
 
@@ -159,8 +159,8 @@ class InceptionV3(Backbone):
         make = self.ingredients
         x = nn.avg_pool(x, (5, 5), (3, 3)) if min(x.shape[1:3]) >= 5 else x
         x = ConvBlock(make, make.width(128), 1, name="auxiliary_conv1")(x, train=train)
-        around = ((0, 0), (0, 0)) if min(x.shape[1:3]) >= 5 else ((2, 2), (2, 2))
-        block = ConvBlock(make, make.width(768), 5, padding=around, name="auxiliary_conv2")
+        padding = ((0, 0), (0, 0)) if min(x.shape[1:3]) >= 5 else ((2, 2), (2, 2))
+        block = ConvBlock(make, make.width(768), 5, padding=padding, name="auxiliary_conv2")
         return block(x, train=train).mean(axis=(1, 2))
 
 
@@ -168,9 +168,9 @@ class SmallBlock(nn.Module):
     """The block of four branches, in the form `model.inception_block`.
 
     `naive`: 1x1, 3x3, 5x5 and max pooling side by side (Szegedy et al. 2015, figure 2a), whose
-    last branch has the channels of the input. The others bring the channels down by 1x1 before the
-    larger kernels and after the pooling (figure 2b): `reduced`; with the 5x5 as two 3x3:
-    `factorized_5x5`; with each of these 3x3 as 1x3 and 3x1: `asymmetric`.
+    last branch has the channels of the input. `reduced`: 1x1 convolutions reduce the channels
+    before the larger kernels and after the pooling (figure 2b). `factorized_5x5`: also the 5x5 as
+    two 3x3. `asymmetric`: also each 3x3 as 1x3 and 3x1.
     """
 
     ingredients: Ingredients
@@ -181,7 +181,7 @@ class SmallBlock(nn.Module):
         """x: [B, H, W, C] -> [B, H, W, 4 * features], or 3 * features + C (`naive`)."""
         make, n = self.ingredients, self.features
         conv, form, half = Branches(make, train), make.config.inception_block, max(1, n // 2)
-        pooled = largest(make, x)
+        pooled = max_3x3(make, x)
         if form == "naive":
             return concatenate(
                 conv(x, "branch1", (n, 1)), conv(x, "branch2", (n, 3)), conv(x, "branch3", (n, 5)),
@@ -228,8 +228,8 @@ class InceptionSmall(Backbone):
 
 def inception_v3(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> InceptionV3:
     """Inception v3. Raises UserError for images that are too small for its windows."""
-    kept = [PLACES[i] for i in ((0, 1, 2, 3, 4, 5, 6) if ingredients.pools else (0, 1, 3, 5, 6))]
-    require_places("inception_v3", image_shape, kept)
+    layers = (0, 1, 2, 3, 4, 5, 6) if ingredients.pools else (0, 1, 3, 5, 6)
+    require_windows("inception_v3", image_shape, [WINDOWS[i] for i in layers])
     return InceptionV3(ingredients)
 
 

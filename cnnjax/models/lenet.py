@@ -1,6 +1,6 @@
 """LeNet-5, as published and as it is usually built today.
 
-Both put zeros around images smaller than 32x32, centred, as LeCun did with the 28x28 digits.
+Both pad images smaller than 32x32 with zeros on all sides, as LeCun did with the 28x28 digits.
 """
 
 from typing import Any
@@ -12,7 +12,6 @@ from jax import Array
 
 from cnnjax.errors import UserError
 from cnnjax.models.backbone import Backbone, Pass
-from cnnjax.models.size import pad_to
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
 
@@ -42,18 +41,27 @@ _DIGITS = """
 """
 
 
-def rbf_codes(classes: int) -> np.ndarray:
-    """The centres of the output units: [classes, 84], each number +1 (ink) or -1.
+def pad_to(x: Array, size: int) -> Array:
+    """Pads [B, H, W, C] with zeros to at least `size` pixels a side, the image in the centre."""
+    padding = [(0, 0)]
+    for length in x.shape[1:3]:
+        missing = max(0, size - length)
+        padding.append((missing // 2, missing - missing // 2))
+    return jnp.pad(x, [*padding, (0, 0)])
+
+
+def rbf_codes(num_classes: int) -> np.ndarray:
+    """The centres of the output units: [num_classes, 84], each value +1 (ink) or -1.
 
     For ten classes, pictures of the digits, 7 wide and 12 high, flattened row by row: drawn in the
-    manner of LeCun et al. 1998, fig. 3. For any other number of classes, which have no pictures,
+    manner of LeCun et al. 1998, fig. 3. For any other number of classes,
     fixed random signs of equal probability, which the paper names as a possible choice (sec. II-B).
     """
-    if classes == 10:
+    if num_classes == 10:
         rows = [line.split() for line in _DIGITS.split("\n") if line]
         pictures = ["".join(row[digit] for row in rows) for digit in range(10)]
-        return np.array([[1.0 if dot == "#" else -1.0 for dot in one] for one in pictures])
-    return np.random.default_rng(1998).choice([-1.0, 1.0], size=(classes, 84))
+        return np.array([[1.0 if dot == "#" else -1.0 for dot in dots] for dots in pictures])
+    return np.random.default_rng(1998).choice([-1.0, 1.0], size=(num_classes, 84))
 
 
 class LeNet5(Backbone):
@@ -66,7 +74,7 @@ class LeNet5(Backbone):
     Deviations: trained with the softmax cross-entropy of the logits, which is the paper's
     criterion (eq. 9) without its constant for rubbish classes; plain gradients instead of the
     stochastic diagonal Levenberg-Marquardt method; biases start at zero; the codes are drawn anew;
-    images larger than 32x32 leave several C5 places, which F6 sees all. Dropout, which the paper
+    of images larger than 32x32 F6 sees all positions of C5. Dropout, which the paper
     does not have: `plain` after C5 and F6, `spatial` after S2 and S4.
     """
 
@@ -91,7 +99,7 @@ class LeNet5(Backbone):
 
     @nn.nowrap
     def output_layer(self, num_outputs: int) -> "Codes":
-        """Distances to codes, which have no parameters."""
+        """Distances to fixed codes, without parameters."""
         return Codes(num_outputs, self.ingredients.param_dtype, name="head")
 
 
@@ -108,7 +116,7 @@ class Codes(nn.Module):
 
 
 def negative_distances(x: Array, codes: np.ndarray) -> Array:
-    """[B, n] and [classes, n] -> minus the squared Euclidean distances, [B, classes]."""
+    """[B, n] and [num_classes, n] -> minus the squared Euclidean distances, [B, num_classes]."""
     centres = jnp.asarray(codes, x.dtype)
     squares = (x * x).sum(-1, keepdims=True) + (centres * centres).sum(-1)
     return 2 * x @ centres.T - squares
@@ -141,8 +149,8 @@ class LeNet5Modern(Backbone):
 
 
 def lenet5(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> LeNet5:
-    """LeNet-5 as published. Takes images of any size. Raises UserError for a `model.width`, which
-    its table of connections does not allow."""
+    """LeNet-5 as published. Takes images of any size. Raises UserError for a `model.width` other
+    than 1, which its table of connections does not allow."""
     if ingredients.config.width != 1:
         raise UserError(
             f"model.width: {ingredients.config.width:g} is not possible for lenet5, whose table of "

@@ -1,4 +1,4 @@
-"""The multilayer perceptron: the network without convolutions to compare with."""
+"""The multilayer perceptron: a network without convolutions, for comparison."""
 
 import flax.linen as nn
 from jax import Array
@@ -12,8 +12,8 @@ from cnnjax.nn.ingredients import Ingredients
 class MLP(Backbone):
     """Fully connected hidden layers of `model.hidden` units on the flattened image.
 
-    A pooling level other than `none` pools the image once before. Dropout follows each hidden
-    layer; the units are the channels, so that `spatial` is the same as `plain`. Layers and
+    A pooling level other than `none` pools the image once, first. Dropout follows each hidden
+    layer; `spatial` is the same as `plain`, since units are channels. Layers and
     endpoints: `pool`, `fc1`, `fc2`, ...; `head`.
     """
 

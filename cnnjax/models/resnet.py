@@ -13,7 +13,7 @@ from cnnjax.nn.blocks import ConvBlock, Layer, rematerialized
 from cnnjax.nn.dropout import drop_path
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
-from cnnjax.nn.repeat import in_a_loop
+from cnnjax.nn.scan import scan_blocks
 
 STEM_POOL = Window(3, 2, 1)
 IMAGENET = {  # depth: (blocks of each stage, whether they are bottlenecks)
@@ -28,7 +28,7 @@ IMAGENET = {  # depth: (blocks of each stage, whether they are bottlenecks)
 def option_a(x: Array, like: Array) -> Array:
     """The shortcut without parameters (He et al. 2015, sec. 4.2, option A).
 
-    [B, H, W, C] -> the shape of `like`: every second pixel where `like` is smaller, and zero
+    [B, H, W, C] -> the shape of `like`: every second pixel if `like` is smaller, and zero
     channels, half of them before and half after.
     """
     _, height, width, features = like.shape
@@ -38,8 +38,8 @@ def option_a(x: Array, like: Array) -> Array:
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
 
 
-class Place(NamedTuple):
-    """What distinguishes one block from the next: its channels, and whether it halves the image."""
+class BlockSpec(NamedTuple):
+    """In what blocks differ: the channels, and whether the block halves the image."""
 
     features: int
     downsample: bool
@@ -53,7 +53,7 @@ class Block(nn.Module):
     `after` swaps a norm with its activation; the last norm stays before the addition. A block that
     halves the image does so in its first 3x3 convolution (`model.stride_on=middle`: torchvision's
     "v1.5") or, in a bottleneck, in its first 1x1 (`first`: the paper, Keras). With
-    `pooled`, as in the networks for small images, a pooling level other than `strided` does it
+    `pooled`, as in the networks for small images, a pooling level other than `strided` halves it
     instead, after the first convolution.
 
     `model.shortcut`: `A` is `option_a`; `B` a 1x1 convolution with norm where the shape changes;
@@ -61,7 +61,7 @@ class Block(nn.Module):
     """
 
     ingredients: Ingredients
-    place: Place
+    spec: BlockSpec
     bottleneck: bool
     residual: bool
     pooled: bool
@@ -75,17 +75,17 @@ class Block(nn.Module):
         train: bool,
         keep_prob: Array | float | None,
     ) -> Array:
-        """x: [B, H, W, C] -> [B, H', W', features], or four times as many. `survival` is the share
-        of the examples that stochastic depth lets through the block in training."""
-        make, (features, downsample) = self.ingredients, self.place
+        """x: [B, H, W, C] -> [B, H', W', features], or four times as many. `survival` is the
+        probability that stochastic depth keeps the block for an example in training."""
+        make, (features, downsample) = self.ingredients, self.spec
         outputs = 4 * features if self.bottleneck else features
         pooled = self.pooled and downsample and make.config.pooling != "strided"
         stride = 2 if downsample and not pooled else 1
         first = stride if make.config.stride_on == "first" or not self.bottleneck else 1
 
         def conv(index: int, kernel: int, stride: int, pool: Layer | None = None) -> ConvBlock:
-            around, name = ((kernel // 2, kernel // 2),) * 2, f"conv{index}"
-            return ConvBlock(make, features, kernel, stride, around, pool=pool, name=name)
+            padding, name = ((kernel // 2, kernel // 2),) * 2, f"conv{index}"
+            return ConvBlock(make, features, kernel, stride, padding, pool=pool, name=name)
 
         pool = make.pool("pool") if pooled else None
         if self.bottleneck:
@@ -130,11 +130,10 @@ class ResNet(Backbone):
     with stride 2, four stages of 64 to 512. Then global average pooling and one dense layer.
     Without `residual` it is the plain twin. Layers and endpoints: `conv1`, `pool1` (`imagenet`),
     `stage1_block1`, ...; `head`. Dropout, of either kind, sits before the last convolution of each
-    block; the paper has none. `model.stochastic_depth` is the share of examples that the last block
-    is skipped for in training, falling linearly to none before the first (Huang et al. 2016), and
-    what is let through is divided by its probability, so that nothing changes at test time. With
-    `model.scan` the blocks of a stage after its first are a loop of the program, where no features
-    are captured.
+    block; the paper has none. `model.stochastic_depth` is the probability to skip the last block in
+    training, falling linearly to zero before the first (Huang et al. 2016); the outputs of kept
+    blocks are divided by their probability, so that nothing changes at test time. With `model.scan`
+    the blocks of a stage after its first are a loop of the program, unless features are captured.
     """
 
     blocks: tuple[int, ...]
@@ -148,38 +147,38 @@ class ResNet(Backbone):
         make = self.ingredients
         base = 64 if self.imagenet else 16
         if self.imagenet:
-            pool, around = make.pool("pool1", STEM_POOL), ((3, 3), (3, 3))
-            stem = ConvBlock(make, make.width(base), 7, 2, around, pool=pool, name="conv1")
+            pool, padding = make.pool("pool1", STEM_POOL), ((3, 3), (3, 3))
+            stem = ConvBlock(make, make.width(base), 7, 2, padding, pool=pool, name="conv1")
             x = run.tap("pool1", run(stem, x))
         else:
             x = run(ConvBlock(make, make.width(base), name="conv1"), x)
         depth, total = make.config.stochastic_depth or 0.0, sum(self.blocks)
         survival = 1 - depth * np.arange(1, total + 1, dtype=np.float32) / total
-        looped = make.config.scan and not run.captures
+        scanned = make.config.scan and not run.captures
         done, options = 0, {"train": run.train, "keep_prob": run.keep_prob}
         for stage, count in enumerate(self.blocks, start=1):
             features = make.width(base * 2 ** (stage - 1))
             names = [f"stage{stage}_block{index}" for index in range(1, count + 1)]
-            for name in names[:1] if looped else names:
-                place = Place(features, downsample=stage > 1 and name == names[0])
-                block = self._block(place, name=name)
-                passed = float(survival[done + names.index(name)])
-                x = run.tap(name, rematerialized(block, x, survival=passed, **options))
-            if looped and count > 1:
-                alike = self._block(Place(features, downsample=False), parent=None)
+            for name in names[:1] if scanned else names:
+                spec = BlockSpec(features, downsample=stage > 1 and name == names[0])
+                block = self._block(spec, name=name)
+                share = float(survival[done + names.index(name)])
+                x = run.tap(name, rematerialized(block, x, survival=share, **options))
+            if scanned and count > 1:
+                block = self._block(BlockSpec(features, downsample=False), parent=None)
                 rest, remat = survival[done + 1 : done + count], make.config.remat
-                x = in_a_loop(self, alike, names[1:], x, rest, remat=remat, **options)
+                x = scan_blocks(self, block, names[1:], x, rest, remat=remat, **options)
             done += count
         return x.mean(axis=(1, 2))
 
-    def _block(self, place: Place, **of_module: Any) -> Block:
+    def _block(self, spec: BlockSpec, **fields: Any) -> Block:
         return Block(
             self.ingredients,
-            place,
+            spec,
             self.bottleneck,
             self.residual,
             pooled=not self.imagenet,
-            **of_module,
+            **fields,
         )
 
 

@@ -1,9 +1,6 @@
-"""What all architectures do with the size of their images."""
+"""The smallest images of an architecture."""
 
 from collections.abc import Sequence
-
-import jax.numpy as jnp
-from jax import Array
 
 from cnnjax.errors import UserError
 from cnnjax.nn.pooling import Window
@@ -19,22 +16,15 @@ def require_size(model: str, image_shape: tuple[int, int, int], smallest: int) -
         )
 
 
-def require_places(model: str, image_shape: tuple[int, int, int], layers: Sequence[Window]) -> None:
-    """Raises UserError if one of the layers, one after another, has no place for its window."""
-    smallest = next(size for size in range(1, 4097) if _fits(size, layers))
+def require_windows(
+    model: str, image_shape: tuple[int, int, int], windows: Sequence[Window]
+) -> None:
+    """Raises UserError if the windows of successive layers do not fit into the image."""
+    smallest = next(size for size in range(1, 4097) if _fits(size, windows))
     require_size(model, image_shape, smallest)
 
 
-def _fits(length: int, layers: Sequence[Window]) -> bool:
-    for window in layers:
-        length = window.places(length)
+def _fits(length: int, windows: Sequence[Window]) -> bool:
+    for window in windows:
+        length = window.output_size(length)
     return length > 0
-
-
-def pad_to(x: Array, size: int) -> Array:
-    """[B, H, W, C] with zeros around it, centred, up to `size` pixels; larger ones stay."""
-    around = [(0, 0)]
-    for length in x.shape[1:3]:
-        missing = max(0, size - length)
-        around.append((missing // 2, missing - missing // 2))
-    return jnp.pad(x, [*around, (0, 0)])

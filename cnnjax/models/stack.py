@@ -1,4 +1,4 @@
-"""A plain stack of convolutions, as deep as asked: the network on which one question is put."""
+"""A plain stack of convolutions of any depth, to vary one thing at a time."""
 
 from collections.abc import Mapping
 
@@ -18,13 +18,13 @@ KERNELS: Mapping[str, tuple[int | tuple[int, int], ...]] = {
     "1x3_3x1": ((1, 3), (3, 1)),
     "two_1x3_3x1": ((1, 3), (3, 1)) * 2,
 }
-"""What stands for one layer: the windows of the convolutions that make it up. `5x5`, `two_3x3` and
-`two_1x3_3x1` see the same with 25, 18 and 12 weights (Szegedy et al. 2016, section 3)."""
+"""The kernels of the convolutions that make up one layer. `5x5`, `two_3x3` and `two_1x3_3x1` have
+the same receptive field with 25, 18 and 12 weights (Szegedy et al. 2016, section 3)."""
 
 
 class Stack(Backbone):
     """`model.depth` weighted layers: all but the last are convolutions in three stages of 16, 32
-    and 64 channels, as equally long as can be, the earlier ones longer; the configured pooling
+    and 64 channels, of equal length or the earlier ones one layer longer; the configured pooling
     between stages, the mean over the maps, a dense layer. No shortcuts, no hidden layers.
 
     Made for studies of depth (after the plain networks of He et al. 2015, "Delving Deep into
@@ -53,7 +53,7 @@ class Stack(Backbone):
 
 
 def stages(make: Ingredients) -> tuple[int, ...]:
-    """The layers of each stage."""
+    """The number of layers of each stage."""
     layers = (make.config.depth or 2) - 1
     return tuple(layers // 3 + (stage < layers % 3) for stage in range(3))
 

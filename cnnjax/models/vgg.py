@@ -16,11 +16,11 @@ class VGG(Backbone):
     """Simonyan and Zisserman 2015, "Very Deep Convolutional Networks": stages of 3x3 convolutions,
     each followed by pooling, then `model.hidden` dense layers.
 
-    `published`: normalisation follows the convolutions alone, which keep their biases, as in
+    `published`: normalisation follows the convolutions alone, which have biases, as in
     torchvision's `_bn` networks; otherwise it follows the dense layers too. Dropout: `plain` after
     each hidden dense layer, `spatial` after each pooling. Layers and endpoints: `conv1_1`,
-    `conv1_2`, `pool1`, ..., `fc1`, ...; `head`. The flattened maps go into `fc1` whatever their
-    size, where torchvision first brings them to 7x7, which they are for images of 224 pixels.
+    `conv1_2`, `pool1`, ..., `fc1`, ...; `head`. The maps are flattened whatever their size;
+    torchvision first averages them to 7x7, their size for images of 224 pixels.
     """
 
     stages: tuple[tuple[int, ...], ...]

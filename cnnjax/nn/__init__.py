@@ -1,1 +1,1 @@
-"""The interchangeable ingredients: plain tables of names, and the blocks that use them."""
+"""The interchangeable ingredients: tables of levels by name, and the blocks that use them."""

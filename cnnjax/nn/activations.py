@@ -27,7 +27,7 @@ def identity(x: Array) -> Array:
 
 
 class PReLU(nn.Module):
-    """Leaky ReLU with one learnt slope per channel, 0.25 at the start (He et al. 2015,
+    """Leaky ReLU with one learnt slope per channel, initially 0.25 (He et al. 2015,
     "Delving Deep into Rectifiers", sec. 2.1). The channels are the last axis."""
 
     param_dtype: Any = jnp.float32
@@ -61,7 +61,7 @@ ACTIVATIONS: dict[str, Activation | type[nn.Module]] = {
     "identity": identity,
 }
 
-NEVER_FALLING = (
+NON_DECREASING = (
     jax.nn.sigmoid,
     jnp.tanh,
     scaled_tanh,
@@ -71,5 +71,5 @@ NEVER_FALLING = (
     jax.nn.softplus,
     identity,
 )
-"""The activations f with f(a) <= f(b) wherever a <= b. Not among them: leaky ReLU and PReLU, whose
-slope may be negative, GELU and SiLU."""
+"""The activations f with f(a) <= f(b) for all a <= b. Leaky ReLU and PReLU, whose slope may be
+negative, GELU and SiLU are not."""

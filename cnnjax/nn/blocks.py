@@ -1,7 +1,7 @@
-"""The blocks that all architectures are written over: a linear layer, normalisation, activation.
+"""The blocks that all architectures consist of: a linear layer, normalisation, activation.
 
-`model.norm.placement` says whether normalisation comes `before` or `after` the activation. A bias
-is left out where batch normalisation, which would subtract it again, follows at once.
+`model.norm.placement` says whether normalisation comes `before` or `after` the activation. There is
+no bias if batch normalisation, which would subtract it, follows immediately.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from cnnjax.nn.ingredients import Ingredients
 Layer = Callable[[Array], Array]
 
 
-def _finish(
+def _normalize_and_activate(
     make: Ingredients,
     x: Array,
     *,
@@ -26,7 +26,7 @@ def _finish(
     zero_scale: bool = False,
 ) -> Array:
     """Normalisation and activation in the configured order; without `activate` normalisation alone.
-    `early` is a pooling that may come before the activation; after it comes no other layer."""
+    `early` is a pooling: it comes before the activation if that is last, else at the end."""
     norm = make.norm("norm", train=train, zero_scale=zero_scale)
     activation = make.activation("activation")
     layers = [norm, activation] if make.config.norm.placement == "before" else [activation, norm]
@@ -48,12 +48,11 @@ def _needs_bias(make: Ingredients, activate: bool) -> bool:
 class ConvBlock(nn.Module):
     """Convolution, normalisation, activation: [B, H, W, C] -> [B, H', W', features].
 
-    `activate=False` leaves the activation out, and normalisation follows the convolution at once.
+    `activate=False` leaves the activation out; normalisation then follows the convolution.
     `connections`, a table of the input channels of each output channel, makes the convolution a
-    `SparseConv` (stride 1, padding VALID). `use_bias` None leaves the bias out before batch norm;
+    `SparseConv` (stride 1, padding VALID). `use_bias` None means a bias unless batch norm follows;
     with `zero_scale` the norm's scale starts at zero (Goyal et al. 2017, sec. 5.1). `pool`, [B, H',
-    W', features] -> a smaller size, comes last, or where that gives the same and costs less, before
-    the activation.
+    W', features] -> a smaller size, comes last, or before the activation if that gives the same.
     Layers: `conv`, `norm`, `activation`.
     """
 
@@ -71,8 +70,8 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, before_pool: Layer | None = None) -> Array:
-        """x: [B, H, W, C] -> [B, H', W', features]. `before_pool` is called with the features that
-        are pooled."""
+        """x: [B, H, W, C] -> [B, H', W', features]. `before_pool` is called with the features
+        before pooling and returns them."""
         make, bias = self.ingredients, self.use_bias
         if bias is None:
             bias = _needs_bias(make, self.activate)
@@ -89,10 +88,12 @@ class ConvBlock(nn.Module):
                 use_bias=bias,
                 name="conv",
             )
-        early = self.pool if before_pool is None and make.pool_passes_activation else None
+        early = self.pool if before_pool is None and make.pooling_commutes else None
         if early is not None and make.config.norm.kind == "none":
-            return _finish(make, layer(x, early), activate=self.activate, train=train)
-        x = _finish(
+            return _normalize_and_activate(
+                make, layer(x, early), activate=self.activate, train=train
+            )
+        x = _normalize_and_activate(
             make,
             layer(x),
             activate=self.activate,
@@ -123,12 +124,12 @@ class DenseBlock(nn.Module):
         x = make.dense(self.features, use_bias=bias, name="dense")(x)
         if not self.normalize:
             return make.activation("activation")(x)
-        return _finish(make, x, activate=True, train=train)
+        return _normalize_and_activate(make, x, activate=True, train=train)
 
 
 def rematerialized(block: nn.Module, x: Array, **fields: Any) -> Array:
-    """`block(x, **fields)`; with `model.remat` its insides are not kept for the gradient but
-    computed again (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost")."""
+    """`block(x, **fields)`; with `model.remat` its activations are computed again for the gradient
+    instead of stored (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost")."""
     if not block.ingredients.config.remat:
         return block(x, **fields)
     return nn.remat(lambda module, x: module(x, **fields))(block, x)

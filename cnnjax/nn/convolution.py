@@ -13,10 +13,10 @@ from jax import Array, lax
 from cnnjax.nn.initializers import Initializer
 
 Convolve = Callable[..., Array]
-"""`jax.lax.conv_general_dilated`, or a function that takes and gives the same."""
+"""`jax.lax.conv_general_dilated`, or a function with the same signature."""
 Pool = Callable[[Array], Array]
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
-"""`SAME`, `VALID`, or the zeros before and after, for height and width."""
+"""`SAME`, `VALID`, or the zeros before and after for height and width."""
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -30,9 +30,8 @@ class Conv(nn.Module):
     [B, H', W', features]. Parameters: `kernel` [height, width, C / groups, features] and `bias`
     [features].
 
-    Called with a pooling it pools before the bias is added. For max pooling, where the largest
-    product keeps its place when a number is added to all, that is the pooled layer, with a
-    quarter of the additions.
+    Called with a pooling, it pools before the bias is added. For max pooling that gives the same,
+    since the largest element stays the largest, with a quarter of the additions.
     """
 
     features: int
@@ -64,13 +63,13 @@ class Conv(nn.Module):
 
 
 class SparseConv(nn.Module):
-    """A convolution (stride 1, padding VALID) in which each output channel sees some of the input
-    channels only, as LeNet-5's C3 (LeCun et al. 1998, table I).
+    """A convolution (stride 1, padding VALID) in which each output channel has its own subset of
+    the input channels, as LeNet-5's C3 (LeCun et al. 1998, table I).
 
     `connections[o]` names the input channels of output channel o. Parameters: `kernel`
     [height, width, number of connections], in the order of the table, and `bias` [outputs].
-    An output of n connections is drawn as from a kernel [height, width, n, reach], where reach is
-    the mean number of outputs that an input is connected to: the fans are those of the table.
+    The weights of an output with n connections are drawn as those of a kernel [height, width, n,
+    reach], where reach is the mean number of outputs of an input: the fans are those of the table.
     """
 
     connections: tuple[tuple[int, ...], ...]
@@ -87,8 +86,8 @@ class SparseConv(nn.Module):
         inputs, outputs = x.shape[-1], len(self.connections)
         ins = np.concatenate([np.asarray(row) for row in self.connections])
         outs = np.repeat(np.arange(outputs), [len(row) for row in self.connections])
-        draw = _draw(self.kernel_init, self.connections)
-        kernel = self.param("kernel", draw, (*self.kernel_size, len(ins)), self.param_dtype)
+        init = _sparse_init(self.kernel_init, self.connections)
+        kernel = self.param("kernel", init, (*self.kernel_size, len(ins)), self.param_dtype)
         dense = jnp.zeros((*self.kernel_size, inputs, outputs), self.dtype)
         dense = dense.at[:, :, ins, outs].set(kernel.astype(self.dtype))
         y = self.convolve(x.astype(self.dtype), dense, (1, 1), "VALID", dimension_numbers=_LAYOUT)
@@ -96,24 +95,24 @@ class SparseConv(nn.Module):
         return _add_bias(self, y, outputs, self.param_dtype) if self.use_bias else y
 
 
-def _draw(
+def _sparse_init(
     init: Initializer, connections: tuple[tuple[int, ...], ...]
 ) -> Callable[[Array, Sequence[int], Any], Array]:
     """The initialiser of a kernel [height, width, connections]."""
     inputs = {channel for row in connections for channel in row}
     reach = max(1, round(sum(map(len, connections)) / len(inputs)))
 
-    def draw(key: Array, shape: Sequence[int], dtype: Any) -> Array:
-        drawn: dict[int, Array] = {}
+    def sparse_init(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+        weights: dict[int, Array] = {}
         sizes = sorted({len(row) for row in connections})
         for size, size_key in zip(sizes, jax.random.split(key, len(sizes)), strict=True):
             outputs = [o for o, row in enumerate(connections) if len(row) == size]
             kernels = [
-                init(one_key, (*shape[:-1], size, reach), dtype)
-                for one_key in jax.random.split(size_key, math.ceil(len(outputs) / reach))
+                init(kernel_key, (*shape[:-1], size, reach), dtype)
+                for kernel_key in jax.random.split(size_key, math.ceil(len(outputs) / reach))
             ]
             stacked = jnp.concatenate(kernels, axis=-1)
-            drawn |= {output: stacked[..., place] for place, output in enumerate(outputs)}
-        return jnp.concatenate([drawn[o] for o in range(len(connections))], axis=-1)
+            weights |= {output: stacked[..., index] for index, output in enumerate(outputs)}
+        return jnp.concatenate([weights[o] for o in range(len(connections))], axis=-1)
 
-    return draw
+    return sparse_init

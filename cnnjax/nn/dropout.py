@@ -11,10 +11,10 @@ from jax import Array
 class Dropout(nn.Module):
     """Keeps each unit with probability `keep_prob` (Srivastava et al. 2014).
 
-    `inverted` divides what is kept by `keep_prob` in training; `classic`, the paper's form,
+    `inverted` divides the kept units by `keep_prob` in training; `classic`, the paper's form,
     multiplies by `keep_prob` at test time. `spatial` draws once per example and channel
     (Tompson et al. 2015); on a vector [B, C] both kinds are the same. A configured probability
-    of 1 means that there is no dropout: neither a random key nor `keep_prob` is then looked at.
+    of 1 means that there is no dropout: neither a random key nor `keep_prob` is used.
     """
 
     keep_prob: float
@@ -23,7 +23,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, keep_prob: Array | float | None = None) -> Array:
-        """x is [B, ..., C]; `keep_prob` in (0, 1], maybe traced, replaces the configured one.
+        """x is [B, ..., C]; `keep_prob` in (0, 1], possibly traced, replaces the configured one.
         In training the random stream `dropout` is used."""
         if self.keep_prob >= 1:
             return x
@@ -33,13 +33,13 @@ class Dropout(nn.Module):
         shape = x.shape
         if self.kind == "spatial":
             shape = (shape[0], *(1 for _ in shape[1:-1]), shape[-1])
-        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
         scale = (1 / keep).astype(x.dtype) if self.scaling == "inverted" else 1
-        return jnp.where(kept, x * scale, jnp.zeros_like(x))
+        return jnp.where(mask, x * scale, jnp.zeros_like(x))
 
 
 def drop_path(x: Array, survival: Array | float, key: Array) -> Array:
-    """x [B, ...] of some of the examples, divided by `survival`, the probability to be among them;
-    zero for the others (stochastic depth, Huang et al. 2016)."""
-    kept = jax.random.bernoulli(key, survival, (x.shape[0],) + (1,) * (x.ndim - 1))
-    return jnp.where(kept, x / survival, jnp.zeros_like(x))
+    """Keeps the examples of x, [B, ...], with probability `survival` and divides them by it; the
+    others are zero (stochastic depth, Huang et al. 2016)."""
+    mask = jax.random.bernoulli(key, survival, (x.shape[0],) + (1,) * (x.ndim - 1))
+    return jnp.where(mask, x / survival, jnp.zeros_like(x))

@@ -1,4 +1,4 @@
-"""The configured choices of a model, in the form in which every architecture takes them."""
+"""The configured choices of a model, as every architecture takes them."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from jax import Array
 
 from cnnjax.config import Levels, Model, ResolvedModel, resolve_model
 from cnnjax.errors import unknown
-from cnnjax.nn.activations import ACTIVATIONS, NEVER_FALLING, Activation, PReLU, leaky_relu
+from cnnjax.nn.activations import ACTIVATIONS, NON_DECREASING, Activation, PReLU, leaky_relu
 from cnnjax.nn.convolution import Conv, Padding, SparseConv
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.initializers import INITIALIZERS, Initializer
-from cnnjax.nn.normalization import NORMS, Batch
+from cnnjax.nn.normalization import NORMS, BatchStatistics
 from cnnjax.nn.operations import PLAIN, Operations
 from cnnjax.nn.pooling import HALVE, POOLINGS, Window
 
@@ -25,9 +25,9 @@ from cnnjax.nn.pooling import HALVE, POOLINGS, Window
 class Ingredients:
     """Makes the layers of a model. The methods are called in compact methods of flax modules.
 
-    `config` holds no `default` any more. Computation is in `dtype`, parameters are in
+    `config` is resolved: no field is `default`. Computation is in `dtype`, parameters are in
     `param_dtype`; `axis_name` is the pmap axis over which batch norm takes its statistics;
-    `operations` are the forms of the operations that have several.
+    `operations` are the implementations to use.
     """
 
     config: ResolvedModel
@@ -39,11 +39,11 @@ class Ingredients:
     operations: Operations = PLAIN
 
     def width(self, features: int, multiple: int = 1) -> int:
-        """So many channels or units times `model.width`, rounded to a multiple, at least one."""
+        """`features` channels or units times `model.width`, rounded to a multiple, at least one."""
         return multiple * max(1, round(features * self.config.width / multiple))
 
     def activation(self, name: str) -> Callable[[Array], Array]:
-        """The activation; `name` is used where it has parameters."""
+        """The activation; `name` is that of the module if it has parameters."""
         if self.activation_level is PReLU:
             return PReLU(param_dtype=self.param_dtype, name=name)
         return _layer(self.activation_level, name=name)
@@ -110,7 +110,7 @@ class Ingredients:
         """The normalisation layer; its scale starts at one, or at zero."""
         return NORMS[self.config.norm.kind](
             self.config.norm,
-            Batch(train, self.axis_name, self.operations.batch_norm),
+            BatchStatistics(train, self.axis_name, self.operations.batch_norm),
             scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
@@ -118,11 +118,11 @@ class Ingredients:
         )
 
     def dropout(self, name: str, *, only: Literal["plain", "spatial"] | None = None) -> Dropout:
-        """The dropout layer, called with `train` and `keep_prob`. With `only` it is there for that
-        kind: `plain` at places of units, `spatial` at places of feature maps."""
-        chosen = self.config.dropout
-        keep_prob = chosen.keep_prob if only in (None, chosen.kind) else 1.0
-        return Dropout(keep_prob, chosen.scaling, chosen.kind, name=name)
+        """The dropout layer, called with `train` and `keep_prob`. With `only` it acts if dropout is
+        of that kind: `plain` between dense layers, `spatial` between feature maps."""
+        dropout = self.config.dropout
+        keep_prob = dropout.keep_prob if only in (None, dropout.kind) else 1.0
+        return Dropout(keep_prob, dropout.scaling, dropout.kind, name=name)
 
     def pool(self, name: str, window: Window = HALVE) -> Callable[[Array], Array]:
         """The pooling layer: [B, H, W, C] -> [B, H', W', C] (`none` keeps the size)."""
@@ -134,14 +134,14 @@ class Ingredients:
         return jax.named_scope(name)(functools.partial(level, window=window))
 
     @property
-    def pool_passes_activation(self) -> bool:
-        """Whether pooling before the activation gives what pooling after it does: the largest
-        element stays the largest under a function that never falls."""
-        return self.config.pooling == "max" and self.activation_level in NEVER_FALLING
+    def pooling_commutes(self) -> bool:
+        """Whether pooling before and after the activation are the same: the largest element stays
+        the largest under a non-decreasing function."""
+        return self.config.pooling == "max" and self.activation_level in NON_DECREASING
 
     @property
     def pools(self) -> bool:
-        """Whether the pooling level makes feature maps smaller."""
+        """Whether pooling makes feature maps smaller."""
         return self.config.pooling != "none"
 
 
@@ -156,34 +156,34 @@ def build(
 ) -> Ingredients:
     """The ingredients of a configuration; `default` becomes the architecture's published choice.
 
-    A level of the user's own, looked up after the built-in ones, is a function of an array or a
-    flax module class without fields (activation), or init(key, shape, dtype) (initializer).
+    `levels` are the user's own, looked up after the built-in ones: an activation is a function of
+    an array or a flax module class without fields, an initializer is init(key, shape, dtype).
     Raises UserError for a name that is in neither.
     """
-    own, config = levels or {}, resolve_model(config)
-    activation = _level("activation", config.activation, ACTIVATIONS, own)
+    levels, config = levels or {}, resolve_model(config)
+    activation = _level("activation", config.activation, ACTIVATIONS, levels)
     if activation is leaky_relu:
         activation = functools.partial(leaky_relu, slope=config.leaky_slope)
     if config.initializer in INITIALIZERS:
         initializer = functools.partial(INITIALIZERS[config.initializer], config)
     else:
-        init = _level("initializer", config.initializer, INITIALIZERS, own)
-        initializer = functools.partial(_same, init)
+        init = _level("initializer", config.initializer, INITIALIZERS, levels)
+        initializer = functools.partial(_for_any_groups, init)
     return Ingredients(config, activation, initializer, dtype, param_dtype, axis_name, operations)
 
 
-def _same(init: Initializer, groups: int) -> Initializer:
+def _for_any_groups(init: Initializer, groups: int) -> Initializer:
     return init
 
 
-def _level(kind: str, name: str, known: Mapping[str, Any], levels: Levels) -> Any:
-    own = levels.get(kind, {})
-    if name not in known and name not in own:
-        raise unknown(f"model.{kind}", name, [*known, *own])
-    return known[name] if name in known else own[name]
+def _level(kind: str, name: str, built_in: Mapping[str, Any], levels: Levels) -> Any:
+    table = {**levels.get(kind, {}), **built_in}
+    if name not in table:
+        raise unknown(f"model.{kind}", name, [*built_in, *levels.get(kind, {})])
+    return table[name]
 
 
 def _layer(level: Any, **fields: Any) -> Callable[[Array], Array]:
-    """A function as it is; a module class made with its fields."""
+    """A function unchanged; a module class with its fields."""
     is_module = isinstance(level, type) and issubclass(level, nn.Module)
     return level(**fields) if is_module else level

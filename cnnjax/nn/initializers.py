@@ -1,7 +1,7 @@
 """Initialisers of weights. Biases start at zero everywhere.
 
 Kernels have the shape [n_in, n_out] or [height, width, n_in, n_out] (HWIO). The plain normal forms
-use the lecture's formulas to the letter. The truncated forms (cut at two standard deviations) and
+use the lecture's formulas literally. The truncated forms (at two standard deviations) and
 the uniform forms have the same variance; jax's own `he_normal` and `glorot_normal` are truncated.
 """
 
@@ -22,14 +22,14 @@ Factory = Callable[[ResolvedModel, int], Initializer]
 """(configuration, groups of the convolution) -> initialiser."""
 
 TRUNCATED_SD = 0.87962566103423978
-"""The standard deviation of a standard normal cut off at +-2."""
+"""The standard deviation of a standard normal truncated at +-2."""
 
 
 def fans(shape: Sequence[int], groups: int = 1) -> tuple[int, int]:
-    """How many inputs an output sees, and how many outputs an input reaches.
+    """(fan in, fan out): the inputs of an output, and the outputs of an input.
 
     `shape` is [..., n_in, n_out] as flax stores it: the kernel of a convolution in groups is
-    [height, width, n_in / groups, n_out], so that an input reaches n_out / groups channels.
+    [height, width, n_in / groups, n_out], so that an input has n_out / groups outputs.
     """
     *window, n_in, n_out = shape
     area = math.prod(window)
@@ -57,7 +57,7 @@ def normal(key: Array, shape: Sequence[int], dtype: Any, sd: float) -> Array:
 
 
 def truncated_normal(key: Array, shape: Sequence[int], dtype: Any, sd: float) -> Array:
-    """Gaussian values cut off at two deviations, of standard deviation `sd` after the cut."""
+    """Gaussian values truncated at two deviations, of standard deviation `sd` after truncation."""
     return sd / TRUNCATED_SD * jax.random.truncated_normal(key, -2, 2, tuple(shape), dtype)
 
 
@@ -75,7 +75,7 @@ def _scaled(draw: Callable[..., Array], sd: Callable[[int, int], float]) -> Fact
     return factory
 
 
-def _small(draw: Callable[..., Array]) -> Factory:
+def _fixed_sd(draw: Callable[..., Array]) -> Factory:
     """An initialiser of the fixed deviation `model.initializer_sd`."""
 
     def factory(model: ResolvedModel, groups: int) -> Initializer:
@@ -99,12 +99,14 @@ def _lenet_sd(n_in: int, n_out: int) -> float:
 
 def _orthogonal(model: ResolvedModel, groups: int) -> Initializer:
     """Orthonormal rows or columns of the [inputs, outputs] matrix (Saxe et al. 2014), gain 1;
-    each group of a convolution by itself."""
+    each group of a convolution separately."""
     draw = jax.nn.initializers.orthogonal()
 
     def init(key: Array, shape: Sequence[int], dtype: Any) -> Array:
-        part = (*shape[:-1], shape[-1] // groups)
-        return jnp.concatenate([draw(k, part, dtype) for k in jax.random.split(key, groups)], -1)
+        group_shape = (*shape[:-1], shape[-1] // groups)
+        return jnp.concatenate(
+            [draw(k, group_shape, dtype) for k in jax.random.split(key, groups)], -1
+        )
 
     return init
 
@@ -112,8 +114,8 @@ def _orthogonal(model: ResolvedModel, groups: int) -> Initializer:
 INITIALIZERS: dict[str, Factory] = {
     "zeros": _zeros,
     "constant": _constant,
-    "small_normal": _small(normal),
-    "small_truncated_normal": _small(truncated_normal),
+    "small_normal": _fixed_sd(normal),
+    "small_truncated_normal": _fixed_sd(truncated_normal),
     "lecun_normal": _scaled(normal, lecun_sd),
     "lecun_truncated_normal": _scaled(truncated_normal, lecun_sd),
     "lecun_uniform": _scaled(uniform, lecun_sd),

@@ -1,4 +1,4 @@
-"""Layer-sequential unit variance: an initialisation that looks at data."""
+"""Layer-sequential unit variance: an initialisation that depends on data."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -28,14 +28,14 @@ def lsuv(
 
     Mishkin and Matas 2016, "All you need is a good init", algorithm 1: layer by layer in the order
     of execution, each kernel is divided by the standard deviation of the layer's output (before
-    normalisation and activation, over all examples, places and channels), until the variance is
+    normalisation and activation, over all examples, positions and channels), until the variance is
     within `tolerance` of 1. Orthogonal kernels, the paper's first step, are expected in
     `variables`. The network runs as in training, with batch statistics and without dropout.
 
-    All layers are scaled in one forward pass: dividing the kernel divides the output (less its
-    bias), and later layers see the scaled output, which is what the paper's pass per layer
-    computes. Passes are repeated, `max_iterations` at most, where biases make that inexact. A
-    layer whose output is constant or not finite is left as it is.
+    All layers are scaled in one forward pass: dividing the kernel divides the output (without the
+    bias), and later layers see the scaled output, as in the paper's pass per layer. With biases
+    this is inexact and passes are repeated, at most `max_iterations` times. A layer whose output is
+    constant or not finite is unchanged.
 
     Args:
       module: called as `module(images, train=True, keep_prob=1.0)`.
@@ -47,7 +47,7 @@ def lsuv(
     Returns:
       A new dictionary of variables, of the same structure.
     """
-    measure = jax.jit(_pass(module, tolerance))
+    measure = jax.jit(_divisors(module, tolerance))
     result = dict(variables)
     for _ in range(max_iterations):
         divisors = jax.device_get(measure(result, images))
@@ -61,13 +61,13 @@ def lsuv(
     return result
 
 
-def _pass(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Path, Array]]:
-    """A function (variables, images) -> {path of a layer: what to divide its kernel by}."""
+def _divisors(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Path, Array]]:
+    """A function (variables, images) -> {path of a layer: divisor of its kernel}."""
     backbone: nn.Module = getattr(module, "backbone", module)
-    made = getattr(backbone, "ingredients", None)
-    if made is not None and made.config.scan:  # the layers in a loop could not be told apart
-        config = made.config.model_copy(update={"scan": False})
-        unrolled = backbone.clone(ingredients=dataclasses.replace(made, config=config))
+    ingredients = getattr(backbone, "ingredients", None)
+    if ingredients is not None and ingredients.config.scan:  # a scanned layer has no path
+        config = ingredients.config.model_copy(update={"scan": False})
+        unrolled = backbone.clone(ingredients=dataclasses.replace(ingredients, config=config))
         module = unrolled if backbone is module else module.clone(backbone=unrolled)
 
     def forward(variables: Any, images: Array) -> dict[Path, Array]:
@@ -83,7 +83,7 @@ def _pass(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Pa
                 divisors[layer.path] = _divisor(output, tolerance)
             bias = layer.variables["params"].get("bias", jnp.zeros(()))
             scaled = ((output - bias) / divisors[layer.path] + bias).astype(output.dtype)
-            for pool in pools:  # a convolution may be asked to pool what it gives
+            for pool in pools:  # of a convolution that pools its output
                 scaled = scaled if pool is None else pool(scaled)
             return scaled
 
@@ -98,7 +98,7 @@ def _pass(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Pa
             )
         return divisors
 
-    axis_name = getattr(made, "axis_name", None)
+    axis_name = getattr(ingredients, "axis_name", None)
     if axis_name is None:
         return forward
 
@@ -110,7 +110,8 @@ def _pass(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dict[Pa
 
 
 def _divisor(output: Array, tolerance: float) -> Array:
-    """The standard deviation of a layer's output; 1 where it is near enough to 1 or of no use."""
+    """The standard deviation of a layer's output; 1 if that is within the tolerance, zero or
+    not finite."""
     variance = jnp.var(output.astype(jnp.promote_types(output.dtype, jnp.float32)))
-    near = jnp.abs(variance - 1) < tolerance
-    return jnp.where(near | ~jnp.isfinite(variance) | (variance < 1e-30), 1, jnp.sqrt(variance))
+    within = jnp.abs(variance - 1) < tolerance
+    return jnp.where(within | ~jnp.isfinite(variance) | (variance < 1e-30), 1, jnp.sqrt(variance))

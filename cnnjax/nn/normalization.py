@@ -1,9 +1,9 @@
 """Normalisation over the batch, over one example, or over groups of its channels.
 
-Each level is a function (configuration, what batch norm needs, fields of the module) -> layer, to
-be called in a compact method: the layer
-takes [B, H, W, C] or [B, C] and returns the same shape. All have a learnt scale and bias per
-channel. Statistics and parameters stay in `param_dtype`, at least float32.
+Each level is a function (configuration, statistics of batch norm, fields of the module) -> layer,
+to be called in a compact method. The layer takes [B, H, W, C] or [B, C] and returns the same shape.
+All have a learnt scale and bias per channel. Statistics and parameters stay in `param_dtype`, at
+least float32.
 """
 
 import math
@@ -19,49 +19,54 @@ from cnnjax.config import Norm
 Layer = Callable[[Array], Array]
 
 
-class Batch(NamedTuple):
-    """What batch normalisation has to know besides: whether it trains, the pmap axis, and the
-    module to use, `flax.linen.BatchNorm` or one like it."""
+class BatchStatistics(NamedTuple):
+    """How batch norm takes its statistics.
+
+    Attributes:
+      train: whether of the batch; otherwise the running statistics are used.
+      axis_name: the pmap axis to average over.
+      module: `flax.linen.BatchNorm`, or a module with the same arguments.
+    """
 
     train: bool
     axis_name: str | None = None
     module: Callable[..., nn.Module] = nn.BatchNorm
 
 
-def none(config: Norm, of_batch: Batch, **fields: Any) -> Layer:
+def none(config: Norm, statistics: BatchStatistics, **fields: Any) -> Layer:
     """No normalisation."""
     return lambda x: x
 
 
-def batch(config: Norm, of_batch: Batch, **fields: Any) -> Layer:
+def batch(config: Norm, statistics: BatchStatistics, **fields: Any) -> Layer:
     """Batch normalisation (Ioffe and Szegedy 2015); running statistics in `batch_stats`.
 
     In training: mean and (biased) variance of the batch, over all devices of `axis_name` where
     `statistics` is `global`; running = alpha * batch + (1 - alpha) * running. Otherwise, and
     always where `frozen`: the running statistics, unchanged. Deviation from the paper: the
-    running variance averages the biased one.
+    running variance averages biased variances.
     """
-    return of_batch.module(
-        use_running_average=config.frozen or not of_batch.train,
+    return statistics.module(
+        use_running_average=config.frozen or not statistics.train,
         momentum=1 - config.alpha,
         epsilon=config.epsilon,
-        axis_name=of_batch.axis_name if config.statistics == "global" else None,
+        axis_name=statistics.axis_name if config.statistics == "global" else None,
         **fields,
     )
 
 
-def layer(config: Norm, of_batch: Batch, **fields: Any) -> Layer:
-    """Layer normalisation (Ba et al. 2016): over all numbers of one example (height, width and
+def layer(config: Norm, statistics: BatchStatistics, **fields: Any) -> Layer:
+    """Layer normalisation (Ba et al. 2016): over all values of one example (height, width and
     channels of a feature map), with scale and bias per channel."""
     return nn.GroupNorm(num_groups=1, epsilon=float(config.epsilon or 0), **fields)
 
 
-def group(config: Norm, of_batch: Batch, **fields: Any) -> Layer:
+def group(config: Norm, statistics: BatchStatistics, **fields: Any) -> Layer:
     """Group normalisation (Wu and He 2018).
 
-    Where `groups` does not divide the channels, their greatest common divisor is used (8 groups
-    on 6 channels: 2). A vector [B, C] whose groups would hold a single number each, which
-    normalises to zero, is normalised as one group.
+    If `groups` does not divide the channels, their greatest common divisor is used (8 groups on 6
+    channels: 2). A vector [B, C] whose groups would have a single value each, which normalises to
+    zero, is one group.
     """
 
     def apply(x: Array) -> Array:

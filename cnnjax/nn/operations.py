@@ -1,7 +1,7 @@
-"""The operations that have several forms, and the one place where a form is chosen.
+"""Operations with several implementations, and the choice of one.
 
-XLA compiles the plain forms well for GPUs and TPUs. For a CPU it does not: there the gradient of a
-convolution costs several times what it has to, and that of a reduction window many times.
+XLA compiles the plain implementations well for GPUs and TPUs. On a CPU the gradient of a
+convolution costs several times more than necessary, and that of a window reduction many times.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from cnnjax.nn.native import pooling as native_pooling
 
 @dataclass(frozen=True)
 class Operations:
-    """Functions that compute the same in every form, but for rounding.
+    """Functions whose implementations agree except for rounding.
 
     Attributes:
-      convolve: `jax.lax.conv_general_dilated`, or a function that takes and gives the same.
+      convolve: `jax.lax.conv_general_dilated`, or a function with the same signature.
       max_pool: the largest element of each window, see `cnnjax.nn.pooling.max_pool`.
-      batch_norm: `flax.linen.BatchNorm`, or a module that is made with the same arguments.
+      batch_norm: `flax.linen.BatchNorm`, or a module with the same arguments.
     """
 
     convolve: Convolve = lax.conv_general_dilated
@@ -42,10 +42,10 @@ NATIVE = Operations(
 
 
 def choose(backend: str, convolution: str, *, deterministic: bool = False) -> Operations:
-    """The forms for a backend (`cpu`, `gpu`, `tpu`) and a convolution (`xla` or `native`).
+    """The implementations for a backend (`cpu`, `gpu`, `tpu`) and a convolution (`xla`, `native`).
 
-    XLA has no deterministic gradient of a maximum over windows for GPUs, and refuses to compile
-    one where `deterministic` programs are asked for (UNIMPLEMENTED, select-and-scatter)."""
+    On GPUs XLA has no deterministic gradient of a maximum over windows, and fails to compile one
+    if programs have to be `deterministic` (UNIMPLEMENTED, select-and-scatter)."""
     if convolution == "native":
         return NATIVE
     return SLICED if backend == "cpu" or (deterministic and backend == "gpu") else PLAIN

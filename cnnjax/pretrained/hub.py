@@ -1,4 +1,4 @@
-"""Weights by name from the Hugging Face hub: safetensors files only, kept in its own cache."""
+"""Weights by name from the Hugging Face hub: safetensors files only, in the hub's own cache."""
 
 import contextlib
 import importlib
@@ -14,7 +14,7 @@ WEIGHTS = "model.safetensors"
 
 def fetch(name: str) -> Path:
     """The weights file of `hub:OWNER/NAME` or `hub:OWNER/NAME/FILE.safetensors`, downloaded if it
-    is not in the cache yet, and beside it the repository's config.json, if it has one.
+    is not in the cache, with the repository's config.json beside it, if there is one.
 
     Raises UserError: another kind of file, no huggingface_hub, no network, no such repository.
     """
@@ -23,8 +23,8 @@ def fetch(name: str) -> Path:
     )
     if not match or ".." in name:
         raise UserError(
-            f"--file: {name!r} is not valid; write hub:OWNER/NAME, with /FILE.safetensors after it "
-            f"where the file is not {WEIGHTS}."
+            f"--file: {name!r} is not valid; write hub:OWNER/NAME, followed by /FILE.safetensors "
+            f"if the file is not {WEIGHTS}."
         )
     repository, file = match[1], match[2] or WEIGHTS
     try:
@@ -33,14 +33,14 @@ def fetch(name: str) -> Path:
         raise UserError(
             "--file: hub: needs huggingface_hub; pip install -e '.[pretrained]'"
         ) from None
-    hub.logging.set_verbosity_error()  # it tells of every try
+    hub.logging.set_verbosity_error()  # it logs every attempt
     print(f"asking huggingface.co for {repository}/{file} ...", flush=True)
     try:
         weights = hub.hf_hub_download(repository, file)
     except Exception as error:
         raise UserError(
-            f"--file: {name}: cannot be fetched ({type(error).__name__}). Where there is a "
-            f"network, download https://huggingface.co/{repository}/resolve/main/{file} (and "
+            f"--file: {name}: cannot be fetched ({type(error).__name__}). With a network, "
+            f"download https://huggingface.co/{repository}/resolve/main/{file} (and "
             "config.json beside it) and name that file."
         ) from None
     with contextlib.suppress(Exception):  # not every repository has one

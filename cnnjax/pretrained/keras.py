@@ -1,9 +1,9 @@
 """The layout of keras.applications: VGG, Inception v3 and ResNet (the first version).
 
-No layer of these pads unevenly: where TensorFlow's SAME would (stride 2), Keras pads by hand or not
-at all. What differs from torch is kept in the configuration: the epsilon, the stride on the first
-1x1 convolution of a bottleneck, averages without the zeros around the image, and batch norms that
-follow the statistics with a weight of 0.01.
+No layer of these has uneven padding: where TensorFlow's SAME would (stride 2), Keras pads
+explicitly or not at all. Differences from torch are fields of the configuration: the epsilon, the
+stride on the first 1x1 convolution of a bottleneck, averages without the zeros around the image,
+and running statistics of batch norm with an alpha of 0.01.
 """
 
 import functools
@@ -19,20 +19,20 @@ from cnnjax.pretrained.reading import Stored
 
 def vgg(depth: int) -> dict[str, SourceModule]:
     """VGG."""
-    found = {
+    modules = {
         "fc1/dense": SourceModule("fc1"),
         "fc2/dense": SourceModule("fc2"),
         "head": SourceModule("predictions"),
     }
     for stage, count in enumerate(CONVOLUTIONS[depth], start=1):
         for index in range(1, count + 1):
-            found[f"conv{stage}_{index}/conv"] = SourceModule(f"block{stage}_conv{index}")
-    return found
+            modules[f"conv{stage}_{index}/conv"] = SourceModule(f"block{stage}_conv{index}")
+    return modules
 
 
 def resnet(depth: int) -> dict[str, SourceModule]:
     """ResNet, whose convolutions have biases."""
-    found = {"head": SourceModule("predictions")}
+    modules = {"head": SourceModule("predictions")}
     names = {"conv1": "conv1"}
     for stage, count in enumerate(IMAGENET[depth][0], start=1):
         for block in range(1, count + 1):
@@ -40,40 +40,40 @@ def resnet(depth: int) -> dict[str, SourceModule]:
             names |= {f"{ours}/conv{index}": f"{theirs}_{index}" for index in (1, 2, 3)}
             names[f"{ours}/shortcut"] = f"{theirs}_0"
     for ours, theirs in names.items():
-        found[f"{ours}/conv"] = SourceModule(f"{theirs}_conv")
-        found[f"{ours}/norm"] = SourceModule(f"{theirs}_bn", bias_of=f"{theirs}_conv")
-    return found
+        modules[f"{ours}/conv"] = SourceModule(f"{theirs}_conv")
+        modules[f"{ours}/norm"] = SourceModule(f"{theirs}_bn", bias_of=f"{theirs}_conv")
+    return modules
 
 
 def inception_v3() -> dict[str, SourceModule]:
-    """Inception v3, whose layers have no names but numbers, in the order in which they are made,
-    and whose norms have no scale."""
+    """Inception v3, whose layers are numbered in the order of their creation, and whose norms have
+    no scale."""
     layers = list(torchvision.INCEPTION_STEM)
     for block, branches in torchvision.INCEPTION_BLOCKS.items():
         layers += [f"{block}/{branch}" for branch in branches]
-    found = {"head": SourceModule("predictions")}
-    for place, layer in enumerate(layers):
-        found[f"{layer}/conv"] = SourceModule(f"conv2d#{place}")
-        found[f"{layer}/norm"] = SourceModule(f"batch_normalization#{place}", scale=False)
-    return found
+    modules = {"head": SourceModule("predictions")}
+    for index, layer in enumerate(layers):
+        modules[f"{layer}/conv"] = SourceModule(f"conv2d#{index}")
+        modules[f"{layer}/norm"] = SourceModule(f"batch_normalization#{index}", scale=False)
+    return modules
 
 
-def numbered(found: dict[str, Stored]) -> dict[str, Stored]:
-    """`conv2d_95/0`, ... as `conv2d#0/0`, ...: Keras goes on counting from network to network."""
+def renumber(arrays: dict[str, Stored]) -> dict[str, Stored]:
+    """Renames `conv2d_95/0`, ... to `conv2d#0/0`, ...: Keras continues counting over networks."""
     names: dict[str, str] = {}
     for kind in ("conv2d", "batch_normalization"):
         pattern = re.compile(rf"{kind}(?:_(\d+))?/\d+")
-        matches = (pattern.fullmatch(name) for name in found)
+        matches = (pattern.fullmatch(name) for name in arrays)
         numbers = sorted({int(match[1] or 0) for match in matches if match})
-        for place, number in enumerate(numbers):
+        for index, number in enumerate(numbers):
             layer = f"{kind}_{number}" if number else kind
-            names |= {f"{layer}/{index}": f"{kind}#{place}/{index}" for index in range(4)}
-    return {names.get(name, name): stored for name, stored in found.items()}
+            names |= {f"{layer}/{array}": f"{kind}#{index}/{array}" for array in range(4)}
+    return {names.get(name, name): stored for name, stored in arrays.items()}
 
 
 def config(model: str) -> dict[str, Any]:
-    """Images as `preprocess_input` wants them: blue, green, red in 0..255 less their means for VGG
-    and ResNet, -1..1 for Inception; the middle of images, as for the published accuracies."""
+    """Images as by `preprocess_input`: blue, green, red in 0..255 minus their means for VGG and
+    ResNet, -1..1 for Inception; centre crops, as for the published accuracies."""
     if model == "inception_v3":
         half = (0.5, 0.5, 0.5)
         fields = torchvision.imagenet(299, 342, half, half)
@@ -94,5 +94,5 @@ LAYOUT = Layout(
     },
     rule=keras_rule,
     config=config,
-    arrays=numbered,
+    rename=renumber,
 )

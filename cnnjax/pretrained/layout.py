@@ -11,15 +11,15 @@ from cnnjax.pretrained.reading import FLOATS, Shape, Stored
 
 
 class SourceModule(NamedTuple):
-    """The module of a source that one of our layers comes from.
+    """The module of a source that corresponds to one of our layers.
 
     Attributes:
       name: of the module.
-      channels: of the maps that this dense layer sees flattened; 0 where it sees a vector.
-      convolution: whether that dense layer is a convolution over the whole maps.
-      scale: whether this norm has a scale, or leaves it at one.
-      bias_of: the convolution before this norm, where it has a bias: ours has none, which is the
-        same as a running mean that is less by it.
+      channels: of the maps that this dense layer takes flattened; 0 if it takes a vector.
+      convolution: whether the source has that dense layer as a convolution over the whole maps.
+      scale: whether this norm has a scale; otherwise it is one.
+      bias_of: the convolution before this norm, if it has a bias: ours has none, and the bias is
+        subtracted from the running mean instead.
     """
 
     name: str
@@ -30,8 +30,8 @@ class SourceModule(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """Where one of our arrays comes from: the arrays of the source by name, with the shapes that
-    they must have, and what makes ours of them."""
+    """How one of our arrays is made: the names of the arrays of the source, the shapes that they
+    must have, and a function of them."""
 
     names: tuple[str, ...]
     shapes: tuple[Shape, ...]
@@ -39,19 +39,19 @@ class Rule(NamedTuple):
 
 
 Modules = Mapping[str, SourceModule]
-"""Our layers, by their paths, and where they come from."""
+"""{path of our layer: module of the source}"""
 
 
 class Layout(NamedTuple):
     """A source of weights.
 
     Attributes:
-      models: the networks it has, each with a function that gives their layers.
-      rule: (module there, our leaf, our shape) -> where that array comes from.
-      config: model -> the fields that its weights were made with, preprocessing among them.
-      ignored: whether an array of this name means nothing for a network at test time.
-      auxiliary: the beginnings of the names of auxiliary heads, which a file may leave out.
-      arrays: what the names of a file are first brought to.
+      models: the networks of the source, each with a function that returns its modules.
+      rule: (module of the source, name of our array, its shape) -> how it is made.
+      config: (model) -> the fields of its weights, with those of preprocessing.
+      ignored: (name) -> whether an array is not needed at test time.
+      auxiliary: prefixes of the names of auxiliary heads, which a file may lack.
+      rename: brings the names in a file to those of the rules.
     """
 
     models: Mapping[str, Callable[[], Modules]]
@@ -59,10 +59,10 @@ class Layout(NamedTuple):
     config: Callable[[str], dict[str, Any]]
     ignored: Callable[[str], bool] = lambda name: False
     auxiliary: tuple[str, ...] = ()
-    arrays: Callable[[dict[str, Stored]], dict[str, Stored]] = lambda found: found
+    rename: Callable[[dict[str, Stored]], dict[str, Stored]] = lambda arrays: arrays
 
 
-def _same(array: np.ndarray) -> np.ndarray:
+def _identity(array: np.ndarray) -> np.ndarray:
     return array
 
 
@@ -79,7 +79,7 @@ def torch_rule(module: SourceModule, leaf: str, shape: Shape) -> Rule:
     """PyTorch: kernels [outputs, inputs, h, w], [outputs, inputs]; maps flattened as [C, H, W]."""
     names = (f"{module.name}.{_TORCH[leaf]}",)
     if leaf != "kernel":
-        return Rule(names, (shape,), _same)
+        return Rule(names, (shape,), _identity)
     if len(shape) == 4:
         height, width, inputs, outputs = shape
         kernel = (outputs, inputs, height, width)
@@ -97,58 +97,58 @@ def torch_rule(module: SourceModule, leaf: str, shape: Shape) -> Rule:
 
 
 def keras_rule(module: SourceModule, leaf: str, shape: Shape) -> Rule:
-    """Keras: arranged as ours, known by their order: kernel, bias; scale, bias, mean, variance."""
+    """Keras: shaped as ours and named by their order: kernel, bias; scale, bias, mean, variance."""
     if leaf == "kernel":
-        return Rule((f"{module.name}/0",), (shape,), _same)
+        return Rule((f"{module.name}/0",), (shape,), _identity)
     if leaf == "scale" and not module.scale:
         return Rule((), (), lambda: np.ones(shape, np.float32))
-    place = {"scale": 0, "bias": 1, "mean": 2, "var": 3}[leaf] - (not module.scale)
-    names: tuple[str, ...] = (f"{module.name}/{place}",)
+    index = {"scale": 0, "bias": 1, "mean": 2, "var": 3}[leaf] - (not module.scale)
+    names: tuple[str, ...] = (f"{module.name}/{index}",)
     if leaf == "mean" and module.bias_of:
         names += (f"{module.bias_of}/1",)
         return Rule(names, (shape, shape), np.subtract)
-    return Rule(names, (shape,), _same)
+    return Rule(names, (shape,), _identity)
 
 
-def brought(
+def apply_rules(
     where: str,
     rules: Mapping[str, Rule],
-    found: Mapping[str, Stored],
+    stored: Mapping[str, Stored],
     ignored: Callable[[str], bool],
 ) -> dict[str, np.ndarray]:
     """Our arrays, read from a file.
 
     Args:
       where: the file and the network, for the error.
-      rules: where each of ours comes from.
-      found: the arrays of the file.
-      ignored: whether a name may be left unused.
+      rules: {path of our array: how it is made}.
+      stored: the arrays of the file.
+      ignored: (name) -> whether an array may be unused.
 
     Raises one UserError that lists every missing, unexpected and differently shaped array.
     """
-    wanted = {
+    expected = {
         name: shape
         for rule in rules.values()
         for name, shape in zip(rule.names, rule.shapes, strict=True)
     }
-    lines = [f"  missing: {name} {list(wanted[name])}" for name in wanted if name not in found]
+    lines = [f"  missing: {name} {list(expected[name])}" for name in expected if name not in stored]
     lines += [
-        f"  unexpected: {name} {list(stored.shape)}"
-        for name, stored in found.items()
-        if name not in wanted and not ignored(name)
+        f"  unexpected: {name} {list(array.shape)}"
+        for name, array in stored.items()
+        if name not in expected and not ignored(name)
     ]
-    for name in wanted.keys() & found.keys():
-        have = found[name]
-        if have.shape != wanted[name]:
+    for name in expected.keys() & stored.keys():
+        shape, dtype, _ = stored[name]
+        if shape != expected[name]:
             lines.append(
-                f"  different: {name} is {list(have.shape)}, the network has {list(wanted[name])}"
+                f"  different: {name} is {list(shape)}, the network has {list(expected[name])}"
             )
-        elif have.dtype not in FLOATS:
-            lines.append(f"  different: {name} is of {have.dtype}, which are no weights")
+        elif dtype not in FLOATS:
+            lines.append(f"  different: {name} is of {dtype}, which is not a dtype of weights")
     if lines:
         raise UserError("\n".join([f"{where}: does not fit:", *sorted(lines)]))
     arrays = {
-        path: np.ascontiguousarray(rule.make(*(found[name].read() for name in rule.names)))
+        path: np.ascontiguousarray(rule.make(*(stored[name].read() for name in rule.names)))
         for path, rule in rules.items()
     }
     for path, array in arrays.items():

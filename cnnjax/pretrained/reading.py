@@ -1,4 +1,4 @@
-"""Files of weights as named arrays, read without running anything that is in them."""
+"""Files of weights as named arrays, read without running code in them."""
 
 import contextlib
 import importlib
@@ -15,18 +15,18 @@ from cnnjax import files
 from cnnjax.errors import UserError
 
 Shape = tuple[int, ...]
-MOST_ARRAYS = 100_000
-"""More arrays, or groups in HDF5, than any network has."""
-DEEPEST = 100
-"""Groups in groups in HDF5: the time to open one grows with the depth."""
-TORCH = (2, 6)
-"""Before this version, torch.load could run code even where it was to read tensors only."""
+MAX_ARRAYS = 100_000
+"""The limit of arrays, or of groups in HDF5: no network has more."""
+MAX_DEPTH = 100
+"""The limit of nested groups in HDF5: the time to open one grows with the depth."""
+MIN_TORCH = (2, 6)
+"""Before this version torch.load could run code even with weights_only=True."""
 FLOATS = ("float16", "bfloat16", "float32", "float64", "F16", "BF16", "F32", "F64")
 
 
 class Stored(NamedTuple):
-    """An array in a file: its shape, its dtype as the file calls it, and a function that reads it
-    as float32. What is not read costs nothing."""
+    """An array in a file: its shape, the name of its dtype in the file, and a function that reads
+    it as float32."""
 
     shape: Shape
     dtype: str
@@ -35,40 +35,40 @@ class Stored(NamedTuple):
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[dict[str, Stored]]:
-    """The arrays of a weights file by their names, which can be read while the block runs.
+    """The arrays of a weights file by name, which can be read in the context.
 
-    The content decides how it is read, whatever the file is called: safetensors; a PyTorch state
-    dict, maybe under `state_dict` or `model` or with names that begin with `module.` (tensors only:
-    pickled code is refused); Keras `.weights.h5` or legacy `.h5`. The arrays of a Keras layer are
-    called `LAYER/0`, `LAYER/1`, ... in the order in which Keras keeps them.
+    The content of the file, not its name, decides the format: safetensors; a PyTorch state dict,
+    possibly under `state_dict` or `model` or with names that begin with `module.` (tensors only:
+    pickled code is an error); Keras `.weights.h5` or legacy `.h5`. The arrays of a Keras layer are
+    called `LAYER/0`, `LAYER/1`, ... in the order in which Keras stores them.
 
-    Raises UserError: a file that is missing, no regular file, cut off, in another format, or that
-    wants more than reading.
+    Raises UserError: a file that is missing, not regular, truncated, in another format, or that
+    would run code.
     """
     with contextlib.ExitStack() as stack:
-        with _one_line(path):
+        with _one_line_errors(path):
             with files.open_regular(path) as file:
                 start = file.read(16)
             if start.startswith(b"\x89HDF\r\n\x1a\n"):
-                found = _keras(path, stack)
+                arrays = _keras(path, stack)
             elif _is_keras_archive(path):
                 raise UserError(
-                    f"{path}: is a whole Keras model; load it there and save its weights: "
+                    f"{path}: is a content Keras model; load it and save its weights: "
                     "model.save_weights('NAME.weights.h5')"
                 )
             elif start.startswith((b"PK\x03\x04", b"\x80")):
-                found = _torch(path)
+                arrays = _torch(path)
             elif start[8:9] == b"{":
-                found = _safetensors(path, stack)
+                arrays = _safetensors(path, stack)
             else:
                 raise UserError(
-                    f"{path}: is no file of weights; allowed: .safetensors, a PyTorch state dict, "
-                    "Keras .weights.h5 or .h5"
+                    f"{path}: is not a file of weights; allowed: .safetensors, a PyTorch state "
+                    "dict, Keras .weights.h5 or .h5"
                 )
-        for name in found:
+        for name in arrays:
             if not name.isprintable():
-                raise UserError(f"{path}: {name!r} is no name of an array.")
-        yield {name: _checked(path, name, stored) for name, stored in found.items()}
+                raise UserError(f"{path}: {name!r} is not valid as the name of an array.")
+        yield {name: _checked(path, name, stored) for name, stored in arrays.items()}
 
 
 def _is_keras_archive(path: Path) -> bool:
@@ -79,8 +79,10 @@ def _is_keras_archive(path: Path) -> bool:
 
 
 def _checked(path: Path, name: str, stored: Stored) -> Stored:
+    """`stored`, whose `read` raises UserError for values that are not finite."""
+
     def read() -> np.ndarray:
-        with _one_line(path), np.errstate(over="ignore"):
+        with _one_line_errors(path), np.errstate(over="ignore"):
             array = stored.read().astype(np.float32)
         if not np.isfinite(array).all():
             raise UserError(f"{path}: {name} holds numbers that are not finite in float32.")
@@ -90,23 +92,23 @@ def _checked(path: Path, name: str, stored: Stored) -> Stored:
 
 
 def _safetensors(path: Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
-    import ml_dtypes  # noqa: F401  (numpy learns of bfloat16)
+    import ml_dtypes  # noqa: F401  (adds bfloat16 to numpy)
     from safetensors import safe_open
 
     file = stack.enter_context(safe_open(path, framework="numpy"))
 
     def stored(name: str) -> Stored:
-        part = file.get_slice(name)
-        return Stored(tuple(part.get_shape()), part.get_dtype(), lambda: file.get_tensor(name))
+        view = file.get_slice(name)
+        return Stored(tuple(view.get_shape()), view.get_dtype(), lambda: file.get_tensor(name))
 
     names = file.keys()
-    _limit(path, len(names))
-    return _unwrapped({name: stored(name) for name in names})
+    _check_count(path, len(names))
+    return _without_prefix({name: stored(name) for name in names})
 
 
-def _limit(path: Path, count: int) -> None:
-    if count > MOST_ARRAYS:
-        raise UserError(f"{path}: has more than {MOST_ARRAYS:,} arrays.")
+def _check_count(path: Path, count: int) -> None:
+    if count > MAX_ARRAYS:
+        raise UserError(f"{path}: has more than {MAX_ARRAYS:,} arrays.")
 
 
 def _torch(path: Path) -> dict[str, Stored]:
@@ -118,42 +120,42 @@ def _torch(path: Path) -> dict[str, Stored]:
             "it as .safetensors."
         ) from None
     version = re.match(r"(\d+)\.(\d+)", torch.__version__)
-    if not version or tuple(map(int, version.groups())) < TORCH:
+    if not version or tuple(map(int, version.groups())) < MIN_TORCH:
         raise UserError(
             f"{path}: is a PyTorch file, which torch {torch.__version__} may run code from; "
-            f"allowed: {'.'.join(map(str, TORCH))} and newer (pip install -U torch), or save it as "
-            ".safetensors."
+            f"allowed: {'.'.join(map(str, MIN_TORCH))} and newer (pip install -U torch), or save "
+            "it as .safetensors."
         )
-    with warnings.catch_warnings():  # of torch, about pickles: they are refused below
+    with warnings.catch_warnings():  # torch warns of pickles, which are errors below
         warnings.simplefilter("ignore")
-        whole = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     for key in ("state_dict", "model"):
-        if isinstance(whole, Mapping) and isinstance(whole.get(key), Mapping):
-            whole = whole[key]
-    if isinstance(whole, Mapping):
-        _limit(path, len(whole))
-    if not isinstance(whole, Mapping) or not all(map(torch.is_tensor, whole.values())):
-        raise UserError(f"{path}: holds no state dict (a dict of names and tensors).")
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if isinstance(content, Mapping):
+        _check_count(path, len(content))
+    if not isinstance(content, Mapping) or not all(map(torch.is_tensor, content.values())):
+        raise UserError(f"{path}: is not a state dict (a dict of names and tensors).")
 
     def stored(tensor: Any) -> Stored:
         dtype = str(tensor.dtype).removeprefix("torch.")
         return Stored(tuple(tensor.shape), dtype, lambda: tensor.detach().float().numpy())
 
-    return _unwrapped({str(name): stored(tensor) for name, tensor in whole.items()})
+    return _without_prefix({str(name): stored(tensor) for name, tensor in content.items()})
 
 
-def _unwrapped(found: dict[str, Stored]) -> dict[str, Stored]:
-    """Without the prefix that torch's DataParallel gives all names."""
-    if found and all(name.startswith("module.") for name in found):
-        return {name.removeprefix("module."): stored for name, stored in found.items()}
-    return found
+def _without_prefix(arrays: dict[str, Stored]) -> dict[str, Stored]:
+    """Removes the prefix that torch's DataParallel gives all names."""
+    if arrays and all(name.startswith("module.") for name in arrays):
+        return {name.removeprefix("module."): stored for name, stored in arrays.items()}
+    return arrays
 
 
 def _keras(path: Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
     import h5py
 
     file = stack.enter_context(h5py.File(path, "r"))
-    _only_here(path, file)
+    _refuse_links(path, file)
     if "layers" in file:
         layers = _keras_layers(path, file["layers"])
     else:
@@ -161,27 +163,27 @@ def _keras(path: Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
 
     def stored(data: Any) -> Stored:
         if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
-            raise UserError(f"{path}: {data.name} is no plain array.")
+            raise UserError(f"{path}: {data.name} is not a plain array.")
         return Stored(tuple(data.shape), str(data.dtype), lambda: data[()])
 
     return {
-        f"{layer}/{place}": stored(data)
+        f"{layer}/{index}": stored(data)
         for layer, arrays in layers.items()
-        for place, data in enumerate(arrays)
+        for index, data in enumerate(arrays)
     }
 
 
-def _only_here(path: Path, file: Any) -> None:
-    """Raises UserError where a part of the file is a link, to another file for example. A group
-    that several names lead to is visited once."""
+def _refuse_links(path: Path, file: Any) -> None:
+    """Raises UserError if a part of the file is a link, such as to another file. A group with
+    several names is visited once."""
     import h5py
 
-    waiting, visited, count = [(file, 0)], {file}, 0
-    while waiting:
-        group, depth = waiting.pop()
-        if depth > DEEPEST:
-            raise UserError(f"{path}: is nested more than {DEEPEST} groups deep.")
-        _limit(path, count := count + len(group))
+    pending, visited, count = [(file, 0)], {file}, 0
+    while pending:
+        group, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise UserError(f"{path}: is nested more than {MAX_DEPTH} groups deep.")
+        _check_count(path, count := count + len(group))
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise UserError(
@@ -190,12 +192,12 @@ def _only_here(path: Path, file: Any) -> None:
             member = group[name]
             if isinstance(member, h5py.Group) and member not in visited:
                 visited.add(member)
-                waiting.append((member, depth + 1))
+                pending.append((member, depth + 1))
 
 
 def _keras_layers(path: Path, group: Any) -> dict[str, list[Any]]:
-    """The arrays of each layer of a Keras 3 file; it numbers layers by their class, in an order of
-    its own, and gives their names besides."""
+    """The arrays of each layer of a Keras 3 file, where layers are numbered by class, in any order,
+    and their names are attributes."""
     layers = {}
     for kind, layer in group.items():
         arrays = layer.get("vars", {})
@@ -203,7 +205,7 @@ def _keras_layers(path: Path, group: Any) -> dict[str, list[Any]]:
             name = arrays.attrs.get("name")
             if name is None:
                 raise UserError(
-                    f"{path}: layers/{kind} has no name; the Keras that wrote it kept none. Load "
+                    f"{path}: layers/{kind} has no name, as an older Keras wrote it. Load "
                     "and save it with a current Keras, or as legacy .h5."
                 )
             layers[str(name)] = [arrays[key] for key in sorted(arrays, key=int)]
@@ -226,8 +228,8 @@ def _text(name: Any) -> str:
 
 
 @contextlib.contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """Whatever a reader of damaged files raises, as one line."""
+def _one_line_errors(path: Path) -> Iterator[None]:
+    """Turns whatever a reader of damaged files raises into a UserError of one line."""
     try:
         yield
     except (UserError, MemoryError, KeyboardInterrupt):

@@ -1,5 +1,5 @@
-"""timm's layout: torchvision's names but for the dense layers of VGG, and preprocessing of its own,
-which a `config.json` beside the weights tells (as on the Hugging Face hub)."""
+"""timm's layout: torchvision's names except for the dense layers of VGG, with the preprocessing in
+a `config.json` beside the weights (as on the Hugging Face hub)."""
 
 import functools
 import math
@@ -21,32 +21,32 @@ def vgg(depth: int, norm: bool) -> dict[str, SourceModule]:
     }
 
 
-def preprocessing(where: str, beside: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that a timm `config.json` (called `where`) asks for.
+def preprocessing(file: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a timm `config.json`, whose name is `file`.
 
-    Raises UserError where it asks for something that there is no field for.
+    Raises UserError if it needs something for which there is no field.
     """
-    asked = beside.get("pretrained_cfg", beside)
+    values = config.get("pretrained_cfg", config)
     try:
-        channels, height, width = map(int, asked.get("input_size", (3, 224, 224)))
-        mean, sd = (tuple(map(float, asked[name])) for name in ("mean", "std"))
-        share = float(asked.get("crop_pct") or 0.875)
-        mode = asked.get("crop_mode") or "center"
-        interpolation = str(asked.get("interpolation") or "bilinear")
+        channels, height, width = map(int, values.get("input_size", (3, 224, 224)))
+        mean, sd = (tuple(map(float, values[name])) for name in ("mean", "std"))
+        share = float(values.get("crop_pct") or 0.875)
+        mode = values.get("crop_mode") or "center"
+        interpolation = str(values.get("interpolation") or "bilinear")
         shorter = math.floor(height / share)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(
-            f"{where}: is not as timm writes it ({type(error).__name__}: {error})."
+            f"{file}: is not a config of timm ({type(error).__name__}: {error})."
         ) from None
     if not 0 < share <= 1 or len(mean) != 3 or len(sd) != 3:
         raise UserError(
-            f"{where}: crop_pct {share:g}, mean {list(mean)}, std {list(sd)}: allowed are a share "
-            "above 0 and up to 1, and three numbers each"
+            f"{file}: crop_pct {share:g}, mean {list(mean)}, std {list(sd)}: allowed: a share "
+            "above 0 and at most 1, and three numbers each"
         )
     if channels != 3 or height != width or mode not in ("center", "squash"):
         raise UserError(
-            f"{where}: input_size {channels}x{height}x{width} with "
-            f"crop_mode {mode} is not known; allowed: squares of three channels, center or squash"
+            f"{file}: input_size {channels}x{height}x{width} with "
+            f"crop_mode {mode} has no field; allowed: squares of three channels, center or squash"
         )
     fields = torchvision.imagenet(height, shorter, mean, sd)
     if mode == "squash":
@@ -55,7 +55,7 @@ def preprocessing(where: str, beside: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config(model: str) -> dict[str, Any]:
-    """The preprocessing of timm's own defaults for a network."""
+    """The preprocessing that timm has by default for a network."""
     if model != "inception_v3":
         return torchvision.imagenet()
     half = (0.5, 0.5, 0.5)

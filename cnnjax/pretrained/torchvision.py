@@ -1,4 +1,4 @@
-"""torchvision's layout, and the preprocessing of its weights (those of 2016, `IMAGENET1K_V1`)."""
+"""torchvision's layout, and the preprocessing of its first weights (`IMAGENET1K_V1`)."""
 
 import functools
 import re
@@ -15,7 +15,7 @@ Names = Mapping[str, str | SourceModule]
 
 
 def blocks(names: Names, conv: str = "{}.conv", norm: str = "{}.bn") -> dict[str, SourceModule]:
-    """{block: module} as {its convolution: ..., its norm: ...}, named by the two patterns."""
+    """The convolution and norm of each block in `names`, {block: module}, by the two patterns."""
     return {
         f"{block}/{layer}": SourceModule(pattern.format(name))
         for block, name in names.items()
@@ -25,8 +25,10 @@ def blocks(names: Names, conv: str = "{}.conv", norm: str = "{}.bn") -> dict[str
 
 def alexnet() -> dict[str, SourceModule]:
     """Krizhevsky 2014, one tower."""
-    places = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
-    return {f"{name}/conv": SourceModule(f"features.{place}") for name, place in places.items()} | {
+    indices = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
+    return {
+        f"{name}/conv": SourceModule(f"features.{index}") for name, index in indices.items()
+    } | {
         "fc1/dense": SourceModule("classifier.1", channels=256),
         "fc2/dense": SourceModule("classifier.4"),
         "head": SourceModule("classifier.6"),
@@ -35,15 +37,15 @@ def alexnet() -> dict[str, SourceModule]:
 
 def vgg_features(depth: int, norm: bool) -> dict[str, SourceModule]:
     """The convolutions of VGG (and their norms) as modules of one sequence."""
-    found, place = {}, 0
+    modules, position = {}, 0
     for stage, count in enumerate(CONVOLUTIONS[depth], start=1):
         for index in range(1, count + 1):
-            found[f"conv{stage}_{index}/conv"] = SourceModule(f"features.{place}")
+            modules[f"conv{stage}_{index}/conv"] = SourceModule(f"features.{position}")
             if norm:
-                found[f"conv{stage}_{index}/norm"] = SourceModule(f"features.{place + 1}")
-            place += 3 if norm else 2
-        place += 1
-    return found
+                modules[f"conv{stage}_{index}/norm"] = SourceModule(f"features.{position + 1}")
+            position += 3 if norm else 2
+        position += 1
+    return modules
 
 
 def vgg(depth: int, norm: bool) -> dict[str, SourceModule]:
@@ -58,9 +60,9 @@ def vgg(depth: int, norm: bool) -> dict[str, SourceModule]:
 def resnet(
     stages: tuple[int, ...], bottleneck: bool, head: str = "fc", shortcut: str = "downsample"
 ) -> dict[str, SourceModule]:
-    """Residual networks; `stages` are the blocks of each, `head` and `shortcut` what the last layer
-    and the projections are called there."""
-    found = {
+    """Residual networks; `stages` are the blocks of each, `head` and `shortcut` the source's names
+    of the last layer and of the projections."""
+    modules = {
         "conv1/conv": SourceModule("conv1"),
         "conv1/norm": SourceModule("bn1"),
         "head": SourceModule(head),
@@ -69,11 +71,11 @@ def resnet(
         for block in range(count):
             ours, theirs = f"stage{stage}_block{block + 1}", f"layer{stage}.{block}"
             for index in (1, 2, 3) if bottleneck else (1, 2):
-                found[f"{ours}/conv{index}/conv"] = SourceModule(f"{theirs}.conv{index}")
-                found[f"{ours}/conv{index}/norm"] = SourceModule(f"{theirs}.bn{index}")
-            found[f"{ours}/shortcut/conv"] = SourceModule(f"{theirs}.{shortcut}.0")
-            found[f"{ours}/shortcut/norm"] = SourceModule(f"{theirs}.{shortcut}.1")
-    return found
+                modules[f"{ours}/conv{index}/conv"] = SourceModule(f"{theirs}.conv{index}")
+                modules[f"{ours}/conv{index}/norm"] = SourceModule(f"{theirs}.bn{index}")
+            modules[f"{ours}/shortcut/conv"] = SourceModule(f"{theirs}.{shortcut}.0")
+            modules[f"{ours}/shortcut/norm"] = SourceModule(f"{theirs}.{shortcut}.1")
+    return modules
 
 
 def googlenet() -> dict[str, SourceModule]:
@@ -87,12 +89,12 @@ def googlenet() -> dict[str, SourceModule]:
     for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):
         for ours, theirs in branches.items():
             names[f"mixed{block}/{ours}"] = f"inception{block}.{theirs}"
-    found = {"head": SourceModule("fc")}
-    for which in (1, 2):
-        names[f"auxiliary{which}_conv"] = f"aux{which}.conv"
-        found[f"auxiliary{which}_fc/dense"] = SourceModule(f"aux{which}.fc1", channels=128)
-        found[f"auxiliary{which}_head"] = SourceModule(f"aux{which}.fc2")
-    return found | blocks(names)
+    modules = {"head": SourceModule("fc")}
+    for number in (1, 2):
+        names[f"auxiliary{number}_conv"] = f"aux{number}.conv"
+        modules[f"auxiliary{number}_fc/dense"] = SourceModule(f"aux{number}.fc1", channels=128)
+        modules[f"auxiliary{number}_head"] = SourceModule(f"aux{number}.fc2")
+    return modules | blocks(names)
 
 
 INCEPTION_STEM = {
@@ -104,21 +106,21 @@ INCEPTION_STEM = {
 }
 
 
-def _row(ours: str, theirs: str, count: int) -> dict[str, str]:
+def _sequence(ours: str, theirs: str, count: int) -> dict[str, str]:
     return {f"{ours}_{index}": f"{theirs}_{index}" for index in range(1, count + 1)}
 
 
 _ONE, _POOLED = {"branch1_1": "branch1x1"}, {"branch4_1": "branch_pool"}
-_A = _ONE | _row("branch2", "branch5x5", 2) | _row("branch3", "branch3x3dbl", 3) | _POOLED
-_B = {"branch1_1": "branch3x3"} | _row("branch2", "branch3x3dbl", 3)
-_C = _ONE | _row("branch2", "branch7x7", 3) | _row("branch3", "branch7x7dbl", 5) | _POOLED
-_D = _row("branch1", "branch3x3", 2) | _row("branch2", "branch7x7x3", 4)
+_A = _ONE | _sequence("branch2", "branch5x5", 2) | _sequence("branch3", "branch3x3dbl", 3) | _POOLED
+_B = {"branch1_1": "branch3x3"} | _sequence("branch2", "branch3x3dbl", 3)
+_C = _ONE | _sequence("branch2", "branch7x7", 3) | _sequence("branch3", "branch7x7dbl", 5) | _POOLED
+_D = _sequence("branch1", "branch3x3", 2) | _sequence("branch2", "branch7x7x3", 4)
 _E = {
     **_ONE,
     "branch2_1": "branch3x3_1",
     "branch2a_1": "branch3x3_2a",
     "branch2b_1": "branch3x3_2b",
-    **_row("branch3", "branch3x3dbl", 2),
+    **_sequence("branch3", "branch3x3dbl", 2),
     "branch3a_1": "branch3x3dbl_3a",
     "branch3b_1": "branch3x3dbl_3b",
     **_POOLED,
@@ -130,7 +132,7 @@ INCEPTION_BLOCKS = {
     "mixed9": _D,
     **dict.fromkeys(("mixed10", "mixed11"), _E),
 }
-"""The convolutions of the blocks of Inception v3, in the order in which they are defined there."""
+"""The convolutions of the blocks of Inception v3, in the order of their definition."""
 
 
 def inception_v3() -> dict[str, SourceModule]:
@@ -153,7 +155,7 @@ def imagenet(
     mean: tuple[float, ...] = IMAGENET_MEAN,
     sd: tuple[float, ...] = IMAGENET_SD,
 ) -> dict[str, Any]:
-    """The fields of preprocessing: resize, cut out the middle, scale."""
+    """The fields of preprocessing: resize, centre crop, normalize."""
     return {
         "data.name": "imagenet2012",
         "data.image_size": size,
@@ -165,7 +167,8 @@ def imagenet(
 
 
 def config(model: str) -> dict[str, Any]:
-    """Those of `IMAGENET1K_V1`. GoogLeNet and Inception came from TensorFlow: images in -1..1."""
+    """The fields of `IMAGENET1K_V1`. GoogLeNet and Inception are from TensorFlow: images in
+    -1..1."""
     half = (0.5, 0.5, 0.5)
     if model == "googlenet":
         return imagenet(mean=half, sd=half)
@@ -175,7 +178,7 @@ def config(model: str) -> dict[str, Any]:
 
 
 def ignored(name: str) -> bool:
-    """Counters of batches."""
+    """Whether an array is a counter of batches."""
     return bool(re.search(r"\.num_batches_tracked$", name))
 
 

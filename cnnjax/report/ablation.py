@@ -51,7 +51,7 @@ def write(workdir: str | Path, *, final: bool = False) -> Written:
     study = reading.load(workdir, "test" if final else "validation")
     results = findings(study)
     for name in ("figures", FINAL):
-        files.no_links(workdir / name, below=workdir)
+        files.refuse_links(workdir / name, below=workdir)
     notice = "" if final else final_report.outdated(study)
     page = render(study, results, workdir / FINAL if final else workdir, notice)
     if not final:

@@ -1,7 +1,6 @@
-"""Classification: an image has one label, the network gives a logit for each class."""
+"""Classification: an image has one label, the outputs are a logit for each class."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +33,7 @@ def cross_entropy(
 
 
 def correct(logits: jax.Array, targets: Arrays) -> jax.Array:
-    """1.0 where the largest logit is the label's, else 0.0; logits that are not finite are wrong.
+    """1.0 where the largest logit is that of the label, else 0.0; 0.0 if a logit is not finite.
 
     Args:
       logits: [B, num_classes].
@@ -50,22 +49,16 @@ def statistics(logits: jax.Array, targets: Arrays) -> dict[str, jax.Array]:
 
 
 def constant(targets: Arrays) -> Mapping[str, float]:
-    """The best that a prediction which is the same for all examples can reach: the accuracy of the
-    most frequent class; the loss, in nats, of predicting the shares of the classes (their
-    entropy)."""
+    """The best metrics of a prediction that is the same for all examples: the accuracy of the most
+    frequent class, and the loss in nats of predicting the shares of the classes, their entropy."""
     counts = np.bincount(targets["label"])
     shares = counts[counts > 0] / counts.sum()
     return {"accuracy": float(shares.max()), "loss": float(np.sum(shares * np.log(1 / shares)))}
 
 
-def _num_classes(spec: Any) -> int:
-    num_classes: int = spec.num_classes
-    return num_classes
-
-
 TASK = Task(
     metrics=metric.CLASSIFICATION,
-    num_outputs=_num_classes,
+    num_outputs=lambda spec: spec.num_classes,
     loss=cross_entropy,
     statistics=statistics,
     constant=constant,

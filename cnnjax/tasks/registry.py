@@ -10,6 +10,6 @@ TASKS = {"classification": classification.TASK}
 
 
 def find(name: str, levels: Mapping[str, Mapping[str, Any]] | None = None) -> Task:
-    """The task of a name, which the schema has checked: one of TASKS, or of the user's own."""
-    task: Task = {**TASKS, **(levels or {}).get("task", {})}[name]
-    return task
+    """The task of that name, which the schema has checked: one of TASKS or of the user's own."""
+    tasks: dict[str, Task] = {**TASKS, **(levels or {}).get("task", {})}
+    return tasks[name]

@@ -15,10 +15,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
+from cnnjax.data.inputs import Batch
 from cnnjax.errors import UserError
 from cnnjax.tasks.task import Arrays
 from cnnjax.train.state import HParams, TrainState
-from cnnjax.train.step import Batch, EvalStep, TrainStep
+from cnnjax.train.step import EvalStep, TrainStep
 
 AXIS = "devices"
 

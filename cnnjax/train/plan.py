@@ -74,7 +74,7 @@ class Plan:
 
 def make_plan(config: RunConfig, order: data.Order) -> Plan:
     """Derives the plan of a run from its configuration and its number of training examples."""
-    total = order.total(config.training)
+    total = order.total_steps(config.training)
     per_epoch = order.examples / config.training.batch_size
     schedule, peak = config.schedule, config.optimizer.learning_rate
 

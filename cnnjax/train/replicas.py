@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from cnnjax.data.inputs import Batch
 from cnnjax.errors import UserError
 from cnnjax.train.parallel import Compiled
 from cnnjax.train.state import HParams, TrainState
-from cnnjax.train.step import Batch
 
 Metrics = Mapping[str, jax.Array]
 Figures = dict[str, float]

@@ -12,13 +12,12 @@ from jax.typing import ArrayLike
 
 from cnnjax.data import DatasetSpec
 from cnnjax.data.augment import Augment
-from cnnjax.data.inputs import to_float
+from cnnjax.data.inputs import Batch, to_float
 from cnnjax.tasks.task import Arrays, Task
 from cnnjax.train.groups import NO_GROUPS, Groups, merge, with_running_statistics
 from cnnjax.train.optim import MakeOptimizer
 from cnnjax.train.state import Ema, HParams, TrainState
 
-Batch = Mapping[str, jax.Array | np.ndarray]
 TrainStep = Callable[[TrainState, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
 EvalStep = Callable[[Any, Batch, ArrayLike], dict[str, Arrays]]
 Images = Callable[[jax.Array], jax.Array]

@@ -12,7 +12,7 @@ from peers.networks import sees
 from cnnjax import catalog, models
 from cnnjax.analysis import layers, receptive_fields
 from cnnjax.config import Dropout, Model, Norm, resolve_model
-from cnnjax.models.backbone import EVERY
+from cnnjax.models.backbone import ALL_ENDPOINTS
 from common import ROOT, program
 
 KEY = jax.random.key(0)
@@ -39,15 +39,15 @@ def test_published_figures(name, size, multiply_adds, seen):
     """Multiply-adds as usually given (0.71, 15.5, 4.1, 1.5, 5.7 billion); receptive fields of
     AlexNet and VGG-16 as in google-research/receptive_field."""
     module, shape = build(name, size, classes=1000)
-    found = layers.layers(module, shape)
-    total = layers.totals(found)
+    layer_list = layers.layers(module, shape)
+    total = layers.totals(layer_list)
     assert total["multiply_adds"] == multiply_adds
     variables = jax.eval_shape(
         functools.partial(module.init, train=False), KEY, jnp.zeros((1, *shape))
     )
     assert total["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     if seen:
-        layer = next(layer for layer in found if layer.name == seen[0])
+        layer = next(layer for layer in layer_list if layer.name == seen[0])
         assert layer.receptive_field["size"] == (seen[1], seen[1])
         assert layer.receptive_field["stride"] == (seen[2], seen[2])
 
@@ -60,11 +60,11 @@ def test_the_table_of_networks_says_what_units_see(name):
     shape = catalog.IMAGES[name]
     model = resolve_model(Model(name=name))
     module = models.build(model, image_shape=shape, num_outputs=catalog.CLASSES[name])
-    found = layers.layers(module, shape)
+    layer_list = layers.layers(module, shape)
     cells = [cell.strip() for cell in line.split("|")][2:7]
     assert cells[0] == "x".join(map(str, shape))
-    assert cells[1] == f"{layers.totals(found)['parameters']:,}"
-    assert cells[3:] == [f"{side:,}" for side in sees(found, shape)]
+    assert cells[1] == f"{layers.totals(layer_list)['parameters']:,}"
+    assert cells[3:] == [f"{side:,}" for side in sees(layer_list, shape)]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def linear(name, size, **values):
 def test_receptive_fields_are_what_a_gradient_finds(name, size, values):
     """The gradient of a unit in the middle of a map is not zero just where the unit sees."""
     module, variables, shape = linear(name, size, **values)
-    found = {layer.name: layer for layer in layers.layers(module, shape)}
+    by_name = {layer.name: layer for layer in layers.layers(module, shape)}
     described = models.describe(module, shape)
     names = [n for n, features in described.items() if len(features) == 3 and min(features) > 0]
     names = [names[0], names[len(names) // 2], names[-1]]
@@ -138,7 +138,7 @@ def test_receptive_fields_are_what_a_gradient_finds(name, size, values):
     @jax.jit
     def gradients(image):
         def sums(image):
-            _, features = module.apply(variables, image, train=False, capture=EVERY)
+            _, features = module.apply(variables, image, train=False, capture=ALL_ENDPOINTS)
             return [
                 features[n][0, features[n].shape[1] // 2, features[n].shape[2] // 2].sum()
                 for n in names
@@ -148,11 +148,11 @@ def test_receptive_fields_are_what_a_gradient_finds(name, size, values):
 
     for name_, gradient in zip(names, gradients(jnp.ones((1, *shape))), strict=True):
         seen = np.asarray(gradient[0, :, :, 0]) != 0
-        inner = [n for n in found if n == name_ or n.startswith(f"{name_}/")]
-        field = found[inner[-1]].receptive_field
+        inner = [n for n in by_name if n == name_ or n.startswith(f"{name_}/")]
+        field = by_name[inner[-1]].receptive_field
         for axis in (0, 1):
-            place = described[name_][axis] // 2
-            start = field["offset"][axis] + place * field["stride"][axis]
+            position = described[name_][axis] // 2
+            start = field["offset"][axis] + position * field["stride"][axis]
             stop = start + field["size"][axis]
             pixels = np.flatnonzero(seen.any(axis=1 - axis))
             assert (pixels[0], pixels[-1] + 1) == (max(0, start), min(size, stop)), name_
@@ -192,9 +192,9 @@ def test_a_layer_in_full():
 
 def test_what_is_there_in_training_only_comes_last_with_its_parameters():
     module, shape = build("googlenet", 64)
-    found = [layer for layer in layers.layers(module, shape) if "auxiliary" in layer.name]
-    assert {layer.kind for layer in found} == {"in training only"}
-    assert all(layer.parameters for layer in found)
+    auxiliary = [layer for layer in layers.layers(module, shape) if "auxiliary" in layer.name]
+    assert {layer.kind for layer in auxiliary} == {"in training only"}
+    assert all(layer.parameters for layer in auxiliary)
 
 
 def test_the_program_prints_and_writes(tmp_path):
@@ -204,10 +204,10 @@ def test_the_program_prints_and_writes(tmp_path):
     assert done.stdout.splitlines()[-2].split()[:2] == ["total", "61,706"]
     file = tmp_path / "out.json"
     program(*words, "--format=json", f"--output={file}", "--set=model.pooling=average")
-    found = json.loads(file.read_text())
-    assert found["total"]["parameters"] == 61_706
-    assert found["model"]["pooling"] == "average"
-    assert {"name", "output_shape", "receptive_field"} <= set(found["layers"][0])
+    report = json.loads(file.read_text())
+    assert report["total"]["parameters"] == 61_706
+    assert report["model"]["pooling"] == "average"
+    assert {"name", "output_shape", "receptive_field"} <= set(report["layers"][0])
     page = tmp_path / "out.html"
     program(*words, "--format=html", f"--output={page}")
     assert "<svg" in page.read_text()

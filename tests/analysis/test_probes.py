@@ -52,11 +52,11 @@ def columns():
 
 def test_shifts_move_right_and_down_and_black_comes_in():
     subject = Subject(columns(), range(8), bright_column)
-    found = probes.shift(subject, "test")
-    assert list(found) == [f"shift_{pixels}" for pixels in probes.SHIFTS]
+    accuracies = probes.shift(subject, "test")
+    assert list(accuracies) == [f"shift_{pixels}" for pixels in probes.SHIFTS]
     # Down changes nothing; to the right every class is wrong, but for a column pushed out of an
     # image that is all black then, whose first column is as bright as any: never its own.
-    assert found["shift_1"] == found["shift_6"] == 0.5
+    assert accuracies["shift_1"] == accuracies["shift_6"] == 0.5
     assert probes.shift_consistency(subject, "test") == {"shift_consistency": 0.5}
 
 
@@ -100,15 +100,15 @@ def stack():
 
 def test_activity_by_hand(stack):
     subject = stack()
-    found = probes.activity(subject)
-    assert list(found) == ["conv1", "pool1", "conv2", "pool2", "conv3", "mean"]
+    activity = probes.activity(subject)
+    assert list(activity) == ["conv1", "pool1", "conv2", "pool2", "conv3", "mean"]
     images = subject.images[:256] / 255.0
     _, features = subject.module.apply(subject.variables, images, train=False, capture=("conv1",))
     values = np.asarray(features["conv1"])
-    assert found["conv1"]["sd"] == pytest.approx(values.std(), rel=1e-4)
-    assert found["conv1"]["mean"] == pytest.approx(values.mean(), rel=1e-4)
+    assert activity["conv1"]["sd"] == pytest.approx(values.std(), rel=1e-4)
+    assert activity["conv1"]["mean"] == pytest.approx(values.mean(), rel=1e-4)
     dead = np.ptp(values.reshape(-1, values.shape[-1]), axis=0) == 0
-    assert found["conv1"]["dead"] == pytest.approx(dead.mean())
+    assert activity["conv1"]["dead"] == pytest.approx(dead.mean())
 
 
 def test_units_that_never_fire_are_dead(stack):
@@ -121,8 +121,8 @@ def test_units_that_never_fire_are_dead(stack):
 
 def test_gradients_are_those_of_the_loss(stack):
     subject = stack()
-    found = probes.gradients(subject)
-    assert list(found) == ["conv1/conv", "conv2/conv", "conv3/conv", "head"]
+    gradients = probes.gradients(subject)
+    assert list(gradients) == ["conv1/conv", "conv2/conv", "conv3/conv", "head"]
 
     def loss(kernel):
         params = {**subject.variables["params"]}
@@ -133,17 +133,17 @@ def test_gradients_are_those_of_the_loss(stack):
 
     kernel = subject.variables["params"]["head"]["kernel"]
     expected = np.linalg.norm(jax.grad(loss)(kernel)) / np.linalg.norm(kernel)
-    assert found["head"]["gradient"] == pytest.approx(float(expected), rel=1e-4)
-    assert found["head"]["twins"] == 0.0
+    assert gradients["head"]["gradient"] == pytest.approx(float(expected), rel=1e-4)
+    assert gradients["head"]["twins"] == 0.0
 
 
 def test_all_zero_weights_are_twins_without_a_gradient(stack):
     subject = stack()
     params = jax.tree.map(np.zeros_like, subject.variables["params"])
     subject.variables = {**subject.variables, "params": params}
-    found = probes.gradients(subject)
-    assert {layer["twins"] for layer in found.values()} == {1.0}
-    assert found["conv2/conv"]["gradient"] == 0.0
+    gradients = probes.gradients(subject)
+    assert {layer["twins"] for layer in gradients.values()} == {1.0}
+    assert gradients["conv2/conv"]["gradient"] == 0.0
 
 
 class Chance(nn.Module):
@@ -158,7 +158,7 @@ class Chance(nn.Module):
 def test_monte_carlo_averages_over_dropout():
     images, labels = np.zeros((300, 2, 2, 1), np.uint8), np.zeros(300, int)
     subject = Subject(images, labels, lambda x: np.ones((len(x), 2)), Chance(), {}, 0.9)
-    found = probes.mc_dropout(subject, "test")
+    accuracies = probes.mc_dropout(subject, "test")
     # The mean of 16 draws at 0.9 is for class 0 all but surely; one draw is right in 90 %.
-    assert found["monte_carlo"] > 0.99
-    assert found["monte_carlo_gain"] == found["monte_carlo"] - 1.0
+    assert accuracies["monte_carlo"] > 0.99
+    assert accuracies["monte_carlo_gain"] == accuracies["monte_carlo"] - 1.0

@@ -12,29 +12,29 @@ from cnnjax import config
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """A cache, a home and no network for all tests here, so that nothing of the user's is used."""
-    place = tmp_path_factory.mktemp("cache")
+    """An empty cache, an empty home and no network for all tests of data."""
+    cache_folder = tmp_path_factory.mktemp("cache")
     home = tmp_path_factory.mktemp("home")
 
     def refuse(url, timeout):
         raise urllib.error.URLError("no network in tests")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CNNJAX_CACHE", str(place))
+        patch.setenv("CNNJAX_CACHE", str(cache_folder))
         patch.setenv("HOME", str(home))
         patch.delenv("TFDS_DATA_DIR", raising=False)
         patch.setattr(urllib.request, "urlopen", refuse)
-        yield place
+        yield cache_folder
 
 
 @pytest.fixture(scope="session")
 def shared_datasets():
     """The folder of real data sets beside the checkout, or a skip."""
     beside = Path(__file__).parents[3] / "shared" / "datasets"
-    place = Path(os.environ.get("CNNJAX_TEST_DATA", beside))
-    if not (place / "mnist").is_dir():
-        pytest.skip(f"no data sets in {place}; set CNNJAX_TEST_DATA to a folder that has them")
-    return place
+    folder = Path(os.environ.get("CNNJAX_TEST_DATA", beside))
+    if not (folder / "mnist").is_dir():
+        pytest.skip(f"no data sets in {folder}; set CNNJAX_TEST_DATA to a folder that has them")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def make_config():
 
 @pytest.fixture(scope="session")
 def picture_folder(tmp_path_factory):
-    """folder:PATH of 2 classes with 15 RGB images each, all 10x12; pixel [0, 0, 0] tells which."""
+    """folder:PATH of 2 classes with 15 RGB images each, all 10x12; pixel [0, 0, 0] is unique."""
     root = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for label, name in enumerate(["cat", "dog"]):

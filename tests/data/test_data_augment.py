@@ -79,7 +79,7 @@ def test_zoom_and_rotation_by_hand():
 
 
 def test_draws_and_numbers_are_those_of_published_results():
-    """augmax 0.4.1 gave the matrix, the grey values and, saturation apart, the colours."""
+    """Those of augmax 0.4.1: the matrix, the grey values and, but for saturation, the colours."""
     key = jax.random.key(0)
     cos, sin = 0.8504576683044434, 0.22440187633037567
     np.testing.assert_allclose(
@@ -135,12 +135,12 @@ def test_cutout_hides_a_square_with_the_mean():
     counts = hidden.sum((1, 2))
     assert counts.max() == 9
     assert counts.min() >= 4
-    assert hidden.any(0).all(), "every place can be hidden"
+    assert hidden.any(0).all(), "every pixel can be hidden"
     np.testing.assert_allclose(cut[hidden][0], [0.1, 0.2, 0.3], rtol=1e-6)
-    own = run(cutout_pixels=3)
-    first = own[0] != np.asarray(IMAGES[0])
+    cut = run(cutout_pixels=3)
+    first = cut[0] != np.asarray(IMAGES[0])
     expected = np.asarray(IMAGES[0]).mean((0, 1))
-    np.testing.assert_allclose(own[0][first.any(-1)][0], expected, rtol=1e-5)
+    np.testing.assert_allclose(cut[0][first.any(-1)][0], expected, rtol=1e-5)
 
 
 def test_random_resized_crop_shows_a_part_at_full_size():
@@ -184,7 +184,7 @@ def test_each_example_depends_on_its_own_key_only(fields):
     assert not np.array_equal(together, other)
 
 
-def test_one_augmentation_does_not_move_the_choices_of_another():
+def test_one_step_does_not_change_the_random_choices_of_another():
     shifted = run(shift_pixels=2)
     both = run(shift_pixels=2, flip=1.0)
     np.testing.assert_array_equal(run(IMAGES[:, :, ::-1], shift_pixels=2), both)

@@ -32,34 +32,34 @@ def test_digits(digits):
     assert counts.min() > 25
 
 
-def test_digits_are_scikit_learns_own(digits):
+def test_digits_are_those_of_scikit_learn(digits):
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    known = {
+    labels = {
         np.rint(image * 255 / 16).astype(np.uint8).tobytes(): label
         for image, label in zip(bunch.images, bunch.target, strict=True)
     }
     for part in digits.splits.values():
         for image, label in zip(part.images, part.targets["label"], strict=True):
-            assert known[image.tobytes()] == label
+            assert labels[image.tobytes()] == label
 
 
 def test_one_load_serves_all_seeds(digits):
     first, second = digits.for_seed(0, 32), digits.for_seed(1, 32)
     for name, values in first.store().items():
         np.testing.assert_array_equal(values, second.store()[name])
-    one, two = next(first.train_batches(0, 1)), next(second.train_batches(0, 1))
-    assert one["indices"].dtype == np.int32
-    assert set(one["indices"]) != set(two["indices"])
-    np.testing.assert_array_equal(one["indices"], first.order.indices(0))
+    batch, other = next(first.train_batches(0, 1)), next(second.train_batches(0, 1))
+    assert batch["indices"].dtype == np.int32
+    assert set(batch["indices"]) != set(other["indices"])
+    np.testing.assert_array_equal(batch["indices"], first.order.indices(0))
 
 
-def test_batches_start_anywhere(digits):
+def test_batches_can_start_at_any_step(digits):
     run = digits.for_seed(0, 100)
     later = [batch["indices"] for batch in run.train_batches(20, 23)]
-    everything = [batch["indices"] for batch in run.train_batches(0, 23)]
-    np.testing.assert_array_equal(later, everything[20:])
+    from_the_start = [batch["indices"] for batch in run.train_batches(0, 23)]
+    np.testing.assert_array_equal(later, from_the_start[20:])
     assert [*run.train_batches(5, 5)] == []
 
 
@@ -163,7 +163,7 @@ def test_unknown_split(digits):
         digits.for_seed(0, 10).eval_batches("tset", 10)
 
 
-def test_importing_data_brings_neither_jax_nor_tfds():
+def test_importing_data_imports_neither_jax_nor_tfds():
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""Folders of images: what is found in them, what is refused, and what is said about them."""
+"""Folders of images: what is read, what is an error, and how they are described."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ def make(root, classes, start=0, **options):
             value += 1
 
 
-def refused(make_config, name):
+def error_of(make_config, name):
     with pytest.raises(UserError) as caught:
         data.load(make_config(name=name))
     assert "\n" not in str(caught.value)
@@ -49,7 +49,7 @@ def test_folder_of_classes(make_config, picture_folder):
     np.testing.assert_array_equal(marks // 100, labels)
 
 
-def test_sixteen_bits_become_eight_and_hidden_files_are_no_images(tmp_path, make_config):
+def test_sixteen_bits_become_eight_and_hidden_files_are_ignored(tmp_path, make_config):
     for label, name in enumerate(["a", "b"]):
         (tmp_path / name).mkdir()
         (tmp_path / name / "._0.png").write_bytes(b"no image")
@@ -57,8 +57,8 @@ def test_sixteen_bits_become_eight_and_hidden_files_are_no_images(tmp_path, make
             pixels = np.full((4, 4), 256 * (10 * label + index) + 7, np.uint16)
             Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
     loaded = data.load(make_config(name=f"folder:{tmp_path}"))
-    found = sorted(int(image.max()) for split in loaded.splits.values() for image in split.images)
-    assert found == [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15]
+    values = sorted(int(image.max()) for split in loaded.splits.values() for image in split.images)
+    assert values == [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15]
 
 
 def test_folder_with_splits_of_varying_grey_images(tmp_path, make_config):
@@ -98,16 +98,16 @@ def test_wrong_folders(tmp_path, make_config):
         data.load(make_config(name=f"folder:{tmp_path}"))
 
 
-def test_the_formats_are_listed_when_none_fits(tmp_path, make_config):
+def test_the_formats_are_listed_if_there_is_no_image(tmp_path, make_config):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for index in range(2):
             (tmp_path / name / f"{index}.heic").write_bytes(b"x")
-    text = refused(make_config, f"folder:{tmp_path}")
+    text = error_of(make_config, f"folder:{tmp_path}")
     assert "allowed: .png, .jpg, .jpeg, .bmp, .gif, .tif, .tiff, .webp, .pgm, .ppm" in text
     assert "there are 4 .heic" in text
     Image.new("L", (4, 4)).save(tmp_path / "a" / "0.png")
-    assert "b: holds no images of its class; allowed: .png" in refused(
+    assert "b: holds no images of its class; allowed: .png" in error_of(
         make_config, f"folder:{tmp_path}"
     )
 
@@ -122,52 +122,50 @@ def test_the_formats_are_listed_when_none_fits(tmp_path, make_config):
         ("folder:~no_such_user_here/x", "no home folder is known for it"),
     ],
 )
-def test_paths_that_are_no_folder(make_config, name, text):
-    assert text in refused(make_config, name)
-    assert len(refused(make_config, name)) < 400
+def test_paths_that_are_not_folders(make_config, name, text):
+    assert text in error_of(make_config, name)
+    assert len(error_of(make_config, name)) < 400
 
 
 @pytest.mark.parametrize("name", ["new\nline.png", "\x1b[31mred.png", os.fsdecode(b"\xff.png")])
-def test_names_that_cannot_be_shown(pets, make_config, name):
+def test_names_that_cannot_be_printed(pets, make_config, name):
     _, path = pets
     Image.new("L", (4, 4)).save(path / "cat" / name)
-    assert "has control characters in its name" in refused(make_config, pets[0])
+    assert "has control characters in its name" in error_of(make_config, pets[0])
     (path / "cat" / name).rename(path / name.removesuffix(".png"))
     (path / name.removesuffix(".png")).unlink()
     (path / name.removesuffix(".png")).mkdir()
-    assert "has control characters in its name" in refused(make_config, pets[0])
+    assert "has control characters in its name" in error_of(make_config, pets[0])
 
 
-def test_links_to_files_are_followed_and_other_files_refused(pets, make_config, tmp_path):
+def test_links_to_files_are_followed_and_other_files_are_errors(pets, make_config, tmp_path):
     name, path = pets
     elsewhere = tmp_path / "elsewhere.png"
     (path / "cat" / "0.png").rename(elsewhere)
     (path / "cat" / "0.png").symlink_to(elsewhere)
     assert sum(sizes(data.load(make_config(name=name))).values()) == 20
     elsewhere.unlink()
-    assert "0.png: is a link to a file that does not exist" in refused(make_config, name)
+    assert "0.png: is a link to a file that does not exist" in error_of(make_config, name)
     (path / "cat" / "0.png").unlink()
     os.mkfifo(path / "cat" / "0.png")
-    assert "0.png: is called as an image is, but is not a regular file" in refused(
+    assert "0.png: has the suffix of an image, but is not a regular file" in error_of(
         make_config, name
     )
 
 
-def test_a_folder_that_may_not_be_read(pets, make_config, monkeypatch):
-    listed = os.scandir
+def test_a_folder_without_read_permission(pets, make_config, monkeypatch):
+    scandir = os.scandir
 
-    def denied(place):
-        if str(place).endswith("dog"):
+    def denied(path):
+        if str(path).endswith("dog"):
             raise PermissionError(13, "Permission denied")
-        return listed(place)
+        return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)
-    assert "dog: cannot be read (Permission denied)" in refused(make_config, pets[0])
+    assert "dog: cannot be read (Permission denied)" in error_of(make_config, pets[0])
 
 
-def test_what_the_header_tells_is_refused_before_anything_is_decoded(
-    pets, make_config, monkeypatch
-):
+def test_the_header_is_checked_before_anything_is_decoded(pets, make_config, monkeypatch):
     name, path = pets
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(path / "dog" / "last.tif")
 
@@ -184,20 +182,20 @@ def test_files_are_opened_once_and_again_when_they_change(pets, monkeypatch):
     first = folder.read(name)
     inspect, opened = pictures.inspect, []
 
-    def counting(file, whole):
+    def counting(file, hashed):
         opened.append(file)
-        return inspect(file, whole)
+        return inspect(file, hashed)
 
     monkeypatch.setattr(pictures, "inspect", counting)
     again = folder.read(name)
     assert not opened
     assert again.content == first.content
-    place = first.names.index("cat/3.png")
-    held = (path / "cat" / "3.png").read_bytes()
-    assert first.bytes[place] == len(held)
-    assert first.contents["sha256"][place].tobytes() == hashlib.sha256(held).digest()
-    for kept in (cache.root() / "folders").rglob(f"{first.key}/contents.npy"):
-        kept.write_bytes(kept.read_bytes()[:100])
+    index = first.names.index("cat/3.png")
+    content = (path / "cat" / "3.png").read_bytes()
+    assert first.bytes[index] == len(content)
+    assert first.contents["sha256"][index].tobytes() == hashlib.sha256(content).digest()
+    for file in (cache.root() / "folders").rglob(f"{first.key}/contents.npy"):
+        file.write_bytes(file.read_bytes()[:100])
     assert folder.read(name).content == first.content
     assert len(opened) == 20
     Image.new("L", (4, 4), 99).save(path / "cat" / "3.png")
@@ -205,8 +203,8 @@ def test_files_are_opened_once_and_again_when_they_change(pets, monkeypatch):
     assert len(opened) == 40
 
 
-def test_too_many_bytes_are_not_read_whole(pets, monkeypatch):
-    monkeypatch.setattr(content, "MOST_BYTES", 100)
+def test_too_many_bytes_are_not_hashed(pets, monkeypatch):
+    monkeypatch.setattr(content, "MAX_BYTES", 100)
     (pets[1] / "dog" / "0.png").write_bytes((pets[1] / "cat" / "0.png").read_bytes())
     images = folder.read(pets[0])
     assert images.content.startswith("sizes:")
@@ -245,11 +243,11 @@ def test_a_folder_is_described(pets):
 def test_kinds_of_files_are_counted():
     kinds = {".txt": 3, "other file outside the class folders": 2}
     more = {f".{number}": 1 for number in range(9)}
-    assert folder.counted(kinds) == "3 .txt, 2 other files outside the class folders"
-    assert folder.counted(kinds | more).endswith("1 .2, 1 .3, 5 of other kinds")
+    assert folder.format_counts(kinds) == "3 .txt, 2 other files outside the class folders"
+    assert folder.format_counts(kinds | more).endswith("1 .2, 1 .3, 5 of other kinds")
 
 
-def test_the_description_counts_what_training_gets(pets, make_config):
+def test_the_description_counts_the_splits_of_training(pets, make_config):
     name, _ = pets
     for fields in ({}, {"split_seed": 3}, {"validation_fraction": 0.4}):
         count = sizes(data.load(make_config(name=name, **fields)))
@@ -264,7 +262,7 @@ def test_the_description_counts_what_training_gets(pets, make_config):
     assert data.describe([make_config()]) == []
 
 
-def test_copies_in_several_classes_or_splits_are_told(tmp_path):
+def test_copies_in_several_classes_or_splits_are_warnings(tmp_path):
     for number, split in enumerate(("train", "val", "test")):
         make(tmp_path / split, {"cat": 3, "dog": 3}, start=10 * number)
     copies = {"train/dog/9.png": "train/cat/1.png", "test/cat/8.png": "train/cat/2.png"}
@@ -282,7 +280,7 @@ def test_copies_in_several_classes_or_splits_are_told(tmp_path):
     ]
 
 
-def test_many_classes_are_counted_in_short(tmp_path):
+def test_many_classes_are_summarized(tmp_path):
     make(tmp_path, {f"c{label:02d}": 2 + label % 2 for label in range(20)})
     lines = describe(f"folder:{tmp_path}")
     assert len(lines) == 8
@@ -290,7 +288,7 @@ def test_many_classes_are_counted_in_short(tmp_path):
     assert any("warning: test has no images of c" in line and "more" in line for line in lines)
 
 
-def test_names_of_splits_in_capitals_are_no_classes(tmp_path):
+def test_names_of_splits_may_be_capitals(tmp_path):
     make(tmp_path / "Train", {"a": 3, "b": 3})
     make(tmp_path / "TEST", {"a": 1, "b": 1}, start=9)
     images = folder.read(f"folder:{tmp_path}")
@@ -305,7 +303,7 @@ def grouped(path, rows, header="file,group"):
     (path / "groups.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
-def test_a_group_never_falls_on_both_sides_of_a_split(pets, make_config):
+def test_a_group_is_never_divided_between_splits(pets, make_config):
     name, path = pets
     before = data.load(make_config(name=name))
     names = [f"{pet}/{index}.png" for pet in ("cat", "dog") for index in range(10)]
@@ -315,7 +313,7 @@ def test_a_group_never_falls_on_both_sides_of_a_split(pets, make_config):
         loaded = data.load(make_config(name=name, **fields))
         values = {part: {int(image.max()) for image in split.images}
                   for part, split in loaded.splits.items()}  # fmt: skip
-        groups = {part: {group_of[names[value]] for value in held} for part, held in values.items()}
+        groups = {part: {group_of[names[i]] for i in indices} for part, indices in values.items()}
         assert sum(map(len, groups.values())) == len(set(group_of.values())) == 7
         assert 4 <= sizes(loaded)["test"] <= 6
         assert 2 <= sizes(loaded)["validation"] <= 4
@@ -342,10 +340,10 @@ def test_a_group_never_falls_on_both_sides_of_a_split(pets, make_config):
 def test_tables_of_groups_that_do_not_fit(pets, make_config, content, text):
     name, path = pets
     (path / "groups.csv").write_bytes(content)
-    assert f"{path / 'groups.csv'}: {text}" in refused(make_config, name)
+    assert f"{path / 'groups.csv'}: {text}" in error_of(make_config, name)
 
 
-def test_groups_and_splits_of_the_folders_own(tmp_path, make_config):
+def test_groups_in_a_folder_with_splits(tmp_path, make_config):
     for number, split in enumerate(("train", "test")):
         make(tmp_path / split, {"cat": 4, "dog": 4}, start=10 * number)
     names = [str(file.relative_to(tmp_path)) for file in sorted(tmp_path.rglob("*.png"))]
@@ -353,22 +351,22 @@ def test_groups_and_splits_of_the_folders_own(tmp_path, make_config):
     loaded = data.load(make_config(name=f"folder:{tmp_path}"))
     assert sizes(loaded) == {"train": 6, "validation": 2, "test": 8}
     grouped(tmp_path, [f"{name},{name[-5]}" for name in names])
-    text = refused(make_config, f"folder:{tmp_path}")
+    text = error_of(make_config, f"folder:{tmp_path}")
     assert "the group '0' is in test and in train; 'train/cat/0.png' is one of its images" in text
     os.unlink(tmp_path / "groups.csv")
     os.mkfifo(tmp_path / "groups.csv")
-    assert "groups.csv: cannot be read (not a regular file)" in refused(
+    assert "groups.csv: cannot be read (not a regular file)" in error_of(
         make_config, f"folder:{tmp_path}"
     )
 
 
-def test_another_draw_of_the_splits_brings_its_own_mean(pets, make_config):
+def test_another_draw_of_the_splits_has_another_mean(pets, make_config):
     name, _ = pets
     loaded = [data.load(make_config(name=name, split_seed=seed)) for seed in (None, 1, 2)]
-    for one in loaded:
-        train = one.splits["train"].images / 255
-        np.testing.assert_allclose(one.spec.mean, train.mean((0, 1, 2)))
-        streamed = data.load(one.config.model_copy(update={"pipeline": "stream"}))
-        np.testing.assert_allclose(streamed.spec.mean, one.spec.mean)
-    tests = [tuple(one.splits["test"].ids) for one in loaded]
+    for draw in loaded:
+        train = draw.splits["train"].images / 255
+        np.testing.assert_allclose(draw.spec.mean, train.mean((0, 1, 2)))
+        streamed = data.load(draw.config.model_copy(update={"pipeline": "stream"}))
+        np.testing.assert_allclose(streamed.spec.mean, draw.spec.mean)
+    tests = [tuple(draw.splits["test"].ids) for draw in loaded]
     assert len(set(tests)) == 3

@@ -24,7 +24,7 @@ def test_standardize_goes_by_channel_and_leaves_constant_ones_finite():
     np.testing.assert_allclose(result[0, 0, 0], [0, 0.5, 0], atol=1e-6)
 
 
-def test_given_scaling_and_channels_turned_round():
+def test_given_mean_and_sd_and_reversed_channels():
     """As Keras's `caffe` mode: blue, green, red in 0..255 less the means."""
     pixels = np.array([10, 20, 30], np.uint8).reshape(1, 1, 1, 3)
     mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
@@ -38,10 +38,10 @@ def test_given_scaling_and_channels_turned_round():
 def test_gather_takes_both_kinds_of_batch():
     images = jnp.arange(5 * 2 * 2, dtype=jnp.uint8).reshape(5, 2, 2, 1)
     store = {"images": images, "label": jnp.arange(5)}
-    found = inputs.gather(store, {"indices": jnp.array([4, 0, 4])})
-    assert found["images"].dtype == jnp.uint8
-    np.testing.assert_array_equal(found["images"], images[jnp.array([4, 0, 4])])
-    np.testing.assert_array_equal(found["label"], [4, 0, 4])
-    found = inputs.gather({}, {"images": images[:2], "label": jnp.array([1, 2])})
-    np.testing.assert_array_equal(found["images"], images[:2])
-    np.testing.assert_array_equal(found["label"], [1, 2])
+    batch = inputs.gather(store, {"indices": jnp.array([4, 0, 4])})
+    assert batch["images"].dtype == jnp.uint8
+    np.testing.assert_array_equal(batch["images"], images[jnp.array([4, 0, 4])])
+    np.testing.assert_array_equal(batch["label"], [4, 0, 4])
+    batch = inputs.gather({}, {"images": images[:2], "label": jnp.array([1, 2])})
+    np.testing.assert_array_equal(batch["images"], images[:2])
+    np.testing.assert_array_equal(batch["label"], [1, 2])

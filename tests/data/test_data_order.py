@@ -8,11 +8,11 @@ def test_each_epoch_is_seen_exactly_and_batches_span_epochs():
     order = Order(examples=10, batch_size=4, seed=0)
     steps = order.steps(2)
     assert steps == 5
-    row = np.concatenate([order.indices(step) for step in range(steps)])
-    assert row.dtype == np.int32
-    assert sorted(row[:10]) == sorted(row[10:]) == list(range(10))
-    assert list(row[:10]) != list(row[10:])
-    np.testing.assert_array_equal(order.indices(2), row[8:12])
+    sequence = np.concatenate([order.indices(step) for step in range(steps)])
+    assert sequence.dtype == np.int32
+    assert sorted(sequence[:10]) == sorted(sequence[10:]) == list(range(10))
+    assert list(sequence[:10]) != list(sequence[10:])
+    np.testing.assert_array_equal(order.indices(2), sequence[8:12])
 
 
 def test_a_batch_is_a_function_of_seed_and_step_alone():
@@ -23,9 +23,9 @@ def test_a_batch_is_a_function_of_seed_and_step_alone():
     assert not np.array_equal(Order(103, 16, seed=4).indices(0), seen[0])
 
 
-def test_the_batch_size_only_cuts_the_same_row():
-    row = Order(50, 7, seed=1).span(0, 140)
-    np.testing.assert_array_equal(Order(50, 20, seed=1).indices(3), row[60:80])
+def test_the_batch_size_only_cuts_the_same_sequence():
+    sequence = Order(50, 7, seed=1).span(0, 140)
+    np.testing.assert_array_equal(Order(50, 20, seed=1).indices(3), sequence[60:80])
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_steps_are_rounded_up(epochs, steps):
     assert Order(10, 3, seed=0).steps(epochs) == steps
 
 
-def test_the_first_words_do_not_move_between_versions():
+def test_random_numbers_do_not_change_between_versions():
     assert Order(8, 8, seed=0).indices(0).tolist() == [6, 3, 4, 2, 0, 7, 5, 1]
     assert keys.words(2, "a").tolist() != keys.words(2, "b").tolist()
 

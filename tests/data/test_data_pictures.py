@@ -1,4 +1,4 @@
-"""Which image files are read, and what becomes of their pixels."""
+"""Which image files are read, and how their pixels become 8 bits."""
 
 import io
 import os
@@ -22,11 +22,11 @@ def saved(path, image, **options):
     return path
 
 
-def refused(path):
+def error_of(path):
     with pytest.raises(UserError) as caught:
         pictures.read(path, 3)
     with pytest.raises(UserError) as inspected:
-        pictures.inspect(path, whole=True)
+        pictures.inspect(path, hashed=True)
     for error in (caught, inspected):
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
@@ -69,7 +69,7 @@ def test_every_mode_follows_its_rule(tmp_path, name, image, colour):
     assert pictures.read(path, 3).tolist() == [[colour] * 3] * 2
     grey = GREY_OF_RED if colour == RED else colour[0]
     assert pictures.read(path, 1).tolist() == [[[grey]] * 3] * 2
-    header, digest = pictures.inspect(path, whole=True)
+    header, digest = pictures.inspect(path, hashed=True)
     assert (header.height, header.width, len(digest)) == (2, 3, 32)
     assert header.alpha == (name in ("alpha.png", "grey_alpha.png", "transparent.png"))
 
@@ -92,9 +92,9 @@ def png(width, height, depth=8, data=b""):
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
-def test_floating_point_has_no_rule(tmp_path, value):
+def test_floating_point_is_an_error(tmp_path, value):
     image = Image.fromarray(np.full((2, 3), value, np.float32))
-    assert "holds floating-point numbers" in refused(saved(tmp_path / "float.tif", image))
+    assert "holds floating-point numbers" in error_of(saved(tmp_path / "float.tif", image))
 
 
 def test_values_of_more_than_sixteen_bits(tmp_path):
@@ -103,7 +103,7 @@ def test_values_of_more_than_sixteen_bits(tmp_path):
         with pytest.raises(UserError, match=rf"wide\.tif: holds values from {value} to {value};"):
             pictures.read(path, 3)
     lab = saved(tmp_path / "lab.tif", Image.new("LAB", (3, 2)))
-    assert "holds mode LAB, which no rule brings to 8 bits" in refused(lab)
+    assert "holds mode LAB, which no rule brings to 8 bits" in error_of(lab)
 
 
 def test_formats_that_start_programs_are_not_tried(tmp_path, monkeypatch):
@@ -119,17 +119,17 @@ def test_formats_that_start_programs_are_not_tried(tmp_path, monkeypatch):
     path.write_bytes(out.getvalue())
     with Image.open(path) as image:
         assert image.format == "EPS", "Pillow would read it"
-    assert "allowed: PNG, JPEG, BMP, GIF, TIFF, WEBP, PPM" in refused(path)
+    assert "allowed: PNG, JPEG, BMP, GIF, TIFF, WEBP, PPM" in error_of(path)
 
 
 @pytest.mark.parametrize("side", [9_500, 20_000, 2**31 - 1])
 def test_decompression_bombs(tmp_path, side):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(side, side, data=zlib.compress(bytes(1000))))
-    assert "pixels; allowed are 89,478,485" in refused(path)
+    assert "pixels; allowed are 89,478,485" in error_of(path)
 
 
-def test_what_is_no_regular_file_is_not_waited_for(tmp_path, monkeypatch):
+def test_files_that_are_not_regular_are_errors(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
@@ -137,27 +137,27 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX) as listener:
         monkeypatch.chdir(tmp_path)  # such an address has to be short
         listener.bind("socket.png")
-    assert "not a regular file" in refused(tmp_path / "pipe.png")
-    assert "not a regular file" in refused(tmp_path / "folder.png")
-    assert "is a link to a file that does not exist" in refused(tmp_path / "gone.png")
-    assert "there is no such file" in refused(tmp_path / "none.png")
+    assert "not a regular file" in error_of(tmp_path / "pipe.png")
+    assert "not a regular file" in error_of(tmp_path / "folder.png")
+    assert "is a link to a file that does not exist" in error_of(tmp_path / "gone.png")
+    assert "there is no such file" in error_of(tmp_path / "none.png")
     for name in ("loop.png", "socket.png"):
-        assert "cannot be read" in refused(tmp_path / name)
+        assert "cannot be read" in error_of(tmp_path / name)
 
 
-def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+def test_a_file_without_read_permission(tmp_path, monkeypatch):
     path = saved(tmp_path / "secret.png", Image.new("L", (3, 2)))
 
     def denied(*arguments):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", denied)
-    assert "secret.png: cannot be read" in refused(path)
+    assert "secret.png: cannot be read" in error_of(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".tif", ".webp", ".ppm", ".bmp"])
 def test_damaged_images_are_one_line(tmp_path, suffix):
-    """Cut off, or with bytes flipped: read, or refused in one line."""
+    """Cut off, or with bytes flipped: read, or error_of in one line."""
     rng = np.random.default_rng(0)
     path = tmp_path / f"x{suffix}"
     Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(path)
@@ -165,8 +165,8 @@ def test_damaged_images_are_one_line(tmp_path, suffix):
     messages = []
     for trial in range(40):
         content = bytearray(whole if trial % 2 else whole[: rng.integers(len(whole))])
-        for place in rng.integers(0, max(1, len(content)), 8):
-            content[place : place + 1] = bytes([rng.integers(256)])
+        for index in rng.integers(0, max(1, len(content)), 8):
+            content[index : index + 1] = bytes([rng.integers(256)])
         path.write_bytes(content)
         try:
             with warnings.catch_warnings(action="ignore"):

@@ -1,4 +1,4 @@
-"""How images are brought to one size."""
+"""How images are resized."""
 
 import numpy as np
 import pytest
@@ -18,10 +18,10 @@ def test_stretched():
     result = Fit((4, 6)).image(ramp(8, 12))
     assert result.shape == (4, 6, 3)
     np.testing.assert_allclose(result[:, 0, 0], [0.5, 2.5, 4.5, 6.5], atol=1)
-    assert Fit((8, 12)).image(ramp(8, 12)).base is None  # nothing to do: the image itself
+    assert Fit((8, 12)).image(ramp(8, 12)).base is None  # the image itself
 
 
-def test_the_middle_of_an_image_whose_shorter_side_fits_already():
+def test_centre_crop_without_resizing():
     """torchvision: of 8 x 13, centre 5 x 5 starts at round(1.5) = 2 and round(4)."""
     result = Fit((5, 5), shorter_side=8).image(ramp(8, 13))
     np.testing.assert_array_equal(result[:, 0, 0], np.arange(2, 7))
@@ -30,7 +30,7 @@ def test_the_middle_of_an_image_whose_shorter_side_fits_already():
 
 @pytest.mark.parametrize("shape", [(20, 31), (31, 20), (7, 9)])
 @pytest.mark.parametrize("kind", ["nearest", "bilinear", "bicubic", "lanczos"])
-def test_resized_by_the_shorter_side(shape, kind):
+def test_the_shorter_side_is_resized(shape, kind):
     """The longer side is cut to whole pixels, as torchvision does: 31 * 10 // 20 = 15."""
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     height, width = (10 * side // min(shape) for side in shape)
@@ -40,7 +40,7 @@ def test_resized_by_the_shorter_side(shape, kind):
     np.testing.assert_array_equal(Fit((8, 8), kind, 10).image(image), expected)
 
 
-def test_a_box_is_stretched_whatever_the_rest_says():
+def test_a_box_is_stretched_even_with_shorter_side():
     image = ramp(10, 10)
     result = Fit((4, 4), shorter_side=8).image(image, (2.0, 2.0, 6.0, 6.0))
     np.testing.assert_array_equal(result, image[2:6, 2:6])
@@ -58,7 +58,7 @@ def test_in_memory_and_streamed_give_the_same(make_config):
     np.testing.assert_array_equal(memory.first("train", 3)[0], stream.first("train", 3)[0])
 
 
-def test_a_mean_for_other_channels(make_config):
+def test_a_mean_with_another_number_of_channels(make_config):
     config = make_config(normalize="given", mean=(0.5,) * 3, sd=(0.2,) * 3)
     with pytest.raises(UserError, match="has 3 numbers, but the images of 'digits' have 1 channel"):
         data.load(config).for_seed(0, 10)

@@ -27,7 +27,7 @@ def listing(root):
 
 
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch):
+def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -39,10 +39,12 @@ def idx(values):
 
 
 def patch_original(monkeypatch, name, files):
-    """Let `files` {name: bytes} be the known originals of the data set `name`."""
+    """Makes `files` {name: bytes} the expected originals of the data set `name`."""
     shas = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
-    known = {file: (url, shas.get(file, sha)) for file, (url, sha) in ORIGINALS[name].files.items()}
-    table = {**ORIGINALS, name: replace(ORIGINALS[name], files=known)}
+    expected = {
+        file: (url, shas.get(file, sha)) for file, (url, sha) in ORIGINALS[name].files.items()
+    }
+    table = {**ORIGINALS, name: replace(ORIGINALS[name], files=expected)}
     for module in (originals, source, data.source):
         monkeypatch.setattr(module, "ORIGINALS", table)
 
@@ -106,9 +108,9 @@ def test_real_mnist(shared_datasets, make_config):
         ids = np.concatenate([loaded.splits[name].ids for name in names])
         assert sorted(ids) == list(range(len(images)))
         for name in names:
-            found = loaded.splits[name]
-            np.testing.assert_array_equal(found.images, images[found.ids])
-            np.testing.assert_array_equal(found.targets["label"], labels[found.ids])
+            split = loaded.splits[name]
+            np.testing.assert_array_equal(split.images, images[split.ids])
+            np.testing.assert_array_equal(split.targets["label"], labels[split.ids])
 
 
 def test_real_mnist_comes_from_the_cache_the_second_time(shared_datasets, make_config, monkeypatch):
@@ -126,8 +128,8 @@ def test_real_mnist_comes_from_the_cache_the_second_time(shared_datasets, make_c
 
 
 def test_real_cifar10_as_prepared_by_tfds(shared_datasets, make_config):
-    place = shared_datasets / "tfds"
-    before = listing(place)
+    directory = shared_datasets / "tfds"
+    before = listing(directory)
     config = make_config(name="cifar10", pipeline="stream", validation_fraction=0.2)
     loaded = data.load(config, str(shared_datasets))
     assert sizes(loaded) == {"train": 40000, "validation": 10000, "test": 10000}
@@ -141,12 +143,12 @@ def test_real_cifar10_as_prepared_by_tfds(shared_datasets, make_config):
     batch = next(loaded.for_seed(0, 64).train_batches(700, 701))
     assert batch["images"].shape == (64, 32, 32, 3)
     assert 90 < batch["images"].mean() < 150
-    direct = source.find("cifar10", str(place / "cifar10" / "3.0.2"))
+    direct = source.find("cifar10", str(directory / "cifar10" / "3.0.2"))
     assert direct.splits["train"].read([0])[0][1] == {"label": 7}
-    assert listing(place) == before
+    assert listing(directory) == before
 
 
-def test_mnist_format_from_a_manual_folder(tmp_path, own_cache, make_config, monkeypatch):
+def test_mnist_format_from_a_manual_folder(tmp_path, empty_cache, make_config, monkeypatch):
     images, labels, files = tiny_mnist()
     patch_original(monkeypatch, "fashion_mnist", files)
     write(tmp_path / "D" / "fashion_mnist", files)
@@ -161,7 +163,7 @@ def test_mnist_format_from_a_manual_folder(tmp_path, own_cache, make_config, mon
     np.testing.assert_array_equal(train.images[..., 0], images[train.ids])
     np.testing.assert_array_equal(train.targets["label"], labels[train.ids])
     np.testing.assert_array_equal(loaded.splits["test"].images[..., 0], images[:10])
-    assert not list(own_cache.rglob(".*@*")), "nothing half done is left"
+    assert not list(empty_cache.rglob(".*@*")), "no unfinished folder is left"
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "T"))
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "other"))
@@ -172,7 +174,7 @@ def test_mnist_format_from_a_manual_folder(tmp_path, own_cache, make_config, mon
 
 
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
-def test_cifar_format(tmp_path, own_cache, make_config, monkeypatch, name, classes):
+def test_cifar_format(tmp_path, empty_cache, make_config, monkeypatch, name, classes):
     images, labels, archive = tiny_cifar(classes)
     file = next(iter(ORIGINALS[name].files))
     patch_original(monkeypatch, name, {file: archive})
@@ -189,13 +191,13 @@ def test_cifar_format(tmp_path, own_cache, make_config, monkeypatch, name, class
         np.testing.assert_array_equal(part.targets["label"], labels[start + part.ids])
 
 
-def test_a_wrong_original(tmp_path, own_cache, make_config):
+def test_a_wrong_original(tmp_path, empty_cache, make_config):
     write(tmp_path / "mnist", tiny_mnist()[2])
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz: is not the original .* SHA"):
         data.load(make_config(name="mnist"), str(tmp_path))
 
 
-def test_a_damaged_original(tmp_path, own_cache, make_config, monkeypatch):
+def test_a_damaged_original(tmp_path, empty_cache, make_config, monkeypatch):
     files = tiny_mnist()[2]
     files["train-images-idx3-ubyte.gz"] = files["train-images-idx3-ubyte.gz"][:2000]
     patch_original(monkeypatch, "mnist", files)
@@ -204,7 +206,7 @@ def test_a_damaged_original(tmp_path, own_cache, make_config, monkeypatch):
         data.load(make_config(name="mnist"), str(tmp_path))
 
 
-def test_a_label_outside_the_classes(tmp_path, own_cache, make_config, monkeypatch):
+def test_a_label_outside_the_classes(tmp_path, empty_cache, make_config, monkeypatch):
     labels = np.arange(30, dtype=np.uint8) % 10
     labels[4] = 10
     files = tiny_mnist(labels=labels)[2]
@@ -215,11 +217,11 @@ def test_a_label_outside_the_classes(tmp_path, own_cache, make_config, monkeypat
     records = source.ArrayRecords(np.zeros((3, 8, 8, 1), np.uint8), {"label": np.array([0, -1, 2])})
     wrong = replace(source.digits(), splits={"train": records})
     with pytest.raises(UserError, match="example 1 of split 'train' has the label -1; allowed"):
-        decoded.decoded(wrong, "train", decoded.AS_THEY_ARE)
+        decoded.load(wrong, "train", decoded.UNCHANGED)
 
 
-def test_no_data_and_no_network(own_cache, make_config):
-    with pytest.raises(UserError, match=r"cifar100 is not here .*no network.*--data_dir=D"):
+def test_no_data_and_no_network(empty_cache, make_config):
+    with pytest.raises(UserError, match=r"cifar100 was not found .*no network.*--data_dir=D"):
         data.load(make_config(name="cifar100"))
 
 
@@ -234,44 +236,44 @@ def test_an_unprepared_set_and_an_unknown_one(tmp_path, make_config):
         source.prepare("no_such_set")
 
 
-def test_preparing_other_sets_wants_tensorflow(monkeypatch):
+def test_preparing_other_sets_needs_tensorflow(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'cnnjax\[prepare\]'"):
         source.prepare("food101")
 
 
-def test_a_data_dir_that_is_none(make_config):
+def test_a_data_dir_that_is_not_a_folder(make_config):
     with pytest.raises(UserError, match="--data_dir: '/no/such/folder' is not a folder"):
         data.load(make_config(), "/no/such/folder")
 
 
 def test_a_prepared_set_in_another_format_or_damaged(tmp_path, make_config):
-    place = tmp_path / "food101" / "2.0.0"
-    place.mkdir(parents=True)
+    directory = tmp_path / "food101" / "2.0.0"
+    directory.mkdir(parents=True)
     facts = {"name": "food101", "version": "2.0.0", "splits": []}
-    (place / "dataset_info.json").write_text(json.dumps(facts | {"fileFormat": "tfrecord"}))
+    (directory / "dataset_info.json").write_text(json.dumps(facts | {"fileFormat": "tfrecord"}))
     with pytest.raises(UserError, match="is prepared in a format that only TensorFlow reads"):
         data.load(make_config(name="food101"), str(tmp_path))
-    (place / "dataset_info.json").write_text(json.dumps(facts | {"fileFormat": "array_record"}))
+    (directory / "dataset_info.json").write_text(json.dumps(facts | {"fileFormat": "array_record"}))
     with pytest.raises(UserError, match="not a readable TFDS directory"):
         data.load(make_config(name="food101"), str(tmp_path))
-    (place / "dataset_info.json").write_text("{")
+    (directory / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match=r"dataset_info\.json: is not whole JSON"):
         data.load(make_config(name="food101"), str(tmp_path))
 
 
-def test_damaged_records_and_versions(tmp_path, own_cache, make_config, monkeypatch):
+def test_damaged_records_and_versions(tmp_path, empty_cache, make_config, monkeypatch):
     files = tiny_mnist()[2]
     patch_original(monkeypatch, "mnist", files)
     write(tmp_path / "mnist", files)
-    place = source.prepare("mnist", str(tmp_path))
-    assert source.find("mnist:3.0.2", str(place.parents[1])).class_names[9] == "9"
+    directory = source.prepare("mnist", str(tmp_path))
+    assert source.find("mnist:3.0.2", str(directory.parents[1])).class_names[9] == "9"
     with pytest.raises(UserError, match=r"'mnist:1\.0\.0' is not prepared"):
-        source.find("mnist:1.0.0", str(place.parents[1]))
-    records = place / "mnist-train.array_record-00000-of-00001"
+        source.find("mnist:1.0.0", str(directory.parents[1]))
+    records = directory / "mnist-train.array_record-00000-of-00001"
     records.write_bytes(records.read_bytes()[:3000])
     with pytest.raises(UserError, match=r"split 'train' cannot be read .* prepare the data set"):
-        data.load(make_config(name="mnist"), str(place))
+        data.load(make_config(name="mnist"), str(directory))
 
 
 def test_an_unwritable_cache(tmp_path, make_config, monkeypatch, picture_folder):
@@ -282,7 +284,7 @@ def test_an_unwritable_cache(tmp_path, make_config, monkeypatch, picture_folder)
     assert data.load(make_config()).in_memory, "digits need no cache"
 
 
-def test_a_full_disk_leaves_nothing_behind(own_cache, make_config, monkeypatch, picture_folder):
+def test_a_full_disk_leaves_no_files(empty_cache, make_config, monkeypatch, picture_folder):
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -290,20 +292,20 @@ def test_a_full_disk_leaves_nothing_behind(own_cache, make_config, monkeypatch, 
         patch.setattr(np, "save", full)
         with pytest.raises(UserError, match="No space left on device"):
             data.load(make_config(name=picture_folder))
-    assert not list(own_cache.rglob("*.npy"))
+    assert not list(empty_cache.rglob("*.npy"))
     assert data.load(make_config(name=picture_folder)).in_memory
 
 
-def test_a_damaged_cache_is_made_again(own_cache, make_config, picture_folder):
+def test_a_damaged_cache_is_written_again(empty_cache, make_config, picture_folder):
     first = data.load(make_config(name=picture_folder)).splits["train"].images.copy()
-    for kept in own_cache.rglob("images.npy"):
-        kept.write_bytes(kept.read_bytes()[:200])
+    for file in empty_cache.rglob("images.npy"):
+        file.write_bytes(file.read_bytes()[:200])
     np.testing.assert_array_equal(
         data.load(make_config(name=picture_folder)).splits["train"].images, first
     )
 
 
-def test_a_split_whose_labels_are_withheld_is_left_out(own_cache, tmp_path, monkeypatch):
+def test_a_split_whose_labels_are_withheld_is_left_out(empty_cache, tmp_path, monkeypatch):
     files = tiny_mnist()[2]
     patch_original(monkeypatch, "mnist", files)
     write(tmp_path / "mnist", files)
@@ -313,33 +315,33 @@ def test_a_split_whose_labels_are_withheld_is_left_out(own_cache, tmp_path, monk
     assert list(source.find("mnist", str(tmp_path)).splits) == ["train"]
 
 
-def test_a_tfrecord_set_does_not_stand_in_the_way_of_our_own(
-    own_cache, tmp_path, make_config, monkeypatch
+def test_a_tfrecord_directory_does_not_hide_the_originals(
+    empty_cache, tmp_path, make_config, monkeypatch
 ):
     files = tiny_mnist()[2]
     patch_original(monkeypatch, "mnist", files)
     write(tmp_path / "mnist", files)
-    place = tmp_path / "mnist" / "3.0.1"
-    place.mkdir()
-    (place / "dataset_info.json").write_text('{"name": "mnist", "fileFormat": "tfrecord"}')
+    directory = tmp_path / "mnist" / "3.0.1"
+    directory.mkdir()
+    (directory / "dataset_info.json").write_text('{"name": "mnist", "fileFormat": "tfrecord"}')
     assert sizes(data.load(make_config(name="mnist"), str(tmp_path)))["test"] == 10
 
 
-def test_what_a_killed_process_left_is_cleared_away(own_cache):
-    place = own_cache / "here"
-    (place / ".kept@abc").mkdir(parents=True)
-    (place / ".kept-other@abc").mkdir()
-    made = cache.folder("here/kept", lambda folder: (folder / "x").write_text("1"))
-    assert made == place / "kept"
-    assert sorted(entry.name for entry in place.iterdir()) == [
+def test_folders_left_by_a_killed_process_are_removed(empty_cache):
+    directory = empty_cache / "a"
+    (directory / ".kept@abc").mkdir(parents=True)
+    (directory / ".kept-other@abc").mkdir()
+    folder = cache.folder("a/kept", lambda folder: (folder / "x").write_text("1"))
+    assert folder == directory / "kept"
+    assert sorted(entry.name for entry in directory.iterdir()) == [
         ".kept-other@abc",
         ".kept.lock",
         "kept",
     ]
-    assert cache.folder("here/kept", lambda folder: 1 / 0) == made
+    assert cache.folder("a/kept", lambda folder: 1 / 0) == folder
 
 
-def test_of_several_at_once_one_writes(own_cache):
+def test_one_of_several_threads_writes_a_folder(empty_cache):
     written = []
 
     def fill(folder):
@@ -348,14 +350,14 @@ def test_of_several_at_once_one_writes(own_cache):
         (folder / "x").write_text("whole")
 
     with ThreadPoolExecutor(4) as pool:
-        places = list(pool.map(lambda _: cache.folder("a/b", fill), range(4)))
+        folders = list(pool.map(lambda _: cache.folder("a/b", fill), range(4)))
     assert len(written) == 1
-    assert [(place / "x").read_text() for place in places] == ["whole"] * 4
+    assert [(folder / "x").read_text() for folder in folders] == ["whole"] * 4
 
 
 @pytest.mark.parametrize("pipeline", ["memory", "stream"])
 def test_every_target_of_a_source_reaches_the_batches(
-    own_cache, make_config, monkeypatch, pipeline
+    empty_cache, make_config, monkeypatch, pipeline
 ):
     whole = source.digits()
     splits = {
@@ -376,12 +378,17 @@ def test_every_target_of_a_source_reaches_the_batches(
         np.testing.assert_array_equal(batch["label"], label)
         np.testing.assert_array_equal(batch["box"], np.stack([label] * 4, axis=1))
         assert batch["label"].dtype == batch["box"].dtype == np.int32
+    files = {file.name for file in empty_cache.rglob("*.npy")}
+    assert {"labels.npy", "target_box.npy"} <= files or pipeline == "stream"
 
 
-def test_decoded_images_without_a_target_are_decoded_again(own_cache, picture_folder, make_config):
+def test_decoded_images_without_a_target_are_decoded_again(
+    empty_cache, picture_folder, make_config
+):
     first = data.load(make_config(name=picture_folder))
-    (kept,) = own_cache.rglob("images.npy")
-    assert {file.name for file in kept.parent.iterdir()} >= {"images.npy", "labels.npy", "sums.npy"}
-    (kept.parent / "labels.npy").unlink()
+    (images,) = empty_cache.rglob("images.npy")
+    names = {file.name for file in images.parent.iterdir()}
+    assert names >= {"images.npy", "labels.npy", "sums.npy"}
+    (images.parent / "labels.npy").unlink()
     again = data.load(make_config(name=picture_folder)).splits["train"]
     np.testing.assert_array_equal(again.targets["label"], first.splits["train"].targets["label"])

@@ -70,15 +70,15 @@ def test_worker_processes_give_the_same_batches(make_config, picture_folder):
     if not absl.flags.FLAGS.is_parsed():
         absl.flags.FLAGS.mark_as_parsed()
     fields = {"name": picture_folder, "pipeline": "stream"}
-    alone, helped = (
+    threads, processes = (
         data.load(make_config(stream_workers=workers, **fields)).for_seed(0, 4)
         for workers in (0, 2)
     )
-    for expected, found in zip(collect(alone, 1, 6), collect(helped, 1, 6), strict=True):
-        np.testing.assert_array_equal(expected, found)
+    for expected, result in zip(collect(threads, 1, 6), collect(processes, 1, 6), strict=True):
+        np.testing.assert_array_equal(expected, result)
 
 
-def test_workers_want_flags_parsed(make_config, picture_folder, monkeypatch):
+def test_workers_need_parsed_flags(make_config, picture_folder, monkeypatch):
     monkeypatch.setattr(absl.flags, "FLAGS", absl.flags.FlagValues())
     config = make_config(name=picture_folder, pipeline="stream", stream_workers=2)
     run = data.load(config).for_seed(0, 4)
@@ -86,11 +86,11 @@ def test_workers_want_flags_parsed(make_config, picture_folder, monkeypatch):
         next(run.train_batches(0, 1))
 
 
-def test_a_stream_left_early_ends(make_config, picture_folder):
+def test_a_stream_can_be_abandoned(make_config, picture_folder):
     run = data.load(make_config(name=picture_folder, pipeline="stream")).for_seed(0, 4)
-    flow = run.train_batches(0, 1000)
-    assert next(flow)["label"].dtype == np.int32
-    del flow
+    batches = run.train_batches(0, 1000)
+    assert next(batches)["label"].dtype == np.int32
+    del batches
     assert collect(run, 0, 1)[0].shape == (1, 4, 10, 12, 3)
 
 
@@ -103,20 +103,20 @@ from cnnjax.config import Data
 if __name__ == "__main__":
     absl.flags.FLAGS.mark_as_parsed()
     config = Data(name=sys.argv[1], pipeline="stream", stream_workers=2)
-    flow = data.load(config).for_seed(0, 4).train_batches(0, 1000)
-    next(flow), next(flow)  # one of each worker
+    batches = data.load(config).for_seed(0, 4).train_batches(0, 1000)
+    next(batches), next(batches)  # one of each worker
     workers = [child.pid for child in multiprocessing.active_children()]
     for worker in workers:
         os.kill(worker, signal.SIGTERM)
     for _ in range(20):
-        next(flow)
+        next(batches)
     print(*workers, flush=True)
     time.sleep(60)
 """
 
 
 def test_workers_end_with_their_parent_and_not_before(picture_folder, tmp_path):
-    """A signal to all processes of a job leaves them to it; when it is killed they end too."""
+    """They ignore a signal to the whole job, and end when their parent process is killed."""
     (tmp_path / "reader.py").write_text(READER)
     words = [sys.executable, tmp_path / "reader.py", picture_folder]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as reader:

@@ -1,4 +1,4 @@
-"""Prepared TFDS directories that are damaged, or want more than reading."""
+"""Prepared TFDS directories that are damaged or would run code, and unknown names."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cnnjax.data import source, tfds_files, tfds_source
+from cnnjax.data import source, tfds_source
 from cnnjax.errors import UserError
 
 IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
@@ -28,28 +28,28 @@ def prepared(tmp_path):
     """A function that writes a prepared directory, which holds no examples, and returns it."""
 
     def write(**contents):
-        place = tmp_path / "food101" / "2.0.0"
-        place.mkdir(parents=True, exist_ok=True)
+        directory = tmp_path / "food101" / "2.0.0"
+        directory.mkdir(parents=True, exist_ok=True)
         info = {"name": "food101", "version": "2.0.0", "fileFormat": "array_record", "splits": []}
         for name, content in {"dataset_info": info, "features": features(), **contents}.items():
             if not isinstance(content, bytes):
                 content = json.dumps(content).encode()
-            (place / f"{name}.json").write_bytes(content)
-        return place
+            (directory / f"{name}.json").write_bytes(content)
+        return directory
 
     return write
 
 
-def refused(tmp_path):
+def error_of(tmp_path):
     with pytest.raises(UserError) as caught:
         source.find("food101", str(tmp_path))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_a_directory_without_examples_gets_as_far_as_its_splits(tmp_path, prepared):
+def test_a_directory_without_examples_has_no_train_split(tmp_path, prepared):
     prepared()
-    assert "has no split 'train'" in refused(tmp_path)
+    assert "has no split 'train'" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_a_directory_without_examples_gets_as_far_as_its_splits(tmp_path, prepar
 def test_no_module_is_imported_because_a_file_names_it(tmp_path, prepared, monkeypatch, evil):
     (tmp_path / "planted_module.py").write_text("raise AssertionError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    place = prepared(features=evil)
-    assert f"{place}/features.json: asks for" in refused(tmp_path)
+    directory = prepared(features=evil)
+    assert f"{directory}/features.json: asks for" in error_of(tmp_path)
     assert "planted_module" not in sys.modules
 
 
@@ -83,7 +83,7 @@ def test_features_of_tfds_pass_whatever_they_are_called(tmp_path, prepared):
     value["featuresDict"]["features"]["type"] = {"pythonClassName": IMAGE, "image": {}}
     legacy = {"type": DICT, "content": {"type": {"type": LABEL, "content": {"num_classes": 2}}}}
     for allowed in (value, legacy, {"description": "[is no JSON"}):
-        tfds_files.check(prepared(features=allowed))
+        tfds_source.check_files(prepared(features=allowed))
 
 
 @pytest.mark.parametrize("name", ["dataset_info", "features"])
@@ -93,12 +93,12 @@ def test_features_of_tfds_pass_whatever_they_are_called(tmp_path, prepared):
 )
 def test_damaged_json_is_one_line(tmp_path, prepared, name, content):
     prepared(**{name: content})
-    assert len(refused(tmp_path)) < 1000
+    assert len(error_of(tmp_path)) < 1000
 
 
-def test_json_in_json_that_never_ends(tmp_path, prepared):
-    place = prepared(features={"jsonFeature": {"json": "[" * 100_000}})
-    assert f"{place}/features.json: is nested too deeply" in refused(tmp_path)
+def test_json_strings_nested_too_deeply(tmp_path, prepared):
+    directory = prepared(features={"jsonFeature": {"json": "[" * 100_000}})
+    assert f"{directory}/features.json: is nested too deeply" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -111,38 +111,46 @@ def test_json_in_json_that_never_ends(tmp_path, prepared):
 )
 def test_features_that_no_data_set_has(tmp_path, prepared, changes, text):
     prepared(features=features(**changes))
-    assert text in refused(tmp_path)
+    assert text in error_of(tmp_path)
 
 
-def test_a_set_without_one_label_for_each_image_is_refused(tmp_path, prepared):
+def test_a_set_without_one_label_per_image_is_an_error(tmp_path, prepared):
     value = features()
     label = "tensorflow_datasets.core.features.scalar.Scalar"
     value["featuresDict"]["features"]["label"] = {"pythonClassName": label, "tensor": {
         "shape": {}, "dtype": "int64", "encoding": "none"}}  # fmt: skip
     prepared(features=value)
-    assert "data.name: 'food101' is not an image-classification set" in refused(tmp_path)
+    assert "data.name: 'food101' is not an image-classification set" in error_of(tmp_path)
 
 
-def test_names_of_classes_that_cannot_be_shown(tmp_path, prepared):
-    place = prepared()
-    (place / "label.labels.txt").write_text("a\nb\x1b[31m\nc\n")
-    assert r"'b\x1b[31m' is no name of a class" in refused(tmp_path)
+def test_class_names_that_cannot_be_printed(tmp_path, prepared):
+    directory = prepared()
+    (directory / "label.labels.txt").write_text("a\nb\x1b[31m\nc\n")
+    assert r"'b\x1b[31m' is not valid as the name of a class" in error_of(tmp_path)
 
 
-def test_what_is_no_regular_file_is_not_waited_for(tmp_path, prepared):
-    place = prepared()
-    os.mkfifo(place / "food101-train.array_record-00000-of-00001")
-    assert "array_record-00000-of-00001: is not a regular file" in refused(tmp_path)
-    (place / "food101-train.array_record-00000-of-00001").unlink()
-    (place / "features.json").unlink()
-    (place / "features.json").symlink_to(tmp_path / "nowhere")
-    assert "features.json: is not a regular file" in refused(tmp_path)
+def test_files_that_are_not_regular_are_errors(tmp_path, prepared):
+    directory = prepared()
+    os.mkfifo(directory / "food101-train.array_record-00000-of-00001")
+    assert "array_record-00000-of-00001: is not a regular file" in error_of(tmp_path)
+    (directory / "food101-train.array_record-00000-of-00001").unlink()
+    (directory / "features.json").unlink()
+    (directory / "features.json").symlink_to(tmp_path / "nowhere")
+    assert "features.json: is not a regular file" in error_of(tmp_path)
 
 
-def test_a_place_that_may_not_be_read(tmp_path, monkeypatch):
+def test_a_directory_without_read_permission(tmp_path, monkeypatch):
     def denied(path):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(type(tmp_path), "is_file", denied)
     with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
         tfds_source.version("food101", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("cifar-10", "Did you mean 'cifar10'"), ("../../x", "All names: ")]
+)
+def test_an_unknown_name_is_an_error_with_the_nearest_name(name, hint):
+    with pytest.raises(UserError, match=f"data.name: '{name}' is unknown to .*{hint}"):
+        source.prepare(name)

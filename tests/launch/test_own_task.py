@@ -234,8 +234,8 @@ def test_a_task_that_cannot_be_computed_is_told_before_any_step(tmp_path, change
         ((Metric("learning_rate"),), "metric 'learning_rate': name"),
         ((Metric("seconds"),), "metric 'seconds': name: allowed are small letters"),
         ((Metric("Mean error"),), "metric 'Mean error': name"),
-        ((Metric("a", kind="run"),), "metric 'a': kind: 'run'; share, mean, corpus"),
-        ((Metric("a", kind="corpus"),), "figures: is missing; 'a' is no mean over examples"),
+        ((Metric("a", kind="run"),), "metric 'a': kind: 'run'; allowed: share, mean, corpus"),
+        ((Metric("a", kind="corpus"),), "figures: is missing; 'a' is not a mean over examples"),
         (("accuracy",), "'accuracy' is not a Metric"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every network is a backbone and a head, and the backbone can be had alone."""
+"""Every network is a backbone and a head, and the backbone can be used alone."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from cnnjax import config as configs
 from cnnjax import models
 from cnnjax.config import Model
 from cnnjax.errors import UserError
-from cnnjax.models.backbone import EVERY, Backbone
+from cnnjax.models.backbone import ALL_ENDPOINTS, Backbone
 from cnnjax.tasks import classification
 from cnnjax.train.session import Session
 
@@ -33,7 +33,7 @@ FAMILIES = {
     "plain8": 6,
     "resnet50": 204,
 }
-"""Each with the number of its features at a tenth of its width."""
+"""{model: number of features at a tenth of its width}"""
 
 
 def network(name, **build):
@@ -49,21 +49,22 @@ def test_a_backbone_is_the_network_without_its_heads(name):
     module, images = network(name)
 
     def shapes(images):
-        whole = module.init(jax.random.key(0), images, train=False)
+        variables = module.init(jax.random.key(0), images, train=False)
         alone = module.backbone.init(jax.random.key(0), images, train=False)
         features = module.backbone.apply(alone, images, train=False)
-        return whole, alone, features, module.apply(whole, images, train=False, capture=EVERY)[1]
+        _, endpoints = module.apply(variables, images, train=False, capture=ALL_ENDPOINTS)
+        return variables, alone, features, endpoints
 
-    whole, alone, features, endpoints = jax.eval_shape(shapes, images)
+    variables, alone, features, endpoints = jax.eval_shape(shapes, images)
     assert features.shape == (2, FAMILIES[name])
-    heads = set(whole["params"]) - set(alone["params"])
-    kept = {part: tree for part, tree in whole["params"].items() if part not in heads}
-    assert kept == alone["params"]
-    assert whole.get("batch_stats") == alone.get("batch_stats")
+    heads = set(variables["params"]) - set(alone["params"])
+    rest = {part: tree for part, tree in variables["params"].items() if part not in heads}
+    assert rest == alone["params"]
+    assert variables.get("batch_stats") == alone.get("batch_stats")
     auxiliary = {"googlenet": {"auxiliary1_head", "auxiliary2_head"}}
     auxiliary["inception_v3"] = {"auxiliary_head"}
-    own = set() if name == "lenet5" else {"head"}
-    assert heads == own | auxiliary.get(name, set())
+    head = set() if name == "lenet5" else {"head"}
+    assert heads == head | auxiliary.get(name, set())
     assert "head" not in endpoints
 
 
@@ -79,7 +80,7 @@ def test_the_head_is_applied_to_the_features():
     alone = jax.jit(lambda: module.backbone.init(jax.random.key(0), images, train=False))()
     assert jax.tree.all(
         jax.tree.map(
-            lambda one, other: (one == other).all(),
+            lambda a, b: (a == b).all(),
             alone["params"],
             {part: tree for part, tree in variables["params"].items() if part != "head"},
         )
@@ -94,7 +95,7 @@ class TwoLayers(nn.Module):
         return nn.Dense(self.outputs, name="out")(nn.relu(nn.Dense(3, name="hidden")(x)))
 
 
-def test_a_head_of_ones_own():
+def test_a_custom_head():
     module, images = network("resnet8", head=TwoLayers())
     outputs, variables = jax.eval_shape(
         lambda x: module.init_with_output(jax.random.key(0), x, train=False), images
@@ -116,7 +117,7 @@ class Whole(nn.Module):
         return nn.Dense(5)(x.mean((1, 2)))
 
 
-def test_a_backbone_of_ones_own_gets_a_head():
+def test_a_custom_backbone_gets_a_head():
     levels = {"model": {"flat": lambda make, num_classes, shape: Flat(make), "whole": Whole()}}
     config = Model.model_validate({"name": "flat"}, context={"levels": levels})
     module = models.build(config, image_shape=(4, 4, 3), num_outputs=2, levels=levels)

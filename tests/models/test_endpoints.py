@@ -10,8 +10,8 @@ import pytest
 from cnnjax import models
 from cnnjax.config import Dropout, Model, Norm, Optimizer
 from cnnjax.errors import UserError
-from cnnjax.models.branches import adaptive_average, average
-from cnnjax.models.resnet import Block, Place
+from cnnjax.models.branches import adaptive_average, average_3x3
+from cnnjax.models.resnet import Block, BlockSpec
 from cnnjax.nn import ingredients, operations
 from cnnjax.nn.dropout import drop_path
 from cnnjax.nn.native import library
@@ -32,30 +32,30 @@ def described(name, size, **fields):
 
 def test_the_endpoints_of_published_networks():
     """The sizes of the papers' figures and tables."""
-    found = described("alexnet_grouped", 227)
-    assert list(found.items()) == [
+    shapes = described("alexnet_grouped", 227)
+    assert list(shapes.items()) == [
         ("conv1", (55, 55, 96)), ("pool1", (27, 27, 96)), ("conv2", (27, 27, 256)),
         ("pool2", (13, 13, 256)), ("conv3", (13, 13, 384)), ("conv4", (13, 13, 384)),
         ("conv5", (13, 13, 256)), ("pool5", (6, 6, 256)), ("fc1", (4096,)), ("fc2", (4096,)),
     ]  # fmt: skip
-    found = described("vgg16", 224)
-    assert found == models.describe("vgg16")
-    assert [name for name in found if name.startswith("conv")][-3:] == [
+    shapes = described("vgg16", 224)
+    assert shapes == models.describe("vgg16")
+    assert [name for name in shapes if name.startswith("conv")][-3:] == [
         "conv5_1", "conv5_2", "conv5_3",
     ]  # fmt: skip
-    assert found["pool5"] == (7, 7, 512)
-    found = described("googlenet", 224)
-    assert found["pool2"] == (28, 28, 192)
-    assert found["mixed4e"] == (14, 14, 832)
-    assert found["mixed5b"] == (7, 7, 1024)
-    found = described("inception_v3", 299)
-    assert found["pool2"] == (35, 35, 192)
-    assert [found[f"mixed{n}"] for n in (3, 4, 8, 9, 11)] == [
+    assert shapes["pool5"] == (7, 7, 512)
+    shapes = described("googlenet", 224)
+    assert shapes["pool2"] == (28, 28, 192)
+    assert shapes["mixed4e"] == (14, 14, 832)
+    assert shapes["mixed5b"] == (7, 7, 1024)
+    shapes = described("inception_v3", 299)
+    assert shapes["pool2"] == (35, 35, 192)
+    assert [shapes[f"mixed{n}"] for n in (3, 4, 8, 9, 11)] == [
         (35, 35, 288), (17, 17, 768), (17, 17, 768), (8, 8, 1280), (8, 8, 2048),
     ]  # fmt: skip
-    found = described("resnet50", 224)
-    assert list(found)[:3] == ["conv1", "pool1", "stage1_block1"]
-    assert [found[f"stage{n}_block1"] for n in (1, 2, 3, 4)] == [
+    shapes = described("resnet50", 224)
+    assert list(shapes)[:3] == ["conv1", "pool1", "stage1_block1"]
+    assert [shapes[f"stage{n}_block1"] for n in (1, 2, 3, 4)] == [
         (56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048),
     ]  # fmt: skip
     assert list(described("lenet5", 32)) == ["conv1", "pool1", "conv2", "pool2", "conv3", "fc1"]
@@ -67,14 +67,14 @@ def test_captured_features_are_those_on_the_way_to_the_logits():
     images = jax.random.normal(KEY, (2, 8, 8, 1))
     variables = drawn(module, (8, 8, 1))
     run = jax.jit(functools.partial(module.apply, train=False), static_argnames="capture")
-    logits, found = run(variables, images, capture=("fc2", "conv2", "pool2"))
+    logits, features = run(variables, images, capture=("fc2", "conv2", "pool2"))
     np.testing.assert_allclose(logits, run(variables, images), atol=1e-5)
-    assert set(found) == {"conv2", "pool2", "fc2"}
+    assert set(features) == {"conv2", "pool2", "fc2"}
     np.testing.assert_allclose(
-        found["pool2"], operations.SLICED.max_pool(found["conv2"]), atol=1e-6
+        features["pool2"], operations.SLICED.max_pool(features["conv2"]), atol=1e-6
     )
     head = variables["params"]["head"]
-    np.testing.assert_allclose(logits, found["fc2"] @ head["kernel"] + head["bias"], atol=1e-5)
+    np.testing.assert_allclose(logits, features["fc2"] @ head["kernel"] + head["bias"], atol=1e-5)
 
 
 def test_an_unknown_endpoint_is_named():
@@ -182,15 +182,15 @@ def test_local_response_is_the_papers_formula():
 
 def test_averages_as_torch_has_them():
     x = jnp.arange(49.0).reshape(1, 7, 7, 1)
-    found = adaptive_average(x, 4)[0, :, :, 0]
+    means = adaptive_average(x, 4)[0, :, :, 0]
     starts, stops = (0, 1, 3, 5), (2, 4, 6, 7)
     for i in range(4):
         for j in range(4):
             part = x[0, starts[i] : stops[i], starts[j] : stops[j], 0]
-            assert float(found[i, j]) == pytest.approx(float(part.mean()))
+            assert float(means[i, j]) == pytest.approx(float(part.mean()))
     for counted, corner in ((None, 4 / 9), (False, 1.0)):
         make = ingredients.build(Model(name="inception_v3", count_include_pad=counted))
-        result = average(make, jnp.ones((1, 2, 2, 1)))
+        result = average_3x3(make, jnp.ones((1, 2, 2, 1)))
         assert float(result[0, 0, 0, 0]) == pytest.approx(corner)
 
 
@@ -202,11 +202,11 @@ def test_drop_path_keeps_the_mean_and_whole_examples():
     assert y.mean() == pytest.approx(1, abs=0.05)
 
 
-def block(train=False, x=None, place=None, survival=1.0, **fields):
+def block(train=False, x=None, spec=None, survival=1.0, **fields):
     """The parameters and output of one bottleneck block."""
     model = Model(name="resnet50", norm=Norm(kind="batch"), **fields)
     made = Block(
-        ingredients.build(model), place or Place(2, False), True, residual=True, pooled=False
+        ingredients.build(model), spec or BlockSpec(2, False), True, residual=True, pooled=False
     )
     x = jax.random.normal(KEY, (2, 6, 6, 8)) if x is None else x
     variables = made.init(KEY, x, train=False, keep_prob=None)
@@ -219,10 +219,10 @@ def block(train=False, x=None, place=None, survival=1.0, **fields):
     ("kind", "same", "halving"), [("A", False, False), ("B", False, True), ("C", True, True)]
 )
 def test_shortcuts_have_projections_where_they_should(kind, same, halving):
-    for place, expected in ((Place(2, False), same), (Place(4, True), halving)):
-        params, y, _ = block(shortcut=kind, place=place)
+    for spec, expected in ((BlockSpec(2, False), same), (BlockSpec(4, True), halving)):
+        params, y, _ = block(shortcut=kind, spec=spec)
         assert ("shortcut" in params) is expected
-        assert y.shape == ((2, 3, 3, 16) if place.downsample else (2, 6, 6, 8))
+        assert y.shape == ((2, 3, 3, 16) if spec.downsample else (2, 6, 6, 8))
 
 
 def test_a_zero_last_scale_makes_the_block_its_shortcut():
@@ -248,7 +248,7 @@ def test_where_the_stride_is_changes_the_size_in_between():
     for where in ("first", "middle"):
         model = Model(name="resnet50", stride_on=where)
         make = ingredients.build(model)
-        made = Block(make, Place(4, True), True, residual=True, pooled=False)
+        made = Block(make, BlockSpec(4, True), True, residual=True, pooled=False)
         x = jnp.ones((1, 8, 8, 8))
         _, state_ = made.apply(
             made.init(KEY, x, train=False, keep_prob=None),

@@ -12,9 +12,8 @@ import pytest
 from cnnjax import models
 from cnnjax.analysis import layers
 from cnnjax.config import Dropout, Model, Norm
-from cnnjax.models.lenet import C3_CONNECTIONS, negative_distances, rbf_codes
-from cnnjax.models.resnet import Block, Place, option_a
-from cnnjax.models.size import pad_to
+from cnnjax.models.lenet import C3_CONNECTIONS, negative_distances, pad_to, rbf_codes
+from cnnjax.models.resnet import Block, BlockSpec, option_a
 from cnnjax.nn import dropout as dropout_layers
 from cnnjax.nn import ingredients
 
@@ -116,7 +115,7 @@ def test_the_order_in_a_block(placement, residual):
     norm = Norm(kind="batch", placement=placement, epsilon=EPSILON)
     block = Block(
         ingredients.build(Model(name="resnet20", norm=norm)),
-        Place(features=3, downsample=False),
+        BlockSpec(features=3, downsample=False),
         bottleneck=False,
         residual=residual,
         pooled=True,
@@ -182,8 +181,8 @@ def test_where_dropout_sits(name, plain, spatial):
         run = functools.partial(module.init_with_output, train=False, capture_intermediates=_drops)
         run = functools.partial(run, mutable=True)
         _, state = jax.eval_shape(run, jax.random.key(0, impl="rbg"), jnp.zeros((1, 8, 8, 1)))
-        found = set(state["intermediates"])
-        assert found == expected
+        names = set(state["intermediates"])
+        assert names == expected
 
 
 def _drops(layer, method):
@@ -212,9 +211,9 @@ def test_forms_of_a_layer_of_the_stack_see_the_same_with_fewer_weights():
     sees = {}
     for form, fielded in fields.items():
         module = models.build(fielded, image_shape=(32, 32, 3), num_outputs=10)
-        found = [
+        convolutions = [
             layer for layer in layers.layers(module, (32, 32, 3)) if layer.kind == "convolution"
         ]
-        sees[form] = found[-1].receptive_field["size"]
+        sees[form] = convolutions[-1].receptive_field["size"]
     assert sees["5x5"] == sees["two_3x3"] == sees["two_1x3_3x1"]
     assert sees["3x3"] == sees["1x3_3x1"]

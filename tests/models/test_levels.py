@@ -19,7 +19,7 @@ LEVELS = {
     "initializer": {"sevens": lambda key, shape, dtype: jnp.full(shape, 7, dtype)},
     "model": {"short": functools.partial(resnet.resnet, depth=8, residual=False)},
 }
-# One network of each kind, with a size of images that is large enough for all levels.
+# One network of each family, with an image size that is large enough for all levels.
 FAMILIES = {
     "mlp": (11, 9),
     "lenet5": (11, 9),
@@ -40,7 +40,7 @@ FAMILIES = {
 FACTORS = {
     "activation": catalog.ACTIVATIONS,
     "initializer": catalog.INITIALIZERS,
-    "norm": [(kind, place) for kind in catalog.NORMS for place in catalog.PLACEMENTS],
+    "norm": list(itertools.product(catalog.NORMS, catalog.PLACEMENTS)),
     "dropout": list(itertools.product(("plain", "spatial"), ("inverted", "classic"))),
     "pooling": catalog.POOLINGS,
     "width": (1.0, 0.5, 1.3),
@@ -63,34 +63,36 @@ PARTICULAR = {
 
 
 def covering(factors):
-    """Rows in which every two levels of every two factors meet: each row begins with a pair that
-    has not met yet, and takes of the other factors the levels that meet most for the first time."""
+    """Rows in which every two levels of every two factors occur together. Each row starts with a
+    pair that is still missing, and takes the levels of the other factors that add most missing
+    pairs."""
     names = list(factors)
-    open_ = {
-        (one, x, other, y)
-        for one, other in itertools.combinations(names, 2)
-        for x in factors[one]
-        for y in factors[other]
+    missing = {
+        (first, x, second, y)
+        for first, second in itertools.combinations(names, 2)
+        for x in factors[first]
+        for y in factors[second]
     }
-    order = sorted(open_, key=str)
+    order = sorted(missing, key=str)
     rows = []
     for pair in order:
-        if pair not in open_:
+        if pair not in missing:
             continue
         row = {pair[0]: pair[1], pair[2]: pair[3]}
         for name in names:
             if name not in row:
-                row[name] = max(factors[name], key=lambda level: _new({name: level}, row, open_))
-        open_ -= _pairs(row, names)
+                row[name] = max(
+                    factors[name], key=lambda level: _count_new(name, level, row, missing)
+                )
+        missing -= _pairs(row, names)
         rows.append(row)
     return rows
 
 
-def _new(one, row, open_):
-    ((name, level),) = one.items()
+def _count_new(name, level, row, missing):
     return sum(
-        (name, level, other, value) in open_ or (other, value, name, level) in open_
-        for other, value in row.items()
+        (name, level, factor, value) in missing or (factor, value, name, level) in missing
+        for factor, value in row.items()
     )
 
 
@@ -105,7 +107,7 @@ def model(row):
     """The configuration of a row."""
     values = dict(row)
     norm, dropout = values.pop("norm"), values.pop("dropout")
-    number, published = values.pop("particular"), catalog.MODELS.get(row["name"], catalog.OWN)
+    number, published = values.pop("particular"), catalog.MODELS.get(row["name"], catalog.CUSTOM)
     values["norm"] = Norm(kind=norm[0], placement=norm[1])
     values["dropout"] = Dropout(keep_prob=0.5, kind=dropout[0], scaling=dropout[1])
     values |= {field: levels[number] for field, levels in PARTICULAR.items() if field in published}
@@ -118,10 +120,10 @@ def model(row):
 
 def test_the_rows_cover_all_pairs():
     names = ["name", *FACTORS]
-    met = set().union(*(_pairs(row, names) for row in ROWS))
+    covered = set().union(*(_pairs(row, names) for row in ROWS))
     levels = {"name": tuple(FAMILIES), **FACTORS}
     pairs = itertools.combinations(names, 2)
-    assert len(met) == sum(len(levels[one]) * len(levels[other]) for one, other in pairs)
+    assert len(covered) == sum(len(levels[first]) * len(levels[second]) for first, second in pairs)
     assert len(ROWS) < 300
 
 
@@ -145,8 +147,8 @@ def test_every_pair_of_levels_builds(name):
         assert (logits.shape, logits.dtype) == ((2, 4), jnp.float32), row
 
 
-def test_the_families_stand_for_all_models():
-    """Networks of one kind differ in nothing but their number of blocks."""
+def test_the_families_represent_all_models():
+    """Networks of a family differ only in the number of blocks."""
     kinds = {
         **dict.fromkeys(("vgg13", "vgg16", "vgg19"), "vgg11"),
         **dict.fromkeys(("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"), "vgg11"),
@@ -156,28 +158,29 @@ def test_the_families_stand_for_all_models():
     for name in set(models.MODELS) - set(FAMILIES):
         twin = kinds.get(name, f"{name.rstrip('0123456789')}8")
         shape = (64, 64, 3)
-        made, like = (
+        network, representative = (
             models.build(
-                Model.model_validate({"name": one}, context={"levels": LEVELS}),
+                Model.model_validate({"name": model_name}, context={"levels": LEVELS}),
                 image_shape=shape,
                 num_outputs=4,
                 levels=LEVELS,
             ).backbone
-            for one in (name, twin)
+            for model_name in (name, twin)
         )
-        assert type(made) is type(like)
-        if isinstance(made, resnet.ResNet):
-            assert (made.bottleneck, made.imagenet) == (like.bottleneck, like.imagenet)
-            assert made.residual is name.startswith("resnet")
+        assert type(network) is type(representative)
+        if isinstance(network, resnet.ResNet):
+            assert network.bottleneck == representative.bottleneck
+            assert network.imagenet == representative.imagenet
+            assert network.residual is name.startswith("resnet")
         if twin in ("resnet8", "plain8"):
-            assert 6 * made.blocks[0] + 2 == int("".join(filter(str.isdigit, name)))
+            assert 6 * network.blocks[0] + 2 == int("".join(filter(str.isdigit, name)))
 
 
-def own(**fields):
+def custom_model(**fields):
     return Model.model_validate(fields, context={"levels": LEVELS})
 
 
-def test_levels_of_ones_own():
+def test_custom_levels():
     class Tiny(nn.Module):
         make: object
         classes: int
@@ -208,7 +211,7 @@ def test_levels_of_ones_own():
 def test_unknown_levels_are_named(field):
     name = {"activation": "cube", "initializer": "sevens", "name": "short"}[field]
     with pytest.raises(UserError, match=f"model.{field}: unknown '{name}'"):
-        models.build(own(**{field: name}), image_shape=(8, 8, 1), num_outputs=2)
+        models.build(custom_model(**{field: name}), image_shape=(8, 8, 1), num_outputs=2)
 
 
 @pytest.mark.parametrize(

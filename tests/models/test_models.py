@@ -86,15 +86,15 @@ def dependencies(function, *arguments):
     """For each leaf of the result: the set of leaves of the arguments it depends on, by the jaxpr
     (a called function's results are taken to depend on all its arguments)."""
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
-    masks = {variable: 1 << place for place, variable in enumerate(jaxpr.invars)}
+    masks = {variable: 1 << index for index, variable in enumerate(jaxpr.invars)}
     for equation in jaxpr.eqns:
         mask = 0
         for variable in equation.invars:
             if not hasattr(variable, "val"):
                 mask |= masks.get(variable, 0)
         masks |= dict.fromkeys(equation.outvars, mask)
-    found = [masks.get(variable, 0) for variable in jaxpr.outvars]
-    return [{i for i in range(len(jaxpr.invars)) if mask >> i & 1} for mask in found]
+    output_masks = [masks.get(variable, 0) for variable in jaxpr.outvars]
+    return [{i for i in range(len(jaxpr.invars)) if mask >> i & 1} for mask in output_masks]
 
 
 SIZES = {"alexnet": 63, "alexnet_grouped": 67, "inception_v3": 75} | dict.fromkeys(
@@ -124,7 +124,7 @@ def test_what_depends_on_what(name):
         return logits, state["batch_stats"], state.get("auxiliary", {})
 
     paths = [jax.tree_util.keystr(path) for path, _ in _flat(variables["params"])]
-    own = {place for place, path in enumerate(paths) if "auxiliary" not in path}
+    own = {index for index, path in enumerate(paths) if "auxiliary" not in path}
     arguments = (variables["params"], variables["batch_stats"], images, KEY)
     n_params, n_stats = (len(jax.tree.leaves(tree)) for tree in arguments[:2])
     image, key = n_params + n_stats, n_params + n_stats + 1
@@ -139,7 +139,7 @@ def test_what_depends_on_what(name):
     assert set().union(logits, *heads) == params | {image, key}
     logits, *kept = dependencies(functools.partial(run, False), *arguments)
     assert own | {image} <= logits <= own | statistics | {image}
-    assert kept == [{place} for place in sorted(statistics)]
+    assert kept == [{index} for index in sorted(statistics)]
 
 
 @functools.cache
@@ -213,7 +213,7 @@ def test_frozen_statistics_stay_in_training():
     stats = len(jax.tree.leaves(variables["batch_stats"]))
     _, *kept = dependencies(run, variables, images)
     assert stats > 0
-    assert kept == [{place} for place in range(stats)]
+    assert kept == [{index} for index in range(stats)]
 
 
 def test_bfloat16_computes_in_bfloat16_only():

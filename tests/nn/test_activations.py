@@ -35,8 +35,8 @@ def test_the_gradient_of_the_sigmoid_is_a_quarter_at_most():
 
 
 def test_leaky_slope_comes_from_the_configuration():
-    made = ingredients.build(Model(activation="leaky_relu", leaky_slope=0.3))
-    np.testing.assert_allclose(made.activation("a")(X), [-0.6, -0.15, 0.0, 1.0], rtol=1e-6)
+    make = ingredients.build(Model(activation="leaky_relu", leaky_slope=0.3))
+    np.testing.assert_allclose(make.activation("a")(X), [-0.6, -0.15, 0.0, 1.0], rtol=1e-6)
 
 
 def test_prelu_learns_one_slope_per_channel():
@@ -53,8 +53,8 @@ def test_a_module_class_of_ones_own_is_made_with_its_name():
         def __call__(self, x):
             return 2 * x
 
-    made = ingredients.build(
+    make = ingredients.build(
         Model.model_validate({"activation": "t"}, context={"levels": {"activation": {"t": 1}}}),
         levels={"activation": {"t": Twice}},
     )
-    assert Twice(name="a").apply({}, X).tolist() == made.activation("a").apply({}, X).tolist()
+    assert Twice(name="a").apply({}, X).tolist() == make.activation("a").apply({}, X).tolist()

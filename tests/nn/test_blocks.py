@@ -1,4 +1,4 @@
-"""Blocks, convolutions as layers, and what changes when pooling comes first: nothing."""
+"""Blocks, convolutions as layers, and pooling before the activation, which changes nothing."""
 
 import functools
 
@@ -28,19 +28,19 @@ HE = functools.partial(INITIALIZERS["he_normal"], Model())(1)
         ({"dtype": jnp.bfloat16}, {"dtype": jnp.bfloat16}),
     ],
 )
-def test_conv_is_flaxs(fields, reference):
+def test_conv_is_that_of_flax(fields, reference):
     x = jax.random.normal(jax.random.key(0), (2, 7, 6, 4))
     ours = Conv(6, (3, 2), HE, **fields)
     flax = nn.Conv(6, (3, 2), kernel_init=HE, **reference)
     variables = ours.init(jax.random.key(1), x)
     jax.tree.map(np.testing.assert_array_equal, variables, flax.init(jax.random.key(1), x))
-    found, expected = ours.apply(variables, x), flax.apply(variables, x)
-    assert found.dtype == expected.dtype
-    np.testing.assert_array_equal(found, expected)
+    result, expected = ours.apply(variables, x), flax.apply(variables, x)
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result, expected)
 
 
 def late(x):
-    """An activation that is not known never to fall, so that pooling comes after it."""
+    """An activation that is not in NON_DECREASING, so that pooling comes after it."""
     return jax.nn.relu(x)
 
 
@@ -60,7 +60,7 @@ def test_pooling_first_changes_nothing(kind, placement, form):
         levels = {"activation": {"late": late}}
         form_ = getattr(operations, form)
         make = ingredients.build(model, levels=levels, operations=form_)
-        assert make.pool_passes_activation is (activation == "relu")
+        assert make.pooling_commutes is (activation == "relu")
         block = ConvBlock(make, 5, pool=make.pool("pool"))
         variables = block.init(jax.random.key(1), x, train=True)
 
@@ -76,13 +76,12 @@ def test_pooling_first_changes_nothing(kind, placement, form):
         gradient = jax.grad(loss, argnums=(0, 1), has_aux=True)
         return gradient(variables["params"], x)
 
-    for one, other in zip(
-        *(jax.tree.leaves(results(name)) for name in ("relu", "late")), strict=True
-    ):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    early_pool, late_pool = (jax.tree.leaves(results(name)) for name in ("relu", "late"))
+    for early, late_ in zip(early_pool, late_pool, strict=True):
+        np.testing.assert_allclose(early, late_, rtol=1e-4, atol=1e-5)
 
 
-def test_pooling_first_leaves_less_to_compute():
+def test_pooling_first_computes_less():
     """The activation sees a quarter of the numbers."""
     seen = []
 
@@ -90,9 +89,9 @@ def test_pooling_first_leaves_less_to_compute():
         seen.append(x.shape)
         return x
 
-    for known in (activations.NEVER_FALLING, (*activations.NEVER_FALLING, counted)):
+    for non_decreasing in (activations.NON_DECREASING, (*activations.NON_DECREASING, counted)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ingredients, "NEVER_FALLING", known)
+            patch.setattr(ingredients, "NON_DECREASING", non_decreasing)
             model = Model(pooling="max").model_copy(update={"activation": "counted"})
             make = ingredients.build(model, levels={"activation": {"counted": counted}})
             x = jnp.zeros((1, 8, 8, 2))
@@ -101,21 +100,21 @@ def test_pooling_first_leaves_less_to_compute():
     assert seen == [(1, 8, 8, 3), (1, 4, 4, 3)]
 
 
-@pytest.mark.parametrize("name", [f.__name__ for f in activations.NEVER_FALLING])
-def test_what_is_said_never_to_fall_never_falls(name):
-    function = next(f for f in activations.NEVER_FALLING if f.__name__ == name)
+@pytest.mark.parametrize("name", [f.__name__ for f in activations.NON_DECREASING])
+def test_non_decreasing_activations(name):
+    function = next(f for f in activations.NON_DECREASING if f.__name__ == name)
     x = jnp.linspace(-12, 12, 10_001)
     assert float(jnp.diff(function(x)).min()) >= -1e-6
     assert function in activations.ACTIVATIONS.values()
 
 
 @pytest.mark.parametrize("name", ["leaky_relu", "gelu", "silu", "prelu"])
-def test_what_may_fall_is_pooled_last(name):
+def test_activations_that_may_decrease_are_pooled_last(name):
     make = ingredients.build(Model(activation=name, leaky_slope=-0.5, pooling="max"))
-    assert not make.pool_passes_activation
+    assert not make.pooling_commutes
 
 
-def test_one_place_chooses_the_form():
+def test_the_choice_of_operations():
     assert operations.choose("gpu", "xla").convolve is lax.conv_general_dilated
     assert operations.choose("tpu", "xla").max_pool is pooling.reduce_window_max
     assert operations.choose("cpu", "xla").max_pool is pooling.max_pool

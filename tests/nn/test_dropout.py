@@ -13,12 +13,12 @@ def drop(layer, x=ONES, *, train=True, keep_prob=None, key=0):
     return layer.apply({}, x, train=train, keep_prob=keep_prob, rngs=rngs)
 
 
-@pytest.mark.parametrize(("scaling", "kept", "test"), [("inverted", 1.25, 1), ("classic", 1, 0.8)])
-def test_values_and_expectation(scaling, kept, test):
+@pytest.mark.parametrize(("scaling", "value", "test"), [("inverted", 1.25, 1), ("classic", 1, 0.8)])
+def test_values_and_expectation(scaling, value, test):
     layer = Dropout(0.8, scaling)
     y = drop(layer)
-    np.testing.assert_allclose(np.unique(y), [0, kept])
-    assert float(y.mean()) == pytest.approx(0.8 * kept, abs=0.008)
+    np.testing.assert_allclose(np.unique(y), [0, value])
+    assert float(y.mean()) == pytest.approx(0.8 * value, abs=0.008)
     np.testing.assert_allclose(np.unique(drop(layer, train=False)), [test])
     # What a unit gives on average in training, it gives at test time.
     assert float(y.mean()) == pytest.approx(test, abs=0.008)

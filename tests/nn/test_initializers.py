@@ -62,8 +62,8 @@ def test_fans():
 
 @pytest.mark.parametrize("groups", [1, 4])
 def test_grouped_convolutions_get_their_own_fans(groups):
-    made = ingredients.build(Model(initializer="xavier_normal"))
-    layer = made.conv(64, 5, groups=groups, name="conv")
+    make = ingredients.build(Model(initializer="xavier_normal"))
+    layer = make.conv(64, 5, groups=groups, name="conv")
     kernel = layer.init(jax.random.key(0, impl="rbg"), jnp.zeros((1, 8, 8, 64)))["params"]["kernel"]
     assert kernel.shape == (5, 5, 64 // groups, 64)
     expected = math.sqrt(2 / (25 * 64 / groups * 2))
@@ -94,11 +94,11 @@ def test_a_sparse_convolution_is_a_masked_dense_one():
     variables = layer.init(jax.random.key(1, impl="rbg"), x)
     kernel = np.asarray(variables["params"]["kernel"])
     assert kernel.shape == (3, 3, 9)
-    dense, place = np.zeros((3, 3, 3, 4), np.float32), 0
+    dense, connection = np.zeros((3, 3, 3, 4), np.float32), 0
     for output, row in enumerate(CONNECTIONS):
         for channel in row:
-            dense[:, :, channel, output] = kernel[:, :, place]
-            place += 1
+            dense[:, :, channel, output] = kernel[:, :, connection]
+            connection += 1
     reference = nn.Conv(4, (3, 3), padding="VALID")
     expected = reference.apply({"params": {"kernel": dense, "bias": np.full(4, 0.5)}}, x)
     variables = {"params": variables["params"] | {"bias": jnp.full(4, 0.5)}}

@@ -58,17 +58,17 @@ def test_all_variances_are_one(name):
     assert len(after) == {"mlp": 3, "lenet5": 4}[name]
 
 
-def test_it_is_the_output_before_pooling_that_is_measured():
-    """Where pooling comes first and where it comes last, as after an unknown activation."""
-    found = []
+def test_the_output_before_pooling_is_measured():
+    """With pooling before the activation and after it."""
+    scaled = []
     for levels in ({}, {"activation": {"late": lambda x: jnp.maximum(x, 0)}}):
         model = Model(name="lenet5_modern", initializer="lsuv")
         model = model.model_copy(update={"activation": "late" if levels else "relu"})
         module = models.build(model, image_shape=SHAPE, num_outputs=5, levels=levels)
         variables = jax.jit(lambda m=module: m.init(jax.random.key(0), IMAGES[:1], train=False))()
         variables["params"]["conv1"]["conv"]["bias"] += 0.3
-        found.append(lsuv(module, variables, IMAGES))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
+        scaled.append(lsuv(module, variables, IMAGES))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *scaled)
 
 
 def test_it_is_algorithm_1_of_the_paper():

@@ -18,8 +18,8 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train):
-        made = ingredients.build(Model(norm=self.config), axis_name=self.axis_name)
-        return made.norm("norm", train=train)(x)
+        make = ingredients.build(Model(norm=self.config), axis_name=self.axis_name)
+        return make.norm("norm", train=train)(x)
 
 
 def run(config, x, *, train=True, stats=None, axis_name=None):
@@ -45,7 +45,7 @@ STATS = {"mean": jnp.array([1.0]), "var": jnp.array([3.0])}
 
 
 @pytest.mark.parametrize(("frozen", "train"), [(True, True), (True, False), (False, False)])
-def test_running_statistics_are_used_and_kept(frozen, train):
+def test_running_statistics_are_used_and_unchanged(frozen, train):
     config = Norm(kind="batch", epsilon=1.0, frozen=frozen)
     y, stats = run(config, COLUMN, train=train, stats=STATS)
     np.testing.assert_allclose(y[:, 0], [0.0, 1.0, 2.0, 3.0], rtol=1e-6)
@@ -82,25 +82,26 @@ def reference_groups(x, groups, epsilon):
 
 
 @pytest.mark.parametrize(
-    ("kind", "asked", "used"), [("layer", 8, 1), ("group", 3, 3), ("group", 4, 2), ("group", 5, 1)]
+    ("kind", "configured", "used"),
+    [("layer", 8, 1), ("group", 3, 3), ("group", 4, 2), ("group", 5, 1)],
 )
-def test_layer_and_group(kind, asked, used):
+def test_layer_and_group(kind, configured, used):
     x = np.random.default_rng(0).normal(3, 2, (2, 4, 4, 6)).astype(np.float32)
-    y, _ = run(Norm(kind=kind, groups=asked, epsilon=0.5), jnp.asarray(x))
+    y, _ = run(Norm(kind=kind, groups=configured, epsilon=0.5), jnp.asarray(x))
     np.testing.assert_allclose(y, reference_groups(x, used, 0.5), atol=1e-4)
 
 
-def test_a_vector_is_never_normalised_one_number_at_a_time():
+def test_a_vector_is_not_normalised_value_by_value():
     y, _ = run(Norm(kind="group", groups=4), jnp.array([[1.0, 2.0, 3.0, 4.0]]))
     np.testing.assert_allclose(y[0], np.array([-1.5, -0.5, 0.5, 1.5]) / np.sqrt(1.25), atol=1e-4)
 
 
 def block(block_class, placement, **fields):
     norm = Norm(kind="batch", placement=placement, alpha=1.0)
-    made = ingredients.build(
+    make = ingredients.build(
         Model(activation="relu", initializer="he_normal", norm=norm, pooling="max")
     )
-    return block_class(made, 4, **fields)
+    return block_class(make, 4, **fields)
 
 
 def trained(module):
@@ -136,10 +137,12 @@ def test_placement(block_class, layer):
     np.testing.assert_allclose(z, expected, atol=1e-4)
 
 
-def test_without_activation_the_norm_follows_at_once():
+def test_without_activation_the_norm_follows_the_convolution():
     x = jnp.zeros((1, 3, 3, 2))
-    made = block(ConvBlock, "after", activate=False)
-    assert "bias" not in made.init(jax.random.key(1, impl="rbg"), x, train=False)["params"]["conv"]
+    module = block(ConvBlock, "after", activate=False)
+    assert (
+        "bias" not in module.init(jax.random.key(1, impl="rbg"), x, train=False)["params"]["conv"]
+    )
 
 
 def test_levels():

@@ -18,14 +18,14 @@ from cnnjax.nn.pooling import (
     sum_pool,
 )
 
-DECK = jnp.array([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 5]]).reshape(1, 4, 4, 1)
+LECTURE = jnp.array([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 5]]).reshape(1, 4, 4, 1)
 
 
 def test_the_example_of_the_lecture():
-    assert max_pool(DECK)[0, :, :, 0].tolist() == [[6, 8], [3, 5]]
-    assert average_pool(DECK)[0, :, :, 0].tolist() == [[3.25, 5.25], [2.0, 2.25]]
-    assert sum_pool(DECK)[0, :, :, 0].tolist() == [[13.0, 21.0], [8.0, 9.0]]
-    assert max_plus_average_pool(DECK)[0, :, :, 0].tolist() == [[9.25, 13.25], [5.0, 7.25]]
+    assert max_pool(LECTURE)[0, :, :, 0].tolist() == [[6, 8], [3, 5]]
+    assert average_pool(LECTURE)[0, :, :, 0].tolist() == [[3.25, 5.25], [2.0, 2.25]]
+    assert sum_pool(LECTURE)[0, :, :, 0].tolist() == [[13.0, 21.0], [8.0, 9.0]]
+    assert max_plus_average_pool(LECTURE)[0, :, :, 0].tolist() == [[9.25, 13.25], [5.0, 7.25]]
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7)])
@@ -68,14 +68,14 @@ def test_an_odd_last_row_gets_no_gradient():
     assert float(gradient.sum()) == 4
 
 
-@pytest.mark.parametrize("place", range(4))
-def test_nan_is_not_lost(place):
-    x = jnp.arange(4.0).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
+@pytest.mark.parametrize("index", range(4))
+def test_nan_is_not_lost(index):
+    x = jnp.arange(4.0).at[index].set(jnp.nan).reshape(1, 2, 2, 1)
     assert np.isnan(max_pool(x)).all()
 
 
 def reference_blur(x):
-    """Zhang 2019: maxima at stride 1, then the 3x3 binomial filter on every second place."""
+    """Zhang 2019: maxima at stride 1, then the 3x3 binomial filter at every second position."""
     height, width = x.shape
     dense = np.array(
         [[x[i : i + 2, j : j + 2].max() for j in range(width - 1)] for i in range(height - 1)]
@@ -98,17 +98,17 @@ def test_blur_pool(size):
     np.testing.assert_allclose(y, reference_blur(x), atol=1e-5)
 
 
-def made(level, activation="identity"):
+def build(level, activation="identity"):
     return ingredients.build(Model(pooling=level, activation=activation, initializer="constant"))
 
 
 def test_subsampling():
-    layer = made("subsampling", "scaled_tanh").pool("pool")
-    x = jnp.concatenate([DECK, -DECK], axis=-1)
+    layer = build("subsampling", "scaled_tanh").pool("pool")
+    x = jnp.concatenate([LECTURE, -LECTURE], axis=-1)
     variables = layer.init(jax.random.key(0, impl="rbg"), x)
     assert jax.tree.map(jnp.shape, variables["params"]) == {"coefficient": (2,), "bias": (2,)}
-    linear = made("subsampling").pool("pool")
-    np.testing.assert_allclose(linear.apply(variables, x)[..., :1], average_pool(DECK))
+    linear = build("subsampling").pool("pool")
+    np.testing.assert_allclose(linear.apply(variables, x)[..., :1], average_pool(LECTURE))
     changed = {"params": {"coefficient": jnp.array([1.0, 0.5]), "bias": jnp.array([2.0, 0.0])}}
     y = linear.apply(changed, x)[0, 0, 0]
     assert y.tolist() == [13 + 2, -6.5]
@@ -117,16 +117,18 @@ def test_subsampling():
 
 
 def test_strided_convolution():
-    layer = made("strided", "relu").pool("pool")
-    variables = layer.init(jax.random.key(0, impl="rbg"), DECK)
+    layer = build("strided", "relu").pool("pool")
+    variables = layer.init(jax.random.key(0, impl="rbg"), LECTURE)
     assert variables["params"]["conv"]["kernel"].shape == (2, 2, 1, 1)
-    np.testing.assert_allclose(layer.apply(variables, DECK), 0.04 * average_pool(DECK), rtol=1e-5)
-    assert not layer.apply(variables, -DECK).any()
+    np.testing.assert_allclose(
+        layer.apply(variables, LECTURE), 0.04 * average_pool(LECTURE), rtol=1e-5
+    )
+    assert not layer.apply(variables, -LECTURE).any()
 
 
 @pytest.mark.parametrize("level", POOLINGS)
 def test_all_levels_have_the_same_geometry(level):
-    layer = made(level).pool("pool")
+    layer = build(level).pool("pool")
     x = jnp.zeros((2, 7, 4, 3))
     y = (
         layer.init_with_output(jax.random.key(0, impl="rbg"), x)[0]
@@ -149,8 +151,8 @@ WINDOWS = [Window(3, 2), Window(3, 2, 1), Window(3, 2, 0, ceil=True), Window(3, 
 def test_other_windows(window, size):
     """Against flax's poolings of the image with explicit borders."""
     x = jax.random.normal(jax.random.key(0, impl="rbg"), (2, *size, 3))
-    sides = [window.sides(length) for length in size]
-    fields = ((window.size,) * 2, (window.stride,) * 2, sides)
+    padding = [window.pads(length) for length in size]
+    fields = ((window.size,) * 2, (window.stride,) * 2, padding)
 
     def gradient(pool):
         return jax.grad(lambda x: (pool(x) ** 2).sum())(x)
@@ -162,9 +164,9 @@ def test_other_windows(window, size):
     )
     average = nn.avg_pool(x, *fields, count_include_pad=False)
     np.testing.assert_allclose(average_pool(x, window), average, atol=1e-6)
-    expected = tuple(window.places(length) for length in size)
+    expected = tuple(window.output_size(length) for length in size)
     for level in POOLINGS:
-        layer = made(level).pool("pool", window)
+        layer = build(level).pool("pool", window)
         shapes = jax.eval_shape(
             lambda x: (
                 layer.init_with_output(jax.random.key(0), x)[0]  # noqa: B023
@@ -177,7 +179,7 @@ def test_other_windows(window, size):
 
 
 @pytest.mark.parametrize(
-    ("window", "length", "places"),
+    ("window", "length", "output_size"),
     [
         (Window(3, 2), 55, 27),
         (Window(3, 2, 1), 112, 56),
@@ -188,6 +190,6 @@ def test_other_windows(window, size):
         (Window(3, 2), 2, 0),
     ],
 )
-def test_places_of_published_networks(window, length, places):
+def test_output_sizes_of_published_networks(window, length, output_size):
     """AlexNet's, ResNet's and GoogLeNet's; no window begins in the border after the image."""
-    assert window.places(length) == places
+    assert window.output_size(length) == output_size

@@ -22,7 +22,7 @@ SIZES = {"inception_v3": 299, "googlenet": 224}
 
 def names_of(source, model, classes=10):
     """{name: shape} of the file that a source keeps of a network; each is used once."""
-    layout, found = pretrained.SOURCES[source], {}
+    layout, shapes = pretrained.SOURCES[source], {}
     modules = layout.models[model]()
     from cnnjax import models
 
@@ -41,9 +41,9 @@ def names_of(source, model, classes=10):
     for path, leaf in state.flat(fresh).items():
         layer, _, entry = path.partition("/")[2].rpartition("/")
         rule = layout.rule(modules[layer], entry, tuple(leaf.shape))
-        assert not found.keys() & set(rule.names)
-        found |= dict(zip(rule.names, rule.shapes, strict=True))
-    return found
+        assert not shapes.keys() & set(rule.names)
+        shapes |= dict(zip(rule.names, rule.shapes, strict=True))
+    return shapes
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_every_misfit_is_listed(arrays, tmp_path):
     first, *lines = str(caught.value).splitlines()
     assert "wrong.safetensors: resnet20 of pytorch_cifar: does not fit" in first
     assert lines == [
-        "  different: bn1.weight is of I32, which are no weights",
+        "  different: bn1.weight is of I32, which is not a dtype of weights",
         "  different: linear.weight is [10, 7], the network has [10, 64]",
         "  missing: layer1.0.bn1.running_mean [16]",
         "  missing: layer2.0.conv1.weight [32, 16, 3, 3]",
@@ -141,10 +141,10 @@ def test_a_folder_of_weights_is_evaluated_and_trained_from(arrays, tmp_path):
     assert made["transfer"] == {"init_from": str(folder), "reset": ["conv1"]}
 
 
-def test_an_arm_takes_network_and_preprocessing_of_its_weights(arrays, tmp_path):
+def test_an_arm_has_the_network_and_preprocessing_of_its_weights(arrays, tmp_path):
     save_file(arrays, tmp_path / "resnet20.safetensors")
-    found = pretrained.convert("pytorch_cifar", "resnet20", tmp_path / "resnet20.safetensors")
-    transfer.write(found.variables, found.config, tmp_path / "weights", {})
+    converted = pretrained.convert("pytorch_cifar", "resnet20", tmp_path / "resnet20.safetensors")
+    transfer.write(converted.variables, converted.config, tmp_path / "weights", {})
     weights = {"transfer.init_from": str(tmp_path / "weights")}
     experiment = Experiment(
         name="e",
@@ -162,7 +162,7 @@ def test_an_arm_takes_network_and_preprocessing_of_its_weights(arrays, tmp_path)
     )
     assert (scratch.model.norm.epsilon, scratch.data.normalize) == (0.1, "standardize")
     assert (taken.model.norm.epsilon, taken.data.normalize) == (1e-5, "given")
-    assert (taken.data.mean, taken.data.image_size) == (found.config.data.mean, 32)
+    assert (taken.data.mean, taken.data.image_size) == (converted.config.data.mean, 32)
     assert (tanh.model.activation, tanh.model.norm.epsilon) == ("tanh", 1e-5)
     own = experiment.config("weights", {"data.normalize": "standardize"}, {})
     assert (own.data.normalize, own.data.mean) == ("standardize", ())
@@ -172,8 +172,8 @@ def test_an_arm_takes_network_and_preprocessing_of_its_weights(arrays, tmp_path)
 
 def test_the_hint_names_layers_that_do_not_fit_and_no_others(arrays, tmp_path):
     save_file(arrays, tmp_path / "resnet20.safetensors")
-    found = pretrained.convert("pytorch_cifar", "resnet20", tmp_path / "resnet20.safetensors")
-    transfer.write(found.variables, found.config, tmp_path / "weights", {})
+    converted = pretrained.convert("pytorch_cifar", "resnet20", tmp_path / "resnet20.safetensors")
+    transfer.write(converted.variables, converted.config, tmp_path / "weights", {})
     import jax
 
     from cnnjax import models
@@ -191,7 +191,7 @@ def test_the_hint_names_layers_that_do_not_fit_and_no_others(arrays, tmp_path):
     assert '"head"' not in hint
 
 
-def test_odd_files_are_told_as_they_are(arrays, tmp_path):
+def test_errors_of_wrong_files(arrays, tmp_path):
     def told(changed, *words, **how):
         save_file(changed, tmp_path / "odd.safetensors")
         with pytest.raises(UserError) as caught:
@@ -218,24 +218,24 @@ def test_projections_of_the_widespread_layout(arrays, tmp_path):
         for entry in ("weight", "bias", "running_mean", "running_var"):
             projected[f"{name}.1.{entry}"] = rng.uniform(0.1, 0.2, outputs).astype(np.float32)
     save_file(projected, tmp_path / "b.safetensors")
-    found = pretrained.convert(
+    converted = pretrained.convert(
         "pytorch_cifar", "resnet20", tmp_path / "b.safetensors", changes={"model.shortcut": "B"}
     )
-    kernel = found.variables["params"]["stage2_block1"]["shortcut"]["conv"]["kernel"]
+    kernel = converted.variables["params"]["stage2_block1"]["shortcut"]["conv"]["kernel"]
     np.testing.assert_array_equal(
         kernel, projected["layer2.0.shortcut.0.weight"].transpose(2, 3, 1, 0)
     )
 
 
-def test_what_is_left_fresh_is_named_and_the_rest_is_of_the_file(arrays, tmp_path):
+def test_reset_layers_are_named_and_the_others_are_of_the_file(arrays, tmp_path):
     save_file(arrays, tmp_path / "resnet20.safetensors")
-    found = pretrained.convert("pytorch_cifar", "resnet20", tmp_path / "resnet20.safetensors")
-    transfer.write(found.variables, found.config, tmp_path / "weights", {})
+    converted = pretrained.convert("pytorch_cifar", "resnet20", tmp_path / "resnet20.safetensors")
+    transfer.write(converted.variables, converted.config, tmp_path / "weights", {})
     import jax
 
     from cnnjax import models
 
-    module = models.build(found.config.model, image_shape=(32, 32, 3), num_outputs=3)
+    module = models.build(converted.config.model, image_shape=(32, 32, 3), num_outputs=3)
     fresh = state.initial_variables(module, (32, 32, 3), jax.random.key(0))
     with pytest.raises(
         UserError, match=r"head/kernel.*\[64, 10\](.|\n)*transfer.reset=\[\"head\"\]"
@@ -252,7 +252,7 @@ def test_what_is_left_fresh_is_named_and_the_rest_is_of_the_file(arrays, tmp_pat
     )
 
 
-def test_timm_tells_its_preprocessing_beside_the_weights():
+def test_preprocessing_in_the_config_of_timm():
     fields = timm.preprocessing(
         "config.json",
         {
@@ -275,18 +275,18 @@ def test_timm_tells_its_preprocessing_beside_the_weights():
     ("beside", "message"),
     [
         ({"mean": HALF, "std": HALF, "crop_mode": "border"}, "crop_mode border"),
-        ({"mean": "red", "std": HALF}, "not as timm writes it"),
-        ({"mean": HALF, "std": HALF, "input_size": [3, "a", "a"]}, "not as timm writes it"),
+        ({"mean": "red", "std": HALF}, "is not a config of timm"),
+        ({"mean": HALF, "std": HALF, "input_size": [3, "a", "a"]}, "is not a config of timm"),
         ({"mean": [0.5], "std": [0.5]}, "three numbers each"),
         ({"mean": HALF, "std": HALF, "crop_pct": -1}, "crop_pct -1"),
-        ({"mean": HALF, "std": HALF, "crop_pct": 1e-320}, "not as timm writes it"),
+        ({"mean": HALF, "std": HALF, "crop_pct": 1e-320}, "is not a config of timm"),
         ({"mean": HALF, "std": HALF, "input_size": [3, 1e400, 1e400]}, "cannot be used|whole JSON"),
         ({"mean": HALF, "std": HALF, "input_size": [3, 10**400, 10**400]}, "config.json: "),
         ({"mean": HALF, "std": [0.0] * 3}, r"data\.sd\[0\]: 0.0 is not valid"),
         ({"mean": HALF, "std": HALF, "interpolation": "random"}, "data.interpolation: 'random'"),
     ],
 )
-def test_an_odd_config_beside_the_weights_is_named(tmp_path, beside, message):
+def test_an_invalid_config_of_timm_is_an_error(tmp_path, beside, message):
     path = tmp_path / "model.safetensors"
     (tmp_path / "config.json").write_text(json.dumps(beside | {"architecture": "resnet18"}))
     with pytest.raises(UserError, match=message) as caught:
@@ -294,7 +294,7 @@ def test_an_odd_config_beside_the_weights_is_named(tmp_path, beside, message):
     assert str(caught.value).startswith(str(tmp_path / "config.json"))
 
 
-def test_the_hub_by_name(tmp_path, monkeypatch):
+def test_weights_from_the_hub(tmp_path, monkeypatch):
     asked = []
 
     def download(repository, file):

@@ -160,9 +160,9 @@ def test_training_gives_the_same_statistics_and_gradients(tmp_path):
         for weight, array in zip(weights, arrays, strict=True)
     }
     by_name = {
-        f"{layer.name}/{place}": weight
+        f"{layer.name}/{index}": weight
         for layer in there.layers
-        for place, weight in enumerate(layer.weights)
+        for index, weight in enumerate(layer.weights)
     }
     modules = pretrained.keras.resnet(50)
     for kind, tree in (("params", our_grads), ("batch_stats", stats)):

@@ -1,13 +1,13 @@
 """`jax.lax.conv_general_dilated`, native on a CPU.
 
-A convolution y = x * k is bilinear, so that <y, w> is linear in each of x, k and w: the output is
-its gradient to w, and the other two gradients are the convolution's own. One primitive stands for
-each of the three, named after what it computes. Differentiating one gives the others, in forward
-and reverse mode and to any order, where `jax.custom_vjp` would give the first derivative in reverse
-mode alone.
+A convolution y = x * k is bilinear, so <y, w> is linear in each of x, k and w: its gradient with
+respect to w is the output, the other two are the gradients of the convolution. There is a primitive
+for each of the three, named after what it computes. The derivatives of one are the others, in
+forward and reverse mode and to any order; `jax.custom_vjp` would give the first derivative in
+reverse mode only.
 
-On a CPU they are computed by oneDNN. Everywhere else, under `jax.vmap`, on several devices, and for
-what oneDNN does not know, they are XLA's convolution and its transposes.
+On a CPU they are computed by oneDNN. On other backends, under `jax.vmap`, on several devices, and
+if oneDNN does not support them, they are XLA's convolution and its transposes.
 """
 
 import functools
@@ -29,7 +29,7 @@ TYPES = {"float32": 3, "bfloat16": 2}  # dnnl_data_type_t
 
 
 class Window(NamedTuple):
-    """Where the kernel is laid: all for (height, width)."""
+    """Where the kernel is applied: all for (height, width)."""
 
     strides: tuple[int, ...]
     dilation: tuple[int, ...]
@@ -53,7 +53,7 @@ def output_of(x: Array, kernel: Array, window: Window) -> Array:
 
 
 def input_of(kernel: Array, output: Array, shape: tuple[int, ...], window: Window) -> Array:
-    """The gradient of <conv(x, kernel), output> to x, which has this shape."""
+    """The gradient of <conv(x, kernel), output> with respect to x, which has this shape."""
     shapes = Shapes(output.shape, shape, kernel.shape)
     return _PRIMITIVES[INPUT].bind(kernel, output, shapes=shapes, window=window)
 
@@ -71,20 +71,20 @@ def _xla(x: Array, kernel: Array, window: Window) -> Array:
 
 
 def _reference(first: Array, second: Array, *, role: int, shapes: Shapes, window: Window) -> Array:
-    """The same by XLA's convolution."""
+    """The primitive by XLA's convolution."""
     if role == OUTPUT:
         return _xla(first, second, window)
     if role == INPUT:
         linear = functools.partial(_xla, kernel=first, window=window)
     else:
         linear = functools.partial(_xla, first, window=window)
-    unknown = jax.ShapeDtypeStruct(shapes[role], first.dtype)
-    return jax.linear_transpose(linear, unknown)(second)[0]
+    result = jax.ShapeDtypeStruct(shapes[role], first.dtype)
+    return jax.linear_transpose(linear, result)(second)[0]
 
 
 def _operands(role: int) -> tuple[int, int]:
     """The roles of a primitive's operands: (input, kernel, output) without its own."""
-    first, second = (other for other in (INPUT, KERNEL, OUTPUT) if other != role)
+    first, second = (operand for operand in (INPUT, KERNEL, OUTPUT) if operand != role)
     return first, second
 
 
@@ -104,14 +104,16 @@ def _make(role: int) -> Primitive:
     return primitive
 
 
-def _transpose(role: int, unknown: int) -> Any:
-    """The rule that carries a cotangent of primitive `role` to its operand `unknown`."""
-    wanted = _operands(role)[unknown]
+def _transpose(role: int, index: int) -> Any:
+    """The transpose of primitive `role` in its operand number `index`."""
+    target = _operands(role)[index]
 
     def rule(cotangent: Array, first: Any, second: Any, **params: Any) -> Array:
-        known = second if unknown == 0 else first
-        values = {role: cotangent, _operands(role)[1 - unknown]: known}
-        return _PRIMITIVES[wanted].bind(*(values[place] for place in _operands(wanted)), **params)
+        constant = second if index == 0 else first
+        values = {role: cotangent, _operands(role)[1 - index]: constant}
+        return _PRIMITIVES[target].bind(
+            *(values[operand] for operand in _operands(target)), **params
+        )
 
     return rule
 
@@ -119,13 +121,13 @@ def _transpose(role: int, unknown: int) -> Any:
 def _numbers(
     role: int, first: Any, second: Any, *, shapes: Shapes, window: Window
 ) -> dict[str, np.ndarray] | None:
-    """What the C++ side calls a key; None for what oneDNN does not know."""
+    """The `Key` of the C++ code; None if oneDNN does not support the convolution."""
     batch, height, width, inputs = shapes.input
     _, rows, columns, outputs = shapes.output
     sizes = (batch, height, width, inputs, rows, columns, outputs, *shapes.kernel[:2])
     padding = (*window.padding[0], *window.padding[1])
-    places = (*window.strides, *window.dilation, *padding, window.groups)
-    numbers = np.array([role, TYPES[str(first.dtype)], *sizes, *places], np.int64)
+    position = (*window.strides, *window.dilation, *padding, window.groups)
+    numbers = np.array([role, TYPES[str(first.dtype)], *sizes, *position], np.int64)
     return {"numbers": numbers} if library.supports(numbers) else None
 
 
@@ -145,27 +147,27 @@ def conv_general_dilated(
     feature_group_count: int = 1,
     precision: Any = None,
 ) -> Array:
-    """`jax.lax.conv_general_dilated`, native where that exists and XLA's otherwise.
+    """`jax.lax.conv_general_dilated`, native if that is supported and XLA's otherwise.
 
     Native: [B, H, W, I] with [h, w, I / groups, O] to [B, H', W', O], both operands float32 or both
     bfloat16. With `lhs_dilation`, as in a transposed convolution, the strides have to be 1.
     """
-    strides, before = tuple(window_strides), tuple(lhs_dilation or ONE)
-    if _fits(lhs, rhs, dimension_numbers) and (before == ONE or not isinstance(padding, str)):
+    strides, gaps = tuple(window_strides), tuple(lhs_dilation or ONE)
+    if _supported(lhs, rhs, dimension_numbers) and (gaps == ONE or not isinstance(padding, str)):
         dilation = tuple(rhs_dilation or ONE)
         reach = tuple((size - 1) * gap + 1 for size, gap in zip(rhs.shape, dilation, strict=False))
         if isinstance(padding, str):
             padding = lax.padtype_to_pads(lhs.shape[1:3], reach, strides, padding)
         pairs = tuple((int(low), int(high)) for low, high in padding)
-        if before == ONE and _not_negative(pairs):
+        if gaps == ONE and _not_negative(pairs):
             window = Window(strides, dilation, pairs, feature_group_count)
             return output_of(lhs, rhs, window)
-        turned = tuple(
+        transposed_pairs = tuple(
             (size - 1 - low, size - 1 - high)
             for size, (low, high) in zip(reach, pairs, strict=True)
         )
-        if strides == ONE and _not_negative(turned):
-            window = Window(before, dilation, turned, feature_group_count)
+        if strides == ONE and _not_negative(transposed_pairs):
+            window = Window(gaps, dilation, transposed_pairs, feature_group_count)
             return _transposed(lhs, rhs, reach, pairs, window)
     return lax.conv_general_dilated(
         lhs,
@@ -183,8 +185,8 @@ def conv_general_dilated(
 def _transposed(
     x: Array, kernel: Array, reach: tuple[int, ...], padding: Pairs, window: Window
 ) -> Array:
-    """The convolution whose input has gaps: the gradient to the input of the one with strides, with
-    the kernel turned by 180 degrees and its channels exchanged."""
+    """A convolution with `lhs_dilation`: the gradient with respect to the input of one with
+    strides, whose kernel is rotated by 180 degrees and has its channels exchanged."""
     batch, *spatial, _ = x.shape
     height, width, inputs, outputs = kernel.shape
     sizes = [
@@ -197,12 +199,12 @@ def _transposed(
     return input_of(kernel, x, (batch, *sizes, outputs), window)
 
 
-def _fits(lhs: Array, rhs: Array, dimension_numbers: Any) -> bool:
+def _supported(lhs: Array, rhs: Array, dimension_numbers: Any) -> bool:
     if lhs.ndim != 4 or lhs.dtype != rhs.dtype or str(lhs.dtype) not in TYPES:
         return False
-    usual = lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC"))
-    return lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) == usual
+    standard = lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC"))
+    return lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) == standard
 
 
 def _not_negative(padding: Pairs) -> bool:
-    return min(number for pair in padding for number in pair) >= 0
+    return min(pixels for pair in padding for pixels in pair) >= 0

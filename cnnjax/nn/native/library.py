@@ -1,7 +1,7 @@
-"""The native library: compiled once with the system's compiler, loaded, and made known to XLA.
+"""The native library: compiled once with the system's compiler, loaded, and registered with XLA.
 
-It needs Linux on x86-64, oneDNN (the extra `cpu`) and a C++ compiler. What is missing is a reason
-to do without it, never an error.
+It needs Linux on x86-64, oneDNN (the extra `cpu`) and a C++ compiler. If something is missing, XLA
+is used instead: that is never an error.
 """
 
 import ctypes
@@ -39,8 +39,8 @@ _DIGEST = cache.digest([SOURCES, OPTIONS])
 
 
 def target(function: str) -> str:
-    """The name under which XLA calls a function. It stands for the sources too: programs that are
-    kept compiled name it."""
+    """The name under which XLA calls a function. It contains a digest of the sources, because
+    cached programs refer to it."""
     return f"cnnjax_{function}_{_DIGEST}"
 
 
@@ -50,7 +50,7 @@ class Missing(Exception):
 
 @functools.cache
 def missing() -> str | None:
-    """Why there is no native library here, or None where there is one."""
+    """Why there is no native library on this machine; None if there is one."""
     try:
         _load()
     except Missing as error:
@@ -59,8 +59,8 @@ def missing() -> str | None:
 
 
 def supports(numbers: np.ndarray) -> bool:
-    """Whether oneDNN has the convolution of these numbers (see convolution.cc) on this machine.
-    Only where nothing is `missing`."""
+    """Whether oneDNN has the convolution that these numbers describe (see convolution.cc). To be
+    called only if nothing is `missing`."""
     numbers = np.ascontiguousarray(numbers, np.int64)
     return bool(_load().cnnjax_supports(numbers.ctypes.data_as(ctypes.c_void_p)))
 
@@ -72,7 +72,7 @@ def _load() -> ctypes.CDLL:
         raise Missing(f"it is made for Linux on x86-64, and this is {platform.platform()}")
     onednn, headers = _onednn()
     compiler = _compiler()
-    known = {
+    key = {
         "sources": SOURCES,
         "options": OPTIONS,
         "jaxlib": jaxlib.__version__,
@@ -82,10 +82,10 @@ def _load() -> ctypes.CDLL:
     }
     build = functools.partial(_build, compiler=compiler, onednn=onednn, headers=headers)
     try:
-        folder = cache.private("native") / cache.digest(known)
+        folder = cache.private("native") / cache.digest(key)
         cache.folder(folder, build)
-        if not _is_whole(folder) or cache.writable_by_others(folder / "library.so"):
-            cache.folder(folder, build, again=True)
+        if not _is_intact(folder) or cache.writable_by_others(folder / "library.so"):
+            cache.folder(folder, build, overwrite=True)
         if reason := cache.writable_by_others(folder / "library.so"):
             raise Missing(reason)
         library = ctypes.CDLL(str(folder / "library.so"))
@@ -102,8 +102,8 @@ def _load() -> ctypes.CDLL:
     return library
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether the library is as it was built: one that is cut off would stop the process."""
+def _is_intact(folder: Path) -> bool:
+    """Whether the library is as built: a truncated one would crash the process."""
     try:
         return (folder / "sha256").read_text() == files.sha256(folder / "library.so")
     except (OSError, UnicodeDecodeError):
@@ -112,7 +112,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _onednn() -> tuple[Path, Path]:
     """oneDNN's shared library and the folder of its headers."""
-    found = []
+    located = []
     for package, ending in (
         ("onednn-cpu-gomp", "libdnnl.so.3"),
         ("onednn-devel-cpu-gomp", "include/oneapi/dnnl/dnnl.hpp"),
@@ -124,17 +124,18 @@ def _onednn() -> tuple[Path, Path]:
         path = next((Path(p.locate()).resolve() for p in paths if str(p).endswith(ending)), None)
         if path is None or not path.is_file():
             raise Missing(f"{path or ending} is missing; install {package} again")
-        found.append(path)
-    return found[0], found[1].parents[2]
+        located.append(path)
+    library, header = located
+    return library, header.parents[2]
 
 
 def _compiler() -> list[str]:
     """$CXX, else the first C++ compiler on the path."""
-    if asked := os.environ.get("CXX"):
-        return shlex.split(asked)
+    if command := os.environ.get("CXX"):
+        return shlex.split(command)
     for name in ("g++", "c++", "clang++"):
-        if found := shutil.which(name):
-            return [found]
+        if path := shutil.which(name):
+            return [path]
     raise Missing("no C++ compiler; install g++")
 
 
@@ -144,28 +145,28 @@ def _build(folder: Path, compiler: list[str], onednn: Path, headers: Path) -> No
     objects = [folder / f"{name}.o" for name in sources]
     includes = ["-isystem", jax.ffi.include_dir(), "-isystem", str(headers)]
     commands = [
-        [*compiler, *OPTIONS, *includes, "-c", str(HERE / name), "-o", str(made)]
-        for name, made in zip(sources, objects, strict=True)
+        [*compiler, *OPTIONS, *includes, "-c", str(HERE / name), "-o", str(output)]
+        for name, output in zip(sources, objects, strict=True)
     ]
     with ThreadPoolExecutor() as pool:
         list(pool.map(_output, commands))
     library = ["-o", str(folder / "library.so"), str(onednn), f"-Wl,-rpath,{onednn.parent}"]
     _output([*compiler, *OPTIONS, "-shared", *map(str, objects), *library])
-    for made in objects:
-        made.unlink()
+    for path in objects:
+        path.unlink()
     (folder / "sha256").write_text(files.sha256(folder / "library.so"))
-    for path in (folder, *folder.iterdir()):  # nobody else is to write there, whatever the umask
+    for path in (folder, *folder.iterdir()):  # not writable by others, whatever the umask
         path.chmod(0o755)
 
 
 def _output(command: list[str]) -> str:
-    """What a command prints. Raises Missing where it fails."""
+    """What a command prints. Raises Missing if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     except OSError as error:
         raise Missing(f"{command[0]} cannot be started: {error.strerror}") from None
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it says nothing"]
+        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
         first = next((line for line in lines if "error" in line), lines[0])
         raise Missing(f"{command[0]} failed: {first.strip()[:200]}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""How a primitive becomes a call of the native library: on one CPU, and XLA's program elsewhere."""
+"""Lowers primitives to calls of the native library on one CPU, else to XLA's operations."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from cnnjax.nn.native import library
 
 Describe = Callable[..., Mapping[str, Any] | None]
 """(shapes and dtypes of the operands, the primitive's parameters) -> the attributes of the native
-call, or None for what the library does not know."""
+call, or None if the library does not support it."""
 
 
 def register(
@@ -19,8 +19,8 @@ def register(
 ) -> None:
     """Lowers a primitive to the library's `function`.
 
-    It is `reference`, which takes what the primitive takes, on other platforms, on several devices,
-    for arrays without elements, where `describe` gives None, and without the library.
+    `reference`, a function of the same operands, is used on other platforms, on several devices,
+    for arrays without elements, if `describe` returns None, and without the library.
     """
     plain = mlir.lower_fun(reference, multiple_results=primitive.multiple_results)
     mlir.register_lowering(primitive, plain)
@@ -38,14 +38,9 @@ def register(
     mlir.register_lowering(primitive, native, platform="cpu")
 
 
-def if_known(first: Any, *others: Any, **params: Any) -> Mapping[str, Any] | None:
-    """No attributes, for elements of a type that the library knows."""
-    return {} if known(first.dtype) else None
-
-
-def known(dtype: Any) -> bool:
-    """Whether the library knows elements of this type."""
-    return str(dtype) in ("float32", "bfloat16")
+def no_attributes(first: Any, *others: Any, **params: Any) -> Mapping[str, Any] | None:
+    """A `Describe` for calls without attributes: float32 and bfloat16 are supported."""
+    return {} if str(first.dtype) in ("float32", "bfloat16") else None
 
 
 def _devices(context: mlir.LoweringRuleContext) -> int:

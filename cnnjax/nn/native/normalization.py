@@ -4,7 +4,7 @@ Two primitives, each the transpose of the other in its first argument: `sums(a, 
 channel, the sum of a and that of a * (b - c), in one pass over both; `affine(w, x, c)` is w[0] +
 w[1] * (x - c). The statistics of a batch are sums(x, x, 0), normalising is affine with the mean for
 c, and the gradients of that are sums(gradient, x, c). XLA on a CPU reads the arrays once for each
-of these numbers. c is a constant to derivatives.
+of these sums. c is not differentiated.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching, mlir
 from cnnjax.nn.native import lowering
 
 
-def _wide(dtype: Any) -> Any:
+def _accumulator(dtype: Any) -> Any:
     """The dtype of sums and statistics: float32 at least."""
     return jnp.promote_types(dtype, jnp.float32)
 
@@ -48,7 +48,7 @@ def _make(name: str, reference: Any) -> Primitive:
 _SUMS = _make("native_sums", _sums)
 _AFFINE = _make("native_affine", _affine)
 
-lowering.register(_SUMS, "sums", _sums, lowering.if_known)
+lowering.register(_SUMS, "sums", _sums, lowering.no_attributes)
 mlir.register_lowering(_AFFINE, mlir.lower_fun(_affine, multiple_results=False))
 
 _SUMS.def_abstract_eval(
@@ -99,7 +99,7 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Array) -> Array:
         """x: [..., C] -> the same shape."""
         shape = (x.shape[-1],)
-        statistics = _wide(self.param_dtype)
+        statistics = _accumulator(self.param_dtype)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, statistics)
         var = self.variable("batch_stats", "var", jnp.ones, shape, statistics)
         scale = self.param("scale", self.scale_init, shape, self.param_dtype)
@@ -108,7 +108,7 @@ class BatchNorm(nn.Module):
         if self.use_running_average:
             centre, variance = mean.value, var.value
         else:
-            zeros = jnp.zeros(shape, _wide(x.dtype))
+            zeros = jnp.zeros(shape, _accumulator(x.dtype))
             means = _SUMS.bind(x, x, zeros) * (1 / max(1, x.size // shape[0]))
             if self.axis_name is not None and not self.is_initializing():
                 means = lax.pmean(means, self.axis_name)
@@ -118,6 +118,6 @@ class BatchNorm(nn.Module):
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * centre
                 var.value = self.momentum * var.value + (1 - self.momentum) * variance
         factor = scale * lax.rsqrt(variance + self.epsilon)
-        constant = lax.stop_gradient(centre)  # so that a channel of equal numbers becomes its bias
-        w = jnp.stack([bias - factor * (centre - constant), factor]).astype(_wide(x.dtype))
+        constant = lax.stop_gradient(centre)  # a constant channel becomes its bias
+        w = jnp.stack([bias - factor * (centre - constant), factor]).astype(_accumulator(x.dtype))
         return _AFFINE.bind(w, x, constant.astype(w.dtype))

@@ -75,11 +75,11 @@ def calls(function, *arguments):
     return jax.jit(function).lower(*arguments).as_text().count(f"@{library.target('convolution')}")
 
 
-def assert_close(found, expected, tolerance):
-    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    assert found.shape == expected.shape
+def assert_close(result, expected, tolerance):
+    result, expected = np.asarray(result, np.float64), np.asarray(expected, np.float64)
+    assert result.shape == expected.shape
     if expected.size:
-        assert np.abs(found - expected).max() <= tolerance * max(np.abs(expected).max(), 1e-30)
+        assert np.abs(result - expected).max() <= tolerance * max(np.abs(expected).max(), 1e-30)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -89,18 +89,18 @@ def test_it_agrees_with_xla_forward_and_backward(name, dtype):
     x, k = operands(GRID[name], dtype)
     if dtype == "float32":
         assert calls(with_gradients(native), x, k) == 3
-    found = jax.jit(with_gradients(native))(x, k)
+    result = jax.jit(with_gradients(native))(x, k)
     expected = jax.jit(with_gradients(xla))(x, k)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(result, expected, strict=True):
         assert one.dtype == other.dtype == dtype
         assert_close(one, other, TOLERANCE[dtype])
 
 
 def test_an_empty_batch():
     x, k = jnp.zeros((0, 8, 8, 3)), jnp.ones((3, 3, 3, 4))
-    found = with_gradients(both(GRID["usual"])[0])(x, k)
-    assert [one.shape for one in found] == [(0, 8, 8, 4), x.shape, k.shape]
-    assert not found[2].any()
+    result = with_gradients(both(GRID["usual"])[0])(x, k)
+    assert [one.shape for one in result] == [(0, 8, 8, 4), x.shape, k.shape]
+    assert not result[2].any()
 
 
 @pytest.mark.parametrize(

@@ -189,8 +189,8 @@ def test_threads_may_call_it_at_once():
         images = [jnp.full(x.shape, float(n)) for n in range(1, 9)]
         step = jax.jit(conv)
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda image: np.asarray(step(image, k)), images * 20))
-        for number, one in enumerate(found):
+            outputs = list(pool.map(lambda image: np.asarray(step(image, k)), images * 20))
+        for number, one in enumerate(outputs):
             np.testing.assert_allclose(one, (number % 8 + 1) * expected, rtol=1e-6)
         """,
         threads=2,
@@ -251,7 +251,7 @@ def test_a_missing_or_broken_onednn_is_told_in_one_line(tmp_path, content, reaso
     broken = tmp_path / "libdnnl.so.3"
     if content is not None:
         broken.write_bytes(content)
-    told = run(
+    message = run(
         f"""
         import importlib.metadata as metadata, pathlib
         class Moved(type(metadata.files("onednn-cpu-gomp")[0])):
@@ -266,5 +266,5 @@ def test_a_missing_or_broken_onednn_is_told_in_one_line(tmp_path, content, reaso
         """,
         CNNJAX_CACHE=str(tmp_path / "cache"),
     )
-    assert len(told.splitlines()) == 1
-    assert reason in told
+    assert len(message.splitlines()) == 1
+    assert reason in message

@@ -39,13 +39,13 @@ def run(module_class, x, *, train=True, axis_name=None, **fields):
     return {"y": y, "stats": stats, "gradients": pullback(weights)}
 
 
-def assert_near(found, expected, tolerance):
+def assert_near(result, expected, tolerance):
     def near(one, other):
         assert one.dtype == other.dtype
         one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
         np.testing.assert_allclose(one, other, atol=tolerance * np.abs(other).max())
 
-    jax.tree.map(near, found, expected)
+    jax.tree.map(near, result, expected)
 
 
 def calls(function, *arguments):
@@ -58,17 +58,17 @@ def test_it_is_flaxs_forward_and_backward(shape, dtype):
     x = inputs(shape, dtype)
     fields = {"dtype": jnp.dtype(dtype)}
     assert calls(lambda x: run(BatchNorm, x, **fields), x) == 2
-    found = jax.jit(lambda x: run(BatchNorm, x, **fields))(x)
-    assert_near(found, jax.jit(lambda x: run(nn.BatchNorm, x, **fields))(x), TOLERANCE[dtype])
+    result = jax.jit(lambda x: run(BatchNorm, x, **fields))(x)
+    assert_near(result, jax.jit(lambda x: run(nn.BatchNorm, x, **fields))(x), TOLERANCE[dtype])
 
 
 def test_it_has_the_variables_of_flaxs():
     x = inputs((2, 3))
-    found, expected = (
+    result, expected = (
         kind(use_running_average=False, **FIELDS).init(jax.random.key(0), x)
         for kind in (BatchNorm, nn.BatchNorm)
     )
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    jax.tree.map(np.testing.assert_array_equal, result, expected)
 
 
 def test_running_statistics_are_used_and_kept():
@@ -93,11 +93,11 @@ def test_forward_mode_and_second_derivatives():
 def test_under_vmap_and_over_devices():
     x = inputs((3, 4, 5, 5, 2))
     for axis_name in (None, "devices"):
-        found, expected = (
+        result, expected = (
             jax.vmap(lambda x: run(kind, x, axis_name=axis_name), axis_name="devices")(x)  # noqa: B023
             for kind in (BatchNorm, nn.BatchNorm)
         )
-        assert_near(found, expected, 2e-5)
+        assert_near(result, expected, 2e-5)
 
 
 def test_sums_of_many_numbers_are_exact_to_rounding():
@@ -105,9 +105,9 @@ def test_sums_of_many_numbers_are_exact_to_rounding():
     x = 1 + 1e-3 * np.random.default_rng(0).random((60, 200, 200, 1), np.float32)
     exact = np.asarray(x, np.float64)
     for centre in (0.0, 1.0):
-        found = _SUMS.bind(jnp.asarray(x), jnp.asarray(x), jnp.full(1, centre))
+        result = _SUMS.bind(jnp.asarray(x), jnp.asarray(x), jnp.full(1, centre))
         expected = [exact.sum(), (exact * (exact - centre)).sum()]
-        np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
+        np.testing.assert_allclose(result[:, 0], expected, rtol=1e-6)
 
 
 def test_an_empty_batch_and_other_types_are_xlas():
@@ -122,13 +122,13 @@ def test_an_empty_batch_and_other_types_are_xlas():
 def test_a_channel_of_equal_numbers_becomes_its_bias(value):
     """And its scale gets no gradient, as there is nothing to scale."""
     x = jnp.full((16, 8, 8, 4), value)
-    found = run(BatchNorm, x)
+    result = run(BatchNorm, x)
     bias = jnp.linspace(-1, 1, 4)
-    np.testing.assert_allclose(found["y"], jnp.broadcast_to(bias, x.shape), atol=2e-2)
-    assert float(jnp.abs(found["gradients"][0]["scale"]).max()) < 0.05
+    np.testing.assert_allclose(result["y"], jnp.broadcast_to(bias, x.shape), atol=2e-2)
+    assert float(jnp.abs(result["gradients"][0]["scale"]).max()) < 0.05
     if value == 5.0:
-        np.testing.assert_array_equal(found["y"], jnp.broadcast_to(bias, x.shape))
-        assert not found["gradients"][0]["scale"].any()
+        np.testing.assert_array_equal(result["y"], jnp.broadcast_to(bias, x.shape))
+        assert not result["gradients"][0]["scale"].any()
 
 
 @pytest.mark.parametrize("mean", [300.0, 3000.0])

@@ -40,9 +40,9 @@ def test_it_is_max_pool_forward_and_backward(shape, dtype):
     x = integers(shape, dtype)
     if min(shape[1:3]) > 1:
         assert calls(with_gradient(max_pool), x) == [1, 0, 1]
-    found = jax.jit(with_gradient(max_pool))(x)
+    result = jax.jit(with_gradient(max_pool))(x)
     expected = jax.jit(with_gradient(pooling.max_pool))(x)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(result, expected, strict=True):
         assert one.dtype == other.dtype == dtype
         np.testing.assert_array_equal(one, other)
 
@@ -54,12 +54,12 @@ def test_it_is_the_max_pool_of_flax():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("place", range(4))
-def test_nan_is_not_lost(place, dtype):
-    x = jnp.arange(4.0).at[place].set(jnp.nan).reshape(1, 2, 2, 1).astype(dtype)
+@pytest.mark.parametrize("index", range(4))
+def test_nan_is_not_lost(index, dtype):
+    x = jnp.arange(4.0).at[index].set(jnp.nan).reshape(1, 2, 2, 1).astype(dtype)
     y, gradient = with_gradient(max_pool)(x)
     assert np.isnan(y).all()
-    assert gradient.ravel()[place] == 1
+    assert gradient.ravel()[index] == 1
 
 
 def test_infinities_and_zeros_of_both_signs():
@@ -109,5 +109,5 @@ def test_what_it_does_not_know_is_xlas():
 @pytest.mark.parametrize("size", [(4, 6), (5, 7)])
 def test_the_form_for_accelerators_is_the_same(size):
     x = integers((2, *size, 3))
-    found = with_gradient(pooling.reduce_window_max)(x)
-    jax.tree.map(np.testing.assert_array_equal, found, with_gradient(pooling.max_pool)(x))
+    result = with_gradient(pooling.reduce_window_max)(x)
+    jax.tree.map(np.testing.assert_array_equal, result, with_gradient(pooling.max_pool)(x))

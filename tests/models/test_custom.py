@@ -1,4 +1,4 @@
-"""Networks of the user's own: what is taken, and the examples of the documentation."""
+"""Networks of the user's own: their forms, and the examples of the documentation."""
 
 import re
 from pathlib import Path
@@ -13,8 +13,8 @@ import experiments
 from cnnjax import models
 from cnnjax.analysis import layers
 from cnnjax.config import RunConfig, create, override, resolve
-from cnnjax.errors import place
-from cnnjax.models import own
+from cnnjax.errors import location
+from cnnjax.models import custom
 from cnnjax.train import loop, state
 from cnnjax.train.session import Session
 from common import ROOT, program
@@ -67,7 +67,7 @@ def build(level):
         lambda make, classes, shape: Net(classes),
     ],
 )
-def test_a_plain_module_is_taken_in_any_form(level):
+def test_every_form_of_a_plain_module(level):
     module = build(level)
     variables = module.init(jax.random.key(0), IMAGES, train=False)
     plain = Net().init(jax.random.key(0), IMAGES)
@@ -82,51 +82,51 @@ def test_a_plain_module_is_taken_in_any_form(level):
     assert list(updates["batch_stats"]) == ["norm"]
 
 
-def test_its_layers_are_endpoints_and_are_inspected_by_their_names():
+def test_its_layers_are_endpoints_and_are_inspected():
     module = build(Net)
     assert models.describe(module, (8, 8, 1)) == {
         "conv": (8, 8, 4), "norm": (8, 8, 4), "Dropout_0": (256,), "head": (10,),
     }  # fmt: skip
-    found = {layer.name: layer for layer in layers.layers(module, (8, 8, 1))}
-    assert list(found) == ["conv", "norm", "head"]
-    assert (found["conv"].parameters, found["head"].multiply_adds) == (40, 2560)
+    by_name = {layer.name: layer for layer in layers.layers(module, (8, 8, 1))}
+    assert list(by_name) == ["conv", "norm", "head"]
+    assert (by_name["conv"].parameters, by_name["head"].multiply_adds) == (40, 2560)
 
 
-def test_a_module_without_any_mode_and_one_that_is_complete():
+def test_a_module_without_a_training_argument_and_a_complete_one():
     assert models.describe(build(Bare), (8, 8, 1)) == {"head": (10,)}
-    assert not isinstance(build(lambda make, num_classes, shape: Complete()), own.Adapted)
+    assert not isinstance(build(lambda make, num_classes, shape: Complete()), custom.Adapted)
 
 
-def test_what_is_no_module_is_told():
-    with pytest.raises(TypeError, match=r"model level: 5 is no flax\.linen module"):
+def test_a_level_that_is_not_a_module_is_an_error():
+    with pytest.raises(TypeError, match=r"model level: 5 is not a flax\.linen module"):
         build(lambda: 5)
 
 
 @pytest.mark.parametrize(
-    ("give", "told"),
+    ("output", "description"),
     [
         (lambda x: x[:, :3], r"float32\[2, 3\]"),
         (lambda x: (x, x), "a tuple"),
         (lambda x: x.astype(int), r"int32\[2, 10\]"),
     ],
 )
-def test_what_are_no_logits_is_told(give, told):
+def test_outputs_that_are_not_logits_are_an_error(output, description):
     class Odd(nn.Module):
         @nn.compact
         def __call__(self, x):
-            return give(nn.Dense(10)(x.reshape(len(x), -1)))
+            return output(nn.Dense(10)(x.reshape(len(x), -1)))
 
-    module = own.Adapted(Odd())
+    module = custom.Adapted(Odd())
     shapes = jax.eval_shape(lambda: state.initial_variables(module, (4, 4, 1), jax.random.key(0)))
     with pytest.raises(
-        ValueError, match=rf"gives {told} for two images; its task asks for float\[2, 10"
+        ValueError, match=rf"gives {description} for two images; its task asks for float\[2, 10"
     ):
         state.check_outputs(module, shapes, (4, 4, 1), 10, train=True)
 
 
-def test_a_network_without_parameters_is_told():
+def test_a_network_without_parameters_is_an_error():
     with pytest.raises(ValueError, match="has no parameters"):
-        state.check_outputs(own.Adapted(nn.Sequential([])), {}, (4, 4, 1), 10, train=True)
+        state.check_outputs(custom.Adapted(nn.Sequential([])), {}, (4, 4, 1), 10, train=True)
 
 
 @pytest.mark.parametrize(("name", "text"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
@@ -157,7 +157,7 @@ def test_there_are_two_examples_and_an_arm_is_drawn(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_network_that_ends_the_program_is_a_fault_of_its_own_runs():
+def test_a_network_that_exits_the_program_fails_its_runs():
     def leaves(make, classes, image_shape):
         raise SystemExit(0)
 
@@ -166,4 +166,4 @@ def test_a_network_that_ends_the_program_is_a_fault_of_its_own_runs():
     config = resolve(create(values, levels), levels)
     with pytest.raises(RuntimeError, match=r"ended the program \(SystemExit: 0\)") as caught:
         Session(levels=levels).program(config)
-    assert place(caught.value, Path(__file__).parent).startswith("test_own.py, line ")
+    assert location(caught.value, Path(__file__).parent).startswith("test_custom.py, line ")
