@@ -51,10 +51,11 @@ class Pass:
         """`block(x)`, whose features, before any pooling in the block, are the endpoint of its
         name."""
         name = str(block.name)
-        if getattr(block, "pool", None) is None:
+        pool: Callable[[Array], Array] | None = getattr(block, "pool", None)
+        if pool is None:
             return self.tap(name, block(x, train=self.train))
         if self.wants(name):
-            return block(x, train=self.train, before_pool=lambda x: self.tap(name, x))
+            return pool(self.tap(name, block(x, train=self.train, pooled=False)))
         self._names.append(name)
         return block(x, train=self.train)
 

@@ -69,10 +69,10 @@ class ConvBlock(nn.Module):
     pool: Layer | None = None
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, before_pool: Layer | None = None) -> Array:
-        """x: [B, H, W, C] -> [B, H', W', features]. `before_pool` is called with the features
-        before pooling and returns them."""
+    def __call__(self, x: Array, *, train: bool, pooled: bool = True) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', features]. Unless `pooled`, the caller applies `pool`."""
         make, bias = self.ingredients, self.use_bias
+        pool = self.pool if pooled else None
         if bias is None:
             bias = _needs_bias(make, self.activate)
         layer: nn.Module
@@ -88,7 +88,7 @@ class ConvBlock(nn.Module):
                 use_bias=bias,
                 name="conv",
             )
-        early = self.pool if before_pool is None and make.pooling_commutes else None
+        early = pool if make.pooling_commutes else None
         if early is not None and make.config.norm.kind == "none":
             return _normalize_and_activate(
                 make, layer(x, early), activate=self.activate, train=train
@@ -101,9 +101,7 @@ class ConvBlock(nn.Module):
             early=early,
             zero_scale=self.zero_scale,
         )
-        if before_pool is not None:
-            x = before_pool(x)
-        return x if early is not None or self.pool is None else self.pool(x)
+        return x if early is not None or pool is None else pool(x)
 
 
 class DenseBlock(nn.Module):

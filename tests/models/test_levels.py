@@ -143,8 +143,9 @@ def test_every_pair_of_levels_builds(name):
                 variables, images, train=True, keep_prob=0.9, rngs=rngs, mutable=["batch_stats"]
             )
 
-        logits, _ = jax.eval_shape(train, images)
+        logits, updates = jax.eval_shape(train, images)
         assert (logits.shape, logits.dtype) == ((2, 4), jnp.float32), row
+        assert bool(updates) is (row["norm"][0] == "batch"), row
 
 
 def test_the_families_represent_all_models():
