@@ -134,7 +134,8 @@ def test_every_pair_of_levels_builds(name):
     for row in ROWS:
         if row["name"] != name:
             continue
-        module = models.build(model(row), image_shape=shape, num_outputs=4, levels=LEVELS)
+        config = model(row)
+        module = models.build(config, image_shape=shape, num_outputs=4, levels=LEVELS)
 
         def train(images, module=module):
             variables = module.init(jax.random.key(0), images, train=False)
@@ -145,7 +146,8 @@ def test_every_pair_of_levels_builds(name):
 
         logits, updates = jax.eval_shape(train, images)
         assert (logits.shape, logits.dtype) == ((2, 4), jnp.float32), row
-        assert bool(updates) is (row["norm"][0] == "batch"), row
+        normalized = name != "mlp" or bool(config.hidden)
+        assert bool(updates) is (normalized and config.norm.kind == "batch"), row
 
 
 def test_the_families_represent_all_models():
