@@ -10,7 +10,6 @@ from cnnjax.ablation.claims import better, diverges, equivalent, interaction, mo
 from cnnjax.ablation.experiment import Experiment, Tune
 from cnnjax.errors import UserError
 from cnnjax.report import ablation as report
-from common import program
 
 BATCH, NONE = {"model.norm.kind": "batch"}, {"model.norm.kind": "none"}
 CROSSED = {
@@ -137,21 +136,3 @@ def test_the_report_warns_of_arms_with_the_same_weights(tmp_path):
             workdirs.edit(tmp_path, arm, seed, params_digest=f"{digest}{seed}")
     text = report.write(tmp_path).page.read_text()
     assert "before and after ended with the same weights in every seed" in text
-
-
-def test_a_tuned_sweep_is_continued_with_more_arms_and_seeds(tmp_path):
-    mine, workdir = tmp_path / "mine.py", tmp_path / "study"
-    mine.write_text(
-        "from cnnjax.ablation.experiment import Experiment, Tune\n"
-        "EXPERIMENT = Experiment(name='t', question='?', seeds=[0],\n"
-        "    base={'model.name': 'mlp', 'data.name': 'digits', 'training.steps': 5},\n"
-        "    arms={'relu': {}, 'tanh': {'model.activation': 'tanh'}},\n"
-        "    tune=Tune({'optimizer.learning_rate': (1e-6, 0.1)}, seeds=[7]))\n"
-    )
-    words = ["launch.sweep", f"--experiment={mine}", f"--workdir={workdir}", "--workers=1"]
-    program(*words, "--arms=relu")
-    program(*words)
-    assert "2 of 2 runs have ended already" in program(*words).stdout
-    assert "0 of them to be done" in program(*words, "--plan").stdout
-    program(*words, "--seeds=0,1")
-    assert (workdir / "tanh" / "seed-1" / "result.json").is_file()

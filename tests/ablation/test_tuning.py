@@ -126,7 +126,8 @@ def test_a_sweep_tunes_then_compares_and_reports_both(tmp_path):
     words = [f"--experiment={mine}", f"--workdir={workdir}"]
     early = program("launch.train", *words, "--arm=relu", check=2)
     assert "has not been tuned; launch.sweep does that first" in early.stderr
-    program("launch.sweep", *words, "--workers=2")
+    program("launch.sweep", *words, "--workers=1", "--arms=relu", "--seeds=0")
+    program("launch.sweep", *words, "--workers=2")  # goes on with another arm and another seed
     for arm in ("relu", "tanh"):
         config = json.loads((workdir / arm / "seed-1" / "config.json").read_text())
         assert config["optimizer"]["learning_rate"] == 0.05
@@ -145,6 +146,7 @@ def test_a_sweep_tunes_then_compares_and_reports_both(tmp_path):
     program("launch.sweep", *words)
     plan = program("launch.sweep", *words, "--plan").stdout.splitlines()
     assert plan.index("tuning") < plan.index("the comparison")
+    assert sum("0 of them to be done" in line for line in plan) == 2
     taken = program("launch.sweep", *words, "--seeds=5-8", check=2)
     assert "--seeds: 7 is one that experiment t tunes its arms with" in taken.stderr
     mine.write_text(mine.read_text().replace("(1e-6, 0.05)", "(1e-6, 0.05, 0.5)"))
