@@ -221,7 +221,7 @@ class InceptionSmall(Backbone):
                 x = run.tap(name, make.pool(name)(x))
             for index in (1, 2):
                 name = f"mixed{stage}_{index}"
-                block = SmallBlock(make, features, name=name)
+                block = SmallBlock(make, make.width(features), name=name)
                 x = run.tap(name, rematerialized(block, x, train=run.train))
         return run.drop(make.dropout("dropout"), x.mean(axis=(1, 2)))
 

@@ -26,7 +26,7 @@ FAMILIES = {
     "alexnet_grouped": 410,
     "vgg_small": 13,
     "vgg11": 410,
-    "inception_small": 24,
+    "inception_small": 4,
     "googlenet": 102,
     "inception_v3": 203,
     "resnet8": 6,
