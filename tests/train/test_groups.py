@@ -139,7 +139,7 @@ def built(module, fields=(), *, ema_decay=None, axis_name=None, **optimizer):
         module,
         classification.TASK,
         make,
-        augment=lambda keys, x: x,
+        augment=lambda keys, x, targets: (x, targets),
         normalize=lambda x: x,
         ema_decay=ema_decay,
         groups=Groups(chosen.groups),
