@@ -128,8 +128,10 @@ def speed_key(training: Training, arm: str) -> Any:
         },
     )
     values |= {"devices": training.devices} if training.devices else {}
+    groups = [(group.pattern, group.frozen) for group in config.optimizer.groups]
+    values |= {"groups": groups} if groups else {}
     user_levels = {name for levels in training.levels.values() for name in levels}
-    if {config.model.name, config.model.activation} & user_levels:
+    if {config.task, config.model.name, config.model.activation} & user_levels:
         values["file"] = files.sha256(training.path)
     return values
 

@@ -120,7 +120,7 @@ def _arm(arguments: Sequence[str]) -> Subject:
         if shape and values.num_classes and task.head is None:
             return shape, values.num_classes, None
         spec = data.load(config.data, values.data_dir).spec
-        head = task.head(spec) if task.head else None
+        head = registry.head(task, config.task, spec)
         return shape or spec.image_shape, values.num_classes or task.num_outputs(spec), head
 
     return Subject(arm, config, loaded.levels, loaded.path, sizes)

@@ -36,8 +36,9 @@ def show(request: Request, session: "Session", workload: division.Workload, thre
     if pending:
         processes, seconds = division.choose_and_estimate(workload, threads)
         print(
-            f"time: about {duration(seconds)} with {processes} processes; start-up and, the first "
-            f"time, compilation come on top, about {duration(_start_up(request, session))}"
+            f"time: about {duration(seconds)} with {processes} process{'es' * (processes > 1)}; "
+            "start-up and, the first time, compilation come on top, about "
+            f"{duration(_start_up(request, session))}"
         )
         print(f"disk: {_disk(request, session, pending)}")
     _show_power(request)

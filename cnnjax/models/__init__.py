@@ -97,8 +97,8 @@ def build(
       operations: the implementations to use.
 
     Raises:
-      UserError: an unknown name, an image that is too small for the network, or a `head` for a
-        network of the user's own that is not a `Backbone`.
+      UserError: an unknown name, or an image that is too small for the network.
+      TypeError: a `head` for a network of the user's own that has one.
     """
     user_models = (levels or {}).get("model", {})
     if config.name not in MODELS and config.name not in user_models:
@@ -120,7 +120,7 @@ def build(
     if isinstance(network, Backbone):
         return Network(network, num_outputs, head)
     if head is not None:
-        raise UserError(
+        raise TypeError(
             f"model.name: {config.name!r} has a head of its own, but the task brings its own; "
             "allowed: a level that gives a cnnjax.models.backbone.Backbone, or a built-in network"
         )

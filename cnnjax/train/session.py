@@ -205,7 +205,7 @@ class Session:
             config.model,
             image_shape=spec.image_shape,
             num_outputs=num_outputs,
-            head=task.head(spec) if task.head else None,
+            head=registry.head(task, config.task, spec),
             levels=self.levels,
             **options,
         )

@@ -56,7 +56,7 @@ def speed_replicas(part: Part) -> None:
     """Replicas that are trained together, against one by one."""
     cases = [(network, some) for some in REPLICAS for network in ("lenet5_modern", "resnet20")]
     for network, some in cases[: 1 if part.tiny else None]:
-        names = ["cnnjax xla", *(f"cnnjax {number} replicates" for number in some)]
+        names = ["cnnjax xla", *(f"cnnjax {number} replicas" for number in some)]
         found = part.attempt(
             f"{network}, {some} replicas",
             benchmark, part, None, network, "float32", 128, ",".join(names),

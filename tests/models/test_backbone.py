@@ -11,9 +11,8 @@ import pytest
 from cnnjax import config as configs
 from cnnjax import models
 from cnnjax.config import Model
-from cnnjax.errors import UserError
 from cnnjax.models.backbone import ALL_ENDPOINTS, Backbone
-from cnnjax.tasks import classification
+from cnnjax.tasks import classification, registry
 from cnnjax.train.session import Session
 
 SIZES = {"alexnet": 67, "alexnet_grouped": 67, "googlenet": 65, "inception_v3": 107}
@@ -127,7 +126,7 @@ def test_a_custom_backbone_gets_a_head():
     assert (outputs.shape, features["flat"].shape) == ((1, 2), (1, 3))
     assert set(variables["params"]) == {"head"}
     whole = Model.model_validate({"name": "whole"}, context={"levels": levels})
-    with pytest.raises(UserError, match=r"model\.name: 'whole' has a head of its own"):
+    with pytest.raises(TypeError, match=r"model\.name: 'whole' has a head of its own"):
         models.build(whole, image_shape=(4, 4, 3), num_outputs=5, levels=levels, head=TwoLayers())
 
 
@@ -140,3 +139,9 @@ def test_the_head_of_a_task_is_that_of_its_network():
     assert (module.head, module.num_outputs) == (TwoLayers(10), 10)
     variables = module.init(jax.random.key(0), jnp.ones((1, 8, 8, 1)), train=False)
     assert set(variables["params"]["head"]) == {"hidden", "out"}
+
+
+def test_a_head_that_is_not_a_module_is_refused():
+    own = dataclasses.replace(classification.TASK, head=lambda spec: None)
+    with pytest.raises(TypeError, match=r"task 'own': head: None is not a flax\.linen module"):
+        registry.head(own, "own", None)
