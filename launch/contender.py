@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import machine
-from cnnjax.config import RunConfig, override, resolve
+from cnnjax.config import ResolvedConfig, RunConfig, override, resolve
 from launch import timing
 
 CLASSES = 10
@@ -71,7 +71,7 @@ def write_task(folder: Path, network: str, batch_size: int, precision: str, thre
     return path
 
 
-def configuration(task: dict[str, Any]) -> RunConfig:
+def configuration(task: dict[str, Any]) -> ResolvedConfig:
     """The configuration of a task."""
     changes = {
         "model.name": task["network"],

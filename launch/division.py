@@ -18,7 +18,7 @@ from cnnjax import cache, files, machine
 from cnnjax.ablation import provenance
 from cnnjax.errors import UserError
 from launch.timing import TimedProcess
-from launch.training import Training
+from launch.training import TrainingSetup
 
 SECONDS = 1.5  # duration of the steps that are timed
 MIN_SECONDS = 60.0  # of training, below which measuring takes longer than it saves
@@ -37,7 +37,7 @@ class Workload:
       runs: the number of runs.
     """
 
-    training: Training
+    training: TrainingSetup
     flags: Sequence[str]
     images: Mapping[str, float]
     runs: int
@@ -106,7 +106,7 @@ def _estimate(workload: Workload, processes: int, threads: int) -> Estimate:
     return Estimate(sum(seconds), max(peaks), set(backends) == {"cpu"})
 
 
-def speed_key(training: Training, arm: str) -> Any:
+def speed_key(training: TrainingSetup, arm: str) -> Any:
     """The fields that the speed of a step mainly depends on, besides the machine: arms that differ
     in an activation, a norm or an initialiser are assumed to be equally fast. If a level is the
     user's own, they include the checksum of its file."""

@@ -19,7 +19,7 @@ from typing import Any
 import experiments
 from cnnjax import config as config_files
 from cnnjax import files, metric
-from cnnjax.config import Levels, RunConfig, override
+from cnnjax.config import Levels, ResolvedConfig, override, resolve
 from cnnjax.errors import UserError, shown, unknown
 from cnnjax.metric import PERCENT, Metric
 from launch import flags
@@ -83,7 +83,7 @@ def _shown(of: Metric, value: float | None) -> str:
 
 
 def _evaluate(
-    configs: Mapping[Path, RunConfig],
+    configs: Mapping[Path, ResolvedConfig],
     levels: Levels,
     split: str,
     which: Any,
@@ -178,7 +178,7 @@ def _runs(workdir: Path) -> list[Path]:
     return directories
 
 
-def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> RunConfig:
+def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> ResolvedConfig:
     path = directory / "config.json"
     if not path.is_file():
         raise UserError(f"{directory}: holds no run (no config.json in it).")
@@ -187,7 +187,7 @@ def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> RunC
     except UserError as error:
         raise UserError(f"{path}: {error}{_levels_hint(directory)}") from None
     # Nothing is trained, so there may be fewer examples than in a batch.
-    return override(config, {**changes, "training.batch_size": 1}, levels)
+    return resolve(override(config, {**changes, "training.batch_size": 1}, levels), levels)
 
 
 def _levels_hint(directory: Path) -> str:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnjax import cache, files
 from cnnjax.ablation.study import RunFolder
-from cnnjax.config import RunConfig
+from cnnjax.config import ResolvedConfig
 from cnnjax.errors import NoRoom
 from launch import deaths, division
-from launch.training import Training
+from launch.training import TrainingSetup
 
 if TYPE_CHECKING:
     from cnnjax.train.session import Session
@@ -49,7 +49,7 @@ class Group(NamedTuple):
     steps_per_call: int = 1
 
 
-def lockstep_keys(training: Training) -> dict[str, str]:
+def lockstep_keys(training: TrainingSetup) -> dict[str, str]:
     """{arm: its lockstep key}; runs whose arms have the same key can be trained together."""
     from cnnjax.train import program_key
 
@@ -57,7 +57,7 @@ def lockstep_keys(training: Training) -> dict[str, str]:
 
 
 def choose_dispatches(
-    session: "Session", training: Training, runs: Sequence[RunFolder], *, processes: int
+    session: "Session", training: TrainingSetup, runs: Sequence[RunFolder], *, processes: int
 ) -> dict[str, Dispatch]:
     """{arm: the dispatch of its runs}: `training.replicas` and `training.steps_per_call` where they
     are set, but so few replicas that no process idles; otherwise the fastest. Processes that share
@@ -143,7 +143,7 @@ def make_groups(
 
 def step_function(
     session: "Session",
-    config: RunConfig,
+    config: ResolvedConfig,
     seeds: Sequence[int],
     *,
     together: bool = False,
@@ -210,7 +210,7 @@ def _recorded_axes(runs: Sequence[RunFolder]) -> dict[RunFolder, tuple[deaths.Ke
 
 def _fastest(
     session: "Session",
-    configs: Mapping[str, RunConfig],
+    configs: Mapping[str, ResolvedConfig],
     runs: Sequence[RunFolder],
     max_replicas: int,
     key: str,
@@ -261,7 +261,7 @@ def _fastest(
     return best
 
 
-def longest_call(config: RunConfig) -> int:
+def longest_call(config: ResolvedConfig) -> int:
     """The number of steps per call that is tried: the largest divisor of the steps between two
     lines up to `MAX_STEPS_PER_CALL`, so that no single steps are left over."""
     log_every = config.training.log_every_steps
@@ -275,7 +275,7 @@ def _describe(dispatch: Dispatch) -> str:
     return f"{runs}, {dispatch.steps_per_call} steps a call"
 
 
-def _speed(session: "Session", config: RunConfig, dispatch: Dispatch, key: str) -> float:
+def _speed(session: "Session", config: ResolvedConfig, dispatch: Dispatch, key: str) -> float:
     """Images per second with a dispatch, measured or from the cache."""
     from cnnjax.train import memory
 

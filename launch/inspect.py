@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import experiments
 from cnnjax import catalog, files
-from cnnjax.config import Levels, RunConfig, override, resolve
+from cnnjax.config import Levels, ResolvedConfig, RunConfig, override, resolve
 from cnnjax.errors import UserError, one_line, shown, unknown
 from launch import flags
 
@@ -79,18 +79,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-class Subject(NamedTuple):
+class InspectedModel(NamedTuple):
     """A network to be shown, with the user's own levels and their file; `sizes` returns the shape
     of its images, the number of its outputs, and the head of its task or None."""
 
     name: str
-    config: RunConfig
+    config: ResolvedConfig
     levels: Levels
     path: Path
     sizes: Callable[[], tuple[tuple[int, int, int], int, Any]]
 
 
-def _published(arguments: Sequence[str]) -> Subject:
+def _published(arguments: Sequence[str]) -> InspectedModel:
     """The network that --model names, as published except for --set."""
     values, name, changes = flags.FLAGS, flags.require("model"), flags.changes(arguments)
     if "model.name" in changes:
@@ -100,10 +100,10 @@ def _published(arguments: Sequence[str]) -> Subject:
     config = resolve(override(RunConfig(), {"model.name": name, **changes}))
     shape = _shape(values.input) if values.input else catalog.IMAGES[name]
     classes = values.num_classes or catalog.CLASSES[name]
-    return Subject(name, config, {}, Path(), lambda: (shape, classes, None))
+    return InspectedModel(name, config, {}, Path(), lambda: (shape, classes, None))
 
 
-def _arm(arguments: Sequence[str]) -> Subject:
+def _arm(arguments: Sequence[str]) -> InspectedModel:
     """The network of an arm, for its data unless --input and --num_classes are given."""
     values, arm = flags.FLAGS, flags.require("arm")
     if values.model:
@@ -123,7 +123,7 @@ def _arm(arguments: Sequence[str]) -> Subject:
         head = registry.head(task, config.task, spec)
         return shape or spec.image_shape, values.num_classes or task.num_outputs(spec), head
 
-    return Subject(arm, config, loaded.levels, loaded.path, sizes)
+    return InspectedModel(arm, config, loaded.levels, loaded.path, sizes)
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -136,7 +136,7 @@ def _shape(text: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _groups(module: Any, config: RunConfig, shape: tuple[int, int, int]) -> str:
+def _groups(module: Any, config: ResolvedConfig, shape: tuple[int, int, int]) -> str:
     """The parameter groups of an arm in one line. Raises UserError for one without parameters."""
     import functools
 

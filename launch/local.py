@@ -21,7 +21,7 @@ from launch import deaths, division, processes
 from launch import plan as planning
 from launch.progress import describe
 from launch.request import Request
-from launch.training import Training
+from launch.training import TrainingSetup
 from launch.work import work
 
 if TYPE_CHECKING:
@@ -186,7 +186,9 @@ def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
         planning.show(sound, session, _workload(sound, images), machine.threads())
 
 
-def open_session(training: Training, *, trains: bool = False) -> tuple["Session", dict[str, str]]:
+def open_session(
+    training: TrainingSetup, *, trains: bool = False
+) -> tuple["Session", dict[str, str]]:
     """Returns a session, and {arm: error} of the arms whose network cannot be built, whose runs
     will fail with that error. Unless it `trains`, the session leaves the memory of an accelerator
     to the processes that train. Raises UserError for what would make all runs of an arm fail."""

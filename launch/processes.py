@@ -19,7 +19,7 @@ from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
 from launch import deaths, signals
 from launch.progress import Pace, line, result_time
-from launch.training import Training
+from launch.training import TrainingSetup
 from launch.work import fail
 
 RESTARTS = 2  # of a process that dies while it is training no run
@@ -62,7 +62,7 @@ class Worker:
       excluded: runs that it must leave out.
     """
 
-    def __init__(self, pool: Pool, number: int, training: Training, excluded: set[deaths.Key]):
+    def __init__(self, pool: Pool, number: int, training: TrainingSetup, excluded: set[deaths.Key]):
         self.number = number
         self.log = pool.logs / f"worker-{number}.log"
         words = [*pool.flags, f"--workers={pool.workers}", f"--worker={number}"]
@@ -142,7 +142,7 @@ class Tally:
 
     def __init__(
         self,
-        training: Training,
+        training: TrainingSetup,
         runs: Sequence[study.RunFolder],
         workers: int,
         bar: Any,
@@ -197,7 +197,7 @@ class Tally:
 
 def share(
     pool: Pool,
-    training: Training,
+    training: TrainingSetup,
     runs: Sequence[study.RunFolder],
     *,
     ended: int = 0,

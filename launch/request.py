@@ -16,7 +16,7 @@ from cnnjax.config import ResolvedConfig, RunConfig, flat
 from cnnjax.errors import UserError, unknown
 from cnnjax.fingerprint import Fingerprint
 from launch import flags, question
-from launch.training import Training
+from launch.training import TrainingSetup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Request:
 
     experiment: str
     loaded: experiments.Loaded
-    training: Training
+    training: TrainingSetup
     seeds: Sequence[int]
     changes: Mapping[str, Any]
     workdir: Path
@@ -242,7 +242,7 @@ def from_flags(
     data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not paths.parse("--data_dir", data_dir).is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
-    training = Training(
+    training = TrainingSetup(
         {
             arm: experiment.config(arm, changes, loaded.levels)
             for arm in experiment.arms

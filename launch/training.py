@@ -9,7 +9,7 @@ from cnnjax.metric import Metric
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class TrainingSetup:
     """What runs are trained with.
 
     Attributes:
@@ -43,7 +43,7 @@ class Training:
         """The metric that runs are compared by."""
         return self.metrics[0]
 
-    def without(self, arms: Collection[str]) -> "Training":
+    def without(self, arms: Collection[str]) -> "TrainingSetup":
         """The same without some arms."""
         configs = {arm: config for arm, config in self.configs.items() if arm not in arms}
         return dataclasses.replace(self, configs=configs)

@@ -19,7 +19,7 @@ from cnnjax.result import RunResult
 from launch import deaths, grouping, signals
 from launch.grouping import Group
 from launch.progress import Pace, line, result_time
-from launch.training import Training
+from launch.training import TrainingSetup
 
 if TYPE_CHECKING:
     from cnnjax.train.probe import Probes
@@ -38,14 +38,14 @@ class Context:
     `profile` and `stop`."""
 
     session: "Session"
-    training: Training
+    training: TrainingSetup
     profile: "Profile"
     stop: Callable[[], str]
 
 
 def work(
     session: "Session",
-    training: Training,
+    training: TrainingSetup,
     runs: Sequence[RunFolder],
     *,
     quiet: bool,

@@ -22,7 +22,7 @@ from cnnjax.models.backbone import ALL_ENDPOINTS
 from cnnjax.tasks.task import Arrays, Task
 
 if TYPE_CHECKING:
-    from cnnjax.train.evaluation import Evaluation
+    from cnnjax.train.evaluation import SplitEvaluation
     from cnnjax.train.probe import Subject
 
 SHIFTS = (1, 2, 3, 4, 5, 6)
@@ -85,14 +85,14 @@ def mc_dropout(subject: "Subject", split: str) -> dict[str, float]:
     return {"monte_carlo": averaged, "monte_carlo_gain": averaged - one_pass}
 
 
-def _accuracy(subject: "Subject", evaluation: "Evaluation") -> float:
+def _accuracy(subject: "Subject", evaluation: "SplitEvaluation") -> float:
     """The primary metric of the task."""
     value = evaluation.figures().get(subject.task.primary.name)
     assert value is not None, "it is finite for outputs that are"
     return value
 
 
-def _classes(evaluation: "Evaluation") -> np.ndarray:
+def _classes(evaluation: "SplitEvaluation") -> np.ndarray:
     """The predicted class of each example. Raises UserError for a task without logits."""
     if "logits" not in evaluation.predictions:
         raise UserError("probes: shift_consistency and mc_dropout are for classification")

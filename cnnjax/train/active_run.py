@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from cnnjax import data, files
-from cnnjax.config import RunConfig
+from cnnjax.config import ResolvedConfig
 from cnnjax.result import SPLITS, Best, RunResult, Status
 from cnnjax.train import evaluation, folder
 from cnnjax.train.checkpoint import Checkpoints
@@ -36,7 +36,7 @@ class Job:
       identity: the first fields of result.json: arm, block, seed.
     """
 
-    config: RunConfig
+    config: ResolvedConfig
     seed: int
     directory: Path
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -62,7 +62,7 @@ class ArmSetup:
     """What the runs of an arm share."""
 
     session: Session
-    config: RunConfig
+    config: ResolvedConfig
     program: Program
     runtime: Mapping[str, Any]
     probes: Probes
@@ -119,7 +119,7 @@ class ActiveRun:
         self.job, self.setup, self.plan = job, setup, plan
         self.dataset, self.state = dataset, state
         self.outcome: RunResult | None = None
-        self.evaluations: dict[str, evaluation.Evaluation] = {}
+        self.evaluations: dict[str, evaluation.SplitEvaluation] = {}
         self._checkpoints, self._metrics_log = checkpoints, metrics_log
         self._config, self._probes = setup.config, setup.probes
         self._task = setup.program.task
@@ -228,7 +228,7 @@ class ActiveRun:
     def _signals_path(self) -> Path:
         return self.job.directory / "signals.json"
 
-    def _evaluate(self, state: TrainState, split: str) -> evaluation.Evaluation:
+    def _evaluate(self, state: TrainState, split: str) -> evaluation.SplitEvaluation:
         return evaluation.evaluate(
             self._task,
             self.setup.program.compiled,

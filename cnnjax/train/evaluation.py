@@ -18,7 +18,7 @@ from cnnjax.train.parallel import Compiled
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class SplitEvaluation:
     """The evaluation of one split, per example and in the order of the split.
 
     Attributes:
@@ -75,7 +75,7 @@ def evaluate(
     *,
     batch_size: int,
     keep_prob: ArrayLike = 1.0,
-) -> Evaluation:
+) -> SplitEvaluation:
     """Evaluates `variables` on a whole split.
 
     Args:
@@ -102,7 +102,7 @@ def evaluate(
             *[jax.tree.map(lambda leaf, m=mask: np.asarray(leaf)[m], f) for f, mask in outputs],
         )
     examples = dataset.splits[split]
-    return Evaluation(
+    return SplitEvaluation(
         task, examples.ids, examples.targets, joined["statistics"], joined["predictions"]
     )
 

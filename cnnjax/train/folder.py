@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import files, fingerprint, result
-from cnnjax.config import RunConfig, changes
+from cnnjax.config import ResolvedConfig, changes
 from cnnjax.errors import MachineError, UserError
 from cnnjax.fingerprint import Fingerprint
 
@@ -31,7 +31,9 @@ def replica_axis(settings: Mapping[str, Any], arm: str) -> tuple[tuple[str, int]
     return tuple((arm, key) if isinstance(key, int) else (key[0], key[1]) for key in axis)
 
 
-def keep_settings(directory: Path, config: RunConfig, runtime: Mapping[str, Any], log: Log) -> None:
+def keep_settings(
+    directory: Path, config: ResolvedConfig, runtime: Mapping[str, Any], log: Log
+) -> None:
     """Writes config.json and runtime.json, or checks them where the run has a checkpoint. Where one
     of them is damaged, it is not known what the checkpoints are of: they are renamed, and the run
     starts anew.
@@ -63,7 +65,7 @@ def keep_settings(directory: Path, config: RunConfig, runtime: Mapping[str, Any]
         )
 
 
-def _keep_config(path: Path, config: RunConfig) -> None:
+def _keep_config(path: Path, config: ResolvedConfig) -> None:
     stored = _read(path)
     if not stored:
         files.write_json(path, config.model_dump(mode="json"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax.config import RunConfig
+from cnnjax.config import ResolvedConfig
 from cnnjax.errors import Stopped
 from cnnjax.result import RunResult
 from cnnjax.train import folder, memory
@@ -39,7 +39,7 @@ def never() -> str:
 
 def run(
     session: Session,
-    config: RunConfig,
+    config: ResolvedConfig,
     seed: int,
     directory: Path,
     *,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import jax
 
-from cnnjax.config import RunConfig
+from cnnjax.config import ResolvedConfig
 from cnnjax.errors import NoRoom
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -34,7 +34,7 @@ def requested_bytes(error: BaseException) -> float | None:
 
 
 def explain_training(
-    config: RunConfig, *, runs: int = 1
+    config: ResolvedConfig, *, runs: int = 1
 ) -> contextlib.AbstractContextManager[None]:
     """`explain` for the training of a configuration by `runs` runs that take their steps
     together."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from cnnjax import data
-from cnnjax.config import RunConfig
+from cnnjax.config import ResolvedConfig
 from cnnjax.train import optim
 
 CHUNK = 2**20  # steps whose learning rates are computed at a time
@@ -72,7 +72,7 @@ class Plan:
         return step % self.log_every == 0 or self.saves(step)
 
 
-def make_plan(config: RunConfig, order: data.Order) -> Plan:
+def make_plan(config: ResolvedConfig, order: data.Order) -> Plan:
     """Derives the plan of a run from its configuration and its number of training examples."""
     total = order.total_steps(config.training)
     per_epoch = order.examples / config.training.batch_size

@@ -55,7 +55,7 @@ class Subject:
 
     def evaluate(
         self, split: str, change: Callable[[jax.Array], jax.Array] | None = None
-    ) -> evaluation.Evaluation:
+    ) -> evaluation.SplitEvaluation:
         """Returns the exact evaluation of a split, after `change` of its images (uint8
         [N, H, W, C]).
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Set
 from typing import Any
 
-from cnnjax.config import Data, RunConfig, flat_json
+from cnnjax.config import Data, ResolvedConfig, flat_json
 
 KEEP_PROB = "model.dropout.keep_prob"
 
@@ -67,7 +67,7 @@ def data_key(data: Data) -> str:
     return _key(values, _AUGMENTATION | SCALING | SUBSET)
 
 
-def steps_key(config: RunConfig, convolution: str) -> str:
+def steps_key(config: ResolvedConfig, convolution: str) -> str:
     """The key of the compiled steps.
 
     Args:
@@ -77,12 +77,12 @@ def steps_key(config: RunConfig, convolution: str) -> str:
     return _key(_values(config, convolution), TRACED | SCHEDULE | INITIALIZER | TRANSFER | _HOST)
 
 
-def program_key(config: RunConfig, convolution: str) -> str:
+def program_key(config: ResolvedConfig, convolution: str) -> str:
     """The key of the compiled steps and of the functions that create the state before the first."""
     return _key(_values(config, convolution), TRACED | SCHEDULE | TRANSFER | _HOST)
 
 
-def lockstep_key(config: RunConfig) -> str:
+def lockstep_key(config: ResolvedConfig) -> str:
     """The key of runs that can take their steps together: they have the same compiled steps and are
     evaluated and saved at the same steps, but may differ in initial weights and traced numbers."""
     return _key(_values(config), TRACED | SCHEDULE | INITIALIZER | TRANSFER)
@@ -91,7 +91,7 @@ def lockstep_key(config: RunConfig) -> str:
 _HOST = SUBSET | DURATION
 
 
-def _values(config: RunConfig, convolution: str | None = None) -> dict[str, Any]:
+def _values(config: ResolvedConfig, convolution: str | None = None) -> dict[str, Any]:
     values = flat_json(config.model_dump(mode="json"))
     for group in values["optimizer.groups"]:
         del group["rate"]

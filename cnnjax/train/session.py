@@ -118,7 +118,7 @@ class Session:
                 fingerprints.append(loaded.fingerprint)
         return fingerprints
 
-    def check(self, config: schema.RunConfig) -> None:
+    def check(self, config: schema.ResolvedConfig) -> None:
         """Raises UserError for what would make a run fail before its first step, and whatever the
         code of its network raises."""
         parallel.check_batch(config.training.batch_size, len(self.devices))
@@ -128,26 +128,26 @@ class Session:
             source = Path(config.transfer.init_from)
             transfer.check(source, program.shapes, reset=config.transfer.reset)
 
-    def dataset(self, config: schema.RunConfig, seed: int) -> data.Dataset:
+    def dataset(self, config: schema.ResolvedConfig, seed: int) -> data.Dataset:
         """The data set with the order and the subset of one seed. Raises UserError where a batch is
         larger than the training split."""
         return self.load(config.data).for_seed(seed, config.training.batch_size)
 
-    def store(self, config: schema.RunConfig, program: Program) -> Mapping[str, jax.Array]:
+    def store(self, config: schema.ResolvedConfig, program: Program) -> Mapping[str, jax.Array]:
         """The examples on the devices; empty where they are streamed. Only the last one is kept."""
         key = data_key(config.data)
         if key not in self._stores:
             self._stores = {key: program.compiled.replicate(self.dataset(config, 0).store())}
         return self._stores[key]
 
-    def convolution(self, config: schema.RunConfig, resumed: str | None = None) -> str:
+    def convolution(self, config: schema.ResolvedConfig, resumed: str | None = None) -> str:
         """The implementation of convolutions, `native` or `xla`; `resumed` is that which a resumed
         run was started with."""
         preferred = resumed or config.training.cpu_convolution
         on_one_cpu = self.runtime["backend"] == "cpu" and len(self.devices) == 1
         return "native" if preferred != "xla" and on_one_cpu and not library.missing() else "xla"
 
-    def numerics(self, config: schema.RunConfig) -> dict[str, Any]:
+    def numerics(self, config: schema.ResolvedConfig) -> dict[str, Any]:
         """`cnnjax.train.numerics.resolve` of a configuration on this backend."""
         return numerics.resolve(config.training, self.runtime["backend"])
 
@@ -160,7 +160,7 @@ class Session:
             return None
         return f"note: convolutions are XLA's, which are slower; {library.missing()}"
 
-    def program(self, config: schema.RunConfig, convolution: str | None = None) -> Program:
+    def program(self, config: schema.ResolvedConfig, convolution: str | None = None) -> Program:
         """The program of a configuration, shared by all configurations with one `program_key`.
         Raises whatever the code of the network raises."""
         convolution = convolution or self.convolution(config)
@@ -174,25 +174,25 @@ class Session:
             self._compiled[steps] = self._programs[key].compiled
         return self._programs[key]
 
-    def steps_key(self, config: schema.RunConfig, convolution: str | None = None) -> str:
+    def steps_key(self, config: schema.ResolvedConfig, convolution: str | None = None) -> str:
         """The key of the compiled steps: runs that have the same key share them."""
         return steps_key(config, convolution or self.convolution(config))
 
-    def task(self, config: schema.RunConfig) -> Task:
+    def task(self, config: schema.ResolvedConfig) -> Task:
         """The task of a configuration."""
         return registry.find(config.task, self.levels)
 
-    def groups(self, config: schema.RunConfig) -> str:
+    def groups(self, config: schema.ResolvedConfig) -> str:
         """The parameter groups of a configuration in one line, with their numbers of parameters."""
         params = self.program(config).shapes["params"]
         return Groups(config.optimizer.groups).describe(params)
 
-    def plain_module(self, config: schema.RunConfig) -> nn.Module:
+    def plain_module(self, config: schema.ResolvedConfig) -> nn.Module:
         """The network of a configuration in float32 and without operations of a backend, which
         `cnnjax.analysis.layers` can read."""
         return self._module(config)
 
-    def _module(self, config: schema.RunConfig, **options: Any) -> nn.Module:
+    def _module(self, config: schema.ResolvedConfig, **options: Any) -> nn.Module:
         spec = self.load(config.data).spec
         task = self.task(config)
         num_outputs = task.num_outputs(spec)
@@ -211,7 +211,7 @@ class Session:
         )
 
     def _build(
-        self, config: schema.RunConfig, convolution: str, compiled: parallel.Compiled | None
+        self, config: schema.ResolvedConfig, convolution: str, compiled: parallel.Compiled | None
     ) -> Program:
         """Builds a program, with new compiled steps unless some are given."""
         spec = self.load(config.data).spec
@@ -267,7 +267,7 @@ class Session:
 
     def _compile(
         self,
-        config: schema.RunConfig,
+        config: schema.ResolvedConfig,
         module: nn.Module,
         make_optimizer: optim.MakeOptimizer,
         normalize: step.Images,
@@ -301,7 +301,7 @@ class Session:
         )
 
     def initial_state(
-        self, config: schema.RunConfig, program: Program, dataset: data.Dataset, seed: int
+        self, config: schema.ResolvedConfig, program: Program, dataset: data.Dataset, seed: int
     ) -> state.TrainState:
         """The state before the first step: from the weights to start from, else from the seed."""
         variables = program.initialize(state.keys(seed)["params"])
@@ -316,7 +316,7 @@ class Session:
             )
         return program.compiled.replicate(program.create(variables))
 
-    def hparams(self, config: schema.RunConfig, seed: int, program: Program) -> state.HParams:
+    def hparams(self, config: schema.ResolvedConfig, seed: int, program: Program) -> state.HParams:
         """The traced numbers and the keys of a run; the learning rate is replaced at each step."""
         keys = state.keys(seed)
         return state.HParams(

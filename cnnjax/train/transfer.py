@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from cnnjax import files
-from cnnjax.config import RunConfig
+from cnnjax.config import ResolvedConfig
 from cnnjax.errors import Mismatch, UserError, unknown
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.state import TrainState
@@ -46,7 +46,7 @@ def start_from(
 
 
 def write(
-    variables: Mapping[str, Any], config: RunConfig, directory: Path, about: Mapping[str, Any]
+    variables: Mapping[str, Any], config: ResolvedConfig, directory: Path, about: Mapping[str, Any]
 ) -> None:
     """Writes a folder of weights to start from or to evaluate: `checkpoints/` with step 0,
     config.json, and weights.json, which says where they are from (`about`). The folder is complete

@@ -32,7 +32,7 @@ class Subject:
         logits, targets = np.asarray(self.logits(images), np.float32), {"label": self.labels}
         figures = jax.tree.map(np.asarray, self.task.statistics(logits, targets))
         ids = np.arange(len(images))
-        return evaluation.Evaluation(self.task, ids, targets, figures, {"logits": logits})
+        return evaluation.SplitEvaluation(self.task, ids, targets, figures, {"logits": logits})
 
     def batch(self, split, count):
         return self.images[:count], {"label": self.labels[:count]}

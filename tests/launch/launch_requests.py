@@ -9,12 +9,12 @@ from cnnjax.metric import CLASSIFICATION
 from common import small
 from experiments import Loaded
 from launch.request import Request
-from launch.training import Training
+from launch.training import TrainingSetup
 
 
 def training(configs, levels=None, path=Path("mine.py"), **fields):
     """Training of classification, without probes."""
-    return Training(configs, CLASSIFICATION, (), levels or {}, path, **fields)
+    return TrainingSetup(configs, CLASSIFICATION, (), levels or {}, path, **fields)
 
 
 def request(workdir, arms=("a",), seeds=range(2), claims=(), **fields):
