@@ -205,8 +205,10 @@ def open_session(
     for arm, config in training.configs.items():
         try:
             session.check(config)
-        except UserError:
-            raise
+        except UserError as error:
+            if error.path is None:
+                raise
+            raise UserError(f"arm {arm!r}: {error}", path=error.path) from None
         except Exception as error:
             broken[arm] = one_line(error, training.path)
     if session.note:

@@ -162,8 +162,10 @@ def _matches(pattern: str, path: str) -> bool:
 
 def _nearest(pattern: str, paths: Collection[str]) -> list[str]:
     """The three paths of parameters or of layers that are most similar to a pattern."""
-    prefixes: dict[str, None] = {}
+    prefixes: dict[str, str] = {}
     for path in paths:
         parts = path.split("/")
-        prefixes.update(("/".join(parts[:end]), None) for end in range(1, len(parts) + 1))
-    return difflib.get_close_matches(pattern, list(prefixes), n=3, cutoff=0.0)
+        layers = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        prefixes.update((layer.lower(), layer) for layer in layers)
+    near = difflib.get_close_matches(pattern.lower(), list(prefixes), n=3, cutoff=0.0)
+    return [prefixes[name] for name in near]

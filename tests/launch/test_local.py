@@ -204,7 +204,8 @@ def test_parameter_groups_are_printed_and_a_wrong_pattern_is_an_error(tmp_path):
     arm = ("--experiment=quickstart", "--arm=relu")
     train = ("launch.train", *arm, "--seeds=0", f"--workdir={tmp_path}", "--set=training.steps=4")
     done = program(*train, '--set=optimizer.groups=[{"pattern": "cnv1"}]', check=2)
-    assert done.stderr.startswith("error: optimizer.groups[0].pattern: 'cnv1' matches no parameter")
+    message = "error: arm 'relu': optimizer.groups[0].pattern: 'cnv1' matches no parameter"
+    assert done.stderr.startswith(message)
     groups = '--set=optimizer.groups=[{"pattern": "conv1", "frozen": true}]'
     line = "parameter groups: conv1 156 (frozen); others 61,550"
     assert f"relu: {line}\n" in program(*train, groups).stdout

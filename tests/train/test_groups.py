@@ -86,6 +86,8 @@ def test_a_group_without_parameters_is_an_error_that_names_the_nearest(fields, m
 def test_a_pattern_that_matches_nothing_is_an_error_before_anything_is_compiled(session):
     with pytest.raises(UserError, match="'fcx' matches no parameter; nearest: fc1"):
         session.check(small(optimizer__groups=[{"pattern": "fcx"}]))
+    with pytest.raises(UserError, match="'FC1' matches no parameter; nearest: fc1,"):
+        session.check(small(optimizer__groups=[{"pattern": "FC1"}]))
 
 
 def test_the_groups_are_described_in_one_line():
