@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cnnjax import catalog, files, paths
-from cnnjax.errors import UserError, explain, first_field, unknown_path
+from cnnjax.errors import RENAMED, UserError, explain, first_field, unknown_path
 from cnnjax.schema import (
     Augmentation,
     Data,
@@ -94,6 +94,7 @@ def override(
     """
     values = config.model_dump()
     for path, value in changes.items():
+        _check_no_index(path)
         *groups, leaf = path.split(".")
         node: Any = values
         for depth, group in enumerate(groups):
@@ -107,6 +108,15 @@ def override(
             raise UserError(f"{path}: is a group of fields; set one of {fields}.", path=path)
         node[leaf] = value
     return create(values, levels)
+
+
+def _check_no_index(path: str) -> None:
+    """Raises UserError for the path of an element of a list, or of something in it."""
+    name, bracket, _ = path.partition("[")
+    if bracket and name in flat(RunConfig()):
+        example = 'optimizer.groups=[{"pattern": "conv1", "rate": 0.1}]'
+        hint = f", such as {example}" if name == "optimizer.groups" else ""
+        raise UserError(f"{path}: {name} is a list and is set as a whole{hint}.", path=name)
 
 
 def resolve(config: RunConfig, levels: Levels | None = None) -> ResolvedConfig:
@@ -130,8 +140,8 @@ def from_stored(values: Mapping[str, Any]) -> dict[str, Any]:
 def _rename_old(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of an older version by current names."""
     data = values.get("data")
-    if isinstance(data, Mapping) and data.get("normalize") == "deck":
-        return {**values, "data": {**data, "normalize": "centered"}}
+    if isinstance(data, Mapping) and data.get("normalize") in RENAMED:
+        return {**values, "data": {**data, "normalize": RENAMED[data["normalize"]]}}
     return dict(values)
 
 

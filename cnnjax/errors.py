@@ -33,7 +33,7 @@ class MachineError(UserError):
         self.errno = errno
 
 
-class NoRoom(UserError):
+class OutOfMemory(UserError):
     """A device has less memory than a run needs; the message names the fields to reduce."""
 
 
@@ -82,6 +82,9 @@ def one_line(error: BaseException, file: Path) -> str:
         return text
     return f"{location(error, file.parent)}{type(error).__name__}: {text}"
 
+
+RENAMED = {"deck": "centered"}
+"""Values of fields in older versions, and their names now."""
 
 MAX_SHOWN = 200
 """How many characters of a value a message shows."""
@@ -201,7 +204,9 @@ def explain(error: ValidationError, fields: Iterable[str]) -> str:
             allowed = _allowed(path, item)
             names = allowed.removeprefix("allowed: ").split(", ")
             near = nearest(value, names) if isinstance(value, str) else None
+            renamed = RENAMED.get(value) if isinstance(value, str) else None
             hint = f"; did you mean {near}?" if near else ""
+            hint = f"; it is called {renamed} now" if renamed in names else hint
             where = f"{path}: " if path else ""
             lines.append(f"{where}{shown(value)} is not valid; {allowed}{hint}")
     return "\n".join(dict.fromkeys(lines[:2]))

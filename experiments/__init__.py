@@ -15,7 +15,7 @@ from cnnjax.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Loaded:
+class ExperimentFile:
     """An experiment with its file and the levels that the file defines."""
 
     experiment: Experiment
@@ -33,7 +33,7 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def load(name: str, flag: str = "--experiment") -> Loaded:
+def load(name: str, flag: str = "--experiment") -> ExperimentFile:
     """The experiment called `name`, or the one in the user's file if `name` is a path. `flag` is
     the flag that gave the name.
 
@@ -69,7 +69,7 @@ def load(name: str, flag: str = "--experiment") -> Loaded:
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path}: defines no EXPERIMENT = Experiment(...).")
-    loaded = Loaded(experiment, _levels(path, getattr(module, "LEVELS", {})), path)
+    loaded = ExperimentFile(experiment, _levels(path, getattr(module, "LEVELS", {})), path)
     tasks = {**metric.TASKS, **loaded.levels.get("task", {})}
     if experiment.task not in tasks:
         raise unknown(f"{path}: base: task", experiment.task, tasks)

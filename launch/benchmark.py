@@ -34,7 +34,7 @@ class Kind(NamedTuple):
     `cpu`, `accelerator`, or both if it is empty."""
 
     package: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     device: str = ""
 
 
@@ -143,9 +143,9 @@ def _is_available(name: str, kind: Kind) -> bool:
     reason = None
     if importlib.util.find_spec(kind.package) is None:
         reason = f"there is no {kind.package}; pip install -e '.[bench]'"
-    elif not (ROOT / f"{kind.words[0].replace('.', '/')}.py").is_file():
-        reason = f"there is no {kind.words[0]}; it is in a checkout of the repository"
-    elif "native" in kind.words:
+    elif not (ROOT / f"{kind.arguments[0].replace('.', '/')}.py").is_file():
+        reason = f"there is no {kind.arguments[0]}; it is in a checkout of the repository"
+    elif "native" in kind.arguments:
         from cnnjax.nn.native import library
 
         reason = library.missing()
@@ -162,7 +162,7 @@ def _measure(network: str, precision: str, kinds: Mapping[str, Kind]) -> dict[st
         contenders: dict[str, TimedProcess] = {}
         try:
             for name, kind in sorted(kinds.items(), key=lambda item: item[1].package != "torch"):
-                words = [str(path) if word == "TASK" else word for word in kind.words]
+                words = [str(path) if word == "TASK" else word for word in kind.arguments]
                 print(f"{network}: starting {name} ...", flush=True)
                 # All share an accelerator: none may allocate all of its memory.
                 share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

@@ -161,7 +161,7 @@ def _measure(
     transfers = [  # arms whose weights are checked before anything is timed
         other for other, config in configs.items() if other != arm and config.transfer.init_from
     ]
-    words = ["launch.rehearsal", *workload.flags, f"--arms={','.join([arm, *transfers])}"]
+    words = ["launch.time_arm", *workload.flags, f"--arms={','.join([arm, *transfers])}"]
     environment = {"PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
     environment |= machine.share_of_accelerator(processes)
     description = _describe(processes, processes * threads)

@@ -98,8 +98,7 @@ PROGRAMS = {
     "sweep": "experiment arms seeds workdir workers threads final set init_from data_dir worker "
     "base vary on plan commands jobs examples max_minutes tuning replicas "
     "steps_per_call devices profile",
-    "rehearsal": "experiment arms seeds workdir set data_dir tuning replicas steps_per_call "
-    "devices",
+    "time_arm": "experiment arms seeds workdir set data_dir tuning replicas steps_per_call devices",
     "evaluate": "workdir arm seeds split step init_from output experiment set data_dir threads",
     "convert": "source model file output set",
     "report": "workdir final compare output",
@@ -178,7 +177,7 @@ def _explain(error: flags.Error) -> str:
     text = str(error).removeprefix("ERROR:: ")
     if isinstance(error, flags.UnrecognizedFlagError):
         name, program = error.flagname, Path(sys.argv[0]).stem
-        public = {other: words for other, words in PROGRAMS.items() if other != "rehearsal"}
+        public = {other: words for other, words in PROGRAMS.items() if other != "time_arm"}
         takers = [f"launch.{other}" for other, words in public.items() if name in words.split()]
         if takers:
             verb = "takes it" if len(takers) == 1 else "take it"
@@ -234,8 +233,23 @@ def changes(arguments: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set {word}: write path=value, training.epochs=5 for example.")
         if path in values:
             raise UserError(f"--set {path}: is given twice.")
-        values[path] = parse_value(text)
+        values[path] = _parse_change(path, text)
     return values
+
+
+def _parse_change(path: str, text: str) -> Any:
+    """`parse_value`, but a list of tables has to be JSON: no field takes a text like it."""
+    value = parse_value(text)
+    if isinstance(value, str) and re.match(r"\[?\s*\{", text):
+        try:
+            files.parse_json(text)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"--set {path}: {shown(text)} cannot be read: {error.msg}; names and text "
+                "are written in double quotes, and numbers are finite.",
+                path=path,
+            ) from None
+    return value
 
 
 def parse_value(text: str) -> Any:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cnnjax import cache, files
 from cnnjax.ablation.study import RunFolder
 from cnnjax.config import ResolvedConfig
-from cnnjax.errors import NoRoom
-from launch import deaths, division
+from cnnjax.errors import OutOfMemory
+from launch import crashes, division
 from launch.training import TrainingSetup
 
 if TYPE_CHECKING:
@@ -45,15 +45,15 @@ class Group(NamedTuple):
     trained together, including those that have ended; it is empty for a run alone."""
 
     runs: list[RunFolder]
-    replica_axis: tuple[deaths.Key, ...] = ()
+    replica_axis: tuple[crashes.Key, ...] = ()
     steps_per_call: int = 1
 
 
-def lockstep_keys(training: TrainingSetup) -> dict[str, str]:
-    """{arm: its lockstep key}; runs whose arms have the same key can be trained together."""
+def replica_keys(training: TrainingSetup) -> dict[str, str]:
+    """{arm: its replica key}; runs whose arms have the same key can be trained together."""
     from cnnjax.train import program_key
 
-    return {arm: program_key.lockstep_key(config) for arm, config in training.configs.items()}
+    return {arm: program_key.replica_key(config) for arm, config in training.configs.items()}
 
 
 def choose_dispatches(
@@ -74,7 +74,7 @@ def choose_dispatches(
         share = math.ceil(len(runs) / processes)
         dispatch = Dispatch(min(training.replicas or 1, share), training.steps_per_call or 1)
         return dict.fromkeys(arms, dispatch)
-    keys = lockstep_keys(training)
+    keys = replica_keys(training)
     replicas = collections.Counter(keys[run.arm] for run in runs)
     arms_by_speed = collections.defaultdict(list)
     for arm in arms:
@@ -86,12 +86,12 @@ def choose_dispatches(
                 run for run in runs if run.arm == equal_arms[0] and locks.enter_context(_lock(run))
             ]
             for run in locked:
-                deaths.count_attempt(run)
+                crashes.count_attempt(run)
             dispatch = Dispatch()
-            if not any(map(deaths.must_be_alone, locked)):
+            if not any(map(crashes.must_be_alone, locked)):
                 equal_runs = [run for run in runs if run.arm in equal_arms]
                 max_replicas = max(replicas[keys[arm]] for arm in equal_arms)
-                with deaths.training(locked):
+                with crashes.training(locked):
                     dispatch = _fastest(
                         session, training.configs, equal_runs, max_replicas, speed_key
                     )
@@ -114,7 +114,7 @@ def make_groups(
     Args:
       runs: the runs.
       dispatches: the dispatch of each arm.
-      keys: the lockstep key of each arm.
+      keys: the replica key of each arm.
     """
     axes, failed = _recorded_axes(runs), {run for run in runs if run.result()}
     parts = collections.defaultdict(list)
@@ -135,7 +135,7 @@ def make_groups(
             size = math.ceil(len(part) / math.ceil(len(part) / dispatch.replicas))
             for start in range(0, len(part), size):
                 together = part[start : start + size]
-                axis = tuple(map(deaths.key, together))
+                axis = tuple(map(crashes.key, together))
                 groups.append(Group(together, axis, dispatch.steps_per_call))
     order = {run: index for index, run in enumerate(runs)}
     return sorted(groups, key=lambda group: order[group.runs[0]])
@@ -179,7 +179,7 @@ def step_function(
     return call
 
 
-def replica_axis(run: RunFolder) -> tuple[deaths.Key, ...] | None:
+def replica_axis(run: RunFolder) -> tuple[crashes.Key, ...] | None:
     """The replica axis that a run was started with, () for a run alone; None before its first
     checkpoint."""
     from cnnjax.train import folder
@@ -188,22 +188,22 @@ def replica_axis(run: RunFolder) -> tuple[deaths.Key, ...] | None:
     if not settings:
         return None
     axis = folder.replica_axis(settings, run.arm)
-    return axis if not axis or deaths.key(run) in axis else (deaths.key(run),)
+    return axis if not axis or crashes.key(run) in axis else (crashes.key(run),)
 
 
-def _recorded_axes(runs: Sequence[RunFolder]) -> dict[RunFolder, tuple[deaths.Key, ...] | None]:
+def _recorded_axes(runs: Sequence[RunFolder]) -> dict[RunFolder, tuple[crashes.Key, ...] | None]:
     """The `replica_axis` of each run. Without a checkpoint, it is the axis of another run of the
     study that contains the run, or None."""
     from cnnjax.train import folder
 
     axes = {run: replica_axis(run) for run in runs}
-    axes_of_others: dict[deaths.Key, tuple[deaths.Key, ...]] = {}
+    axes_of_others: dict[crashes.Key, tuple[crashes.Key, ...]] = {}
     workdirs = {run.directory.parents[1] for run, axis in axes.items() if axis is None}
     for path in sorted(path for workdir in workdirs for path in workdir.glob("*/seed-*")):
         other = folder.replica_axis(folder.resumed_settings(path), path.parent.name)
         axes_of_others.update(dict.fromkeys(other, other))
     return {
-        run: axes_of_others.get(deaths.key(run)) if axis is None else axis
+        run: axes_of_others.get(crashes.key(run)) if axis is None else axis
         for run, axis in axes.items()
     }
 
@@ -250,7 +250,7 @@ def _fastest(
             measure(Dispatch(count, steps))
             break
         except Exception as error:  # usually too little memory
-            if isinstance(error, NoRoom):
+            if isinstance(error, OutOfMemory):
                 print(f"{runs[0].arm}: {error}", flush=True)
             count = 1 if backend == "cpu" else count // 2
     best = max(speeds, key=speeds.__getitem__)

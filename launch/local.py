@@ -17,7 +17,7 @@ from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.errors import UserError, one_line
 from cnnjax.fingerprint import Fingerprint
-from launch import deaths, division, processes
+from launch import crashes, division, processes
 from launch import plan as planning
 from launch.progress import describe
 from launch.request import Request
@@ -25,7 +25,7 @@ from launch.training import TrainingSetup
 from launch.work import work
 
 if TYPE_CHECKING:
-    from cnnjax.data import Loaded
+    from cnnjax.data import LoadedData
     from cnnjax.train.session import Session
 
 FORWARD = 1 / 3  # cost of a forward pass relative to a training step
@@ -46,8 +46,8 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     if worker is not None:
         session, broken = open_session(request.training, trains=True)
         study.check_data(request.workdir, session.fingerprints)
-        excluded = deaths.excluded_runs()
-        runs = [run for run in request.pending if deaths.key(run) not in excluded]
+        excluded = crashes.excluded_runs()
+        runs = [run for run in request.pending if crashes.key(run) not in excluded]
         runs = [run for run in runs if _threads(run, threads) == threads]
         if request.training.max_minutes is None:
             start = worker * len(runs) // (workers or 1)  # so that processes seldom meet
@@ -93,7 +93,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
             code = max(code, work(session, sound.training, runs, quiet=False, **count))
         elif runs:
             pool = processes.Pool(
-                sound.words, request.workdir / "logs", min(workers, len(runs)), threads
+                sound.sweep_flags, request.workdir / "logs", min(workers, len(runs)), threads
             )
             code = max(code, processes.share(pool, sound.training, runs, **count))
         count["ended"] += len(runs)
@@ -109,12 +109,12 @@ def _threads(run: study.RunFolder, default: int) -> int:
     return default
 
 
-def _load(request: Request) -> dict[str, "Loaded"]:
+def _load(request: Request) -> dict[str, "LoadedData"]:
     """{arm: its data set} of the arms with pending runs. Raises UserError where one is missing, or
     differs from that of runs in the workdir."""
     from cnnjax import data
 
-    loaded: dict[str, Loaded] = {}
+    loaded: dict[str, LoadedData] = {}
     arms = {}
     for arm in dict.fromkeys(run.arm for run in request.pending):
         config = request.configs[arm].data
@@ -126,7 +126,7 @@ def _load(request: Request) -> dict[str, "Loaded"]:
     return arms
 
 
-def _images(request: Request, loaded: Mapping[str, "Loaded"]) -> dict[str, float]:
+def _images(request: Request, loaded: Mapping[str, "LoadedData"]) -> dict[str, float]:
     """{arm: number of images that its pending runs are trained on}. An image of an evaluation
     counts as a third, for the forward pass. `loaded` has the data set of each arm.
 
@@ -146,7 +146,7 @@ def _images(request: Request, loaded: Mapping[str, "Loaded"]) -> dict[str, float
 
 def _workload(request: Request, images: Mapping[str, float]) -> division.Workload:
     """The pending runs, to be divided among processes."""
-    return division.Workload(request.training, request.words, images, len(request.pending))
+    return division.Workload(request.training, request.sweep_flags, images, len(request.pending))
 
 
 def describe_data(request: Request) -> None:

@@ -60,7 +60,7 @@ def commands(
     if jobs is not None:
         parts = divide(parts, _costs(request, session, images), jobs)
     lines = []
-    shared = request.words_without("--arms", "--seeds")
+    shared = request.sweep_flags_without("--arms", "--seeds")
     for runs in parts:
         arms = ",".join(dict.fromkeys(run.arm for run in runs))
         seeds = ",".join(map(str, dict.fromkeys(run.seed for run in runs)))

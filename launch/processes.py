@@ -17,8 +17,8 @@ from tqdm import tqdm
 from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
-from launch import deaths, signals
-from launch.progress import Pace, line, result_time
+from launch import crashes, signals
+from launch.progress import RemainingTime, line, result_time
 from launch.training import TrainingSetup
 from launch.work import fail
 
@@ -62,7 +62,9 @@ class Worker:
       excluded: runs that it must leave out.
     """
 
-    def __init__(self, pool: Pool, number: int, training: TrainingSetup, excluded: set[deaths.Key]):
+    def __init__(
+        self, pool: Pool, number: int, training: TrainingSetup, excluded: set[crashes.Key]
+    ):
         self.number = number
         self.log = pool.logs / f"worker-{number}.log"
         words = [*pool.flags, f"--workers={pool.workers}", f"--worker={number}"]
@@ -71,11 +73,11 @@ class Worker:
         if training.profile is not None and number == 0:
             words.append(f"--profile={training.profile}")
         memory = machine.share_of_accelerator(pool.workers)
-        self.runs: set[deaths.Key] = set()  # that it was training when it ended
+        self.runs: set[crashes.Key] = set()  # that it was training when it ended
         with files.open_log(self.log) as output:
             self._status = tempfile.TemporaryFile()  # noqa: SIM115
             status = self._status.fileno()
-            deaths.write_runs(status, excluded)
+            crashes.write_runs(status, excluded)
             now = datetime.datetime.now().isoformat(" ", "seconds")
             output.write(f"--- process {number}, started {now}\n")
             output.flush()
@@ -93,7 +95,7 @@ class Worker:
                     "OMP_NUM_THREADS": str(pool.threads),
                     "PYTHONUNBUFFERED": "1",
                     PARENT: str(os.getpid()),
-                    deaths.STATUS: str(status),
+                    crashes.STATUS: str(status),
                 },
             )
 
@@ -101,7 +103,7 @@ class Worker:
         """Its exit code, None if it has not ended."""
         code = self._process.poll()
         if code is not None and not self._status.closed:
-            self.runs = deaths.read_runs(self._status.fileno())
+            self.runs = crashes.read_runs(self._status.fileno())
             self._status.close()
         return code
 
@@ -137,7 +139,7 @@ class Worker:
             return log.read()
 
 
-class Tally:
+class SweepProgress:
     """The runs that processes share, as their parent sees and shows them."""
 
     def __init__(
@@ -150,15 +152,15 @@ class Tally:
         total: int,
     ):
         self._ended_before, self._total = ended, total
-        self.pending = {deaths.key(run): run for run in runs}
+        self.pending = {crashes.key(run): run for run in runs}
         self._written = {key: result_time(run) for key, run in self.pending.items()}
-        self._pace = Pace(len(runs), workers, training.max_minutes)
+        self._pace = RemainingTime(len(runs), workers, training.max_minutes)
         self._primary = training.primary
         self._bar = bar
         self._shown: set[str] = set()
 
     @property
-    def ended(self) -> set[deaths.Key]:
+    def ended(self) -> set[crashes.Key]:
         """The runs whose results were written since the sweep was started."""
         return self._written.keys() - self.pending.keys()
 
@@ -183,11 +185,11 @@ class Tally:
             remaining = self._pace.remaining(done)
             self.print(line(run, result, self._primary, number, self._total, remaining))
 
-    def count_death(self, worker: Worker, how: str) -> bool:
-        """Counts the death of a process for the runs that it was training, which may have failed by
+    def count_crash(self, worker: Worker, how: str) -> bool:
+        """Counts the crash of a process for the runs that it was training, which may have failed by
         that. Returns whether there are any."""
         runs = [self.pending[key] for key in sorted(worker.runs) if key in self.pending]
-        for run in deaths.count(runs):
+        for run in crashes.count(runs):
             with files.lock(run.directory / ".lock", wait=False) as free:
                 if free:
                     output = worker.output()[-MAX_OUTPUT:]
@@ -224,13 +226,13 @@ def share(
     given_up, stopped = False, ""
 
     def start(number: int) -> None:
-        processes[number] = Worker(pool, number, training, tally.ended)
+        processes[number] = Worker(pool, number, training, progress.ended)
 
     with (
         tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar,
         signals.deferred() as stop,
     ):
-        tally = Tally(training, runs, pool.workers, bar, ended, total or len(runs))
+        progress = SweepProgress(training, runs, pool.workers, bar, ended, total or len(runs))
         try:
             for number in range(pool.workers):
                 start(number)
@@ -242,7 +244,7 @@ def share(
                         worker.signal(signal.SIGTERM)
                 for number, worker in list(processes.items()):
                     code = worker.exit_code()
-                    tally.show(worker)
+                    progress.show(worker)
                     if code is None:
                         continue
                     del processes[number]
@@ -250,26 +252,28 @@ def share(
                         raise UserError(worker.reason())
                     if code in _STOPPED and not stopped:
                         stopped = f"process {number}"
-                        tally.print(f"{stopped} was stopped; the others finish their runs")
-                    if stopped or (code == 0 and not tally.pending.keys() & worker.runs):
+                        progress.print(f"{stopped} was stopped; the others finish their runs")
+                    if stopped or (code == 0 and not progress.pending.keys() & worker.runs):
                         continue
                     how = _describe_exit(code)
                     reason = f": {worker.reason()}" if code > 0 else ""
-                    tally.print(f"process {number} {how}{reason}; all that it wrote: {worker.log}")
-                    restarts[number] += not tally.count_death(worker, how)
-                    tally.show(worker)
-                    if tally.pending and restarts[number] <= RESTARTS:
-                        tally.print(f"process {number} is started again")
+                    progress.print(
+                        f"process {number} {how}{reason}; all that it wrote: {worker.log}"
+                    )
+                    restarts[number] += not progress.count_crash(worker, how)
+                    progress.show(worker)
+                    if progress.pending and restarts[number] <= RESTARTS:
+                        progress.print(f"process {number} is started again")
                         start(number)
                     else:
                         given_up = True
         finally:
             for worker in processes.values():
                 worker.kill()
-    if stopped and tally.pending:
+    if stopped and progress.pending:
         raise Stopped(f"{stopped} was stopped")
-    if given_up and tally.pending:
-        print(f"no process is left for {len(tally.pending)} runs that have not ended")
+    if given_up and progress.pending:
+        print(f"no process is left for {len(progress.pending)} runs that have not ended")
         return 1
     return 0
 

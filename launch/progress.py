@@ -7,7 +7,7 @@ from cnnjax.metric import Metric
 from cnnjax.result import RunResult
 
 
-class Pace:
+class RemainingTime:
     """Estimates the remaining time of runs. The first run of each process includes start-up and
     compilation, so that only later runs count as soon as there are any."""
 

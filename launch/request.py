@@ -35,7 +35,7 @@ class Request:
     """
 
     experiment: str
-    loaded: experiments.Loaded
+    loaded: experiments.ExperimentFile
     training: TrainingSetup
     seeds: Sequence[int]
     changes: Mapping[str, Any]
@@ -74,9 +74,9 @@ class Request:
         return sorted(pending, key=_has_failed)
 
     @property
-    def words(self) -> list[str]:
+    def sweep_flags(self) -> list[str]:
         """The flags of `launch.sweep` that make the same request."""
-        words = [
+        given = [
             f"--experiment={self.experiment}",
             f"--arms={','.join(self.configs)}",
             f"--seeds={','.join(map(str, self.seeds))}",
@@ -87,12 +87,12 @@ class Request:
         training = self.training
         for name in ("replicas", "steps_per_call", "devices", "data_dir"):
             if value := getattr(training, name):
-                words.append(f"--{name}={value}")
-        return words
+                given.append(f"--{name}={value}")
+        return given
 
-    def words_without(self, *flags: str) -> list[str]:
-        """`words` without some flags."""
-        return [word for word in self.words if word.partition("=")[0] not in flags]
+    def sweep_flags_without(self, *names: str) -> list[str]:
+        """`sweep_flags` without those called `--NAME`, for each of `names`."""
+        return [flag for flag in self.sweep_flags if flag.partition("=")[0] not in names]
 
     def without(self, arms: Collection[str]) -> "Request":
         """The same request without some arms."""
@@ -280,7 +280,7 @@ def _changes(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _load_experiment(
     workdir: Path, changes: Mapping[str, Any]
-) -> tuple[str, experiments.Loaded, str | None, Mapping[str, Any]]:
+) -> tuple[str, experiments.ExperimentFile, str | None, Mapping[str, Any]]:
     """Returns the name or path of the experiment, the experiment, the content of its file if that
     has to be written, and the changes that are not in that file. The file also has all earlier
     seeds of the study."""
@@ -296,7 +296,7 @@ def _load_experiment(
     asked = question.ask(values.base, values.vary, values.on, changes=changes, seeds=seeds)
     earlier_seeds = study.read(workdir)["seeds"] if (workdir / "study.json").is_file() else []
     text = asked.text(sorted({*asked.experiment.seeds, *earlier_seeds}))
-    loaded = experiments.Loaded(asked.experiment, {}, path)
+    loaded = experiments.ExperimentFile(asked.experiment, {}, path)
     return str(path), loaded, text, {} if asked.fixed else changes
 
 
@@ -313,7 +313,7 @@ def list_experiments() -> str:
 def command() -> str:
     """The command line of this program, quoted for a shell."""
     program = Path(sys.argv[0])
-    words = sys.argv[1:]
+    arguments = sys.argv[1:]
     if program.parent.name == "launch":
-        return shlex.join(["python", "-m", f"launch.{program.stem}", *words])
-    return shlex.join([program.name, *words])
+        return shlex.join(["python", "-m", f"launch.{program.stem}", *arguments])
+    return shlex.join([program.name, *arguments])

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from cnnjax import files
 from cnnjax.ablation.study import RunFolder
-from cnnjax.errors import MachineError, NoRoom, Stopped, one_line
+from cnnjax.errors import MachineError, OutOfMemory, Stopped, one_line
 from cnnjax.result import RunResult
-from launch import deaths, grouping, signals
+from launch import crashes, grouping, signals
 from launch.grouping import Group
-from launch.progress import Pace, line, result_time
+from launch.progress import RemainingTime, line, result_time
 from launch.training import TrainingSetup
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def work(
     """
     failed = done = 0
     total = total or len(runs)
-    started, pace = time.monotonic(), Pace(len(runs), 1, training.max_minutes)
+    started, pace = time.monotonic(), RemainingTime(len(runs), 1, training.max_minutes)
     written = {run: result_time(run) for run in runs}
     from cnnjax.train.profile import Profile
 
@@ -75,7 +75,7 @@ def work(
     with signals.deferred() as stop:
         context = Context(session, training, profile, stop)
         dispatches = grouping.choose_dispatches(session, training, runs, processes=processes)
-        for group in grouping.make_groups(runs, dispatches, grouping.lockstep_keys(training)):
+        for group in grouping.make_groups(runs, dispatches, grouping.replica_keys(training)):
             if stop():
                 break
             if time.monotonic() - started > 60 * (training.max_minutes or math.inf):
@@ -107,8 +107,8 @@ def _train_unlocked(
             if lock and not run.ended and result_time(run) == written[run]:
                 locked.append(run)
         for run in locked:
-            deaths.count_attempt(run)
-        results = {run: _fail_by_deaths(run) for run in filter(deaths.has_failed, locked)}
+            crashes.count_attempt(run)
+        results = {run: _fail_by_crashes(run) for run in filter(crashes.has_failed, locked)}
         pending = [run for run in locked if run not in results]
         started = all(map(_is_started, pending))
         if len(pending) > 1 or (not started and len(group.replica_axis) > 1):
@@ -127,12 +127,12 @@ def _train_together(context: Context, group: Group) -> dict[RunFolder, RunResult
     half of them at a time if none was started and the device has too little memory for all."""
     size = 1
     try:
-        if not any(map(deaths.must_be_alone, group.runs)):
+        if not any(map(crashes.must_be_alone, group.runs)):
             return _train(context, group)
     except _RunError as failure:
         lines = str(failure.__cause__).strip().splitlines() or [""]
         arms = ", ".join(dict.fromkeys(run.arm for run in group.runs))
-        if isinstance(failure.__cause__, NoRoom) and not any(map(_is_started, group.runs)):
+        if isinstance(failure.__cause__, OutOfMemory) and not any(map(_is_started, group.runs)):
             size = max(1, len(group.runs) // 2)
         how = f"{size} at a time" if size > 1 else "one after another"
         print(f"{arms}: {lines[0][:MAX_ERROR]}; these runs go on {how}")
@@ -140,11 +140,11 @@ def _train_together(context: Context, group: Group) -> dict[RunFolder, RunResult
     for start in range(0, len(group.runs), size):
         part = group._replace(runs=group.runs[start : start + size])
         if len(part.runs) > 1:
-            part = part._replace(replica_axis=tuple(map(deaths.key, part.runs)))
+            part = part._replace(replica_axis=tuple(map(crashes.key, part.runs)))
             results |= _train_together(context, part)
         else:
             (run,) = part.runs
-            axis = grouping.replica_axis(run) or (deaths.key(run),)
+            axis = grouping.replica_axis(run) or (crashes.key(run),)
             results |= _train_alone(context, part._replace(replica_axis=axis))
     return results
 
@@ -165,23 +165,23 @@ def _train_alone(context: Context, group: Group) -> dict[RunFolder, RunResult]:
         return {run: fail(run, one_line(error, context.training.path), text)}
 
 
-def _fail_by_deaths(run: RunFolder) -> RunResult:
+def _fail_by_crashes(run: RunFolder) -> RunResult:
     """The result of a run that has killed its process too often. The next command does not try it
     again, since it could die before other runs have ended or a report is written."""
     silent = "process ended without a word (memory?)"
-    remedy = f"remove {deaths.record(run)} to try it again"
-    details = f"{silent}, {deaths.MAX_DEATHS} times\n"
-    return fail(run, f"{silent}; {remedy}", details, reset_deaths=False)
+    remedy = f"remove {crashes.record(run)} to try it again"
+    details = f"{silent}, {crashes.MAX_CRASHES} times\n"
+    return fail(run, f"{silent}; {remedy}", details, reset_crashes=False)
 
 
-def fail(run: RunFolder, error: str, details: str, *, reset_deaths: bool = True) -> RunResult:
+def fail(run: RunFolder, error: str, details: str, *, reset_crashes: bool = True) -> RunResult:
     """Writes and returns the result of a run that failed, with the `details` beside it.
-    `reset_deaths` lets the next command try it again whatever killed its processes."""
+    `reset_crashes` lets the next command try it again whatever killed its processes."""
     files.write_bytes(run.directory / "error.txt", details.encode())
     result = RunResult(**_identity(run), status="failed", error=error[:2000])
     result.write(run.directory / "result.json")
-    if reset_deaths:
-        deaths.reset(run)
+    if reset_crashes:
+        crashes.reset(run)
     return result
 
 
@@ -193,7 +193,7 @@ def _train(context: Context, group: Group) -> dict[RunFolder, RunResult]:
 
     runs, training = group.runs, context.training
     try:
-        with deaths.training(runs):
+        with crashes.training(runs):
             results = loop.train(
                 context.session,
                 [

@@ -84,6 +84,8 @@ def test_resolved_configurations_have_their_own_type_and_no_default():
         ({"data.shorter_side": 20, "data.image_size": 24}, "no larger (it is 24)"),
         ({"data.normalize": "given", "data.mean": [0.5]}, "needs data.mean and data.sd"),
         ({"data.mean": [0.5], "data.sd": [0.2]}, "need data.normalize=given"),
+        ({"data.normalize": "deck"}, "'deck' is not valid; allowed: centered, standardize, none, "),
+        ({"data.normalize": "deck"}, "; it is called centered now"),
         (
             {"optimizer.beta1": 0.5},
             "optimizer.beta1: 0.5 means nothing for momentum; it belongs to",
@@ -110,7 +112,7 @@ def test_resolved_configurations_have_their_own_type_and_no_default():
         ),
         (
             {"optimizer.groups": [{"pattern": "a"}], "optimizer.groups[0].rate": 2},
-            "optimizer.groups[0]: unknown; did you mean optimizer.groups?",
+            "optimizer.groups[0].rate: optimizer.groups is a list and is set as a whole, such as",
         ),
         (
             {

@@ -1,7 +1,7 @@
 """Probes: further measurements of a trained network, on its outputs and inside it.
 
-A measure is a function (subject, split) -> {name: value}, a signal a function (subject) ->
-{layer: {name: value}}, of a `cnnjax.train.probe.Subject`.
+A measure is a function (context, split) -> {name: value}, a signal a function (context) ->
+{layer: {name: value}}, of a `cnnjax.train.probe.ProbeContext`.
 """
 
 import functools
@@ -23,7 +23,7 @@ from cnnjax.tasks.task import Arrays, Task
 
 if TYPE_CHECKING:
     from cnnjax.train.evaluation import SplitEvaluation
-    from cnnjax.train.probe import Subject
+    from cnnjax.train.probe import ProbeContext
 
 SHIFTS = (1, 2, 3, 4, 5, 6)
 SAMPLES = 16
@@ -31,7 +31,7 @@ IMAGES = 256
 DIRECTIONS = ((0, 1), (1, 0))  # (down, right)
 
 
-def shift(subject: "Subject", split: str) -> dict[str, float]:
+def shift(context: "ProbeContext", split: str) -> dict[str, float]:
     """Accuracy on images shifted by 1 to 6 pixels, the mean of right and down, over black
     pixels: `shift_1` to `shift_6`."""
     return {
@@ -39,7 +39,7 @@ def shift(subject: "Subject", split: str) -> dict[str, float]:
             np.mean(
                 [
                     _accuracy(
-                        subject, subject.evaluate(split, _shifter(pixels * down, pixels * right))
+                        context, context.evaluate(split, _shifter(pixels * down, pixels * right))
                     )
                     for down, right in DIRECTIONS
                 ]
@@ -49,34 +49,34 @@ def shift(subject: "Subject", split: str) -> dict[str, float]:
     }
 
 
-def shift_consistency(subject: "Subject", split: str) -> dict[str, float]:
+def shift_consistency(context: "ProbeContext", split: str) -> dict[str, float]:
     """The share of images whose class is the same after a shift by one pixel, the mean of right and
     down. Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again"."""
-    before = _classes(subject.evaluate(split))
+    before = _classes(context.evaluate(split))
     same = [
-        np.mean(_classes(subject.evaluate(split, _shifter(*direction))) == before)
+        np.mean(_classes(context.evaluate(split, _shifter(*direction))) == before)
         for direction in DIRECTIONS
     ]
     return {"shift_consistency": float(np.mean(same))}
 
 
-def mc_dropout(subject: "Subject", split: str) -> dict[str, float]:
+def mc_dropout(context: "ProbeContext", split: str) -> dict[str, float]:
     """Accuracy of the mean probability over 16 passes with dropout, and its difference from one
     pass with scaled weights: `monte_carlo`, `monte_carlo_gain`. Source: Srivastava et al. 2014,
     section 7.5. Not for networks with batch norm, which would normalize by the batch in these
     passes."""
-    scaled = subject.evaluate(split)
-    one_pass, count = _accuracy(subject, scaled), len(_classes(scaled))
-    images, targets = subject.batch(split, count)
-    step = _stochastic(subject.module, subject.inputs)
-    key = jax.random.key(subject.seed)
+    scaled = context.evaluate(split)
+    one_pass, count = _accuracy(context, scaled), len(_classes(scaled))
+    images, targets = context.batch(split, count)
+    step = _stochastic(context.module, context.inputs)
+    key = jax.random.key(context.seed)
     num_correct = 0.0
     for start in range(0, len(images), IMAGES):
         batch = images[start : start + IMAGES]
         padded = np.concatenate([batch, np.repeat(batch[:1], IMAGES - len(batch), 0)])
-        with subject.precision():
+        with context.precision():
             probability = sum(
-                step(subject.variables, padded, jax.random.fold_in(key, sample), subject.keep_prob)
+                step(context.variables, padded, jax.random.fold_in(key, sample), context.keep_prob)
                 for sample in range(SAMPLES)
             )
         predicted = np.asarray(probability).argmax(-1)[: len(batch)]
@@ -85,9 +85,9 @@ def mc_dropout(subject: "Subject", split: str) -> dict[str, float]:
     return {"monte_carlo": averaged, "monte_carlo_gain": averaged - one_pass}
 
 
-def _accuracy(subject: "Subject", evaluation: "SplitEvaluation") -> float:
+def _accuracy(context: "ProbeContext", evaluation: "SplitEvaluation") -> float:
     """The primary metric of the task."""
-    value = evaluation.figures().get(subject.task.primary.name)
+    value = evaluation.figures().get(context.task.primary.name)
     assert value is not None, "it is finite for outputs that are"
     return value
 
@@ -100,27 +100,27 @@ def _classes(evaluation: "SplitEvaluation") -> np.ndarray:
     return classes
 
 
-def activity(subject: "Subject") -> dict[str, dict[str, float]]:
+def activity(context: "ProbeContext") -> dict[str, dict[str, float]]:
     """For each endpoint on 256 validation images: the standard deviation, the mean, and the share
     of units (channels of maps) with a constant value: `sd`, `mean`, `dead`."""
-    images, _ = subject.batch("validation", IMAGES)
-    with subject.precision():
-        features = _features(subject.module, subject.inputs)(subject.variables, images)
+    images, _ = context.batch("validation", IMAGES)
+    with context.precision():
+        features = _features(context.module, context.inputs)(context.variables, images)
     return {
         name: {kind: float(value) for kind, value in features[name].items()}
-        for name in _endpoints(subject.module, images.shape[1:])
+        for name in _endpoints(context.module, images.shape[1:])
     }
 
 
-def gradients(subject: "Subject") -> dict[str, dict[str, float]]:
+def gradients(context: "ProbeContext") -> dict[str, dict[str, float]]:
     """For each kernel on 256 validation images: the norm of its gradient divided by that of the
     kernel, and the share of units with the weights of another unit: `gradient`, `twins`."""
-    images, targets = subject.batch("validation", IMAGES)
-    gradient_norms = _gradient_norms(subject.module, subject.task, subject.inputs)
-    with subject.precision():
-        norms = gradient_norms(subject.variables, images, targets)
-    kernels = traverse_util.flatten_dict(subject.variables["params"], sep="/")
-    order = _endpoints(subject.module, images.shape[1:])
+    images, targets = context.batch("validation", IMAGES)
+    gradient_norms = _gradient_norms(context.module, context.task, context.inputs)
+    with context.precision():
+        norms = gradient_norms(context.variables, images, targets)
+    kernels = traverse_util.flatten_dict(context.variables["params"], sep="/")
+    order = _endpoints(context.module, images.shape[1:])
 
     def sort_key(path: str) -> tuple[int, list[Any]]:
         layer = path.partition("/")[0]
@@ -234,12 +234,12 @@ def _gradient_norms(
     return run
 
 
-MEASURES: Mapping[str, Callable[["Subject", str], dict[str, float]]] = {
+MEASURES: Mapping[str, Callable[["ProbeContext", str], dict[str, float]]] = {
     "shift": shift,
     "shift_consistency": shift_consistency,
     "mc_dropout": mc_dropout,
 }
-SIGNALS: Mapping[str, Callable[["Subject"], dict[str, dict[str, float]]]] = {
+SIGNALS: Mapping[str, Callable[["ProbeContext"], dict[str, dict[str, float]]]] = {
     "activity": activity,
     "gradients": gradients,
 }

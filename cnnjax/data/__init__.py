@@ -1,10 +1,10 @@
 """Data sets: what they are (`spec`), where they come from (`source`), how they become batches.
 
-`load` finds, decodes and splits a data set once; `Loaded.for_seed` gives the batches of one run.
+`load` finds, decodes and splits a data set once; `LoadedData.for_seed` gives the batches of a run.
 `inputs` and `augment` run on the device. They need jax and are not imported here.
 """
 
-from cnnjax.data.dataset import Dataset, Loaded, load
+from cnnjax.data.dataset import Dataset, LoadedData, load
 from cnnjax.data.description import describe
 from cnnjax.data.order import Order
 from cnnjax.data.source import prepare
@@ -13,7 +13,7 @@ from cnnjax.data.spec import DatasetSpec, Split
 __all__ = [
     "Dataset",
     "DatasetSpec",
-    "Loaded",
+    "LoadedData",
     "Order",
     "Split",
     "describe",

@@ -10,7 +10,7 @@ from cnnjax import config as configs
 from cnnjax import fingerprint
 from cnnjax.data import content, decoded, source, split, stream
 from cnnjax.data.order import Order
-from cnnjax.data.records import Example, Fit, Records, stack_examples
+from cnnjax.data.records import Example, Records, Resize, stack_examples
 from cnnjax.data.spec import DatasetSpec, Source, Split
 from cnnjax.data.stream import HostBatch
 from cnnjax.errors import UserError, unknown
@@ -32,7 +32,7 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedData:
     """Decoded splits and their description, the same for all seeds; `for_seed` orders them.
 
     `splits["train"]` holds all training examples, before `data.train_examples` is applied;
@@ -46,9 +46,9 @@ class Loaded:
     fingerprint: Fingerprint
 
     @property
-    def fit(self) -> Fit:
+    def resize(self) -> Resize:
         """How images are resized."""
-        return _fit(self.config, self.spec.image_shape[:2])
+        return _resize(self.config, self.spec.image_shape[:2])
 
     def for_seed(self, seed: int, batch_size: int) -> "Dataset":
         """The data of one run.
@@ -94,7 +94,7 @@ class Dataset:
       chosen: positions in `loaded.splits["train"]` of the examples used, None for all.
     """
 
-    loaded: Loaded
+    loaded: LoadedData
     order: Order
     chosen: np.ndarray | None
 
@@ -150,7 +150,7 @@ class Dataset:
                 for step in range(start_step, stop_step)
             )
         crop = self.loaded.config.augmentation.random_resized_crop
-        batch = stream.TrainBatch(self.splits["train"], self.order, self.loaded.fit, crop)
+        batch = stream.TrainBatch(self.splits["train"], self.order, self.loaded.resize, crop)
         workers = self.loaded.config.stream_workers
         return stream.batches(batch, start_step, stop_step, workers)
 
@@ -169,7 +169,7 @@ class Dataset:
                 _pad({"indices": indices[start : start + batch_size]}, batch_size)
                 for start in range(0, len(part), batch_size)
             )
-        batch = stream.EvalBatch(part, self.loaded.fit, batch_size)
+        batch = stream.EvalBatch(part, self.loaded.resize, batch_size)
         workers = self.loaded.config.stream_workers
         batches = stream.batches(batch, 0, -(-len(part) // batch_size), workers)
         return (_pad(batch, batch_size) for batch in batches)
@@ -183,7 +183,7 @@ class Dataset:
         if part.images is not None:
             return part.images[positions], part.targets_at(positions)
         return stack_examples(
-            [self.loaded.fit(example) for example in part.read(positions.tolist())]
+            [self.loaded.resize(example) for example in part.read(positions.tolist())]
         )
 
     def _store_indices(self, name: str) -> np.ndarray:
@@ -200,7 +200,7 @@ class Dataset:
         return self.splits[name]
 
 
-def load(config: configs.Data, data_dir: str | None = None) -> Loaded:
+def load(config: configs.Data, data_dir: str | None = None) -> LoadedData:
     """Finds, decodes (or reads from the cache) and splits a data set; the same for every seed.
 
     Raises UserError: missing or damaged data, too few examples, images of several sizes without
@@ -218,7 +218,7 @@ def load(config: configs.Data, data_dir: str | None = None) -> Loaded:
         config.pipeline == "auto" and counts["train"] * int(np.prod(image_shape)) <= MEMORY_BUDGET
     )
     make_splits = _memory_splits if in_memory else _stream_splits
-    splits, (mean, sd) = make_splits(origin, parts, _fit(config, size))
+    splits, (mean, sd) = make_splits(origin, parts, _resize(config, size))
     spec = DatasetSpec(
         name=config.name,
         image_shape=image_shape,
@@ -228,7 +228,7 @@ def load(config: configs.Data, data_dir: str | None = None) -> Loaded:
         sd=sd,
         variable_size=origin.size is None,
     )
-    return Loaded(config, spec, splits, in_memory, _fingerprint(config, origin, counts, parts))
+    return LoadedData(config, spec, splits, in_memory, _fingerprint(config, origin, counts, parts))
 
 
 Parts = Mapping[str, tuple[str, np.ndarray]]
@@ -255,15 +255,15 @@ def _fingerprint(
     }
 
 
-def _fit(config: configs.Data, size: tuple[int, int]) -> Fit:
-    return Fit(size, config.interpolation, config.shorter_side)
+def _resize(config: configs.Data, size: tuple[int, int]) -> Resize:
+    return Resize(size, config.interpolation, config.shorter_side)
 
 
 def _memory_splits(
-    origin: Source, parts: Parts, fit: Fit
+    origin: Source, parts: Parts, resize: Resize
 ) -> tuple[dict[str, Split], decoded.Moments]:
     drawn_from = dict.fromkeys(name for name, _ in parts.values())
-    arrays = {name: decoded.load(origin, name, fit) for name in drawn_from}
+    arrays = {name: decoded.load(origin, name, resize) for name in drawn_from}
     splits = {}
     for name, (whole, positions) in parts.items():
         part, reader = arrays[whole], Reader(origin.splits[whole], positions)
@@ -271,11 +271,11 @@ def _memory_splits(
         targets = {target: values[positions] for target, values in part.targets.items()}
         splits[name] = Split(positions, targets, images, reader)
     sums = arrays["train"].sums[parts["train"][1]]
-    return splits, decoded.moments(sums, fit)
+    return splits, decoded.moments(sums, resize)
 
 
 def _stream_splits(
-    origin: Source, parts: Parts, fit: Fit
+    origin: Source, parts: Parts, resize: Resize
 ) -> tuple[dict[str, Split], decoded.Moments]:
     splits = {}
     for name, (whole, positions) in parts.items():
@@ -283,7 +283,7 @@ def _stream_splits(
         all_targets = decoded.targets(origin, whole)
         targets = {target: values[positions] for target, values in all_targets.items()}
         splits[name] = Split(positions, targets, None, reader)
-    return splits, decoded.streamed_moments(origin, splits["train"], fit)
+    return splits, decoded.streamed_moments(origin, splits["train"], resize)
 
 
 def _take(part: Split, chosen: np.ndarray) -> Split:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cnnjax import cache
 from cnnjax.data import keys
-from cnnjax.data.records import ArrayRecords, Fit, Records, TfdsRecords, stack_examples
+from cnnjax.data.records import ArrayRecords, Records, Resize, TfdsRecords, stack_examples
 from cnnjax.data.spec import Source, Split
 from cnnjax.errors import UserError
 
@@ -22,7 +22,7 @@ Moments = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and sd of each channel, in the 0..1 scale."""
 CHUNK = 500
 MOMENT_EXAMPLES = 4096
-UNCHANGED = Fit(None)
+UNCHANGED = Resize(None)
 MAX_ORIGINAL_BYTES = 2**29  # up to here originals are cached beside the resized images
 SMALL = 10_000  # up to so many examples in memory are resized again rather than cached
 
@@ -37,24 +37,24 @@ class Decoded:
     sums: np.ndarray
 
 
-def load(source: Source, split: str, fit: Fit) -> Decoded:
-    """A split with its images resized by `fit`, from the cache if it has been decoded before.
+def load(source: Source, split: str, resize: Resize) -> Decoded:
+    """A split with its images resized by `resize`, from the cache if it has been decoded before.
 
     Raises UserError: damaged images, labels outside the classes, images of several sizes although
-    `fit` has none, a cache that cannot be written.
+    `resize` has none, a cache that cannot be written.
     """
     records = source.splits[split]
     if isinstance(records, ArrayRecords) and len(records) <= SMALL:
-        return _decode(source, records, split, fit)
-    if fit.size == source.size and not fit.shorter_side:
-        fit = UNCHANGED
-    if fit != UNCHANGED and source.size is not None and _fits_in_cache(source, records):
+        return _decode(source, records, split, resize)
+    if resize.size == source.size and not resize.shorter_side:
+        resize = UNCHANGED
+    if resize != UNCHANGED and source.size is not None and _fits_in_cache(source, records):
         originals = load(source, split, UNCHANGED)
         records = ArrayRecords(originals.images, originals.targets)
-    name = _cache_name(source, "-".join([split, *_suffixes(fit)]))
+    name = _cache_name(source, "-".join([split, *_suffixes(resize)]))
 
     def write(folder: Path) -> None:
-        result = _decode(source, records, split, fit)
+        result = _decode(source, records, split, resize)
         np.save(folder / "images.npy", result.images)
         np.save(folder / "sums.npy", result.sums)
         _save_targets(folder, result.targets)
@@ -88,35 +88,35 @@ def channel_sums(images: np.ndarray) -> np.ndarray:
     return np.stack([wide.sum(1), (wide * wide).sum(1)], axis=1).astype(np.int64)
 
 
-def moments(sums: np.ndarray, fit: Fit) -> Moments:
-    """The moments of images of `fit.size` from their `sums`, int64 [N, 2, C]. Sums of integers are
-    exact: the result is the same on every machine."""
-    assert fit.size is not None
+def moments(sums: np.ndarray, resize: Resize) -> Moments:
+    """The moments of images of `resize.size` from their `sums`, int64 [N, 2, C]. Sums of integers
+    are exact: the result is the same on every machine."""
+    assert resize.size is not None
     total = sums.sum(axis=0).astype(np.float64)
-    count = len(sums) * fit.size[0] * fit.size[1]
+    count = len(sums) * resize.size[0] * resize.size[1]
     mean = total[0] / count
     variance = np.maximum(total[1] / count - mean**2, 0)
     return tuple((mean / 255).tolist()), tuple((np.sqrt(variance) / 255).tolist())
 
 
-def streamed_moments(source: Source, train: Split, fit: Fit) -> Moments:
+def streamed_moments(source: Source, train: Split, resize: Resize) -> Moments:
     """The moments of a training split that is streamed, over at most 4096 images drawn with a fixed
     key; computed once and cached."""
     chosen = np.sort(keys.permutation(len(train), "moments")[:MOMENT_EXAMPLES])
 
     def sums() -> np.ndarray:
         chunks = [chosen[i : i + 100].tolist() for i in range(0, len(chosen), 100)]
-        examples = (fit(example) for chunk in chunks for example in train.read(chunk))
+        examples = (resize(example) for chunk in chunks for example in train.read(chunk))
         return np.concatenate([channel_sums(image[None]) for image, _ in examples])
 
     def write(folder: Path) -> None:
         np.save(folder / "sums.npy", sums())
 
     if source.name == "digits":
-        return moments(sums(), fit)
+        return moments(sums(), resize)
     examples = hashlib.sha256(train.ids.astype("<i4").tobytes()).hexdigest()
-    key = cache.digest([source.key, fit, examples])
-    return moments(np.load(cache.folder(f"moments/{key}", write) / "sums.npy"), fit)
+    key = cache.digest([source.key, resize, examples])
+    return moments(np.load(cache.folder(f"moments/{key}", write) / "sums.npy"), resize)
 
 
 def _fits_in_cache(source: Source, records: Records) -> bool:
@@ -151,18 +151,18 @@ def _target_file(name: str) -> str:
     return "labels.npy" if name == "label" else f"target_{name}.npy"
 
 
-def _suffixes(fit: Fit) -> list[str]:
+def _suffixes(resize: Resize) -> list[str]:
     """How images are resized, for the name of a cache folder; defaults are left out."""
-    suffixes = [f"{fit.size[0]}x{fit.size[1]}"] if fit.size else []
-    if fit.shorter_side:
-        suffixes.append(f"of{fit.shorter_side}")
-    if fit.interpolation != UNCHANGED.interpolation:
-        suffixes.append(fit.interpolation)
+    suffixes = [f"{resize.size[0]}x{resize.size[1]}"] if resize.size else []
+    if resize.shorter_side:
+        suffixes.append(f"of{resize.shorter_side}")
+    if resize.interpolation != UNCHANGED.interpolation:
+        suffixes.append(resize.interpolation)
     return suffixes
 
 
-def _decode(source: Source, records: Records, split: str, fit: Fit) -> Decoded:
-    height, width = fit.size or source.size or records.read([0])[0][0].shape[:2]
+def _decode(source: Source, records: Records, split: str, resize: Resize) -> Decoded:
+    height, width = resize.size or source.size or records.read([0])[0][0].shape[:2]
     shape = (len(records), height, width, source.channels)
     images, chunks = np.empty(shape, np.uint8), []
     disable = True if len(records) <= SMALL else None  # None: a bar only on a terminal
@@ -170,7 +170,7 @@ def _decode(source: Source, records: Records, split: str, fit: Fit) -> Decoded:
     with tqdm(total=len(records), desc=title, unit="img", disable=disable, leave=False) as bar:
         for start in range(0, len(records), CHUNK):
             positions = range(start, min(start + CHUNK, len(records)))
-            examples = [fit(example) for example in records.read(positions)]
+            examples = [resize(example) for example in records.read(positions)]
             for image, _ in examples:
                 if image.shape != shape[1:]:
                     raise several_sizes(source, image.shape[:2], (height, width))

@@ -156,8 +156,8 @@ def _targets_at(index: int, targets: Mapping[str, np.ndarray]) -> Mapping[str, A
     return {name: values[index] for name, values in targets.items()}
 
 
-class Fit(NamedTuple):
-    """How images are resized: `fit(example)`.
+class Resize(NamedTuple):
+    """How images are resized: `resize(example)`.
 
     Attributes:
       size: (height, width) after resizing; None keeps each image's size.

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnjax.data import keys
 from cnnjax.data.order import Order
-from cnnjax.data.records import Box, Example, Fit, stack_examples
+from cnnjax.data.records import Box, Example, Resize, stack_examples
 from cnnjax.data.spec import Split
 from cnnjax.errors import UserError
 
@@ -33,7 +33,7 @@ class TrainBatch:
 
     split: Split
     order: Order
-    fit: Fit
+    resize: Resize
     smallest_crop: float
 
     def __call__(self, step: int) -> HostBatch:
@@ -41,7 +41,7 @@ class TrainBatch:
         positions = self.order.indices(step)
         examples = self.split.read(positions.tolist())
         boxes = [self._box(image, step, index) for index, (image, _) in enumerate(examples)]
-        return _batch([self.fit(*pair) for pair in zip(examples, boxes, strict=True)])
+        return _batch([self.resize(*pair) for pair in zip(examples, boxes, strict=True)])
 
     def _box(self, image: np.ndarray, step: int, index: int) -> Box | None:
         if self.smallest_crop == 1:
@@ -55,14 +55,14 @@ class EvalBatch:
     """A batch of a split in its own order; the last one may be smaller."""
 
     split: Split
-    fit: Fit
+    resize: Resize
     batch_size: int
 
     def __call__(self, number: int) -> HostBatch:
         """{"images": uint8 [B, H, W, C]} and the targets ([B, ...]) of batch `number`, from 0."""
         start = number * self.batch_size
         positions = range(start, min(start + self.batch_size, len(self.split)))
-        return _batch([self.fit(example) for example in self.split.read(positions)])
+        return _batch([self.resize(example) for example in self.split.read(positions)])
 
 
 def _batch(examples: list[Example]) -> HostBatch:

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.models.size import require_windows
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
@@ -35,7 +35,7 @@ class AlexNet(Backbone):
     grouped: bool
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, units]."""
         make = self.ingredients
         groups = 2 if self.grouped else 1
@@ -58,11 +58,11 @@ class AlexNet(Backbone):
                 pool=None if normalized else pool,
                 name=name,
             )
-            y = run(block, x)
+            y = forward(block, x)
             if pool is None:
                 return y
-            y = run.tap(f"pool{index}", pool(local_response(y)) if normalized else y)
-            return run.drop(make.dropout(f"pool{index}_dropout", only="spatial"), y)
+            y = forward.endpoint(f"pool{index}", pool(local_response(y)) if normalized else y)
+            return forward.dropout(make.dropout(f"pool{index}_dropout", only="spatial"), y)
 
         x = conv(1, widths[0], 11, 0 if self.grouped else 2, strides=4)
         x = conv(2, widths[1], 5, 2, groups=groups)
@@ -71,8 +71,8 @@ class AlexNet(Backbone):
         x = conv(5, widths[4], 3, 1, groups=groups)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(make.config.hidden or (), start=1):
-            x = run.drop(make.dropout(f"fc{index}_dropout", only="plain"), x)
-            x = run(DenseBlock(make, make.width(units), name=f"fc{index}"), x)
+            x = forward.dropout(make.dropout(f"fc{index}_dropout", only="plain"), x)
+            x = forward(DenseBlock(make, make.width(units), name=f"fc{index}"), x)
         return x
 
 

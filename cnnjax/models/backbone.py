@@ -1,6 +1,8 @@
 """What all networks have in common: a backbone with named endpoints, and a head."""
 
+import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 from jax import Array
@@ -12,9 +14,17 @@ from cnnjax.nn.ingredients import Ingredients
 ALL_ENDPOINTS = ("*",)
 """The `capture` of all endpoints, in the order in which the network computes them."""
 
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
-class Pass:
-    """One pass through a network: how it is called, and which endpoints are captured.
+
+def named_parameters(function: Any) -> set[str]:
+    """The parameters of a function that can be passed by name."""
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind in _NAMED}
+
+
+class ForwardPass:
+    """How a network is called, and the endpoints that are captured on the way.
 
     Attributes:
       train: whether batches are normalised by their own statistics and dropout acts.
@@ -40,7 +50,7 @@ class Pass:
         """Whether the endpoint `name` is captured."""
         return name in self._requested or self._requested == ALL_ENDPOINTS
 
-    def tap(self, name: str, x: Array) -> Array:
+    def endpoint(self, name: str, x: Array) -> Array:
         """Captures x as the endpoint `name`, and returns x."""
         self._names.append(name)
         if self.wants(name):
@@ -53,13 +63,13 @@ class Pass:
         name = str(block.name)
         pool: Callable[[Array], Array] | None = getattr(block, "pool", None)
         if pool is None:
-            return self.tap(name, block(x, train=self.train))
+            return self.endpoint(name, block(x, train=self.train))
         if self.wants(name):
-            return pool(self.tap(name, block(x, train=self.train, pooled=False)))
+            return pool(self.endpoint(name, block(x, train=self.train, pooled=False)))
         self._names.append(name)
         return block(x, train=self.train)
 
-    def drop(self, dropout: Dropout, x: Array) -> Array:
+    def dropout(self, dropout: Dropout, x: Array) -> Array:
         """`dropout(x)`."""
         return dropout(x, train=self.train, keep_prob=self.keep_prob)
 
@@ -81,10 +91,10 @@ class Backbone(nn.Module):
 
     ingredients: Ingredients
 
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """The features of images, [B, H, W, C] in the dtype of the computation -> [B, n].
 
-        A compact method, which taps the endpoints.
+        A compact method. It passes what is an endpoint through `forward`.
         """
         raise NotImplementedError
 
@@ -102,14 +112,15 @@ class Backbone(nn.Module):
         capture: str | Sequence[str] = (),
     ) -> Array | tuple[Array, dict[str, Array]]:
         """x: [B, H, W, C] -> features [B, n]; with `capture`, (features, {name: endpoint})."""
-        run = Pass(train, keep_prob, capture)
-        return run.result(self.features(x.astype(self.ingredients.dtype), run))
+        forward = ForwardPass(train, keep_prob, capture)
+        return forward.result(self.features(x.astype(self.ingredients.dtype), forward))
 
 
 class Network(nn.Module):
     """A backbone and a head. The variables of the backbone have the same paths as without head.
 
-    `head` is a module, [B, n] -> outputs [B, num_outputs], or None for the backbone's own layer.
+    `head` is a module, [B, n] -> outputs [B, num_outputs], or None for the backbone's own layer. It
+    is called with `train` if it has such a parameter.
     In training, the outputs of auxiliary heads are sown into the collection `auxiliary`.
     """
 
@@ -135,11 +146,12 @@ class Network(nn.Module):
         `keep_prob`, possibly traced, replaces the configured one. Raises UserError for a name in
         `capture` that the network does not have.
         """
-        make, run = self.backbone.ingredients, Pass(train, keep_prob, capture)
-        x = self.backbone.features(x.astype(make.dtype), run)
-        for name, features in run.auxiliary.items():
+        make, forward = self.backbone.ingredients, ForwardPass(train, keep_prob, capture)
+        x = self.backbone.features(x.astype(make.dtype), forward)
+        for name, features in forward.auxiliary.items():
             outputs = make.dense(self.num_outputs, name=f"{name}_head")(features)
             if not self.is_initializing():
                 self.sow("auxiliary", "logits", outputs.astype(make.param_dtype))
         head = self.head or self.backbone.output_layer(self.num_outputs)
-        return run.result(head(x).astype(make.param_dtype))
+        options = {"train": train} if "train" in named_parameters(type(head).__call__) else {}
+        return forward.result(head(x, **options).astype(make.param_dtype))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.nn.blocks import ConvBlock
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
@@ -91,8 +91,8 @@ def adaptive_average(x: Array, size: int) -> Array:
     return jnp.einsum("bhwc,ih,jw->bijc", x, weights(x.shape[1]), weights(x.shape[2]))
 
 
-def has_auxiliary_heads(backbone: Backbone, run: Pass) -> bool:
+def has_auxiliary_heads(backbone: Backbone, forward: ForwardPass) -> bool:
     """Whether auxiliary heads are computed: in training only, and never if
     `model.auxiliary_weight` is 0."""
     weight = backbone.ingredients.config.auxiliary_weight
-    return bool(weight) and (run.train or backbone.is_initializing())
+    return bool(weight) and (forward.train or backbone.is_initializing())

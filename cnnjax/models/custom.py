@@ -8,13 +8,11 @@ import flax.linen as nn
 import jax
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass, named_parameters
 from cnnjax.nn.ingredients import Ingredients
 
 TRAIN = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 """{possible name of the training argument: its value in training}."""
-
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Adapted(nn.Module):
@@ -43,21 +41,21 @@ class Adapted(nn.Module):
         """x: [B, H, W, C] -> logits [B, num_classes]; with `capture`, also {name: features}."""
         values: dict[str, Any] = {name: train is value for name, value in TRAIN.items()}
         values |= {"keep_prob": keep_prob, "capture": capture}
-        names = _parameter_names(type(self.network).__call__)
+        names = named_parameters(type(self.network).__call__)
         kwargs = {name: value for name, value in values.items() if name in names}
-        run = Pass(train, keep_prob, () if "capture" in names else capture)
+        forward = ForwardPass(train, keep_prob, () if "capture" in names else capture)
 
         def intercept(call: Any, args: Any, call_kwargs: Any, context: Any) -> Any:
             with nn.override_named_call(True):
                 result = call(*args, **call_kwargs)
             below = context.module.parent is self.network and context.method_name == "__call__"
             if below and isinstance(result, jax.Array):
-                run.tap(context.module.name, result)
+                forward.endpoint(context.module.name, result)
             return result
 
         # Name scopes in the program are those of the layers, without that of `network`.
         with nn.override_named_call(False), nn.intercept_methods(intercept):
-            return run.result(self.network(x, **kwargs))
+            return forward.result(self.network(x, **kwargs))
 
 
 def build(
@@ -82,22 +80,17 @@ def build(
     elif not isinstance(level, nn.Module):
         counts = dict.fromkeys(("num_outputs", "num_classes", "classes"), num_outputs)
         values: dict[str, Any] = {**counts, "image_shape": image_shape}
-        names = _parameter_names(level)
+        names = named_parameters(level)
         network = level(**{name: value for name, value in values.items() if name in names})
     if not isinstance(network, nn.Module):
         raise TypeError(f"model level: {network!r} is not a flax.linen module")
-    complete = {"train", "keep_prob", "capture"} <= _parameter_names(type(network).__call__)
+    complete = {"train", "keep_prob", "capture"} <= named_parameters(type(network).__call__)
     return network if complete or isinstance(network, Backbone) else Adapted(network)
 
 
 def _has_three_parameters(level: Any) -> bool:
     """Whether `level` is a function, not a class, with three parameters without default."""
+    named = named_parameters(level)
     parameters = inspect.signature(level).parameters.values()
-    required = [p for p in parameters if p.default is p.empty and p.kind in _NAMED]
+    required = [p.name for p in parameters if p.default is p.empty and p.name in named]
     return not isinstance(level, type) and len(required) == 3
-
-
-def _parameter_names(function: Any) -> set[str]:
-    """The parameters of a function that can be passed by name."""
-    parameters = inspect.signature(function).parameters.values()
-    return {parameter.name for parameter in parameters if parameter.kind in _NAMED}

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.models.branches import (
     Branches,
     adaptive_average,
@@ -65,32 +65,34 @@ class GoogLeNet(Backbone):
     """
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, 1024]."""
         make = self.ingredients
         pool, padding = make.pool("pool1", POOL), ((3, 3), (3, 3))
-        x = run(ConvBlock(make, make.width(64), 7, 2, padding, pool=pool, name="conv1"), x)
-        x = run(ConvBlock(make, make.width(64), 1, name="conv2"), run.tap("pool1", x))
+        x = forward(ConvBlock(make, make.width(64), 7, 2, padding, pool=pool, name="conv1"), x)
+        x = forward(ConvBlock(make, make.width(64), 1, name="conv2"), forward.endpoint("pool1", x))
         pool = make.pool("pool2", POOL)
-        x = run.tap("pool2", run(ConvBlock(make, make.width(192), 3, pool=pool, name="conv3"), x))
+        x = forward.endpoint(
+            "pool2", forward(ConvBlock(make, make.width(192), 3, pool=pool, name="conv3"), x)
+        )
         for stage, blocks in enumerate(BLOCKS, start=3):
             for name, *widths in blocks:
                 block = Block(make, tuple(widths), name=name)
-                x = run.tap(name, rematerialized(block, x, train=run.train))
-                if name in AUXILIARY and has_auxiliary_heads(self, run):
-                    self._auxiliary(AUXILIARY[name], x, run)
+                x = forward.endpoint(name, rematerialized(block, x, train=forward.train))
+                if name in AUXILIARY and has_auxiliary_heads(self, forward):
+                    self._auxiliary(AUXILIARY[name], x, forward)
             if stage < 5:
                 name = f"pool{stage}"
-                x = run.tap(name, make.pool(name, POOL if stage == 3 else LAST)(x))
-        return run.drop(make.dropout("dropout"), x.mean(axis=(1, 2)))
+                x = forward.endpoint(name, make.pool(name, POOL if stage == 3 else LAST)(x))
+        return forward.dropout(make.dropout("dropout"), x.mean(axis=(1, 2)))
 
-    def _auxiliary(self, name: str, x: Array, run: Pass) -> None:
-        make, train = self.ingredients, run.train
+    def _auxiliary(self, name: str, x: Array, forward: ForwardPass) -> None:
+        make, train = self.ingredients, forward.train
         block = ConvBlock(make, make.width(128), 1, name=f"{name}_conv")
         x = block(adaptive_average(x, 4), train=train).reshape(x.shape[0], -1)
         dense = DenseBlock(make, make.width(1024), normalize=False, name=f"{name}_fc")
         x = dense(x, train=train)
-        run.auxiliary[name] = run.drop(make.dropout(f"{name}_dropout"), x)
+        forward.auxiliary[name] = forward.dropout(make.dropout(f"{name}_dropout"), x)
 
 
 def googlenet(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> GoogLeNet:

@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.models.branches import (
     Branches,
     Kernel,
@@ -125,7 +125,7 @@ class InceptionV3(Backbone):
     """
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, C]."""
         make = self.ingredients
 
@@ -133,13 +133,13 @@ class InceptionV3(Backbone):
             index: int, features: int, kernel: int, stride: int = 1, pad: int = 0, **fields: Any
         ) -> Array:
             width, padding, name = make.width(features), ((pad, pad), (pad, pad)), f"conv{index}"
-            return run(ConvBlock(make, width, kernel, stride, padding, name=name, **fields), x)
+            return forward(ConvBlock(make, width, kernel, stride, padding, name=name, **fields), x)
 
         x = conv(1, 32, 3, 2)
         x = conv(2, 32, 3)
-        x = run.tap("pool1", conv(3, 64, 3, pad=1, pool=make.pool("pool1", POOL)))
+        x = forward.endpoint("pool1", conv(3, 64, 3, pad=1, pool=make.pool("pool1", POOL)))
         x = conv(4, 80, 1)
-        x = run.tap("pool2", conv(5, 192, 3, pool=make.pool("pool2", POOL)))
+        x = forward.endpoint("pool2", conv(5, 192, 3, pool=make.pool("pool2", POOL)))
         blocks = (
             *(A(make, features, name=f"mixed{i}") for i, features in ((1, 32), (2, 64), (3, 64))),
             B(make, name="mixed4"),
@@ -149,10 +149,10 @@ class InceptionV3(Backbone):
             E(make, name="mixed11"),
         )
         for block in blocks:
-            x = run.tap(str(block.name), rematerialized(block, x, train=run.train))
-            if block.name == "mixed8" and has_auxiliary_heads(self, run):
-                run.auxiliary["auxiliary"] = self._auxiliary(x, run.train)
-        return run.drop(make.dropout("dropout"), x.mean(axis=(1, 2)))
+            x = forward.endpoint(str(block.name), rematerialized(block, x, train=forward.train))
+            if block.name == "mixed8" and has_auxiliary_heads(self, forward):
+                forward.auxiliary["auxiliary"] = self._auxiliary(x, forward.train)
+        return forward.dropout(make.dropout("dropout"), x.mean(axis=(1, 2)))
 
     def _auxiliary(self, x: Array, train: bool) -> Array:
         """The features of the auxiliary head, from the 17x17 maps."""
@@ -211,19 +211,19 @@ class InceptionSmall(Backbone):
     the head."""
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, C]."""
         make = self.ingredients
-        x = run(ConvBlock(make, make.width(32), name="conv1"), x)
+        x = forward(ConvBlock(make, make.width(32), name="conv1"), x)
         for stage, features in enumerate((16, 32, 64), start=1):
             if stage > 1:
                 name = f"pool{stage - 1}"
-                x = run.tap(name, make.pool(name)(x))
+                x = forward.endpoint(name, make.pool(name)(x))
             for index in (1, 2):
                 name = f"mixed{stage}_{index}"
                 block = SmallBlock(make, make.width(features), name=name)
-                x = run.tap(name, rematerialized(block, x, train=run.train))
-        return run.drop(make.dropout("dropout"), x.mean(axis=(1, 2)))
+                x = forward.endpoint(name, rematerialized(block, x, train=forward.train))
+        return forward.dropout(make.dropout("dropout"), x.mean(axis=(1, 2)))
 
 
 def inception_v3(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> InceptionV3:

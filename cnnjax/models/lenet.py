@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from cnnjax.errors import UserError
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
 
@@ -79,23 +79,23 @@ class LeNet5(Backbone):
     """
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, 84]."""
         make = self.ingredients
         x = pad_to(x, SIZE)
         pool = make.pool("pool1")
         block = ConvBlock(make, 6, kernel=5, padding="VALID", pool=pool, name="conv1")
-        x = run.tap("pool1", run(block, x))
-        x = run.drop(make.dropout("pool1_dropout", only="spatial"), x)
+        x = forward.endpoint("pool1", forward(block, x))
+        x = forward.dropout(make.dropout("pool1_dropout", only="spatial"), x)
         pool = make.pool("pool2")
         block = ConvBlock(make, 16, 5, connections=C3_CONNECTIONS, pool=pool, name="conv2")
-        x = run.tap("pool2", run(block, x))
-        x = run.drop(make.dropout("pool2_dropout", only="spatial"), x)
-        x = run(ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3"), x)
+        x = forward.endpoint("pool2", forward(block, x))
+        x = forward.dropout(make.dropout("pool2_dropout", only="spatial"), x)
+        x = forward(ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3"), x)
         x = x.reshape(x.shape[0], -1)
-        x = run.drop(make.dropout("conv3_dropout", only="plain"), x)
-        x = run(DenseBlock(make, 84, name="fc1"), x)
-        return run.drop(make.dropout("fc1_dropout", only="plain"), x)
+        x = forward.dropout(make.dropout("conv3_dropout", only="plain"), x)
+        x = forward(DenseBlock(make, 84, name="fc1"), x)
+        return forward.dropout(make.dropout("fc1_dropout", only="plain"), x)
 
     @nn.nowrap
     def output_layer(self, num_outputs: int) -> "Codes":
@@ -131,7 +131,7 @@ class LeNet5Modern(Backbone):
     """
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, units]."""
         make = self.ingredients
         x = pad_to(x, SIZE)
@@ -139,12 +139,12 @@ class LeNet5Modern(Backbone):
             name, width = f"pool{index}", make.width(features)
             pool = make.pool(name)
             block = ConvBlock(make, width, 5, padding="VALID", pool=pool, name=f"conv{index}")
-            x = run.tap(name, run(block, x))
-            x = run.drop(make.dropout(f"{name}_dropout", only="spatial"), x)
+            x = forward.endpoint(name, forward(block, x))
+            x = forward.dropout(make.dropout(f"{name}_dropout", only="spatial"), x)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate((120, 84), start=1):
-            x = run(DenseBlock(make, make.width(units), name=f"fc{index}"), x)
-            x = run.drop(make.dropout(f"fc{index}_dropout", only="plain"), x)
+            x = forward(DenseBlock(make, make.width(units), name=f"fc{index}"), x)
+            x = forward.dropout(make.dropout(f"fc{index}_dropout", only="plain"), x)
         return x
 
 

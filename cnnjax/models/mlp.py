@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.models.size import require_size
 from cnnjax.nn.blocks import DenseBlock
 from cnnjax.nn.ingredients import Ingredients
@@ -18,14 +18,14 @@ class MLP(Backbone):
     """
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, units]."""
         make = self.ingredients
-        x = run.tap("pool", make.pool("pool")(x))
+        x = forward.endpoint("pool", make.pool("pool")(x))
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(make.config.hidden or (), start=1):
-            x = run(DenseBlock(make, make.width(units), name=f"fc{index}"), x)
-            x = run.drop(make.dropout(f"dropout{index}"), x)
+            x = forward(DenseBlock(make, make.width(units), name=f"fc{index}"), x)
+            x = forward.dropout(make.dropout(f"dropout{index}"), x)
         return x
 
 

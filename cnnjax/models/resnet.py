@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.models.size import require_size
 from cnnjax.nn.blocks import ConvBlock, Layer, rematerialized
 from cnnjax.nn.dropout import drop_path
@@ -142,20 +142,20 @@ class ResNet(Backbone):
     imagenet: bool = False
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, C]."""
         make = self.ingredients
         base = 64 if self.imagenet else 16
         if self.imagenet:
             pool, padding = make.pool("pool1", STEM_POOL), ((3, 3), (3, 3))
             stem = ConvBlock(make, make.width(base), 7, 2, padding, pool=pool, name="conv1")
-            x = run.tap("pool1", run(stem, x))
+            x = forward.endpoint("pool1", forward(stem, x))
         else:
-            x = run(ConvBlock(make, make.width(base), name="conv1"), x)
+            x = forward(ConvBlock(make, make.width(base), name="conv1"), x)
         depth, total = make.config.stochastic_depth or 0.0, sum(self.blocks)
         survival = 1 - depth * np.arange(1, total + 1, dtype=np.float32) / total
-        scanned = make.config.scan and not run.captures
-        done, options = 0, {"train": run.train, "keep_prob": run.keep_prob}
+        scanned = make.config.scan and not forward.captures
+        done, options = 0, {"train": forward.train, "keep_prob": forward.keep_prob}
         for stage, count in enumerate(self.blocks, start=1):
             features = make.width(base * 2 ** (stage - 1))
             names = [f"stage{stage}_block{index}" for index in range(1, count + 1)]
@@ -163,7 +163,7 @@ class ResNet(Backbone):
                 spec = BlockSpec(features, downsample=stage > 1 and name == names[0])
                 block = self._block(spec, name=name)
                 share = float(survival[done + names.index(name)])
-                x = run.tap(name, rematerialized(block, x, survival=share, **options))
+                x = forward.endpoint(name, rematerialized(block, x, survival=share, **options))
             if scanned and count > 1:
                 block = self._block(BlockSpec(features, downsample=False), parent=None)
                 rest, remat = survival[done + 1 : done + count], make.config.remat

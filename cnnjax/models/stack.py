@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.models.size import require_size
 from cnnjax.nn.blocks import ConvBlock
 from cnnjax.nn.ingredients import Ingredients
@@ -34,7 +34,7 @@ class Stack(Backbone):
     """
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, C]."""
         make = self.ingredients
         kernels = KERNELS[make.config.kernel or "3x3"]
@@ -45,11 +45,11 @@ class Stack(Backbone):
                 for part, kernel in enumerate(kernels, start=1):
                     name = f"conv{number}_{part}" if len(kernels) > 1 else f"conv{number}"
                     block = ConvBlock(make, make.width(width), kernel, name=name)
-                    x = run(block, x)
-            x = run.drop(make.dropout(f"dropout{stage}"), x)
+                    x = forward(block, x)
+            x = forward.dropout(make.dropout(f"dropout{stage}"), x)
             if stage < len(WIDTHS):
-                x = run.tap(f"pool{stage}", make.pool(f"pool{stage}")(x))
-        return run.tap("mean", x.mean((1, 2)))
+                x = forward.endpoint(f"pool{stage}", make.pool(f"pool{stage}")(x))
+        return forward.endpoint("mean", x.mean((1, 2)))
 
 
 def stages(make: Ingredients) -> tuple[int, ...]:

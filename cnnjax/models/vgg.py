@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, Pass
+from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.models.size import require_size
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
 from cnnjax.nn.ingredients import Ingredients
@@ -27,7 +27,7 @@ class VGG(Backbone):
     published: bool = True
 
     @nn.compact
-    def features(self, x: Array, run: Pass) -> Array:
+    def features(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, n]."""
         make = self.ingredients
         for stage, widths in enumerate(self.stages, start=1):
@@ -39,14 +39,14 @@ class VGG(Backbone):
                     pool=make.pool(f"pool{stage}") if index == len(widths) else None,
                     name=f"conv{stage}_{index}",
                 )
-                x = run(block, x)
-            x = run.tap(f"pool{stage}", x)
-            x = run.drop(make.dropout(f"pool{stage}_dropout", only="spatial"), x)
+                x = forward(block, x)
+            x = forward.endpoint(f"pool{stage}", x)
+            x = forward.dropout(make.dropout(f"pool{stage}_dropout", only="spatial"), x)
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(make.config.hidden or (), start=1):
             name = f"fc{index}"
             dense = DenseBlock(make, make.width(units), normalize=not self.published, name=name)
-            x = run.drop(make.dropout(f"{name}_dropout", only="plain"), run(dense, x))
+            x = forward.dropout(make.dropout(f"{name}_dropout", only="plain"), forward(dense, x))
         return x
 
 

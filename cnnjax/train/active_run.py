@@ -20,7 +20,7 @@ from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.folder import Log
 from cnnjax.train.metrics_log import Clock, MetricsLog
 from cnnjax.train.plan import Plan, make_plan
-from cnnjax.train.probe import Probes, Subject
+from cnnjax.train.probe import ProbeContext, Probes
 from cnnjax.train.session import Program, Session
 from cnnjax.train.state import HParams, TrainState, digest
 
@@ -187,7 +187,7 @@ class ActiveRun:
     def write_start_signals(self) -> None:
         """Writes the signals before the first step, which cannot be measured after resuming."""
         if self._probes.signals and int(self.state.step) == 0:
-            signals = self._probes.signal(self._subject(self.state))
+            signals = self._probes.signal(self._probe_context(self.state))
             files.write_json(self._signals_path, {"start": signals})
 
     def finish(self) -> None:
@@ -240,8 +240,8 @@ class ActiveRun:
             keep_prob=np.float32(self._config.model.dropout.keep_prob),
         )
 
-    def _subject(self, state: TrainState) -> Subject:
-        return Subject(
+    def _probe_context(self, state: TrainState) -> ProbeContext:
+        return ProbeContext(
             self._task,
             self.setup.program.module,
             state.variables,
@@ -257,11 +257,11 @@ class ActiveRun:
 
     def _probe(self, state: TrainState) -> dict[str, Any]:
         """The fields of the result that the probes measure at the end."""
-        subject, fields = self._subject(state), {}
+        context, fields = self._probe_context(state), {}
         if self._probes.measures:
-            fields["measures"] = self._probes.measure(subject, self.setup.splits(self.dataset))
+            fields["measures"] = self._probes.measure(context, self.setup.splits(self.dataset))
         if self._probes.signals:
-            fields["signals"] = {"end": self._probes.signal(subject)}
+            fields["signals"] = {"end": self._probes.signal(context)}
         return fields
 
     def _seconds(self) -> float:

@@ -88,7 +88,7 @@ def evaluate(
       batch_size: examples per call; the last batch is padded, and the padding removed again.
       keep_prob: the scale of classic dropout.
 
-    Raises NoRoom where a batch needs more memory than the device has.
+    Raises OutOfMemory where a batch needs more memory than the device has.
     """
     outputs = []
     with memory.explain(f"evaluation.batch_size: {batch_size}", "a smaller evaluation.batch_size"):

@@ -80,7 +80,7 @@ def train(
 
     Args:
       session: what the runs of this process share.
-      jobs: the runs. Their configurations have one `program_key.lockstep_key`.
+      jobs: the runs. Their configurations have one `program_key.replica_key`.
       together: whether the runs take their steps together; if not, there must be one run.
       replica_axis: the arm and seed of each run that these runs were started together with,
         including their own, in order; by default those of `jobs`.

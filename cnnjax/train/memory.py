@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import jax
 
 from cnnjax.config import ResolvedConfig
-from cnnjax.errors import NoRoom
+from cnnjax.errors import OutOfMemory
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZES = (
@@ -51,8 +51,8 @@ def explain_training(
 
 @contextlib.contextmanager
 def explain(cause: str, *remedies: str) -> Iterator[None]:
-    """Raises NoRoom for `cause` instead of jax's error that a device has too little memory; the
-    message suggests the `remedies`."""
+    """Raises OutOfMemory for `cause` instead of jax's error that a device has too little memory;
+    the message suggests the `remedies`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -63,4 +63,4 @@ def explain(cause: str, *remedies: str) -> Iterator[None]:
         *first, last = remedies
         remedy = f"{', '.join(first)} or {last}" if first else last
         text = f"{cause}: needs more memory than the device has{requested}; try {remedy}."
-        raise NoRoom(text) from error
+        raise OutOfMemory(text) from error

@@ -22,7 +22,7 @@ from cnnjax.train.parallel import Compiled
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class ProbeContext:
     """A network at one moment of its run.
 
     Attributes:
@@ -94,9 +94,9 @@ def _inputs(normalize: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array]
     return lambda images: normalize(to_float(images))
 
 
-Measure = Callable[[Subject, str], Mapping[str, float]]
+Measure = Callable[[ProbeContext, str], Mapping[str, float]]
 """(network at the end of its run, split) -> {name: number}, for `measures` of the result."""
-Signal = Callable[[Subject], Mapping[str, Mapping[str, float]]]
+Signal = Callable[[ProbeContext], Mapping[str, Mapping[str, float]]]
 """(network) -> {layer: {name: number}}, for `signals` of the result, at the start and the end."""
 
 
@@ -108,22 +108,22 @@ class Probes:
     signals: Mapping[str, Signal] = dataclasses.field(default_factory=dict)
     multiply_adds: Callable[[nn.Module, tuple[int, int, int]], int] | None = None
 
-    def measure(self, subject: Subject, splits: tuple[str, ...]) -> dict[str, Any]:
+    def measure(self, context: ProbeContext, splits: tuple[str, ...]) -> dict[str, Any]:
         """{split: {name: number}} of all measures."""
         return {
             split: {
                 name: float(value)
                 for probe in self.measures.values()
-                for name, value in probe(subject, split).items()
+                for name, value in probe(context, split).items()
             }
             for split in splits
         }
 
-    def signal(self, subject: Subject) -> dict[str, Any]:
+    def signal(self, context: ProbeContext) -> dict[str, Any]:
         """{layer: {name: number}} of all signals."""
         layers: dict[str, dict[str, float]] = {}
         for probe in self.signals.values():
-            for layer, values in probe(subject).items():
+            for layer, values in probe(context).items():
                 numbers = {name: float(value) for name, value in values.items()}
                 layers.setdefault(layer, {}).update(numbers)
         return layers

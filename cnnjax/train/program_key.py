@@ -82,7 +82,7 @@ def program_key(config: ResolvedConfig, convolution: str) -> str:
     return _key(_values(config, convolution), TRACED | SCHEDULE | TRANSFER | _HOST)
 
 
-def lockstep_key(config: ResolvedConfig) -> str:
+def replica_key(config: ResolvedConfig) -> str:
     """The key of runs that can take their steps together: they have the same compiled steps and are
     evaluated and saved at the same steps, but may differ in initial weights and traced numbers."""
     return _key(_values(config), TRACED | SCHEDULE | INITIALIZER | TRANSFER)

@@ -97,12 +97,12 @@ class Session:
             "device_kind": self.devices[0].device_kind,
             "threads": machine.threads(),
         }
-        self._loaded: dict[str, data.Loaded] = {}
+        self._loaded: dict[str, data.LoadedData] = {}
         self._stores: dict[str, Mapping[str, jax.Array]] = {}
         self._programs: dict[str, Program] = {}
         self._compiled: dict[str, parallel.Compiled] = {}
 
-    def load(self, config: schema.Data) -> data.Loaded:
+    def load(self, config: schema.Data) -> data.LoadedData:
         """The data set of a configuration, loaded once. Raises UserError where it is missing."""
         key = data_key(config)
         if key not in self._loaded:

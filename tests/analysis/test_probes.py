@@ -16,8 +16,8 @@ from cnnjax.tasks import classification
 from cnnjax.train import evaluation
 
 
-class Subject:
-    """A subject that needs no run: `logits` of float images [N, H, W, C] decide."""
+class ProbeContext:
+    """A context that needs no run: `logits` of float images [N, H, W, C] decide."""
 
     def __init__(self, images, labels, logits=None, module=None, variables=None, keep_prob=1.0):
         self.images, self.labels, self.logits = images, np.asarray(labels), logits
@@ -51,13 +51,13 @@ def columns():
 
 
 def test_shifts_move_right_and_down_and_black_comes_in():
-    subject = Subject(columns(), range(8), bright_column)
-    accuracies = probes.shift(subject, "test")
+    context = ProbeContext(columns(), range(8), bright_column)
+    accuracies = probes.shift(context, "test")
     assert list(accuracies) == [f"shift_{pixels}" for pixels in probes.SHIFTS]
     # Down changes nothing; to the right every class is wrong, but for a column pushed out of an
     # image that is all black then, whose first column is as bright as any: never its own.
     assert accuracies["shift_1"] == accuracies["shift_6"] == 0.5
-    assert probes.shift_consistency(subject, "test") == {"shift_consistency": 0.5}
+    assert probes.shift_consistency(context, "test") == {"shift_consistency": 0.5}
 
 
 def test_what_does_not_look_at_places_is_not_moved_by_shifts():
@@ -68,7 +68,7 @@ def test_what_does_not_look_at_places_is_not_moved_by_shifts():
         black = images.max((1, 2, 3)) == 0
         return np.stack([black, ~black], -1)
 
-    counts = Subject(images, [0, 0, 1, 1], black_or_not)
+    counts = ProbeContext(images, [0, 0, 1, 1], black_or_not)
     assert probes.shift(counts, "test")["shift_5"] == 1.0
     assert probes.shift_consistency(counts, "test") == {"shift_consistency": 1.0}
 
@@ -93,17 +93,17 @@ def stack():
         def logits(images):
             return module.apply(variables, images / 255.0, train=False)
 
-        return Subject(images, labels, logits, module, variables, fields.get("keep", 1.0))
+        return ProbeContext(images, labels, logits, module, variables, fields.get("keep", 1.0))
 
     return made
 
 
 def test_activity_by_hand(stack):
-    subject = stack()
-    activity = probes.activity(subject)
+    context = stack()
+    activity = probes.activity(context)
     assert list(activity) == ["conv1", "pool1", "conv2", "pool2", "conv3", "mean"]
-    images = subject.images[:256] / 255.0
-    _, features = subject.module.apply(subject.variables, images, train=False, capture=("conv1",))
+    images = context.images[:256] / 255.0
+    _, features = context.module.apply(context.variables, images, train=False, capture=("conv1",))
     values = np.asarray(features["conv1"])
     assert activity["conv1"]["sd"] == pytest.approx(values.std(), rel=1e-4)
     assert activity["conv1"]["mean"] == pytest.approx(values.mean(), rel=1e-4)
@@ -112,36 +112,36 @@ def test_activity_by_hand(stack):
 
 
 def test_units_that_never_fire_are_dead(stack):
-    subject = stack()
-    params = jax.tree.map(np.array, subject.variables["params"])
+    context = stack()
+    params = jax.tree.map(np.array, context.variables["params"])
     params["conv2"]["conv"]["bias"][:4] = -1e3
-    subject.variables = {**subject.variables, "params": params}
-    assert probes.activity(subject)["conv2"]["dead"] >= 4 / 32
+    context.variables = {**context.variables, "params": params}
+    assert probes.activity(context)["conv2"]["dead"] >= 4 / 32
 
 
 def test_gradients_are_those_of_the_loss(stack):
-    subject = stack()
-    gradients = probes.gradients(subject)
+    context = stack()
+    gradients = probes.gradients(context)
     assert list(gradients) == ["conv1/conv", "conv2/conv", "conv3/conv", "head"]
 
     def loss(kernel):
-        params = {**subject.variables["params"]}
+        params = {**context.variables["params"]}
         params["head"] = {**params["head"], "kernel": kernel}
-        logits = subject.module.apply({"params": params}, subject.images[:256] / 255.0, train=False)
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), subject.labels[:256, None], 1)
+        logits = context.module.apply({"params": params}, context.images[:256] / 255.0, train=False)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), context.labels[:256, None], 1)
         return -chosen.mean()
 
-    kernel = subject.variables["params"]["head"]["kernel"]
+    kernel = context.variables["params"]["head"]["kernel"]
     expected = np.linalg.norm(jax.grad(loss)(kernel)) / np.linalg.norm(kernel)
     assert gradients["head"]["gradient"] == pytest.approx(float(expected), rel=1e-4)
     assert gradients["head"]["twins"] == 0.0
 
 
 def test_all_zero_weights_are_twins_without_a_gradient(stack):
-    subject = stack()
-    params = jax.tree.map(np.zeros_like, subject.variables["params"])
-    subject.variables = {**subject.variables, "params": params}
-    gradients = probes.gradients(subject)
+    context = stack()
+    params = jax.tree.map(np.zeros_like, context.variables["params"])
+    context.variables = {**context.variables, "params": params}
+    gradients = probes.gradients(context)
     assert {layer["twins"] for layer in gradients.values()} == {1.0}
     assert gradients["conv2/conv"]["gradient"] == 0.0
 
@@ -157,8 +157,8 @@ class Chance(nn.Module):
 
 def test_monte_carlo_averages_over_dropout():
     images, labels = np.zeros((300, 2, 2, 1), np.uint8), np.zeros(300, int)
-    subject = Subject(images, labels, lambda x: np.ones((len(x), 2)), Chance(), {}, 0.9)
-    accuracies = probes.mc_dropout(subject, "test")
+    context = ProbeContext(images, labels, lambda x: np.ones((len(x), 2)), Chance(), {}, 0.9)
+    accuracies = probes.mc_dropout(context, "test")
     # The mean of 16 draws at 0.9 is for class 0 all but surely; one draw is right in 90 %.
     assert accuracies["monte_carlo"] > 0.99
     assert accuracies["monte_carlo_gain"] == accuracies["monte_carlo"] - 1.0

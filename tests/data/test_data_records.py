@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cnnjax import data
-from cnnjax.data.records import Fit
+from cnnjax.data.records import Resize
 from cnnjax.errors import UserError
 
 
@@ -15,15 +15,15 @@ def ramp(height, width):
 
 
 def test_stretched():
-    result = Fit((4, 6)).image(ramp(8, 12))
+    result = Resize((4, 6)).image(ramp(8, 12))
     assert result.shape == (4, 6, 3)
     np.testing.assert_allclose(result[:, 0, 0], [0.5, 2.5, 4.5, 6.5], atol=1)
-    assert Fit((8, 12)).image(ramp(8, 12)).base is None  # the image itself
+    assert Resize((8, 12)).image(ramp(8, 12)).base is None  # the image itself
 
 
 def test_centre_crop_without_resizing():
     """torchvision: of 8 x 13, centre 5 x 5 starts at round(1.5) = 2 and round(4)."""
-    result = Fit((5, 5), shorter_side=8).image(ramp(8, 13))
+    result = Resize((5, 5), shorter_side=8).image(ramp(8, 13))
     np.testing.assert_array_equal(result[:, 0, 0], np.arange(2, 7))
     np.testing.assert_array_equal(result[0, :, 1], np.arange(4, 9))
 
@@ -37,12 +37,12 @@ def test_the_shorter_side_is_resized(shape, kind):
     whole = Image.fromarray(image).resize((width, height), Image.Resampling[kind.upper()])
     top, left = round((height - 8) / 2), round((width - 8) / 2)
     expected = np.asarray(whole)[top : top + 8, left : left + 8]
-    np.testing.assert_array_equal(Fit((8, 8), kind, 10).image(image), expected)
+    np.testing.assert_array_equal(Resize((8, 8), kind, 10).image(image), expected)
 
 
 def test_a_box_is_stretched_even_with_shorter_side():
     image = ramp(10, 10)
-    result = Fit((4, 4), shorter_side=8).image(image, (2.0, 2.0, 6.0, 6.0))
+    result = Resize((4, 4), shorter_side=8).image(image, (2.0, 2.0, 6.0, 6.0))
     np.testing.assert_array_equal(result, image[2:6, 2:6])
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from launch_requests import runs, training
 
-from cnnjax.errors import NoRoom, UserError
+from cnnjax.errors import OutOfMemory, UserError
 from cnnjax.train import loop, session
 from common import small
 from launch import grouping, local, processes, work
@@ -93,7 +93,7 @@ def test_runs_that_need_too_much_memory_together_are_halved(session, tmp_path, m
     def too_large(session, jobs, *, replica_axis, **others):
         tried.append([job.seed for job in jobs])
         if len(jobs) > 2:
-            raise NoRoom(f"training.batch_size: 50 of {len(jobs)} runs at a time: no room.")
+            raise OutOfMemory(f"training.batch_size: 50 of {len(jobs)} runs at a time: no room.")
         return real(session, jobs, replica_axis=replica_axis, **others)
 
     requested = runs(tmp_path, ["a"], seeds=5)

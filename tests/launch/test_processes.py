@@ -20,19 +20,19 @@ from cnnjax import files
 from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
 from common import ROOT
-from launch import deaths, processes, work
+from launch import crashes, processes, work
 
 WORKER = """#!{python}
 import json, os, signal, sys, time
 from pathlib import Path
 sys.path[:0] = ["{root}"]
-from launch import deaths
+from launch import crashes
 from cnnjax import files
 from cnnjax.ablation import study
 number = int(sys.argv[-1].removeprefix("--worker="))
-excluded = deaths.excluded_runs()
+excluded = crashes.excluded_runs()
 runs = [run for run in study.runs(Path("{workdir}"), {arms}, {seeds}) if not run.ended]
-runs = [run for run in runs if deaths.key(run) not in excluded]
+runs = [run for run in runs if crashes.key(run) not in excluded]
 
 def end(run, status="finished"):
     result = dict(status=status, arm=run.arm, seed=run.seed, seconds=1.0, error="it says", steps=1,
@@ -43,7 +43,7 @@ def take():
     for run in runs:
         with files.lock(run.directory / ".lock", wait=False) as mine:
             if mine and not run.ended:
-                mark = deaths.training([run])
+                mark = crashes.training([run])
                 mark.__enter__()
                 yield run
                 mark.__exit__(None, None, None)
@@ -92,7 +92,7 @@ def test_a_run_that_kills_its_process_twice_has_failed_and_others_are_trained(
     assert second.error == "process ended with -9 (memory?)"
     folder = tmp_path / "w/a/seed-1"
     assert (folder / "error.txt").read_text() == f"{second.error}; it wrote:\nat 1\n"
-    assert not (folder / "deaths.json").exists(), "the next sweep counts anew"
+    assert not (folder / "crashes.json").exists(), "the next sweep counts anew"
     text = capsys.readouterr().out
     assert text.count("process 0 ended with -9 (memory?); all that it wrote: ") == 2
     assert "a seed 1: FAILED: process ended with -9 (memory?)" in text
@@ -100,20 +100,20 @@ def test_a_run_that_kills_its_process_twice_has_failed_and_others_are_trained(
 
 
 def test_deaths_are_counted_across_sweeps_but_not_signals(share, tmp_path):
-    """The first sweep ends with its process, the second at the first death."""
+    """The first sweep ends with its process, the second at the first crash."""
     folder = tmp_path / "w/a/seed-0"
     with pytest.raises(Stopped, match="process 0 was stopped"):
         share("next(take()); os.kill(os.getpid(), signal.SIGTERM)")
-    assert not (folder / "deaths.json").exists()
+    assert not (folder / "crashes.json").exists()
     code = """
     next(take())
-    if not runs[0].directory.joinpath("deaths.json").exists():
+    if not runs[0].directory.joinpath("crashes.json").exists():
         sys.exit(7)
     sys.exit(2)
     """
     with pytest.raises(UserError):
         share(code)
-    assert json.loads((folder / "deaths.json").read_text()) == {"deaths": 1}
+    assert json.loads((folder / "crashes.json").read_text()) == {"crashes": 1}
     assert share("for run in take(): sys.exit(7)", seeds=[0]) == 0
     assert results(tmp_path)[0].error == "process ended with 7"
 
@@ -140,11 +140,11 @@ def test_user_code_that_exits_the_process_fails_the_run(share, tmp_path):
 
 def test_runs_that_died_together_are_trained_one_after_another(share, tmp_path):
     code = """
-    if not any(map(deaths.must_be_alone, runs)):
-        with deaths.training(runs):
+    if not any(map(crashes.must_be_alone, runs)):
+        with crashes.training(runs):
             os.kill(os.getpid(), signal.SIGKILL)
     for run in take():
-        assert deaths.must_be_alone(run)
+        assert crashes.must_be_alone(run)
         with open(run.directory / "tries", "a") as file:
             file.write("x")
         if run.seed == 1:
@@ -224,7 +224,7 @@ def test_a_signal_is_passed_on_and_waited_for(share, tmp_path, capsys, number):
         share(STEPS, workers=2)
     assert signal.getsignal(number) == before
     assert all((folder / "saved").exists() for folder in folders)
-    assert not any((folder / "deaths.json").exists() for folder in folders)
+    assert not any((folder / "crashes.json").exists() for folder in folders)
     assert "ended with" not in capsys.readouterr().out
 
 
@@ -297,28 +297,28 @@ def test_a_log_that_is_a_link_is_left_alone(share, tmp_path):
 
 def dies(*runs):
     """Leaves the files of a process without a parent that dies while it trains these runs."""
-    with pytest.raises(SystemExit), deaths.training(runs):
+    with pytest.raises(SystemExit), crashes.training(runs):
         sys.exit()
 
 
 def test_the_next_process_counts_the_death_of_one_without_a_parent(tmp_path):
     first, second = study.runs(tmp_path, ["a"], [0, 1])
-    with deaths.training([first, second]):
+    with crashes.training([first, second]):
         pass
-    deaths.count_attempt(first)
-    assert not deaths.must_be_alone(first)  # the block has ended normally
+    crashes.count_attempt(first)
+    assert not crashes.must_be_alone(first)  # the block has ended normally
     dies(first, second)
     for run in (first, second):
-        deaths.count_attempt(run)
-        assert deaths.must_be_alone(run)
-        assert not deaths.has_failed(run)
+        crashes.count_attempt(run)
+        assert crashes.must_be_alone(run)
+        assert not crashes.has_failed(run)
     dies(first)
     for _ in range(3):  # it is counted once
-        deaths.count_attempt(first)
-    assert not deaths.has_failed(first)
+        crashes.count_attempt(first)
+    assert not crashes.has_failed(first)
     dies(first)
-    deaths.count_attempt(first)
-    assert deaths.has_failed(first)
+    crashes.count_attempt(first)
+    assert crashes.has_failed(first)
 
 
 def test_a_death_after_another_checkpoint_or_with_the_machine_is_not_counted(tmp_path, monkeypatch):
@@ -326,21 +326,21 @@ def test_a_death_after_another_checkpoint_or_with_the_machine_is_not_counted(tmp
     for step in range(1, 4):
         dies(run)
         (run.directory / "checkpoints" / str(step)).mkdir(parents=True)
-        deaths.count_attempt(run)
+        crashes.count_attempt(run)
     for boot in "abc":
-        monkeypatch.setattr(deaths.machine, "boot", lambda boot=boot: boot)
-        deaths.count_attempt(run)
+        monkeypatch.setattr(crashes.machine, "boot", lambda boot=boot: boot)
+        crashes.count_attempt(run)
         dies(run)
-    assert not deaths.must_be_alone(run)
+    assert not crashes.must_be_alone(run)
 
 
 def test_a_damaged_count_of_deaths_is_zero(tmp_path):
     (run,) = study.runs(tmp_path, ["a"], [0])
-    assert not deaths.must_be_alone(run)
-    for content in (b"", b"[]", b'{"deaths": "many"}'):
-        files.write_bytes(run.directory / "deaths.json", content)
-        assert deaths.must_be_alone(run)
-        assert deaths.count([run]) == []
-    assert deaths.count([run]) == [run]
+    assert not crashes.must_be_alone(run)
+    for content in (b"", b"[]", b'{"crashes": "many"}'):
+        files.write_bytes(run.directory / "crashes.json", content)
+        assert crashes.must_be_alone(run)
+        assert crashes.count([run]) == []
+    assert crashes.count([run]) == [run]
     work.fail(run, "no", "no")
-    assert not deaths.must_be_alone(run)
+    assert not crashes.must_be_alone(run)

@@ -10,7 +10,7 @@ from launch_requests import axis, runs, start, training
 from cnnjax import result as results
 from cnnjax.errors import UserError
 from common import program, small
-from launch import deaths, grouping, work
+from launch import crashes, grouping, work
 
 EXPERIMENT = """
 from cnnjax.ablation.experiment import Experiment
@@ -178,17 +178,17 @@ def faulty_calls(monkeypatch):
 
     calls = []
     with tempfile.TemporaryFile() as status:
-        monkeypatch.setenv(deaths.STATUS, str(status.fileno()))
+        monkeypatch.setenv(crashes.STATUS, str(status.fileno()))
 
         def faulty(session, jobs, *, replica_axis, **_):
             calls.append(
-                ([job.seed for job in jobs], replica_axis, deaths.read_runs(status.fileno()))
+                ([job.seed for job in jobs], replica_axis, crashes.read_runs(status.fileno()))
             )
             raise ValueError("a fault")
 
         monkeypatch.setattr(loop, "train", faulty)
         yield calls
-        assert deaths.read_runs(status.fileno()) == set()
+        assert crashes.read_runs(status.fileno()) == set()
 
 
 def test_a_process_records_which_runs_it_is_training(session, tmp_path, faulty_calls):
@@ -205,7 +205,7 @@ def test_runs_that_a_process_died_with_are_trained_one_after_another(
     session, tmp_path, faulty_calls
 ):
     requested = runs(tmp_path, ["a"], seeds=2)
-    assert deaths.count(requested) == []
+    assert crashes.count(requested) == []
     work.work(session, training({"a": small()}, replicas=3), requested, quiet=True)
     assert [call[:2] for call in faulty_calls] == [([0], axis(0)), ([1], axis(1))]
 
@@ -213,16 +213,16 @@ def test_runs_that_a_process_died_with_are_trained_one_after_another(
 def test_a_run_that_failed_by_its_deaths_is_not_tried_again(session, tmp_path, faulty_calls):
     """Without another process that sees it die, a sweep would never come to its report."""
     (run,) = runs(tmp_path, ["a"], seeds=1)
-    deaths.count([run])
-    deaths.count([run])
+    crashes.count([run])
+    crashes.count([run])
     for _ in range(2):
         assert work.work(session, training({"a": small()}, replicas=3), [run], quiet=True) == 1
         error = run.result().error
         assert error == (
-            f"process ended without a word (memory?); remove {deaths.record(run)} to try it again"
+            f"process ended without a word (memory?); remove {crashes.record(run)} to try it again"
         )
     assert not faulty_calls
-    deaths.record(run).unlink()
+    crashes.record(run).unlink()
     work.work(session, training({"a": small()}, replicas=3), [run], quiet=True)
     assert len(faulty_calls) == 1
 
@@ -245,7 +245,7 @@ def test_not_even_a_lock_is_written_through_a_link(tmp_path):
     requested, request = runs(tmp_path / "w", ["a"]), training({"a": small()})
     with pytest.raises(UserError, match="seed-0: is a link to"):
         grouping.choose_dispatches(None, request, requested, processes=1)
-    with pytest.raises(UserError, match="seed-0: is a link to"), deaths.training(requested):
+    with pytest.raises(UserError, match="seed-0: is a link to"), crashes.training(requested):
         pass
     assert not list((tmp_path / "home").iterdir())
 

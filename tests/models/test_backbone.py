@@ -104,10 +104,40 @@ def test_a_custom_head():
     assert variables["params"]["head"]["hidden"]["kernel"].shape == (FAMILIES["resnet8"], 3)
 
 
+class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Dropout(0.5, deterministic=not train)(x))
+        return nn.Dense(5)(x)
+
+
+def test_a_head_is_told_whether_it_is_trained():
+    module, _ = network("mlp", head=Normalized())
+    images = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
+    variables = module.init(jax.random.key(0), images, train=False)
+    assert "head" in variables["batch_stats"]
+
+    def outputs(seed, train):
+        rngs = {"dropout": jax.random.key(seed)}
+        result, updates = module.apply(
+            variables, images, train=train, rngs=rngs, mutable=["batch_stats"]
+        )
+        before, after = variables["batch_stats"], updates["batch_stats"]
+        moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+        return result, any(jax.tree.leaves(moved))
+
+    (first, moved), (second, _) = outputs(0, True), outputs(1, True)
+    assert moved
+    assert (first != second).any()
+    (first, moved), (second, _) = outputs(0, False), outputs(1, False)
+    assert not moved
+    np.testing.assert_array_equal(first, second)
+
+
 class Flat(Backbone):
     @nn.compact
-    def features(self, x, run):
-        return run.tap("flat", self.ingredients.activation("activation")(x.mean((1, 2))))
+    def features(self, x, forward):
+        return forward.endpoint("flat", self.ingredients.activation("activation")(x.mean((1, 2))))
 
 
 class Whole(nn.Module):

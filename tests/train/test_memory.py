@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from cnnjax.errors import NoRoom
+from cnnjax.errors import OutOfMemory
 from cnnjax.train import memory
 from common import ROOT, small
 
@@ -57,7 +57,7 @@ def test_the_message_names_the_batch_size_and_the_fields_that_help(changes, runs
     error = jax.errors.JaxRuntimeError(
         "RESOURCE_EXHAUSTED: Out of memory allocating 2000000000 bytes"
     )
-    with pytest.raises(NoRoom) as raised, memory.explain_training(small(**changes), runs=runs):
+    with pytest.raises(OutOfMemory) as raised, memory.explain_training(small(**changes), runs=runs):
         raise error
     assert str(raised.value) == f"training.batch_size: {told}"
     assert raised.value.__cause__ is error
@@ -135,6 +135,6 @@ def test_too_large_an_evaluation_batch_names_its_field():
     done = subprocess.run(
         [sys.executable, "-c", EVALUATE], cwd=ROOT, capture_output=True, text=True
     )
-    line = "NoRoom evaluation.batch_size: 1300: needs more memory than the device has"
+    line = "OutOfMemory evaluation.batch_size: 1300: needs more memory than the device has"
     assert done.stdout.startswith(line), done.stdout + done.stderr
     assert done.stdout.endswith("; try a smaller evaluation.batch_size.\n")

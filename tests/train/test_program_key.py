@@ -5,7 +5,7 @@ import pytest
 
 from cnnjax.config import ParameterGroup, RunConfig, flat, override
 from cnnjax.train import loop, program_key
-from cnnjax.train.program_key import lockstep_key, steps_key
+from cnnjax.train.program_key import replica_key, steps_key
 from cnnjax.train.session import Session
 from common import small
 
@@ -80,14 +80,14 @@ def test_another_value_of_any_other_field_is_another_program(path):
     else:
         other = changed(path, "another value")
         assert steps_key(other, "xla") != steps_key(changed(path, "a value"), "xla")
-    assert lockstep_key(changed(path, "another value")) != lockstep_key(changed(path, "a value"))
+    assert replica_key(changed(path, "another value")) != replica_key(changed(path, "a value"))
 
 
 @pytest.mark.parametrize("path", sorted(MAY_DIFFER))
 def test_these_fields_make_no_difference_to_the_compiled_steps(path):
     base, other = small(model__dropout__keep_prob=0.8), changed(path, HONOURED[path][0])
     assert steps_key(base, "xla") == steps_key(other, "xla")
-    same = lockstep_key(base) == lockstep_key(other)
+    same = replica_key(base) == replica_key(other)
     assert same == (path in MAY_DIFFER_IN_LOCKSTEP)
 
 
@@ -102,13 +102,13 @@ def test_the_fields_of_a_parameter_group_are_structure_but_for_its_rate(name):
         GROUPS, (base.optimizer.groups[0].model_copy(update={name: OTHER_GROUP[name]}),)
     )
     assert (steps_key(base, "xla") == steps_key(other, "xla")) == (name == "rate")
-    assert (lockstep_key(base) == lockstep_key(other)) == (name == "rate")
+    assert (replica_key(base) == replica_key(other)) == (name == "rate")
     assert steps_key(base, "xla") != steps_key(changed(GROUPS, ()), "xla")
 
 
 def test_without_dropout_is_another_program():
     with_dropout, without = (changed("model.dropout.keep_prob", each) for each in (0.8, 1.0))
-    assert lockstep_key(with_dropout) != lockstep_key(without)
+    assert replica_key(with_dropout) != replica_key(without)
     assert steps_key(with_dropout, "xla") != steps_key(without, "xla")
 
 

@@ -28,7 +28,7 @@ OUTPUT, INPUT, KERNEL = range(3)
 TYPES = {"float32": 3, "bfloat16": 2}  # dnnl_data_type_t
 
 
-class Window(NamedTuple):
+class ConvWindow(NamedTuple):
     """Where the kernel is applied: all for (height, width)."""
 
     strides: tuple[int, ...]
@@ -45,20 +45,20 @@ class Shapes(NamedTuple):
     kernel: tuple[int, ...]
 
 
-def output_of(x: Array, kernel: Array, window: Window) -> Array:
+def output_of(x: Array, kernel: Array, window: ConvWindow) -> Array:
     """The convolution of x [B, H, W, I] and kernel [h, w, I / groups, O]: [B, H', W', O]."""
     shape = jax.eval_shape(functools.partial(_xla, window=window), x, kernel).shape
     shapes = Shapes(shape, x.shape, kernel.shape)
     return _PRIMITIVES[OUTPUT].bind(x, kernel, shapes=shapes, window=window)
 
 
-def input_of(kernel: Array, output: Array, shape: tuple[int, ...], window: Window) -> Array:
+def input_of(kernel: Array, output: Array, shape: tuple[int, ...], window: ConvWindow) -> Array:
     """The gradient of <conv(x, kernel), output> with respect to x, which has this shape."""
     shapes = Shapes(output.shape, shape, kernel.shape)
     return _PRIMITIVES[INPUT].bind(kernel, output, shapes=shapes, window=window)
 
 
-def _xla(x: Array, kernel: Array, window: Window) -> Array:
+def _xla(x: Array, kernel: Array, window: ConvWindow) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -70,7 +70,9 @@ def _xla(x: Array, kernel: Array, window: Window) -> Array:
     )
 
 
-def _reference(first: Array, second: Array, *, role: int, shapes: Shapes, window: Window) -> Array:
+def _reference(
+    first: Array, second: Array, *, role: int, shapes: Shapes, window: ConvWindow
+) -> Array:
     """The primitive by XLA's convolution."""
     if role == OUTPUT:
         return _xla(first, second, window)
@@ -119,7 +121,7 @@ def _transpose(role: int, index: int) -> Any:
 
 
 def _numbers(
-    role: int, first: Any, second: Any, *, shapes: Shapes, window: Window
+    role: int, first: Any, second: Any, *, shapes: Shapes, window: ConvWindow
 ) -> dict[str, np.ndarray] | None:
     """The `Key` of the C++ code; None if oneDNN does not support the convolution."""
     batch, height, width, inputs = shapes.input
@@ -160,14 +162,14 @@ def conv_general_dilated(
             padding = lax.padtype_to_pads(lhs.shape[1:3], reach, strides, padding)
         pairs = tuple((int(low), int(high)) for low, high in padding)
         if gaps == ONE and _not_negative(pairs):
-            window = Window(strides, dilation, pairs, feature_group_count)
+            window = ConvWindow(strides, dilation, pairs, feature_group_count)
             return output_of(lhs, rhs, window)
         transposed_pairs = tuple(
             (size - 1 - low, size - 1 - high)
             for size, (low, high) in zip(reach, pairs, strict=True)
         )
         if strides == ONE and _not_negative(transposed_pairs):
-            window = Window(gaps, dilation, transposed_pairs, feature_group_count)
+            window = ConvWindow(gaps, dilation, transposed_pairs, feature_group_count)
             return _transposed(lhs, rhs, reach, pairs, window)
     return lax.conv_general_dilated(
         lhs,
@@ -183,7 +185,7 @@ def conv_general_dilated(
 
 
 def _transposed(
-    x: Array, kernel: Array, reach: tuple[int, ...], padding: Pairs, window: Window
+    x: Array, kernel: Array, reach: tuple[int, ...], padding: Pairs, window: ConvWindow
 ) -> Array:
     """A convolution with `lhs_dilation`: the gradient with respect to the input of one with
     strides, whose kernel is rotated by 180 degrees and has its channels exchanged."""

@@ -1,4 +1,4 @@
-"""Takes training steps of one arm to be timed: python -m launch.rehearsal --arms=NAME [...]
+"""Takes training steps of one arm to be timed: python -m launch.time_arm --arms=NAME [...]
 
 The first arm is timed; the others are only checked. The program takes the flags of `launch.sweep`,
 writes no files, and follows the protocol of `launch.timing`. The steps are those of a run: same
@@ -24,5 +24,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.define("rehearsal")
+    flags.define("time_arm")
     flags.start(main)

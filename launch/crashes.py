@@ -2,7 +2,7 @@
 
 A process of a sweep and its parent share an open file. First the parent writes into it which runs
 to leave out, then the process which runs it is training. When the process dies, the parent counts
-that in deaths.json in the folder of the run, also for the next sweep. A process without a parent
+that in crashes.json in the folder of the run, also for the next sweep. A process without a parent
 writes attempt.json in the folder of the run, which remains if it dies; the next process counts
 that, unless the run has a later checkpoint. A reboot of the machine is not counted.
 """
@@ -17,7 +17,7 @@ from cnnjax import files, machine
 from cnnjax.ablation.study import RunFolder
 from cnnjax.errors import UserError
 
-MAX_DEATHS = 2
+MAX_CRASHES = 2
 """Deaths of a run that is trained alone after which it has failed."""
 
 STATUS = "CNNJAX_STATUS"
@@ -73,7 +73,7 @@ def training(runs: Sequence[RunFolder]) -> Iterator[None]:
 
 
 def count_attempt(run: RunFolder) -> None:
-    """Counts the death of a process without a parent, if an attempt to train the run remains. The
+    """Counts the crash of a process without a parent, if an attempt to train the run remains. The
     caller holds the lock of the run."""
     try:
         attempt = dict(files.read_json(_attempt_path(run)))
@@ -86,11 +86,11 @@ def count_attempt(run: RunFolder) -> None:
 
 def has_failed(run: RunFolder) -> bool:
     """Whether a run has killed its process so often that it has failed."""
-    return (_deaths(run) or 0) >= MAX_DEATHS
+    return (_crashes(run) or 0) >= MAX_CRASHES
 
 
 def count(runs: Sequence[RunFolder]) -> list[RunFolder]:
-    """Counts the death of a process that was training these runs; returns those that have failed.
+    """Counts the crash of a process that was training these runs; returns those that have failed.
     Which of several runs killed it is not known: they have to be trained one after another, see
     `must_be_alone`."""
     for run in runs:
@@ -98,34 +98,34 @@ def count(runs: Sequence[RunFolder]) -> list[RunFolder]:
     return list(filter(has_failed, runs))
 
 
-def _add(run: RunFolder, deaths: int) -> None:
-    files.write_json(record(run), {"deaths": (_deaths(run) or 0) + deaths})
+def _add(run: RunFolder, crashes: int) -> None:
+    files.write_json(record(run), {"crashes": (_crashes(run) or 0) + crashes})
 
 
 def must_be_alone(run: RunFolder) -> bool:
     """Whether a run must not be trained together with others, since a process died with it."""
-    return _deaths(run) is not None
+    return _crashes(run) is not None
 
 
 def reset(run: RunFolder) -> None:
-    """Sets the deaths of a run to zero."""
+    """Sets the crashes of a run to zero."""
     record(run).unlink(missing_ok=True)
 
 
-def _deaths(run: RunFolder) -> int | None:
-    """How often a run has killed its process; None if no process died with it."""
+def _crashes(run: RunFolder) -> int | None:
+    """How many processes have crashed while they trained a run; None if no process died with it."""
     path = record(run)
     if not path.exists():
         return None
     try:
-        return int(files.read_json(path)["deaths"])
+        return int(files.read_json(path)["crashes"])
     except (UserError, KeyError, TypeError, ValueError):
         return 0
 
 
 def record(run: RunFolder) -> Path:
-    """The file with the number of deaths of a run."""
-    return run.directory / "deaths.json"
+    """The file with the number of crashes of a run."""
+    return run.directory / "crashes.json"
 
 
 def _attempt_path(run: RunFolder) -> Path:
