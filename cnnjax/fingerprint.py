@@ -8,6 +8,9 @@ A fingerprint is a JSON object:
     examples    {split of the source: number of examples}
     content     a digest of the bytes of all files, or of their names and sizes if they are too
                 large to read; its prefix says which
+    mask_names  as class_names, of the classes of pixels; absent without masks
+    left_out    the number of examples that data.skip_bad leaves out and a digest of the reasons;
+                absent if there are none
     division    the settings that the splits were drawn with
     splits      {split as used: number of examples and a digest of their positions}
 
@@ -20,7 +23,7 @@ from typing import Any
 from cnnjax import cache
 
 MAX_NAMES = 20
-_SOURCE_FIELDS = ("version", "class_names", "examples", "content")
+_SOURCE_FIELDS = ("version", "class_names", "examples", "content", "mask_names", "left_out")
 
 Fingerprint = Mapping[str, Any]
 

@@ -1,4 +1,5 @@
-"""Data sets: what they are (`spec`), where they come from (`source`), how they become batches.
+"""Data sets: what they are (`spec`), where they come from (`source`), what is to be predicted
+(`targets`), how they become batches.
 
 `load` finds, decodes and splits a data set once; `LoadedData.for_seed` gives the batches of a run.
 `inputs` and `augment` run on the device. They need jax and are not imported here.

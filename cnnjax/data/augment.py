@@ -1,8 +1,11 @@
 """Random augmentation of training images and their targets, on the device.
 
-A geometric step draws its parameters once per example and then applies them; a photometric step
-changes the image alone. The warp is bilinear; flips and shifts move whole pixels; a random-resized
-crop is two small matrix products, much faster than a general warp. Zoom, rotation and colour are
+A geometric step draws its parameters once per example and then applies them to the image, its mask
+and its box; a photometric step changes the image alone. The warp is bilinear; flips and shifts move
+whole pixels; a random-resized crop is two small matrix products, much faster than a general warp.
+Masks take the nearest pixel, and IGNORE where that lies outside the image, so that no class appears
+that was not there. A box becomes the smallest upright one around the moved box, as far as it is
+visible. Zoom, rotation and colour are
 drawn and computed as in augmax 0.4.1, which earlier versions used. Each alone is equal to it bit
 for bit on a CPU; a warp and colour of three channels together differ by about 1e-6, because the
 compiler fuses the two differently.
@@ -15,10 +18,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
 from cnnjax.config import Augmentation
-from cnnjax.data import color
+from cnnjax.data import boxes, color
+from cnnjax.data.targets import IGNORE
 
 Shape = tuple[int, int, int]
 Targets = Mapping[str, jax.Array]
@@ -31,16 +36,21 @@ class Geometric(NamedTuple):
 
     Attributes:
       draw: (key) -> parameters.
-      apply: (parameters, image [H, W, C]) -> image.
+      image: (parameters, image [H, W, C]) -> image.
+      mask: (parameters, mask [H, W]) -> mask.
+      box: (parameters, box (cx, cy, w, h)) -> box, which may extend beyond the image.
     """
 
     draw: Callable[[jax.Array], Any]
-    apply: Callable[[Any, jax.Array], jax.Array]
+    image: Callable[[Any, jax.Array], jax.Array]
+    mask: Callable[[Any, jax.Array], jax.Array]
+    box: Callable[[Any, jax.Array], jax.Array]
 
 
 def build(config: Augmentation, image_shape: Shape, mean: Sequence[float] | None = None) -> Augment:
     """A function (keys [B], images float32 [B, H, W, C] in 0..1, targets {name: [B, ...]}) ->
-    (images, targets) of the same shapes and ranges. Labels are unchanged.
+    (images, targets) of the same shapes and ranges. The targets `mask` and `box`
+    (`cnnjax.data.targets`) are moved with the image; others are unchanged.
 
     Every example has its own key, so the result depends neither on how a batch is sharded nor on
     the other examples. Only steps that are on are compiled; if all are off, images are returned
@@ -57,15 +67,25 @@ def build(config: Augmentation, image_shape: Shape, mean: Sequence[float] | None
     if not geometric and not photometric:
         return lambda keys, images, targets: (images, targets)
 
-    def augment_image(key: jax.Array, image: jax.Array) -> jax.Array:
+    def augment_example(
+        key: jax.Array, image: jax.Array, targets: Targets
+    ) -> tuple[jax.Array, Targets]:
+        moved = dict(targets)
         for number, step in geometric.items():
-            image = step.apply(step.draw(jax.random.fold_in(key, number)), image)
+            parameters = step.draw(jax.random.fold_in(key, number))
+            image = step.image(parameters, image)
+            if "mask" in moved:
+                moved["mask"] = step.mask(parameters, moved["mask"])
+            if "box" in moved:
+                moved["box"] = boxes.clip(step.box(parameters, moved["box"]))
         for number, change in photometric.items():
             image = change(jax.random.fold_in(key, number), image)
-        return jnp.clip(image, 0, 1)
+        return jnp.clip(image, 0, 1), moved
 
     def augment(keys: jax.Array, images: jax.Array, targets: Targets) -> tuple[jax.Array, Targets]:
-        return jax.vmap(augment_image)(keys, images), targets
+        movable = {name: targets[name] for name in ("mask", "box") if name in targets}
+        images, moved = jax.vmap(augment_example)(keys, images, movable)
+        return images, {**targets, **moved}
 
     return augment
 
@@ -79,11 +99,31 @@ def _geometric(config: Augmentation, shape: Shape) -> dict[int, Geometric]:
     warp = functools.partial(_draw_warp, config.scale, config.rotation_degrees)
     flip = functools.partial(jax.random.bernoulli, p=config.flip)
     shift = functools.partial(jax.random.randint, shape=(2,), minval=0, maxval=2 * max_shift + 1)
+    size = np.array(shape[1::-1], np.float32)  # (width, height)
     steps = {
-        0: (crop < 1, Geometric(functools.partial(_draw_crop, crop, shape), _crop)),
-        1: (config.scale > 0 or config.rotation_degrees > 0, Geometric(warp, _warp)),
-        2: (config.flip > 0, Geometric(flip, _flip)),
-        3: (max_shift > 0, Geometric(shift, functools.partial(_shift, max_shift))),
+        0: (
+            crop < 1,
+            Geometric(
+                functools.partial(_draw_crop, crop, shape),
+                _crop,
+                _crop_mask,
+                functools.partial(_crop_box, size),
+            ),
+        ),
+        1: (
+            config.scale > 0 or config.rotation_degrees > 0,
+            Geometric(warp, _warp, _warp_mask, functools.partial(_warp_box, size)),
+        ),
+        2: (config.flip > 0, Geometric(flip, _flip, _flip, _flip_box)),
+        3: (
+            max_shift > 0,
+            Geometric(
+                shift,
+                functools.partial(_shift, max_shift, 0),
+                functools.partial(_shift, max_shift, IGNORE),
+                functools.partial(_shift_box, max_shift, size),
+            ),
+        ),
     }
     return {number: step for number, (on, step) in steps.items() if on}
 
@@ -119,6 +159,20 @@ def _crop(crop: tuple[jax.Array, jax.Array], image: jax.Array) -> jax.Array:
     )
 
 
+def _crop_mask(crop: tuple[jax.Array, jax.Array], mask: jax.Array) -> jax.Array:
+    share, corner = crop
+    rows, columns = (
+        jnp.clip(((jnp.arange(side) + 0.5) * share[axis] + corner[axis]).astype(int), 0, side - 1)
+        for axis, side in enumerate(mask.shape)
+    )
+    return mask[rows[:, None], columns]
+
+
+def _crop_box(size: np.ndarray, crop: tuple[jax.Array, jax.Array], box: jax.Array) -> jax.Array:
+    share, corner = crop
+    return boxes.crop(box, corner[::-1] / size, share[::-1])
+
+
 def _draw_warp(zoom: float, degrees: float, key: jax.Array) -> jax.Array:
     """The matrix [3, 3] from coordinates in the result, (y, x, 1) in pixels from the centre, to
     those in the image. It rotates the image counterclockwise by an angle uniform in
@@ -139,24 +193,57 @@ def _draw_warp(zoom: float, degrees: float, key: jax.Array) -> jax.Array:
 def _warp(matrix: jax.Array, image: jax.Array) -> jax.Array:
     """The image at the coordinates that a matrix gives (`_draw_warp`), bilinear. (A matrix product
     is not fused with other steps, so that it is always rounded alike.)"""
-    height, width, _ = image.shape
-    centre = jnp.array([height / 2 - 0.5, width / 2 - 0.5]).reshape(2, 1, 1)
-    grid = jnp.concatenate([jnp.mgrid[:height, :width] - centre, jnp.ones((1, height, width))])
-    y, x = jnp.tensordot(matrix, grid, 1, precision="highest")[:2] + centre
+    y, x = _warped_grid(matrix, *image.shape[:2])
     return jax.vmap(lambda channel: map_coordinates(channel, [y, x], order=1), -1, -1)(image)
 
 
+def _warped_grid(matrix: jax.Array, height: int, width: int) -> jax.Array:
+    """The coordinates (y, x) in the image of each pixel of the result, [2, H, W]."""
+    centre = jnp.array([height / 2 - 0.5, width / 2 - 0.5]).reshape(2, 1, 1)
+    grid = jnp.concatenate([jnp.mgrid[:height, :width] - centre, jnp.ones((1, height, width))])
+    return jnp.tensordot(matrix, grid, 1, precision="highest")[:2] + centre
+
+
+def _warp_mask(matrix: jax.Array, mask: jax.Array) -> jax.Array:
+    height, width = mask.shape
+    y, x = jnp.rint(_warped_grid(matrix, height, width)).astype(int)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return jnp.where(inside, mask[y.clip(0, height - 1), x.clip(0, width - 1)], IGNORE)
+
+
+def _warp_box(size: np.ndarray, matrix: jax.Array, box: jax.Array) -> jax.Array:
+    """The smallest upright box around the corners of a box, moved by the inverse of the matrix."""
+    (a, b), (c, d) = matrix[:2, :2]
+    inverse = jnp.array([[d, -b], [-c, a]]) / (a * d - b * c)
+    x0, y0, x1, y1 = boxes.to_corners(box)
+    corners = jnp.array([[y0, x0], [y0, x1], [y1, x0], [y1, x1]]) - 0.5
+    pixels = jnp.matmul(corners * size[::-1], inverse.T, precision="highest")
+    moved = pixels / size[::-1] + 0.5
+    (top, left), (bottom, right) = moved.min(0), moved.max(0)
+    hull = boxes.from_corners(left, top, right, bottom)
+    return jnp.where(boxes.area(box) > 0, hull, 0)
+
+
 def _flip(flipped: jax.Array, image: jax.Array) -> jax.Array:
-    """An image, or its mirror image left and right."""
+    """An image or a mask, or its mirror image left and right."""
     return jnp.where(flipped, image[:, ::-1], image)
 
 
-def _shift(max_shift: int, corner: jax.Array, image: jax.Array) -> jax.Array:
-    """The crop at `corner`, int [2], of the image padded with `max_shift` black pixels on each side
-    (He et al. 2015, section 4.2, where `max_shift` is 4)."""
-    pad = (max_shift, max_shift)
-    padded = jnp.pad(image, (pad, pad, (0, 0)))
-    return jax.lax.dynamic_slice(padded, (*corner, 0), image.shape)
+def _flip_box(flipped: jax.Array, box: jax.Array) -> jax.Array:
+    return jnp.where(flipped, box.at[0].set(1 - box[0]), box)
+
+
+def _shift(max_shift: int, fill: int, corner: jax.Array, image: jax.Array) -> jax.Array:
+    """The crop at `corner`, int [2], of an image or a mask padded with `max_shift` pixels of the
+    value `fill` on each side (He et al. 2015, section 4.2, where `max_shift` is 4)."""
+    channels = image.ndim - 2
+    pad = [(max_shift, max_shift)] * 2 + [(0, 0)] * channels
+    padded = jnp.pad(image, pad, constant_values=fill)
+    return jax.lax.dynamic_slice(padded, (*corner, *[0] * channels), image.shape)
+
+
+def _shift_box(max_shift: int, size: np.ndarray, corner: jax.Array, box: jax.Array) -> jax.Array:
+    return box.at[:2].add((max_shift - corner[::-1]) / size)
 
 
 def _cutout(side: int, mean: Sequence[float] | None, key: jax.Array, image: jax.Array) -> jax.Array:

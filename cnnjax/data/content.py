@@ -35,13 +35,13 @@ def of_files(key: str, paths: Mapping[str, Path]) -> str:
         return of_digests(None, sizes)
 
     def write(folder: Path) -> None:
-        digests = {name: _read(path) for name, path in paths.items()}
+        digests = {name: sha256(path) for name, path in paths.items()}
         (folder / "content").write_text(of_digests(digests, sizes))
 
     return (cache.folder(f"contents/{key}", write) / "content").read_text()
 
 
-def of_digests(digests: Mapping[str, str] | None, sizes: Mapping[str, int]) -> str:
+def of_digests(digests: Mapping[str, str] | None, sizes: Mapping[str, int | str]) -> str:
     """`sha256:...` over the names and digests of files, or `sizes:...` over their names and sizes
     if they were not read."""
     if digests is None:
@@ -57,7 +57,8 @@ def of_arrays(*arrays: np.ndarray) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def _read(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal. Raises UserError if it cannot be read."""
     try:
         return files.sha256(path)
     except OSError as error:

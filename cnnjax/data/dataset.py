@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cnnjax import cache, fingerprint
 from cnnjax import config as configs
-from cnnjax import fingerprint
 from cnnjax.data import content, decoded, source, split, stream
 from cnnjax.data.order import Order
 from cnnjax.data.records import Example, Records, Resize, stack_examples
 from cnnjax.data.spec import DatasetSpec, Source, Split
 from cnnjax.data.stream import HostBatch
+from cnnjax.data.targets import count_pixels
 from cnnjax.errors import UserError, unknown
 from cnnjax.fingerprint import Fingerprint
 
@@ -157,7 +158,7 @@ class Dataset:
     def eval_batches(self, name: str, batch_size: int) -> Iterator[HostBatch]:
         """Every example of a split exactly once, in its own order.
 
-        As `train_batches`, with "mask": float32 [B], 1 for an example and 0 for the padding that
+        As `train_batches`, with "valid": float32 [B], 1 for an example and 0 for the padding that
         fills the last batch.
 
         Raises UserError if there is no such split.
@@ -178,8 +179,14 @@ class Dataset:
         """The first `count` images of a split (all if it has fewer), uint8 [n, H, W, C], and their
         targets, [n, ...] each. Training images come in the run's order and are not augmented: with
         `count` = batch size they are the batch of step 0."""
+        if split == "train":
+            return self.at(split, self.order.span(0, count))
+        return self.at(split, np.arange(len(self.splits[split]))[:count])
+
+    def at(self, split: str, positions: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The images at some positions of a split, uint8 [n, H, W, C], without augmentation, and
+        their targets, [n, ...] each."""
         part = self.splits[split]
-        positions = self.order.span(0, count) if split == "train" else np.arange(len(part))[:count]
         if part.images is not None:
             return part.images[positions], part.targets_at(positions)
         return stack_examples(
@@ -206,7 +213,7 @@ def load(config: configs.Data, data_dir: str | None = None) -> LoadedData:
     Raises UserError: missing or damaged data, too few examples, images of several sizes without
     `data.image_size`, a cache that cannot be written.
     """
-    origin = source.find(config.name, data_dir)
+    origin = source.find(config.name, data_dir, config)
     size = (config.image_size, config.image_size) if config.image_size else origin.size
     if size is None:
         raise decoded.several_sizes(origin)
@@ -214,11 +221,14 @@ def load(config: configs.Data, data_dir: str | None = None) -> LoadedData:
     parts = split.parts(counts, config.validation_fraction, config.split_seed, origin.groups)
     split.subset(len(parts["train"][1]), config.train_examples, None)  # raises if there are fewer
     image_shape = (*size, origin.channels)
+    bytes_of_example = size[0] * size[1] * (origin.channels + ("mask" in origin.targets))
     in_memory = config.pipeline == "memory" or (
-        config.pipeline == "auto" and counts["train"] * int(np.prod(image_shape)) <= MEMORY_BUDGET
+        config.pipeline == "auto" and counts["train"] * bytes_of_example <= MEMORY_BUDGET
     )
     make_splits = _memory_splits if in_memory else _stream_splits
-    splits, (mean, sd) = make_splits(origin, parts, _resize(config, size))
+    resize = _resize(config, size)
+    splits, (mean, sd) = make_splits(origin, parts, resize)
+    pixels, present = _pixels(origin, splits["train"], in_memory, resize)
     spec = DatasetSpec(
         name=config.name,
         image_shape=image_shape,
@@ -227,6 +237,10 @@ def load(config: configs.Data, data_dir: str | None = None) -> LoadedData:
         mean=mean,
         sd=sd,
         variable_size=origin.size is None,
+        targets=origin.targets,
+        mask_names=origin.mask_names,
+        mask_pixels=pixels,
+        mask_present=present,
     )
     return LoadedData(config, spec, splits, in_memory, _fingerprint(config, origin, counts, parts))
 
@@ -252,7 +266,19 @@ def _fingerprint(
             name: f"{len(positions)} of {drawn_from}, {content.of_arrays(positions)}"
             for name, (drawn_from, positions) in parts.items()
         },
+        **_of_targets(origin),
     }
+
+
+def _of_targets(origin: Source) -> Fingerprint:
+    """The fields of a fingerprint that only data sets with masks or bad examples have."""
+    fields: dict[str, str] = {}
+    if origin.mask_names:
+        fields["mask_names"] = fingerprint.names(origin.mask_names)
+    if count := len(origin.left_out):
+        examples = f"{count} example{'s' if count > 1 else ''}"
+        fields["left_out"] = f"{examples}, digest {cache.digest(sorted(origin.left_out))}"
+    return fields
 
 
 def _resize(config: configs.Data, size: tuple[int, int]) -> Resize:
@@ -280,10 +306,24 @@ def _stream_splits(
     splits = {}
     for name, (whole, positions) in parts.items():
         reader = Reader(origin.splits[whole], positions)
-        all_targets = decoded.targets(origin, whole)
+        all_targets = decoded.targets(origin, whole, resize)
         targets = {target: values[positions] for target, values in all_targets.items()}
         splits[name] = Split(positions, targets, None, reader)
     return splits, decoded.streamed_moments(origin, splits["train"], resize)
+
+
+def _pixels(
+    origin: Source, train: Split, in_memory: bool, resize: Resize
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The fields `mask_pixels` and `mask_present` of the specification."""
+    if "mask" not in origin.targets:
+        return (), ()
+    if in_memory:
+        counts = count_pixels(train.targets["mask"], len(origin.mask_names))
+    else:
+        counts = decoded.streamed_pixels(origin, train, resize)
+    pixels, present = (tuple(count.tolist()) for count in counts)
+    return pixels, present
 
 
 def _take(part: Split, chosen: np.ndarray) -> Split:
@@ -295,7 +335,7 @@ def _take(part: Split, chosen: np.ndarray) -> Split:
 
 
 def _pad(batch: HostBatch, batch_size: int) -> HostBatch:
-    """The batch, filled up to `batch_size` with copies of its last example, and its `mask`."""
+    """The batch, filled up to `batch_size` with copies of its last example, and `valid`."""
     count = len(next(iter(batch.values())))
     padding = batch_size - count
     padded = {
@@ -304,4 +344,4 @@ def _pad(batch: HostBatch, batch_size: int) -> HostBatch:
         else values
         for name, values in batch.items()
     }
-    return {**padded, "mask": (np.arange(batch_size) < count).astype(np.float32)}
+    return {**padded, "valid": (np.arange(batch_size) < count).astype(np.float32)}

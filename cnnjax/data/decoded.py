@@ -11,9 +11,17 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax import cache
-from cnnjax.data import keys
-from cnnjax.data.records import ArrayRecords, Records, Resize, TfdsRecords, stack_examples
+from cnnjax.data import content, keys
+from cnnjax.data.records import (
+    ArrayRecords,
+    Records,
+    Resize,
+    TfdsRecords,
+    stack_examples,
+    stack_targets,
+)
 from cnnjax.data.spec import Source, Split
+from cnnjax.data.targets import count_pixels, verify
 from cnnjax.errors import UserError
 
 T = TypeVar("T")
@@ -66,9 +74,12 @@ def load(source: Source, split: str, resize: Resize) -> Decoded:
     return _cached(name, write, read)
 
 
-def targets(source: Source, split: str) -> Mapping[str, np.ndarray]:
-    """The verified targets of a split, [N, ...] each; those of TFDS are cached."""
+def targets(source: Source, split: str, resize: Resize) -> Mapping[str, np.ndarray]:
+    """The verified targets of a split, [N, ...] each, resized as its images are; cached where they
+    are not in memory."""
     records = source.splits[split]
+    if source.targets != ("label",):
+        return _resized_targets(source, split, resize)
     if not isinstance(records, TfdsRecords):
         return _verify(records.targets(), source, split)
 
@@ -79,6 +90,26 @@ def targets(source: Source, split: str) -> Mapping[str, np.ndarray]:
         return _load_targets(folder, source)
 
     name = _cache_name(source, f"{split}-labels")
+    return _verify(_cached(name, write, read), source, split)
+
+
+def _resized_targets(source: Source, split: str, resize: Resize) -> Mapping[str, np.ndarray]:
+    records = source.splits[split]
+
+    def resized() -> Mapping[str, np.ndarray]:
+        starts = range(0, len(records), CHUNK)
+        chunks = (records.read(range(i, min(i + CHUNK, len(records)))) for i in starts)
+        return stack_targets([resize.targets(*example) for chunk in chunks for example in chunk])
+
+    def write(folder: Path) -> None:
+        _save_targets(folder, resized())
+
+    def read(folder: Path) -> Mapping[str, np.ndarray]:
+        return _load_targets(folder, source)
+
+    if isinstance(records, ArrayRecords):
+        return _verify(resized(), source, split)
+    name = _cache_name(source, "-".join([split, "targets", *_suffixes(resize)]))
     return _verify(_cached(name, write, read), source, split)
 
 
@@ -119,6 +150,22 @@ def streamed_moments(source: Source, train: Split, resize: Resize) -> Moments:
     return moments(np.load(cache.folder(f"moments/{key}", write) / "sums.npy"), resize)
 
 
+def streamed_pixels(source: Source, train: Split, resize: Resize) -> tuple[np.ndarray, np.ndarray]:
+    """`count_pixels` of the masks of a training split that is streamed; cached."""
+
+    def counts() -> tuple[np.ndarray, np.ndarray]:
+        return count_pixels(train.targets["mask"], len(source.mask_names))
+
+    def write(folder: Path) -> None:
+        np.save(folder / "pixels.npy", np.stack(counts()))
+
+    if isinstance(source.splits["train"], ArrayRecords):
+        return counts()
+    key = cache.digest([source.key, resize, content.of_arrays(train.ids)])
+    pixels, present = np.load(cache.folder(f"pixels/{key}", write) / "pixels.npy")
+    return pixels, present
+
+
 def _fits_in_cache(source: Source, records: Records) -> bool:
     height, width = source.size or (0, 0)
     return len(records) * height * width * source.channels <= MAX_ORIGINAL_BYTES
@@ -143,7 +190,10 @@ def _save_targets(folder: Path, targets: Mapping[str, np.ndarray]) -> None:
 
 def _load_targets(folder: Path, source: Source) -> Mapping[str, np.ndarray]:
     """The targets of the source. Raises OSError if a file is missing: the folder is outdated."""
-    return {name: np.load(folder / _target_file(name)) for name in source.targets}
+    return {
+        name: np.load(folder / _target_file(name), mmap_mode="r" if name == "mask" else None)
+        for name in source.targets
+    }
 
 
 def _target_file(name: str) -> str:
@@ -194,13 +244,9 @@ def several_sizes(source: Source, *sizes: Size) -> UserError:
 def _verify(
     targets: Mapping[str, np.ndarray], source: Source, split: str
 ) -> Mapping[str, np.ndarray]:
-    """`targets`. Raises UserError for a label outside the classes."""
-    labels = targets["label"]
-    wrong = (labels < 0) | (labels >= len(source.class_names))
-    if wrong.any():
-        index = int(np.argmax(wrong))
-        raise UserError(
-            f"data.name: {source.name!r}: example {index} of split {split!r} has the label "
-            f"{labels[index]}; allowed: 0 to {len(source.class_names) - 1}."
-        )
-    return targets
+    """`targets`. Raises UserError, as `verify` of `cnnjax.data.targets` does."""
+
+    def where(index: int) -> str:
+        return f"data.name: {source.name!r}: example {index} of split {split!r}"
+
+    return verify(targets, where, len(source.class_names), len(source.mask_names))

@@ -5,32 +5,49 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cnnjax import config as configs
-from cnnjax.data import content, folder, pictures, split
+from cnnjax.data import content, folder, folder_targets, pictures, source, split
 
 MAX_CLASSES = 12
 """For more classes only the smallest and the largest count are given."""
+MAX_LEFT_OUT = 5
 SPLITS = ("train", "validation", "test")
 
 
-def describe(data: Iterable[configs.Data]) -> list[str]:
+def describe(data: Iterable[configs.Data], data_dir: str | None = None) -> list[str]:
     """Lines about the folders of images among `data`, each folder and each way to split it once;
-    nothing about other data sets.
+    of other data sets only which examples `data.skip_bad` leaves out.
 
-    They give the classes and their counts in each split, how the splits are drawn, what is ignored
-    or converted, and warnings: of copies (files with the same content) in several classes or
-    splits, and of classes that are missing in a split.
+    They give the classes and their counts in each split, how the splits are drawn, what is ignored,
+    left out or converted, and warnings: of copies (files with the same content) in several classes
+    or splits, and of classes that are missing in a split.
 
-    Raises UserError, as `folder.read` and `split.parts` do.
+    Raises UserError, as `folder.read`, `folder_targets.read`, `source.find` and `split.parts` do.
     """
-    draws_of: dict[str, dict[tuple[float, int | None], None]] = {}
+    data = list(data)
+    draws_of: dict[tuple[str, bool], dict[tuple[float, int | None], None]] = {}
     for config in data:
         if config.name.startswith(folder.PREFIX):
             draw = (config.validation_fraction, config.split_seed)
-            draws_of.setdefault(config.name, {})[draw] = None
-    lines = []
-    for name, draws in draws_of.items():
-        images = folder.read(name)
-        lines.append(f"{name}: {_summary(images)}")
+            draws_of.setdefault((config.name, config.skip_bad), {})[draw] = None
+    others = {
+        config.name: config
+        for config in data
+        if config.skip_bad and not config.name.startswith(folder.PREFIX)
+    }
+    lines = [
+        f"{name}: {line}"
+        for name, config in others.items()
+        for line in left_out(source.find(name, data_dir, config).left_out)
+    ]
+    for (name, skip_bad), draws in draws_of.items():
+        if folder_targets.recognized(name):
+            annotated = folder_targets.read(name, skip_bad)
+            images = annotated.images
+            lines.append(f"{name}: {_summary(images)}{_targets(annotated)}")
+            lines += [f"  {line}" for line in left_out(annotated.left_out)]
+        else:
+            images = folder.read(name)
+            lines.append(f"{name}: {_summary(images)} in {len(images.class_names)} classes")
         lines += [f"  {line}" for line in (*_changes(images), *_copies_in_classes(images))]
         for fraction, seed in draws:
             lines += [f"  {line}" for line in _splits(images, fraction, seed)]
@@ -40,7 +57,28 @@ def describe(data: Iterable[configs.Data]) -> list[str]:
 def _summary(images: folder.Folder) -> str:
     size = f"{images.size[0]}x{images.size[1]}" if images.size else "of several sizes"
     colour = "grey" if images.channels == 1 else "colour"
-    return f"{len(images.names)} {colour} images {size} in {len(images.class_names)} classes"
+    return f"{len(images.names)} {colour} images {size}"
+
+
+def _targets(annotated: folder_targets.TargetFolder) -> str:
+    """Which targets the images have: ` with masks of 11 classes`."""
+    phrases = []
+    if annotated.masks:
+        phrases.append(f"masks of {len(annotated.mask_classes.names)} classes")
+    if annotated.boxes is not None:
+        count = len(annotated.images.class_names)
+        phrases.append(f"boxes of {count} class{'es' if count > 1 else ''}")
+    return f" with {' and '.join(phrases)}"
+
+
+def left_out(reasons: Sequence[str]) -> Iterator[str]:
+    """How many examples `data.skip_bad` leaves out, and why the first of them."""
+    if reasons:
+        first = "; ".join(reason.rstrip(".") for reason in reasons[:MAX_LEFT_OUT])
+        more = len(reasons) - MAX_LEFT_OUT
+        rest = f"; and {more} more" if more > 0 else ""
+        count = f"{len(reasons)} example{'s' if len(reasons) > 1 else ''}"
+        yield f"note: {count} left out (data.skip_bad): {first}{rest}"
 
 
 def _changes(images: folder.Folder) -> Iterator[str]:

@@ -110,18 +110,14 @@ def read(name: str) -> Folder:
     names with control characters, fewer than two classes, a class without training images, classes
     that only other splits have, and a `groups.csv` that does not fit.
     """
-    if name == PREFIX:
-        raise UserError("data.name: 'folder:' is not valid; write folder:PATH.")
-    path = paths.parse("data.name", name.removeprefix(PREFIX))
-    if not os.path.isdir(path):
-        raise UserError(f"data.name: {str(path)!r} is not a folder.")
+    path = path_of(name)
     ignored: collections.Counter[str] = collections.Counter()
     roots = _roots(path, ignored)
-    class_names = tuple(entry.name for entry in _folders(roots["train"]))
+    class_names = tuple(entry.name for entry in folders(roots["train"]))
     labelled = {split: _images(root, class_names, ignored) for split, root in roots.items()}
     _check_not_empty(name, roots, class_names, labelled, ignored)
     image_files = [file for images in labelled.values() for file, _ in images]
-    stats = [_stat(file) for file in image_files]
+    stats = [file_status(file) for file in image_files]
     names = tuple(str(file.relative_to(path)) for file in image_files)
     versions = [(file, *content.version(status)) for file, status in zip(names, stats, strict=True)]
     key = cache.digest([str(path.resolve()), versions])
@@ -138,50 +134,65 @@ def read(name: str) -> Folder:
         labels=np.array([label for images in labelled.values() for _, label in images], np.int32),
         splits=splits,
         contents=_contents(key, image_files, hashed=int(sizes.sum()) <= content.MAX_BYTES),
-        groups=_read_groups(path / GROUPS_FILE, names, splits),
+        groups=read_groups(path / GROUPS_FILE, names, splits),
         ignored=ignored,
     )
 
 
-def _roots(path: Path, ignored: collections.Counter[str]) -> dict[str, Path]:
-    """{split: its folder}, or {"train": path} if there is no folder `train`."""
-    folders = _folders(path)
+def path_of(name: str) -> Path:
+    """PATH of `folder:PATH`. Raises UserError if that is not a folder."""
+    if name == PREFIX:
+        raise UserError("data.name: 'folder:' is not valid; write folder:PATH.")
+    path = paths.parse("data.name", name.removeprefix(PREFIX))
+    if not os.path.isdir(path):
+        raise UserError(f"data.name: {str(path)!r} is not a folder.")
+    return path
+
+
+def split_folders(path: Path) -> dict[str, Path]:
+    """{split: its folder}, or {"train": path} if there is no folder `train`. Raises UserError for
+    two folders of one split."""
     roots: dict[str, Path] = {}
-    for entry in folders:
+    for entry in folders(path):
         split = SPLIT_NAMES.get(entry.name.lower())
         if split in roots:
             raise UserError(f"{entry}: is a second folder for the split {split}.")
         if split:
             roots[split] = entry
-    if "train" not in roots:
-        roots = {"train": path}
-    elif unused := len(folders) - len(roots):
+    return roots if "train" in roots else {"train": path}
+
+
+def _roots(path: Path, ignored: collections.Counter[str]) -> dict[str, Path]:
+    """`split_folders`; counts what is ignored beside them."""
+    roots = split_folders(path)
+    if path not in roots.values() and (unused := len(folders(path)) - len(roots)):
         ignored["unused folder"] += unused
     for folder in {path, *roots.values()}:
-        for file in _entries(folder):
+        for file in entries(folder):
             if file.name != GROUPS_FILE and not os.path.isdir(file.path):
                 ignored[f"{_kind(file.name)} outside the class folders"] += 1
     return roots
 
 
-def _entries(path: Path) -> list[os.DirEntry[str]]:
+def entries(path: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder. Raises UserError if it cannot be read."""
     try:
-        with os.scandir(path) as entries:
-            return list(entries)
+        with os.scandir(path) as iterator:
+            return list(iterator)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({files.reason(error)}).") from None
 
 
-def _folders(path: Path) -> list[Path]:
+def folders(path: Path) -> list[Path]:
     """The visible folders in `path`, sorted by name."""
-    folders = [
+    visible = [
         Path(entry.path)
-        for entry in _entries(path)
+        for entry in entries(path)
         if os.path.isdir(entry.path) and not entry.name.startswith(".")
     ]
-    for entry in folders:
-        _check_name(entry)
-    return sorted(folders)
+    for entry in visible:
+        check_name(entry)
+    return sorted(visible)
 
 
 def _images(
@@ -189,27 +200,29 @@ def _images(
 ) -> list[tuple[Path, int]]:
     """(file, label) of each image of a split."""
     images = []
-    for entry in _folders(root):
+    for entry in folders(root):
         if entry.name not in class_names:
             raise UserError(
                 f"{entry}: is not one of the training classes {', '.join(class_names)}."
             )
         label = class_names.index(entry.name)
-        images += [(file, label) for file in sorted(_images_below(entry, ignored))]
+        images += [(file, label) for file in sorted(images_below(entry, ignored))]
     return images
 
 
-def _images_below(path: Path, ignored: collections.Counter[str]) -> Iterator[Path]:
+def images_below(path: Path, ignored: collections.Counter[str]) -> Iterator[Path]:
+    """The images in a folder and those below it, except in hidden folders and linked ones. Counts
+    what is ignored by its kind."""
     pending = [path]
     while pending:
-        for entry in _entries(pending.pop()):
+        for entry in entries(pending.pop()):
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
                 pending.append(Path(entry.path))
             elif os.path.isdir(entry.path):
                 hidden = entry.name.startswith(".")
                 ignored["hidden folder" if hidden else "linked folder"] += 1
             elif _kind(entry.name) in pictures.SUFFIXES:
-                _check_name(Path(entry.path))
+                check_name(Path(entry.path))
                 yield Path(entry.path)
             else:
                 ignored[_kind(entry.name)] += 1
@@ -223,7 +236,7 @@ def _kind(name: str) -> str:
     return suffix if suffix.isascii() and suffix.isprintable() and suffix[1:9] else "other file"
 
 
-def _check_name(path: Path) -> None:
+def check_name(path: Path) -> None:
     """Raises UserError for a name that cannot be printed."""
     if not showable(path.name):
         raise UserError(
@@ -273,7 +286,8 @@ def format_counts(counts: Mapping[str, int], max_kinds: int = 6) -> str:
     return ", ".join(phrases)
 
 
-def _stat(file: Path) -> os.stat_result:
+def file_status(file: Path) -> os.stat_result:
+    """The status of an image file. Raises UserError if it is not a regular file."""
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -308,9 +322,7 @@ def _contents(key: str, paths: Sequence[Path], hashed: bool) -> np.ndarray:
     return load(overwrite=True)
 
 
-def _read_groups(
-    path: Path, names: Sequence[str], splits: Mapping[str, slice]
-) -> np.ndarray | None:
+def read_groups(path: Path, names: Sequence[str], splits: Mapping[str, slice]) -> np.ndarray | None:
     """The group of each image, int [N], numbered in the order of the groups' names; None if there
     is no such file.
 

@@ -41,6 +41,7 @@ SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 GREY = ("1", "L", "LA", *SIXTEEN_BITS)
 MODES = (*GREY, "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+MASK_MODES = ("1", "L", "P", *SIXTEEN_BITS)
 MAX_PIXELS = 89_478_485
 """Above this number Pillow warns: most likely a decompression bomb."""
 
@@ -78,6 +79,40 @@ def read(path: Path, channels: int) -> np.ndarray:
     """The image in a file as uint8 [h, w, channels]. Raises UserError, as `decode`."""
     with files.open_regular(path) as file:
         return decode(file, channels, str(path))
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """The mask in a file as uint8 [h, w]: the values of its pixels, or of a palette the indices.
+
+    Raises UserError, as `decode`, and for colours, values above 255 and JPEG, which changes values.
+    """
+    with files.open_regular(path) as file:
+        return decode_mask(file, str(path))
+
+
+def decode_mask(file: BinaryIO, where: str) -> np.ndarray:
+    """As `read_mask`, of an open file, which messages call `where`."""
+    with _opened(file, where) as image:
+        if image.format == "JPEG":
+            raise UserError(f"{where}: is a JPEG, which does not keep values; save masks as PNG.")
+        if image.mode not in MASK_MODES:
+            raise UserError(
+                f"{where}: holds colours (mode {image.mode}), not the classes of pixels; allowed: "
+                "one channel, or a palette whose indices are the classes."
+            )
+        values = np.asarray(image)
+    if values.max(initial=0) > 255 or values.min(initial=0) < 0:
+        raise UserError(
+            f"{where}: holds values from {values.min()} to {values.max()}; allowed in a mask: 0 to "
+            "255."
+        )
+    return values.astype(np.uint8)
+
+
+def size(file: BinaryIO, where: str) -> tuple[int, int]:
+    """(height, width) of an image file, which is not decoded. Raises UserError, as `decode`."""
+    with _opened(file, where) as image:
+        return image.height, image.width
 
 
 def inspect(path: Path, hashed: bool) -> tuple[Header, bytes]:

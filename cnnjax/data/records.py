@@ -13,13 +13,15 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from cnnjax import files
-from cnnjax.data import pictures
+from cnnjax.data import boxes, pictures
+from cnnjax.data.targets import IGNORE
 from cnnjax.errors import UserError
 
 Box = tuple[float, float, float, float]
-"""(left, top, right, bottom) in pixels."""
+"""A part of an image: (left, top, right, bottom) in pixels."""
 Example = tuple[np.ndarray, Mapping[str, ArrayLike]]
-"""An image uint8 [h, w, C] and its targets, what is to be predicted: for classes `label`, int32."""
+"""An image uint8 [h, w, C] and its targets (`cnnjax.data.targets`) without the first axis: a mask
+is uint8 [h, w]."""
 
 
 class Records(Protocol):
@@ -32,7 +34,8 @@ class Records(Protocol):
         directory reads a thousand examples at once four times as fast as one by one.)"""
 
     def targets(self) -> Mapping[str, np.ndarray]:
-        """The targets of all examples, [N, ...] each, without decoding the images."""
+        """The targets of all examples, [N, ...] each, without decoding the images. Only labels and,
+        where they are in memory, others: masks and boxes of files are read with the images."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,21 @@ class ArrayRecords:
 
 @dataclass(frozen=True)
 class FolderRecords:
-    """Image files and their targets, [N, ...] each."""
+    """Image files and their targets, [N, ...] each; masks are files too.
+
+    Attributes:
+      paths: of the images.
+      all_targets: except masks.
+      channels: 1 or 3.
+      masks: one for each image, or ().
+      mask_classes: int16 [256], the class of each value of a mask, -1 for one that is not allowed.
+    """
 
     paths: Sequence[Path]
     all_targets: Mapping[str, np.ndarray]
     channels: int
+    masks: Sequence[Path] = ()
+    mask_classes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -68,24 +81,53 @@ class FolderRecords:
     def read(self, positions: Sequence[int]) -> list[Example]:
         """Images uint8 [h, w, C] and targets. Raises UserError if a file is damaged."""
         return [
-            (pictures.read(self.paths[index], self.channels), _targets_at(index, self.all_targets))
+            (pictures.read(self.paths[index], self.channels), self._targets(index))
             for index in positions
         ]
 
     def targets(self) -> Mapping[str, np.ndarray]:
-        """The targets of all examples, [N, ...] each."""
+        """The targets of all examples except masks, [N, ...] each."""
         return self.all_targets
+
+    def _targets(self, index: int) -> Mapping[str, ArrayLike]:
+        targets = _targets_at(index, self.all_targets)
+        if not self.masks or self.mask_classes is None:
+            return targets
+        classes = self.mask_classes[pictures.read_mask(self.masks[index])]
+        if (classes < 0).any():
+            raise UserError(f"{self.masks[index]}: has changed while it was used.")
+        return {**targets, "mask": classes.astype(np.uint8)}
 
 
 @dataclass(frozen=True)
 class TfdsRecords:
-    """A split of a prepared TFDS directory in a random-access format, read without TensorFlow."""
+    """A split of a prepared TFDS directory in a random-access format, read without TensorFlow.
+
+    Attributes:
+      directory: with the files.
+      split: as the directory calls it.
+      image_key: the feature with the image.
+      label_key: the feature with the class; None without one.
+      channels: 1 or 3.
+      mask_key: the feature with the mask; None without masks.
+      mask_classes: int16 [256], the class of each value of a mask, -1 for one that is not allowed;
+        None for the values themselves.
+      box_key: the feature with the box; None without one.
+      objects_key: the sequence of objects with boxes, the largest of which is the target, and, if
+        there is no `label_key`, their classes; None without one.
+      positions: of the examples that are used, int [N]; None for all.
+    """
 
     directory: Path
     split: str
     image_key: str
-    label_key: str
+    label_key: str | None
     channels: int
+    mask_key: str | None = None
+    mask_classes: np.ndarray | None = None
+    box_key: str | None = None
+    objects_key: str | None = None
+    positions: np.ndarray | None = None
 
     @functools.cached_property
     def _source(self) -> Any:
@@ -93,41 +135,110 @@ class TfdsRecords:
 
         with _one_line_errors(self):
             builder = tfds.builder_from_directory(self.directory)
-            decoders = {self.image_key: tfds.decode.SkipDecoding()}
+            encoded = filter(None, (self.image_key, self.mask_key))
+            decoders = {key: tfds.decode.SkipDecoding() for key in encoded}
             return builder.as_data_source(split=self.split, decoders=decoders)
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._source if self.positions is None else self.positions)
 
     def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C] and targets. Raises UserError if the directory is damaged."""
+        """Images uint8 [h, w, C] and targets. Raises UserError if the directory is damaged, or a
+        target is not valid."""
         where = f"{self.directory}, split {self.split!r}"
         return [
             (
                 pictures.decode(io.BytesIO(row[self.image_key]), self.channels, where),
-                {"label": np.int32(int(row[self.label_key]))},
+                self._targets(row, index),
             )
-            for row in self._rows([int(index) for index in positions])
+            for index, row in self._rows([int(index) for index in positions])
         ]
 
     def targets(self) -> Mapping[str, np.ndarray]:
         """`label`, int32 [N], read without decoding the images."""
-        starts = range(0, len(self), 1000)
-        chunks = (self._rows(list(range(i, min(i + 1000, len(self))))) for i in starts)
-        labels = [row[self.label_key] for rows in chunks for row in rows]
+        assert self.label_key is not None, "others are read with the images"
+        labels = [row[self.label_key] for _, row in self._all_rows()]
         return {"label": np.array(labels, np.int32)}
+
+    def checked_targets(self) -> Iterator[Mapping[str, ArrayLike] | UserError]:
+        """The targets of each example, or why they cannot be used; images are not decoded."""
+        for index, row in self._all_rows():
+            try:
+                yield self._targets(row, index)
+            except UserError as error:
+                yield error
 
     def first_label(self) -> int:
         """The label of the first example; -1 where the labels of a split are withheld."""
-        return int(self._rows([0])[0][self.label_key])
+        assert self.label_key is not None
+        return int(self._rows([0])[0][1][self.label_key])
 
-    def _rows(self, positions: list[int]) -> list[dict[str, Any]]:
+    def _all_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for start in range(0, len(self), 1000):
+            yield from self._rows(list(range(start, min(start + 1000, len(self)))))
+
+    def _rows(self, positions: list[int]) -> list[tuple[int, dict[str, Any]]]:
+        """(index in the split, features) of the examples at `positions`."""
         source = self._source
+        indices = positions if self.positions is None else self.positions[positions].tolist()
         with _one_line_errors(self):
-            return list(source.__getitems__(positions))
+            return list(zip(indices, source.__getitems__(indices), strict=True))
+
+    def _targets(self, row: Mapping[str, Any], index: int) -> Mapping[str, ArrayLike]:
+        """The targets in the features of an example. Raises UserError if they are not valid."""
+        targets: dict[str, ArrayLike] = {}
+        where = f"{self.directory}, split {self.split!r}, example {index}"
+        if self.label_key is not None:
+            targets["label"] = np.int32(int(row[self.label_key]))
+        if self.box_key is None and self.objects_key is None and self.mask_key is None:
+            return targets
+        size = pictures.size(io.BytesIO(row[self.image_key]), where)
+        if self.box_key is not None:
+            targets["box"] = tfds_box(np.asarray(row[self.box_key]), size, where)
+        if self.objects_key is not None:
+            objects = row[self.objects_key]
+            corners = np.asarray(objects["bbox"], np.float64).reshape(-1, 4)
+            if not len(corners):
+                raise UserError(f"{where}: has no objects.")
+            largest = int(np.argmax(np.prod(corners[:, 2:] - corners[:, :2], axis=1)))
+            targets["box"] = tfds_box(corners[largest], size, where)
+            if self.label_key is None:
+                targets["label"] = np.int32(int(objects["label"][largest]))
+        if self.mask_key is not None:
+            targets["mask"] = self._mask(io.BytesIO(row[self.mask_key]), size, where)
+        return targets
+
+    def _mask(self, file: io.BytesIO, size: tuple[int, int], where: str) -> np.ndarray:
+        mask = pictures.decode_mask(file, f"{where}: its mask")
+        if mask.shape != size:
+            shape, size_of_image = (f"{height}x{width}" for height, width in (mask.shape, size))
+            raise UserError(f"{where}: its mask is {shape}, but its image is {size_of_image}.")
+        if self.mask_classes is None:
+            return mask
+        classes = self.mask_classes[mask]
+        if (classes < 0).any():
+            raise UserError(
+                f"{where}: its mask has the value {mask[classes < 0][0]}; allowed: "
+                f"{', '.join(map(str, np.flatnonzero(self.mask_classes >= 0)))}."
+            )
+        return classes.astype(np.uint8)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_source"}
+
+
+def tfds_box(corners: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
+    """The box, float32 [4], of TFDS's (ymin, xmin, ymax, xmax) in shares; 0 for one of size 0."""
+    y0, x0, y1, x1 = corners.astype(np.float64).tolist()
+    rounding = 0.5 / np.array(size)  # half a pixel
+    inside = (min(y0, y1) >= -rounding[0]) & (max(y0, y1) <= 1 + rounding[0])
+    inside &= (min(x0, x1) >= -rounding[1]) & (max(x0, x1) <= 1 + rounding[1])
+    if not (inside and y1 >= y0 and x1 >= x0):  # NaN too
+        raise UserError(
+            f"{where}: the box (ymin, xmin, ymax, xmax) = ({y0:g}, {x0:g}, {y1:g}, {x1:g}) is not "
+            "inside the image; allowed: shares of its sides, from 0 to 1."
+        )
+    return boxes.clip(boxes.from_corners(x0, y0, x1, y1)).astype(np.float32)
 
 
 @contextlib.contextmanager
@@ -147,9 +258,12 @@ def _one_line_errors(records: TfdsRecords) -> Iterator[None]:
 def stack_examples(examples: Sequence[Example]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Examples of one size as arrays: images uint8 [N, H, W, C], and targets [N, ...]."""
     images, targets = zip(*examples, strict=True)
-    return np.stack(images), {
-        name: np.array([each[name] for each in targets]) for name in targets[0]
-    }
+    return np.stack(images), stack_targets(targets)
+
+
+def stack_targets(targets: Sequence[Mapping[str, ArrayLike]]) -> dict[str, np.ndarray]:
+    """Targets of examples as arrays, [N, ...] each."""
+    return {name: np.array([each[name] for each in targets]) for name in targets[0]}
 
 
 def _targets_at(index: int, targets: Mapping[str, np.ndarray]) -> Mapping[str, ArrayLike]:
@@ -157,7 +271,9 @@ def _targets_at(index: int, targets: Mapping[str, np.ndarray]) -> Mapping[str, A
 
 
 class Resize(NamedTuple):
-    """How images are resized: `resize(example)`.
+    """How images and their targets are resized: `resize(example)`.
+
+    Masks are resized by taking the nearest pixel, so that no class appears that was not there.
 
     Attributes:
       size: (height, width) after resizing; None keeps each image's size.
@@ -172,31 +288,105 @@ class Resize(NamedTuple):
     shorter_side: int | None = None
 
     def __call__(self, example: Example, box: Box | None = None) -> Example:
-        """The example with its image resized, see `image`; labels are unchanged."""
+        """The example with its image and targets resized, see `image` and `targets`."""
         image, targets = example
-        return self.image(image, box), targets
+        return self.image(image, box), self.targets(image, targets, box)
 
     def image(self, image: np.ndarray, box: Box | None = None) -> np.ndarray:
         """An image uint8 [h, w, C] of one or three channels, or its part `box` stretched, as
         uint8 [H, W, C]."""
+        return self._pixels(image, self.interpolation, box)
+
+    def targets(
+        self, image: np.ndarray, targets: Mapping[str, ArrayLike], box: Box | None = None
+    ) -> Mapping[str, ArrayLike]:
+        """The targets of an image, uint8 [h, w, C], when it is resized.
+
+        A mask, uint8 [h, w], becomes uint8 [H, W]; of the box of an object the part that remains
+        visible is kept, which is 0 in all four numbers if there is none. Labels are unchanged.
+        """
+        resized = dict(targets)
+        if "mask" in targets:
+            mask = np.asarray(targets["mask"])[:, :, None]
+            resized["mask"] = self._pixels(mask, "nearest", box)[:, :, 0]
+        if "box" in targets and (box is not None or self.shorter_side is not None):
+            height, width = image.shape[:2]
+            left, top, right, bottom = box or self.visible(height, width)
+            full = np.array([width, height], np.float64)
+            corner, size = np.array([left, top]) / full, np.array([right - left, bottom - top])
+            moved = boxes.crop(np.asarray(targets["box"], np.float64), corner, size / full)
+            resized["box"] = moved.astype(np.float32)
+        return resized
+
+    def original_box(self, box: np.ndarray, height: int, width: int) -> Box:
+        """A box of the resized image, [4], as (left, top, right, bottom) in pixels of the image of
+        this size that it was made of, clipped to it."""
+        left, top, right, bottom = self.visible(height, width)
+        x0, y0, x1, y1 = (float(edge) for edge in boxes.to_corners(box.astype(np.float64)))
+        across, down = right - left, bottom - top
+        return (
+            min(max(left + x0 * across, 0.0), float(width)),
+            min(max(top + y0 * down, 0.0), float(height)),
+            min(max(left + x1 * across, 0.0), float(width)),
+            min(max(top + y1 * down, 0.0), float(height)),
+        )
+
+    def original_mask(self, mask: np.ndarray, height: int, width: int) -> np.ndarray:
+        """A mask of the resized image, uint8 [H, W], at the size of the image that it was made of,
+        uint8 [height, width], by the nearest pixel; IGNORE where that was cut away."""
+        left, top, right, bottom = self.visible(height, width)
+        rows = np.floor((np.arange(height) + 0.5 - top) / (bottom - top) * mask.shape[0])
+        columns = np.floor((np.arange(width) + 0.5 - left) / (right - left) * mask.shape[1])
+        inside_rows = (rows >= 0) & (rows < mask.shape[0])
+        inside_columns = (columns >= 0) & (columns < mask.shape[1])
+        kept = np.ix_(rows[inside_rows].astype(int), columns[inside_columns].astype(int))
+        original = np.full((height, width), IGNORE, np.uint8)
+        original[np.ix_(inside_rows, inside_columns)] = mask[kept]
+        return original
+
+    def _pixels(self, image: np.ndarray, interpolation: str, box: Box | None) -> np.ndarray:
         size = self.size or image.shape[:2]
         if box is None and self.shorter_side is not None:
-            return self._centre_crop(image, size, self.shorter_side)
+            return self._centre_crop(image, interpolation, size, self.shorter_side)
         if box is None and image.shape[:2] == size:
             return image
-        return self._resize(image, size, box)
+        return _resize(image, interpolation, size, box)
 
-    def _centre_crop(self, image: np.ndarray, size: tuple[int, int], shorter: int) -> np.ndarray:
-        height, width = image.shape[:2]
-        old = min(height, width)
-        resized = (shorter * height // old, shorter * width // old)
-        if resized != (height, width):
-            image = self._resize(image, resized, None)
-        top, left = (round((full - crop) / 2) for full, crop in zip(resized, size, strict=True))
+    def _centre_crop(
+        self, image: np.ndarray, interpolation: str, size: tuple[int, int], shorter: int
+    ) -> np.ndarray:
+        resized = _shorter_side(shorter, *image.shape[:2])
+        if resized != image.shape[:2]:
+            image = _resize(image, interpolation, resized, None)
+        top, left = _centre(resized, size)
         return image[top : top + size[0], left : left + size[1]]
 
-    def _resize(self, image: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray:
-        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-        method = Image.Resampling[self.interpolation.upper()]
-        resized = picture.resize((size[1], size[0]), method, box=box)
-        return np.asarray(resized).reshape(*size, image.shape[2])
+    def visible(self, height: int, width: int) -> Box:
+        """The part of an image of this size that is kept."""
+        if self.size is None or self.shorter_side is None:
+            return 0.0, 0.0, float(width), float(height)
+        resized = _shorter_side(self.shorter_side, height, width)
+        top, left = _centre(resized, self.size)
+        down, right = height / resized[0], width / resized[1]  # pixels of the image per pixel
+        bottom, end = top + self.size[0], left + self.size[1]
+        return left * right, top * down, end * right, bottom * down
+
+
+def _shorter_side(shorter: int, height: int, width: int) -> tuple[int, int]:
+    """(height, width) after resizing so that the shorter side has `shorter` pixels."""
+    old = min(height, width)
+    return shorter * height // old, shorter * width // old
+
+
+def _centre(full: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(top, left) of a part of `size` in the centre of an image of size `full`."""
+    return round((full[0] - size[0]) / 2), round((full[1] - size[1]) / 2)
+
+
+def _resize(
+    image: np.ndarray, interpolation: str, size: tuple[int, int], box: Box | None
+) -> np.ndarray:
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    method = Image.Resampling[interpolation.upper()]
+    resized = picture.resize((size[1], size[0]), method, box=box)
+    return np.asarray(resized).reshape(*size, image.shape[2])

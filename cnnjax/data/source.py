@@ -8,23 +8,29 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax import cache, paths
-from cnnjax.data import content, folder, keys, tfds_source
+from cnnjax import cache, catalog, paths
+from cnnjax.config import Data, Scenes
+from cnnjax.data import content, folder, folder_targets, keys, scenes, tfds_source
 from cnnjax.data.originals import ORIGINALS, fetch
 from cnnjax.data.records import ArrayRecords, FolderRecords
 from cnnjax.data.spec import Source
 from cnnjax.errors import UserError, nearest
 
 DIGITS_TEST_EXAMPLES = 450
+EMBEDDED = ("digits", *catalog.SCENES)
+"""The data sets that need no preparation."""
 TFDS_HOME = "~/tensorflow_datasets"
 
 
-def find(name: str, data_dir: str | None = None) -> Source:
+def find(name: str, data_dir: str | None = None, config: Data | None = None) -> Source:
     """The data set `name`, prepared first if it is one that cnnjax can prepare.
 
     Args:
-      name: `digits`, `folder:PATH`, or a TFDS name such as `mnist` or `imagenet2012:5.1.0`.
+      name: `digits`, `digit_boxes`, `digit_masks`, `folder:PATH`, or a TFDS name such as `mnist` or
+        `imagenet2012:5.1.0`.
       data_dir: looked through as D, D/tfds, D/name, before TFDS_DATA_DIR and ~/tensorflow_datasets.
+      config: for the fields `scenes` of `digit_boxes` and `digit_masks`, and `skip_bad`, which
+        leaves out examples whose masks or boxes cannot be used rather than raising.
 
     Raises:
       UserError: it is missing or damaged, or the name is unknown; says what to do.
@@ -32,22 +38,26 @@ def find(name: str, data_dir: str | None = None) -> Source:
     root = _check_data_dir(data_dir)
     if name == "digits":
         return digits()
+    if name in catalog.SCENES:
+        return scenes.source(name, config.scenes if config else Scenes(), digits())
+    skip_bad = bool(config and config.skip_bad)
     if name.startswith(folder.PREFIX):
-        return _from_folder(name)
+        annotated = folder_targets.recognized(name)
+        return _from_target_folder(name, skip_bad) if annotated else _from_folder(name)
     directory = _find_prepared(name, root) or _prepare_originals(name, root)
-    return tfds_source.read(name, directory)
+    return tfds_source.read(name, directory, skip_bad)
 
 
 def prepare(name: str, data_dir: str | None = None) -> Path | None:
     """Downloads and prepares the data set `name` once; later uses find it.
 
-    Returns the prepared folder; None for `digits` and `folder:PATH`, which need no preparation.
+    Returns the prepared folder; None for embedded sets and `folder:PATH`, which need none.
     Sets of TFDS other than MNIST, Fashion-MNIST and CIFAR need TensorFlow for this
     (pip install 'cnnjax[prepare]'); originals that cannot be downloaded are looked for in
     `data_dir`. Raises UserError.
     """
     root = _check_data_dir(data_dir)
-    if name == "digits" or name.startswith(folder.PREFIX):
+    if name in EMBEDDED or name.startswith(folder.PREFIX):
         find(name, data_dir)
         return None
     directory = _find_prepared(name, root)
@@ -128,6 +138,35 @@ def _from_folder(name: str) -> Source:
     )
 
 
+def _from_target_folder(name: str, skip_bad: bool) -> Source:
+    annotated = folder_targets.read(name, skip_bad)
+    images = annotated.images
+    targets = {} if annotated.boxes is None else {"label": images.labels, "box": annotated.boxes}
+    splits = {
+        split: FolderRecords(
+            [images.path / file for file in images.names[part]],
+            {target: values[part] for target, values in targets.items()},
+            images.channels,
+            annotated.masks[part],
+            annotated.mask_classes.of_value,
+        )
+        for split, part in images.splits.items()
+    }
+    return Source(
+        name,
+        images.key,
+        images.class_names,
+        images.channels,
+        images.size,
+        splits,
+        annotated.content,
+        groups=None if images.groups is None else images.groups[images.splits["train"]],
+        targets=annotated.targets,
+        mask_names=annotated.mask_classes.names,
+        left_out=annotated.left_out,
+    )
+
+
 def _base_name(name: str) -> str:
     return name.split(":")[0].split("/")[0]
 
@@ -143,7 +182,7 @@ def _roots(data_dir: Path | None) -> list[Path]:
 
 
 def _not_prepared(name: str, data_dir: Path | None) -> UserError:
-    near = nearest(name, ["digits", *ORIGINALS])
+    near = nearest(name, [*EMBEDDED, *ORIGINALS])
     roots = _roots(data_dir)
     tfrecords = (tfds_source.version(name, root, readable=False) for root in roots)
     if unreadable := next(filter(None, tfrecords), None):
@@ -155,6 +194,7 @@ def _not_prepared(name: str, data_dir: Path | None) -> UserError:
     hint = f" Did you mean {near!r}?" if near and near != name else ""
     return UserError(
         f"data.name: {name!r} is not prepared in {', '.join(map(str, roots))}.{hint}\n"
-        f"Ready without preparation: digits, {', '.join(ORIGINALS)}, folder:PATH. For another TFDS "
-        f"set: pip install 'cnnjax[prepare]', then python -m launch.prepare --data={name}"
+        f"Ready without preparation: {', '.join((*EMBEDDED, *ORIGINALS))}, folder:PATH. For "
+        "another TFDS set: pip install 'cnnjax[prepare]', then python -m launch.prepare "
+        f"--data={name}"
     )

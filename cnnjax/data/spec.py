@@ -24,7 +24,7 @@ class Source:
     Attributes:
       name: as in `data.name`.
       key: a digest of version, path and files, for the names of cache folders.
-      class_names: one for each label.
+      class_names: one for each label; () without labels.
       channels: 1 or 3.
       size: (height, width) of all images, None if they vary.
       splits: records of `train` and, where the source has them, `validation` and `test`.
@@ -32,8 +32,9 @@ class Source:
       version: of a TFDS set, with its config; "" otherwise.
       groups: the group of each example of `train`, int [N]; a group is never divided between
         splits. None if each example is a group of its own.
-      targets: the names of the targets of its records; `label` is an int32 in [0, number of
-        classes).
+      targets: the names of the targets of its records, as in `cnnjax.data.targets`.
+      mask_names: one for each class of a pixel; () without masks.
+      left_out: why each example that is left out (`data.skip_bad`) cannot be used.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Source:
     version: str = ""
     groups: np.ndarray | None = None
     targets: tuple[str, ...] = ("label",)
+    mask_names: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,17 @@ class DatasetSpec:
     Attributes:
       name: as in `data.name`.
       image_shape: (height, width, channels) of the network's inputs.
-      num_classes: number of classes; labels lie in [0, num_classes).
+      num_classes: number of classes; labels lie in [0, num_classes). 0 without labels.
       class_names: one for each class, in the order of the labels.
       mean, sd: of each channel, in the 0..1 scale, from the training split before subsetting.
       variable_size: whether the originals differ in size (and were resized).
+      targets: the names of the targets, as in `cnnjax.data.targets`.
+      mask_names: one for each class of a pixel, in the order of the values of masks; () without
+        masks.
+      mask_pixels: the pixels of each class of the resized masks of the training split before
+        subsetting.
+      mask_present: for each class, the pixels of all these masks in which it occurs. Pixels whose
+        class is not known count in neither.
     """
 
     name: str
@@ -68,6 +78,10 @@ class DatasetSpec:
     mean: tuple[float, ...]
     sd: tuple[float, ...]
     variable_size: bool
+    targets: tuple[str, ...] = ("label",)
+    mask_names: tuple[str, ...] = ()
+    mask_pixels: tuple[int, ...] = ()
+    mask_present: tuple[int, ...] = ()
 
     def check(self, augmentation: Augmentation) -> None:
         """Raises UserError for an augmentation that is larger than the images."""
@@ -88,7 +102,7 @@ class Split:
 
     Attributes:
       ids: int32 [N], the positions of the examples in the split of the source.
-      targets: what is to be predicted, {name: [N, ...]}; for classes `label`, int32 [N].
+      targets: what is to be predicted, resized as the images, {name: [N, ...]}.
       images: uint8 [N, H, W, C], resized; None where the data set is streamed.
       read: (positions) -> the decoded originals, uint8 [h, w, C] each, with their targets.
     """

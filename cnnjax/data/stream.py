@@ -18,7 +18,7 @@ from cnnjax.data.spec import Split
 from cnnjax.errors import UserError
 
 HostBatch = dict[str, np.ndarray]
-"""Arrays [B, ...] by name on the host: `indices`, or `images` and the targets; maybe `mask`."""
+"""Arrays [B, ...] by name on the host: `indices`, or `images` and the targets; maybe `valid`."""
 THREADS = 4
 MAX_TRIES = 10
 

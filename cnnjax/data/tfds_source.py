@@ -1,21 +1,34 @@
 """Prepared TFDS directories, which are read without TensorFlow and prepared with it."""
 
+import contextlib
+import dataclasses
 import importlib.util
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from cnnjax import cache, files
 from cnnjax.data import content
 from cnnjax.data.records import Records, TfdsRecords
 from cnnjax.data.spec import Source, showable
+from cnnjax.data.targets import IGNORE
 from cnnjax.errors import UserError, nearest, shown
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 MAX_CLASSES = 1_000_000
 READABLE = ("array_record", "parquet")
 FEATURES = "features.json"
+MASK = "segmentation_mask"
+BOXES = ("bbox", "head_bbox")
+OBJECTS = "objects"
+MASK_VALUES: Mapping[str, Mapping[int, str]] = {
+    "oxford_iiit_pet": {1: "pet", 2: "background", 3: "border"}
+}
+"""The classes of the values in masks, of TFDS sets whose documentation names them."""
 TFDS_FEATURE = re.compile(r"tensorflow_datasets\.core\.features(\.\w+)+")
 CLASS_FIELDS = ("type", "pythonClassName", "python_class_name")
 
@@ -52,11 +65,38 @@ def _version(name: str, root: Path, readable: bool) -> Path | None:
     return max(versions, key=lambda entry: tuple(map(int, entry.name.split("."))), default=None)
 
 
-def read(name: str, directory: Path) -> Source:
+class Features(NamedTuple):
+    """The features that are read, by their keys; None for those that a data set does not have."""
+
+    image: str
+    label: str | None
+    mask: str | None
+    box: str | None
+    objects: str | None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the targets."""
+        names = {"label": self.label or self.objects, "box": self.box or self.objects}
+        names["mask"] = self.mask
+        return tuple(name for name, key in names.items() if key)
+
+
+def read(name: str, directory: Path, skip_bad: bool = False) -> Source:
     """The data set in a prepared directory.
 
-    A split whose labels are withheld (-1, as in ImageNet's test) is left out. Raises UserError if
-    the directory is damaged or its images do not have one label each.
+    Its features give the targets: `label` is a class, `mask` is `segmentation_mask`, `box` is
+    `bbox` or `head_bbox`. Of a sequence `objects` with `bbox` and `label` the largest object is the
+    target: its box and, if the image has no class, its class. A split whose labels are withheld
+    (-1, as in ImageNet's test) or that has no objects is left out.
+
+    Args:
+      name: as in `data.name`.
+      directory: prepared by TFDS.
+      skip_bad: leave out examples whose mask or box cannot be used, rather than raise.
+
+    Raises UserError if the directory is damaged, its images have none of these targets, or a mask
+    or box cannot be used.
     """
     import tensorflow_datasets as tfds
 
@@ -64,32 +104,41 @@ def read(name: str, directory: Path) -> Source:
     try:
         builder = tfds.builder_from_directory(directory)
         features = builder.info.features
-        image_key, label_key = builder.info.supervised_keys or ("image", "label")
-        image, label = features[image_key], features[label_key]
+        keys = _features(features, builder.info.supervised_keys)
         split_names = set(builder.info.splits)
     except Exception as error:
         raise UserError(
             f"{directory}: not a readable TFDS directory ({files.reason(error)})."
         ) from error
-    if not isinstance(image, tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
-        raise UserError(f"data.name: {name!r} is not an image-classification set.")
+    if keys is None:
+        raise UserError(
+            f"data.name: {name!r} is not an image-classification set, and has neither masks "
+            f"({MASK}) nor boxes ({', '.join((*BOXES, OBJECTS))})."
+        )
+    image = features[keys.image]
     if len(image.shape) != 3:
         raise UserError(f"{directory}: has images of shape {image.shape}; allowed: [H, W, C].")
     height, width, channels = image.shape
     channels = 1 if channels == 1 else 3
-    class_names = _class_names(directory, label)
-    prepared = {
-        split: TfdsRecords(directory, split, image_key, label_key, channels)
+    class_names: tuple[str, ...] = ()
+    if keys.label:
+        class_names = _class_names(directory, features[keys.label])
+    elif keys.objects:
+        class_names = _class_names(directory, features[keys.objects].feature["label"])
+    splits = {
+        split: TfdsRecords(
+            directory, split, keys.image, keys.label, channels, keys.mask, None, keys.box,
+            keys.objects,
+        )
         for split in ("train", "validation", "test")
         if split in split_names
-    }
-    splits: dict[str, Records] = {
-        split: records
-        for split, records in prepared.items()
-        if split == "train" or records.first_label() != -1
-    }
+    }  # fmt: skip
+    if keys.label:
+        splits = {
+            split: records
+            for split, records in splits.items()
+            if split == "train" or records.first_label() != -1
+        }
     if "train" not in splits:
         raise UserError(f"data.name: {name!r} has no split 'train' in {directory}.")
     entries = sorted(directory.iterdir())
@@ -99,7 +148,120 @@ def read(name: str, directory: Path) -> Source:
     digest = content.of_files(key, {entry.name: entry for entry in entries if entry.is_file()})
     config = getattr(builder.builder_config, "name", "")
     version = f"{config}:{builder.version}" if config else str(builder.version)
-    return Source(name, key, class_names, channels, size, splits, digest, version)
+    source = Source(name, key, class_names, channels, size, splits, digest, version)
+    if keys.targets == ("label",):
+        return source
+    source = dataclasses.replace(source, targets=keys.targets)
+    return _checked(source, splits, directory, MASK_VALUES.get(builder.name), skip_bad)
+
+
+def _features(features: Any, supervised: Sequence[str] | None) -> Features | None:
+    """The features that are read; None if there is no image, or no target."""
+    import tensorflow_datasets as tfds
+
+    def key(name: str, kind: type[Any]) -> str | None:
+        return name if name in features and isinstance(features[name], kind) else None
+
+    image_key, label_key = supervised or ("image", "label")
+    image = key(image_key, tfds.features.Image) or key("image", tfds.features.Image)
+    label = key(label_key, tfds.features.ClassLabel) or key("label", tfds.features.ClassLabel)
+    mask = key(MASK, tfds.features.Image)
+    if mask and features[mask].shape[-1] != 1:
+        mask = None
+    box = next(filter(None, (key(name, tfds.features.BBoxFeature) for name in BOXES)), None)
+    objects = key(OBJECTS, tfds.features.Sequence)
+    parts = features[objects].feature if objects else {}
+    is_dict = isinstance(parts, tfds.features.FeaturesDict)
+    if box or not is_dict or "bbox" not in parts or not (label or "label" in parts):
+        objects = None
+    if image is None or not (label or mask or box or objects):
+        return None
+    return Features(image, label, mask, box, objects)
+
+
+def _checked(
+    source: Source,
+    splits: Mapping[str, TfdsRecords],
+    directory: Path,
+    mask_values: Mapping[int, str] | None,
+    skip_bad: bool,
+) -> Source:
+    """The source with the classes of its masks, and without examples that cannot be used.
+
+    Args:
+      source: with masks or boxes.
+      splits: its records, whose masks are values.
+      directory: with the files.
+      mask_values: {value of a mask: name of its class}; None for the values that occur.
+      skip_bad: leave bad examples out, rather than raise.
+    """
+    if mask_values is not None:
+        mask_classes = _mask_classes(mask_values)
+        splits = {
+            split: dataclasses.replace(records, mask_classes=mask_classes)
+            for split, records in splits.items()
+        }
+    values, problems = _inspect(f"{source.key}-{cache.digest(mask_values)}", splits)
+    if mask_values is None:
+        mask_values = {value: str(value) for value in values if value != IGNORE}
+        mask_classes = _mask_classes(mask_values)
+    left_out: list[str] = []
+    kept: dict[str, Records] = {}
+    for split, records in splits.items():
+        bad = dict(problems[split])
+        if len(bad) == len(records) and split != "train":
+            continue
+        left_out += bad.values()
+        positions = np.setdiff1d(np.arange(len(records)), list(bad)) if bad else None
+        kept[split] = dataclasses.replace(records, mask_classes=mask_classes, positions=positions)
+    if left_out and not skip_bad:
+        count = len(left_out)
+        which = "the bad example" if count == 1 else f"all {count} bad examples"
+        raise UserError(f"{left_out[0]} (data.skip_bad=true leaves out {which}.)")
+    return dataclasses.replace(
+        source,
+        splits=kept,
+        mask_names=tuple(mask_values.values()) if "mask" in source.targets else (),
+        left_out=tuple(text.replace(f"{directory}, ", "", 1) for text in left_out),
+    )
+
+
+def _mask_classes(names: Mapping[int, str]) -> np.ndarray:
+    """The class of each value of a mask, int16 [256]; -1 for values without a name."""
+    classes = np.full(IGNORE + 1, -1, np.int16)
+    classes[list(names)] = np.arange(len(names))
+    classes[IGNORE] = IGNORE
+    return classes
+
+
+Problems = Mapping[str, list[tuple[int, str]]]
+"""{split: (index of an example, why it cannot be used)}."""
+
+
+def _inspect(key: str, splits: Mapping[str, TfdsRecords]) -> tuple[list[int], Problems]:
+    """The values that occur in masks, and which examples cannot be used; cached by the `key`."""
+
+    def write(folder: Path) -> None:
+        occur = np.zeros(IGNORE + 1, np.bool_)
+        problems: dict[str, list[tuple[int, str]]] = {}
+        for split, records in splits.items():
+            problems[split] = []
+            for index, targets in enumerate(records.checked_targets()):
+                if isinstance(targets, UserError):
+                    problems[split].append((index, str(targets)))
+                elif "mask" in targets:
+                    occur[np.unique(np.asarray(targets["mask"]))] = True
+        inspected = {"values": np.flatnonzero(occur).tolist(), "problems": problems}
+        files.write_json(folder / "inspected.json", inspected)
+
+    def load(overwrite: bool) -> tuple[list[int], Problems]:
+        folder = cache.folder(f"inspected/{key}", write, overwrite)
+        inspected = json.loads((folder / "inspected.json").read_text())
+        return inspected["values"], {split: inspected["problems"][split] for split in splits}
+
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return load(overwrite=False)
+    return load(overwrite=True)
 
 
 def _class_names(directory: Path, label: Any) -> tuple[str, ...]:

@@ -96,14 +96,14 @@ def test_evaluation_covers_each_example_once(make_config, pipeline):
     store, part = run.store(), run.splits["validation"]
     labels, images = [], []
     for batch in run.eval_batches("validation", 50):
-        mask = batch["mask"]
-        assert mask.shape == (50,)
-        assert mask.dtype == np.float32
+        valid = batch["valid"]
+        assert valid.shape == (50,)
+        assert valid.dtype == np.float32
         if pipeline == "memory":
             batch = {name: store[name][batch["indices"]] for name in ("images", "label")}
         assert batch["images"].shape == (50, 8, 8, 1)
-        labels += batch["label"][mask == 1].tolist()
-        images += list(batch["images"][mask == 1])
+        labels += batch["label"][valid == 1].tolist()
+        images += list(batch["images"][valid == 1])
     assert labels == part.targets["label"].tolist()
     np.testing.assert_array_equal(images, [image for image, _ in part.read(range(135))])
 

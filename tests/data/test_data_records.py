@@ -6,6 +6,7 @@ from PIL import Image
 
 from cnnjax import data
 from cnnjax.data.records import Resize
+from cnnjax.data.targets import IGNORE
 from cnnjax.errors import UserError
 
 
@@ -44,6 +45,31 @@ def test_a_box_is_stretched_even_with_shorter_side():
     image = ramp(10, 10)
     result = Resize((4, 4), shorter_side=8).image(image, (2.0, 2.0, 6.0, 6.0))
     np.testing.assert_array_equal(result, image[2:6, 2:6])
+
+
+@pytest.mark.parametrize("shorter_side", [None, 6])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 10), (9, 30)])
+def test_boxes_and_masks_return_to_the_original_image(height, width, shorter_side):
+    resize = Resize((4, 4), "nearest", shorter_side)
+    left, top, right, bottom = resize.visible(height, width)
+    whole = resize.original_box(np.array([0.5, 0.5, 1, 1]), height, width)
+    assert whole == pytest.approx((left, top, right, bottom))
+    quarter = resize.original_box(np.array([0.25, 0.25, 0.5, 0.5]), height, width)
+    middle = ((left + right) / 2, (top + bottom) / 2)
+    assert quarter == pytest.approx((left, top, *middle))
+    mask = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    original = resize.original_mask(mask, height, width)
+    assert original.shape == (height, width)
+    y, x = np.mgrid[:height, :width] + 0.5
+    inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+    np.testing.assert_array_equal(original == IGNORE, ~inside)
+    again = resize.targets(np.zeros((height, width, 1), np.uint8), {"mask": original})["mask"]
+    np.testing.assert_array_equal(again, mask)
+
+
+def test_a_box_beyond_the_image_is_clipped():
+    edges = Resize((4, 4)).original_box(np.array([0.9, 0.1, 0.4, 0.4]), 10, 20)
+    assert edges == pytest.approx((14, 0, 20, 3))
 
 
 def test_in_memory_and_streamed_give_the_same(make_config):

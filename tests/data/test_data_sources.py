@@ -360,9 +360,13 @@ def test_every_target_of_a_source_reaches_the_batches(
     empty_cache, make_config, monkeypatch, pipeline
 ):
     whole = source.digits()
+
+    def box_of(labels):
+        return np.stack([labels.astype(np.float32) / 20] * 4, axis=1)
+
     splits = {
         name: source.ArrayRecords(
-            part.images, {**part.targets(), "box": np.stack([part.targets()["label"]] * 4, axis=1)}
+            part.images, {**part.targets(), "box": box_of(part.targets()["label"])}
         )
         for name, part in whole.splits.items()
     }
@@ -376,8 +380,8 @@ def test_every_target_of_a_source_reaches_the_batches(
             batch = {name: values[batch["indices"]] for name, values in run.store().items()}
         label = run.splits["train"].targets["label"][run.order.indices(3)]
         np.testing.assert_array_equal(batch["label"], label)
-        np.testing.assert_array_equal(batch["box"], np.stack([label] * 4, axis=1))
-        assert batch["label"].dtype == batch["box"].dtype == np.int32
+        np.testing.assert_array_equal(batch["box"], box_of(label))
+        assert (batch["label"].dtype, batch["box"].dtype) == (np.int32, np.float32)
     files = {file.name for file in empty_cache.rglob("*.npy")}
     assert {"labels.npy", "target_box.npy"} <= files or pipeline == "stream"
 

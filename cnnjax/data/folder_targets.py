@@ -1,0 +1,494 @@
+"""`folder:PATH` with images in `images`, and beside them a mask or boxes for each.
+
+    [train|validation|test/]images/NAME.jpg
+    [train|validation|test/]labels/NAME.png         the class of each pixel (or in `masks`)
+    [train|validation|test/]annotations.csv         boxes: filename, label, xmin, ymin, xmax, ymax,
+                                                    and maybe width, height, split
+    [train|validation|test/]annotations/NAME.xml    boxes in the format of Pascal VOC (or beside the
+                                                    images)
+    classes.txt                                     the names of the classes of masks, one a line
+    groups.csv                                      as in `cnnjax.data.folder`
+
+The values of a mask, of a palette its indices, are line numbers of `classes.txt` from 0. The value
+255 and a line with a name in IGNORED become IGNORE, and the lines after it move up. Without
+`classes.txt` the classes are the values that occur, other than 255.
+
+Boxes are in pixels (`cnnjax.data.annotations`). Where an image has several objects, the one with
+the largest box is its target. The column `split` counts where there are no folders of splits.
+"""
+
+import collections
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from cnnjax import cache, files
+from cnnjax.data import annotations, boxes, content, folder, pictures
+from cnnjax.data.annotations import Object
+from cnnjax.data.spec import showable
+from cnnjax.data.targets import IGNORE
+from cnnjax.errors import MachineError, UserError, unknown
+
+IMAGES = "images"
+MASKS = ("labels", "masks")
+TABLE = "annotations.csv"
+XML = "annotations"
+CLASSES = "classes.txt"
+IGNORED = ("unlabelled", "unlabeled", "void", "ignore")
+"""Names in `classes.txt`, in small or capital letters, of pixels whose class is not known."""
+MAX_TABLE_BYTES = 1 << 30
+MAX_XML_BYTES = 1 << 20
+SPLITS = ("train", "validation", "test")
+MASK_CONTENTS = np.dtype(
+    [
+        ("height", np.int32),
+        ("width", np.int32),
+        ("values", np.bool_, (IGNORE + 1,)),
+        ("sha256", np.uint8, (32,)),
+    ]
+)
+"""Of a mask: its size, which values occur in it, and the SHA-256 of its bytes."""
+
+
+class Example(NamedTuple):
+    """An image file, the split that its folder or its table says, its mask and its objects."""
+
+    image: Path
+    split: str
+    mask: Path | None
+    objects: Sequence[Object]
+
+    @property
+    def largest(self) -> Object | None:
+        """The object with the largest box, the first of several."""
+        return max(self.objects, key=lambda each: each.area, default=None)
+
+
+class MaskClasses(NamedTuple):
+    """The names of the classes of pixels, and the class of each value of a mask, int16 [256]: -1
+    for a value that is not allowed."""
+
+    names: tuple[str, ...]
+    of_value: np.ndarray
+
+
+@dataclass(frozen=True)
+class TargetFolder:
+    """A folder of images with masks or boxes, as listed and inspected.
+
+    Attributes:
+      images: the images; their labels are those of the boxes, 0 without boxes.
+      content: a digest of the content of all files.
+      masks: one for each image; () without masks.
+      mask_classes: of the masks.
+      boxes: float32 [N, 4], as in `cnnjax.data.boxes`; None without boxes.
+      left_out: why each example that is left out cannot be used, with its file.
+    """
+
+    images: folder.Folder
+    content: str
+    masks: tuple[Path, ...]
+    mask_classes: MaskClasses
+    boxes: np.ndarray | None
+    left_out: tuple[str, ...]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the targets."""
+        of_boxes = () if self.boxes is None else ("label", "box")
+        return (*of_boxes, *(("mask",) if self.masks else ()))
+
+
+@dataclass
+class Listing:
+    """What a folder holds.
+
+    Attributes:
+      path: of the folder.
+      examples: the images with what belongs to them.
+      problems: {image, or annotation without image: why it cannot be used}.
+      tables: {name relative to `path`: SHA-256} of the files that were read as text.
+      ignored: as in `cnnjax.data.folder.Folder`.
+    """
+
+    path: Path
+    examples: list[Example] = field(default_factory=list)
+    problems: dict[Path, str] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
+    ignored: collections.Counter[str] = field(default_factory=collections.Counter)
+
+    def name(self, file: Path) -> str:
+        """The path of a file relative to the folder."""
+        return str(file.relative_to(self.path))
+
+    def read_text(self, file: Path, max_bytes: int) -> str:
+        """The content of a file, which is noted in `tables`. Raises UserError if it is not text in
+        UTF-8."""
+        encoded = files.read_bytes(file, max_bytes)
+        self.tables[self.name(file)] = hashlib.sha256(encoded).hexdigest()
+        try:
+            return encoded.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise UserError(f"{file}: is not text in UTF-8.") from None
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What is known of files that were opened.
+
+    Attributes:
+      images: of each image, a structured array [N] as `cnnjax.data.folder.CONTENTS`.
+      masks: of each mask, [N] as MASK_CONTENTS; zeros where there is none.
+      errors: {index of an example: why its image or its mask cannot be read}.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    errors: Mapping[int, str]
+
+    def digests(self, listing: Listing) -> dict[str, str]:
+        """{name: SHA-256} of the files of all examples."""
+        return {
+            listing.name(file): known["sha256"].tobytes().hex()
+            for example, image, mask in zip(listing.examples, self.images, self.masks, strict=True)
+            for file, known in ((example.image, image), (example.mask, mask))
+            if file
+        }
+
+
+def recognized(name: str) -> bool:
+    """Whether `folder:PATH` has masks or boxes beside a folder `images`, rather than a folder for
+    each class. Raises UserError if PATH is not a folder."""
+    return any(map(_is_annotated, folder.split_folders(folder.path_of(name)).values()))
+
+
+def _is_annotated(root: Path) -> bool:
+    images = root / IMAGES
+    return images.is_dir() and (
+        any((root / name).is_dir() for name in (*MASKS, XML))
+        or (root / TABLE).is_file()
+        or any(entry.name.endswith(".xml") for entry in folder.entries(images))
+    )
+
+
+def read(name: str, skip_bad: bool = False) -> TargetFolder:
+    """Lists and inspects the folder of `name`, `folder:PATH`, that has masks or boxes.
+
+    Every image and mask is opened once: what was found is cached until one of the files changes.
+
+    Args:
+      name: as in `data.name`.
+      skip_bad: leave out examples that cannot be used, rather than raise.
+
+    Raises UserError, naming the file, for an image or a mask that cannot be read, a mask that is
+    of another size than its image or has values outside the classes, a box that is empty or outside
+    its image, an image without annotation, an annotation without image, and damaged tables.
+    """
+    listing = _list(folder.path_of(name))
+    examples = listing.examples
+    if not any(example.mask or example.objects for example in examples):
+        raise UserError(f"data.name: {name!r}: no image has a mask or a box.")
+    class_names = _read_classes(listing) if any(example.mask for example in examples) else None
+    files_of = [file for example in examples for file in (example.image, example.mask) if file]
+    statuses = {listing.name(file): folder.file_status(file) for file in files_of}
+    sizes = {file: status.st_size for file, status in statuses.items()}
+    hashed = sum(sizes.values()) <= content.MAX_BYTES
+    versions = [(file, *content.version(status)) for file, status in statuses.items()]
+    key = cache.digest([str(listing.path.resolve()), versions, listing.tables])
+    inspected = _inspect(key, examples, hashed, decode=skip_bad)
+    mask_classes = _mask_classes(name, class_names, inspected.masks)
+    problems = _problems(listing, inspected, mask_classes, class_names)
+    if problems and not skip_bad:
+        count = len(problems)
+        which = "the bad example" if count == 1 else f"all {count} bad examples"
+        raise UserError(f"{next(iter(problems.values()))} (data.skip_bad=true leaves out {which}.)")
+    kept = [i for i, example in enumerate(examples) if example.image not in problems]
+    names = [listing.name(examples[index].image) for index in kept]
+    splits = _splits(name, [examples[index].split for index in kept])
+    chosen = [largest for index in kept if (largest := examples[index].largest)]
+    labels = sorted({each.label for each in chosen})
+    contents = inspected.images[kept]
+    images = folder.Folder(
+        path=listing.path,
+        key=key,
+        class_names=tuple(labels),
+        names=tuple(names),
+        bytes=np.array([sizes[file] for file in names], np.int64),
+        labels=np.array([labels.index(each.label) for each in chosen] or [0] * len(kept), np.int32),
+        splits=splits,
+        contents=contents,
+        groups=folder.read_groups(listing.path / folder.GROUPS_FILE, names, splits),
+        ignored=listing.ignored,
+    )
+    digests = inspected.digests(listing) | listing.tables if hashed else None
+    return TargetFolder(
+        images=images,
+        content=content.of_digests(digests, {**sizes, **listing.tables}),
+        masks=tuple(mask for index in kept if (mask := examples[index].mask)),
+        mask_classes=mask_classes,
+        boxes=_shares(chosen, contents) if chosen else None,
+        left_out=tuple(text.replace(f"{listing.path}/", "") for text in problems.values()),
+    )
+
+
+def _list(path: Path) -> Listing:
+    """The images and annotations in a folder, split by split."""
+    listing = Listing(path)
+    roots = folder.split_folders(path)
+    for split, root in roots.items():
+        if not (root / IMAGES).is_dir():
+            raise UserError(f"{root}: has no folder {IMAGES!r}, unlike others of this data set.")
+        images = sorted(folder.images_below(root / IMAGES, listing.ignored))
+        masks = _masks(listing, root, images)
+        objects, split_of = _table(listing, root, images)
+        for image, of_image in _xml(listing, root, images).items():
+            objects[image] += of_image
+        for image in images:
+            own = split_of.get(image, split) if root == path else split
+            listing.examples.append(Example(image, own, masks.get(image), objects[image]))
+    listing.examples.sort(key=lambda example: SPLITS.index(example.split))
+    return listing
+
+
+def _by_stem(paths: Sequence[Path], base: Path) -> dict[str, Path]:
+    """{name without suffix: path}. Raises UserError for two of the same name."""
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        first = by_stem.setdefault(str(path.relative_to(base).with_suffix("")), path)
+        if first != path:
+            raise UserError(f"{path}: has the same name as {first.name}, except for the suffix.")
+    return by_stem
+
+
+def _masks(listing: Listing, root: Path, images: Sequence[Path]) -> dict[Path, Path]:
+    """{image: its mask}."""
+    bases = [root / name for name in MASKS if (root / name).is_dir()]
+    if not bases:
+        return {}
+    if len(bases) > 1:
+        raise UserError(f"{bases[1]}: is a second folder of masks, beside {bases[0].name}.")
+    masks = sorted(folder.images_below(bases[0], listing.ignored))
+    image_of = _by_stem(images, root / IMAGES)
+    mask_of = {}
+    for stem, mask in _by_stem(masks, bases[0]).items():
+        if stem in image_of:
+            mask_of[image_of[stem]] = mask
+        else:
+            listing.problems[mask] = f"{mask}: has no image."
+    return mask_of
+
+
+Objects = dict[Path, list[Object]]
+
+
+def _table(listing: Listing, root: Path, images: Sequence[Path]) -> tuple[Objects, dict[Path, str]]:
+    """The objects of each image in the table of a folder, and the split of each image, where the
+    table has such a column. Raises UserError for a damaged table."""
+    path = root / TABLE
+    objects: Objects = {image: [] for image in images}
+    split_of: dict[Path, str] = {}
+    if not path.exists():
+        return objects, split_of
+    for row in annotations.read_table(path, listing.read_text(path, MAX_TABLE_BYTES)):
+        image, where = root / IMAGES / row.filename, row.object.where
+        if image not in objects:
+            listing.problems.setdefault(
+                image, f"{where}: there is no image {row.filename!r} in {image.parent}."
+            )
+            continue
+        objects[image].append(row.object)
+        if row.split is not None:
+            split = folder.SPLIT_NAMES.get(row.split.lower())
+            if split is None:
+                raise unknown(f"{where}: split", row.split, folder.SPLIT_NAMES)
+            if split_of.setdefault(image, split) != split:
+                raise UserError(f"{where}: {row.filename!r} is in two splits.")
+    return objects, split_of
+
+
+def _xml(listing: Listing, root: Path, images: Sequence[Path]) -> Objects:
+    """{image: its objects} of the files of Pascal VOC in `annotations`, or beside the images."""
+    base = root / XML if (root / XML).is_dir() else root / IMAGES
+    paths = sorted(path for path in base.rglob("*.xml") if not path.name.startswith("."))
+    if not paths:
+        return {}
+    del listing.ignored[".xml"]
+    image_of = _by_stem(images, root / IMAGES)
+    objects: Objects = {}
+    for stem, path in _by_stem(paths, base).items():
+        folder.check_name(path)
+        if stem in image_of:
+            text = listing.read_text(path, MAX_XML_BYTES)
+            objects[image_of[stem]] = annotations.read_voc(path, text)
+        else:
+            listing.problems[path] = f"{path}: has no image."
+    return objects
+
+
+def _inspect(key: str, examples: Sequence[Example], hashed: bool, decode: bool) -> Inspected:
+    """Opens the files of the examples, unless they have been inspected before. Of an image the
+    header is read; `decode` finds those that are torn further on."""
+
+    def write(target: Path) -> None:
+        images = np.zeros(len(examples), folder.CONTENTS)
+        masks = np.zeros(len(examples), MASK_CONTENTS)
+        errors = {}
+        quiet = True if len(examples) < folder.PROGRESS_BAR_FROM else None
+        bar = tqdm(examples, desc="inspecting images", unit="img", disable=quiet, leave=False)
+        for index, example in enumerate(bar):
+            try:
+                header, digest = pictures.inspect(example.image, hashed)
+                images[index] = (*header, np.frombuffer(digest, np.uint8) if hashed else 0)
+                if decode:
+                    pictures.read(example.image, channels=3)
+                if example.mask:
+                    masks[index] = _inspect_mask(example.mask, hashed)
+            except MachineError:
+                raise
+            except UserError as error:
+                errors[str(index)] = str(error)
+        np.save(target / "images.npy", images)
+        np.save(target / "masks.npy", masks)
+        files.write_json(target / "errors.json", errors)
+
+    def load(overwrite: bool) -> Inspected:
+        path = cache.folder(f"folders/{key}{'-decoded' if decode else ''}", write, overwrite)
+        images, masks = np.load(path / "images.npy"), np.load(path / "masks.npy")
+        if not len(images) == len(masks) == len(examples) or masks.dtype != MASK_CONTENTS:
+            raise ValueError("not of these files")
+        errors = json.loads((path / "errors.json").read_text())
+        return Inspected(images, masks, {int(index): text for index, text in errors.items()})
+
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        return load(overwrite=False)
+    return load(overwrite=True)
+
+
+def _inspect_mask(path: Path, hashed: bool) -> tuple[int, int, np.ndarray, np.ndarray]:
+    values = pictures.read_mask(path)
+    occurs = np.bincount(values.ravel(), minlength=IGNORE + 1) > 0
+    digest = bytes.fromhex(content.sha256(path)) if hashed else bytes(32)
+    return (*values.shape, occurs, np.frombuffer(digest, np.uint8))
+
+
+def _read_classes(listing: Listing) -> list[str] | None:
+    """The lines of `classes.txt`; None if there is none. Raises UserError for one that cannot be
+    used."""
+    path = listing.path / CLASSES
+    if not path.exists():
+        return None
+    names = [line.strip() for line in listing.read_text(path, MAX_XML_BYTES).rstrip().split("\n")]
+    for number, name in enumerate(names, 1):
+        if not name or not showable(name):
+            raise UserError(f"{path}: line {number} is no name of a class: {name[:100]!r}.")
+        if name in names[: number - 1]:
+            raise UserError(f"{path}: line {number}: {name!r} is named twice.")
+    if len(names) > IGNORE:
+        raise UserError(f"{path}: names {len(names)} classes; allowed: at most {IGNORE}.")
+    return names
+
+
+def _mask_classes(name: str, class_names: Sequence[str] | None, masks: np.ndarray) -> MaskClasses:
+    """The classes by the lines of `classes.txt`, or without it by the values that occur."""
+    of_value = np.full(IGNORE + 1, -1, np.int16)
+    of_value[IGNORE] = IGNORE
+    if class_names is None:
+        occurring = np.flatnonzero(masks["values"][:, :IGNORE].any(axis=0)).tolist()
+        lines = {value: str(value) for value in occurring}
+    else:
+        lines = dict(enumerate(class_names))
+    names: list[str] = []
+    for value, line in lines.items():
+        if line.lower() in IGNORED:
+            of_value[value] = IGNORE
+        else:
+            of_value[value] = len(names)
+            names.append(line)
+    if masks["values"].any() and len(names) < 2:
+        raise UserError(
+            f"data.name: {name!r}: the masks have fewer than two classes "
+            f"({', '.join(names) or 'none'}); the value {IGNORE} says that the class is not known."
+        )
+    return MaskClasses(tuple(names), of_value)
+
+
+def _problems(
+    listing: Listing,
+    inspected: Inspected,
+    classes: MaskClasses,
+    class_names: Sequence[str] | None,
+) -> dict[Path, str]:
+    """{image, or annotation without image: why it cannot be used}."""
+    examples, problems = listing.examples, dict(listing.problems)
+    masked = any(example.mask for example in examples)
+    boxed = any(example.objects for example in examples)
+    for index, example in enumerate(examples):
+        if masked and example.mask is None:
+            text: str | None = f"{example.image}: has no mask."
+        elif boxed and not example.objects:
+            text = f"{example.image}: has no annotation."
+        else:
+            text = inspected.errors.get(index) or _problem(
+                example, inspected.images[index], inspected.masks[index], classes, class_names
+            )
+        if text:
+            problems[example.image] = text
+    return problems
+
+
+def _problem(
+    example: Example,
+    image: np.void,
+    mask: np.void,
+    classes: MaskClasses,
+    class_names: Sequence[str] | None,
+) -> str | None:
+    """Why an example cannot be used; None if it can.
+
+    Args:
+      example: with a mask or objects.
+      image, mask: what is known of its image (`folder.CONTENTS`) and its mask (MASK_CONTENTS).
+      classes: of masks.
+      class_names: the lines of `classes.txt`.
+    """
+    height, width = int(image["height"]), int(image["width"])
+    if example.mask:
+        if (mask["height"], mask["width"]) != (height, width):
+            return (
+                f"{example.mask}: is {mask['height']}x{mask['width']}, but its image is "
+                f"{height}x{width}."
+            )
+        if (wrong := np.flatnonzero(mask["values"] & (classes.of_value < 0))).size:
+            return (
+                f"{example.mask}: has the value {wrong[0]}; allowed: 0 to "
+                f"{len(class_names or ()) - 1}, the lines of {CLASSES}, and {IGNORE}."
+            )
+    reasons = (annotations.problem(each, example.image, height, width) for each in example.objects)
+    return next(filter(None, reasons), None)
+
+
+def _shares(chosen: Sequence[Object], contents: np.ndarray) -> np.ndarray:
+    """The boxes of objects as shares of the images, float32 [N, 4]."""
+    corners = np.array([each.corners for each in chosen], np.float64).reshape(-1, 4)
+    sides = np.stack([contents["width"], contents["height"]] * 2, axis=-1)
+    return boxes.from_corners(*np.clip(corners / sides, 0, 1).T).astype(np.float32)
+
+
+def _splits(name: str, split_of: Sequence[str]) -> dict[str, slice]:
+    """{split: its slice} of examples in the order of SPLITS. Raises UserError if none is for
+    training."""
+    counts = collections.Counter(split_of)
+    if not counts["train"]:
+        raise UserError(f"data.name: {name!r}: there are no images for training.")
+    splits, start = {}, 0
+    for split in SPLITS:
+        if counts[split]:
+            splits[split] = slice(start, start := start + counts[split])
+    return splits
