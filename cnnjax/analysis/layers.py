@@ -14,6 +14,7 @@ import numpy as np
 from cnnjax.analysis import receptive_fields
 from cnnjax.analysis.receptive_fields import Field
 from cnnjax.models.backbone import ALL_ENDPOINTS
+from cnnjax.nn.upsampling import RESIZES
 
 KINDS = {
     "conv_general_dilated": "convolution",
@@ -22,7 +23,11 @@ KINDS = {
     "reduce_window_sum": "average pooling",
     "rsqrt": "normalization",
     "concatenate": "concatenation",
+    "select_and_scatter_add": "max unpooling",
 }
+TRANSPOSED = "transposed convolution"
+UPSAMPLING = (TRANSPOSED, "max unpooling", *RESIZES)
+"""The kinds of layers that make maps larger."""
 
 
 @dataclasses.dataclass
@@ -34,12 +39,15 @@ class Layer:
       kind: such as `convolution` or `max pooling`.
       output_shape: (height, width, channels), or (units,).
       parameters: its number of parameters.
-      multiply_adds: of its convolutions and products, including those with zeros of the padding.
+      multiply_adds: of its convolutions and products, including those with zeros of the padding;
+        of a transposed convolution, of every pixel with the whole kernel, cropped or not. Pooling
+        and resizing, which add or weight a few values, count nothing.
       multiply_adds_inside: the same without the padding.
       activation_bytes: of its output in float32.
       receptive_field: {"size", "stride", "offset"}, each (height, width) in pixels: the field of
         the unit at position p starts at offset + stride * p; stride 0 if all units see the same.
-      window: {"size", "stride"}, each (height, width), of a convolution or pooling, else {}.
+      window: {"size", "stride"}, each (height, width), of a convolution or pooling, else {}; of a
+        transposed convolution or unpooling, the stride is the factor by which it makes maps larger.
       inputs: the layers whose outputs are its inputs; `image` is the image.
       dense_parameters: of a convolution, the parameters of a fully connected layer between the same
         maps.
@@ -140,21 +148,21 @@ def _add(by_name: dict[str, Layer], scope: str, equation: Any, origin: Origin) -
     output, field = equation.outvars[0].aval, origin.field
     layer = by_name.pop(scope, None) or Layer(scope, "elementwise", (), 0, 0, 0, 0, {})
     by_name[scope] = layer  # in the order of their last operations
-    kind = KINDS.get(equation.primitive.name)
-    if kind and (layer.kind == "elementwise" or kind == "concatenation"):
+    kind = _kind(equation)
+    if kind and (layer.kind == "elementwise" or kind in ("concatenation", "max unpooling")):
         layer.kind = kind
     layer.output_shape = tuple(output.shape[1:])
     layer.activation_bytes = 4 * math.prod(output.shape)
     layer.receptive_field = {
         "size": tuple(side.size for side in field),
-        "stride": tuple(side.stride for side in field),
-        "offset": tuple(side.low for side in field),
+        "stride": tuple(math.ceil(side.stride) for side in field),
+        "offset": tuple(math.ceil(side.low) for side in field),
     }
     layer.inputs = tuple(dict.fromkeys((*layer.inputs, *origin.sources)))
     layer.inputs = tuple(name for name in layer.inputs if name != scope)
     if window := _window(equation):
         layer.window = window
-    if layer.kind == "convolution" and kind == "convolution":
+    if layer.kind == kind and kind in ("convolution", TRANSPOSED):
         layer.dense_parameters = dense_parameters(
             equation.invars[0].aval.shape[1:], output.shape[1:]
         )
@@ -163,13 +171,25 @@ def _add(by_name: dict[str, Layer], scope: str, equation: Any, origin: Origin) -
     layer.multiply_adds_inside += inside
 
 
+def _kind(equation: Any) -> str | None:
+    """The kind of an operation; None if it is elementwise or less."""
+    name = equation.primitive.name
+    if name == "conv_general_dilated" and set(equation.params["lhs_dilation"]) != {1}:
+        return TRANSPOSED
+    resizes = equation.params.get("name")
+    return resizes if resizes in RESIZES else KINDS.get(name)
+
+
 def _window(equation: Any) -> dict[str, tuple[int, ...]]:
     """The window of a convolution or of a reduction over windows, along the image."""
     params = equation.params
     if equation.primitive.name == "conv_general_dilated":
         kernel, dims = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[2:]
         size = tuple(kernel[dim] for dim in dims)
-        return {"size": size, "stride": tuple(params["window_strides"])}
+        strides = params["window_strides"]
+        if _kind(equation) == TRANSPOSED:
+            strides = params["lhs_dilation"]
+        return {"size": size, "stride": tuple(strides)}
     if equation.primitive.name.startswith("reduce_window"):
         return {
             "size": tuple(params["window_dimensions"][1:3]),
@@ -187,7 +207,7 @@ def _walk(jaxpr: Any, origins: dict[Any, Origin], outer: str) -> Iterator[tuple[
             Origin() if hasattr(variable, "val") else origins.get(variable, Origin())
             for variable in equation.invars
         ]
-        inner = _called(equation.params)
+        inner = None if equation.params.get("name") in RESIZES else _called(equation.params)
         if inner is None:
             field = receptive_fields.after(equation, [operand.field for operand in operands])
             sources = tuple(dict.fromkeys(name for operand in operands for name in operand.sources))
@@ -246,9 +266,10 @@ def _multiply_adds(equation: Any) -> tuple[int, int]:
     )
     nominal = inside = channels
     for axis in range(len(params["window_strides"])):
+        length, factor = image[numbers.lhs_spec[2 + axis]], params["lhs_dilation"][axis]
         starts = np.arange(output[numbers.out_spec[2 + axis]]) * params["window_strides"][axis]
         offsets = np.arange(kernel[numbers.rhs_spec[2 + axis]]) * params["rhs_dilation"][axis]
-        pixels = starts[:, None] + offsets - params["padding"][axis][0]
-        nominal *= pixels.size
-        inside *= int(((pixels >= 0) & (pixels < image[numbers.lhs_spec[2 + axis]])).sum())
+        pixels, between = np.divmod(starts[:, None] + offsets - params["padding"][axis][0], factor)
+        nominal *= pixels.size if factor == 1 else length * offsets.size
+        inside *= int(((pixels >= 0) & (pixels < length) & (between == 0)).sum())
     return nominal, inside

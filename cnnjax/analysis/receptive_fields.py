@@ -2,12 +2,18 @@
 
 A unit at position p of a feature map sees, along one side of the image, the pixels from
 stride * p + low to stride * p + high. Every operation changes these three numbers; where branches
-meet, a unit sees what it sees through any of them.
+meet, a unit sees what it sees through any of them. After upsampling the positions see differently
+many pixels, and the numbers, fractions then, are bounds: no unit sees more.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnnjax.nn.upsampling import RESIZES
 
 Shape = tuple[int, ...]
 
@@ -17,14 +23,14 @@ class Side(NamedTuple):
     its array, or with `dim` None (and stride 0) the same at all positions."""
 
     dim: int | None
-    stride: int
-    low: int
-    high: int
+    stride: int | Fraction
+    low: int | Fraction
+    high: int | Fraction
 
     @property
     def size(self) -> int:
         """The number of pixels; some may be outside the image."""
-        return self.high - self.low + 1
+        return math.floor(self.high) - math.ceil(self.low) + 1
 
     def windowed(self, dim: int, size: int, stride: int, before: int, dilation: int = 1) -> "Side":
         """After a window of `size` elements (`dilation` apart), with `before` elements of
@@ -33,6 +39,12 @@ class Side(NamedTuple):
         extent = self.stride * (size - 1) * dilation
         shift = self.stride * before
         return Side(dim, self.stride * stride, self.low - shift, self.high - shift + extent)
+
+    def upsampled(self, factor: int, first: Fraction, last: Fraction) -> "Side":
+        """After upsampling by a factor, where a unit at position p sees those at p / factor + first
+        to p / factor + last of before."""
+        low, high = self.low + self.stride * first, self.high + self.stride * last
+        return Side(self.dim, Fraction(self.stride) / factor, low, high)
 
     def whole(self, length: int) -> "Side":
         """After an operation on all `length` elements of the dimension."""
@@ -72,6 +84,8 @@ def after(equation: Any, fields: Sequence[Field]) -> Field:
         return ()
     shapes = [tuple(variable.aval.shape) for variable in equation.invars]
     out = tuple(equation.outvars[0].aval.shape)
+    if equation.params.get("name") in RESIZES:
+        return _resized(RESIZES[equation.params["name"]], fields[0], shapes[0], out)
     seen = list(zip(fields, shapes, strict=True))
     if rule := _RULES.get(equation.primitive.name):
         return rule(equation.params, fields, shapes, out)
@@ -107,16 +121,20 @@ def _permute(field: Field, shape: Shape, new_dim: Callable[[int], int | None]) -
 
 
 def _convolution(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    (field, *_), (shape, kernel) = fields, shapes
+    field, kernel = fields[0], shapes[1]
     numbers = params["dimension_numbers"]
-    if any(dilation != 1 for dilation in params["lhs_dilation"]):
-        return _whole(field, shape)
     sides = []
     for side in field:
         if side.dim not in numbers.lhs_spec[2:]:
             sides.append(side)
             continue
         axis = numbers.lhs_spec[2:].index(side.dim)
+        factor = params["lhs_dilation"][axis]
+        if factor != 1:
+            before, size = params["padding"][axis][0], kernel[numbers.rhs_spec[2 + axis]]
+            first, last = Fraction(-before, factor), Fraction(size - 1 - before, factor)
+            sides.append(side.upsampled(factor, first, last))
+            continue
         sides.append(
             side.windowed(
                 numbers.out_spec[2 + axis],
@@ -142,6 +160,32 @@ def _window(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> 
         )
         for side in fields[0]
     )
+
+
+def _unpool(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
+    """A window puts its value on one of its elements, which the operand chooses."""
+    sides = []
+    for side in fields[0]:
+        size, stride = (params[name][side.dim] for name in ("window_dimensions", "window_strides"))
+        before = params["padding"][side.dim][0]
+        first, last = Fraction(before - size + 1, stride), Fraction(before, stride)
+        sides.append(side.upsampled(stride, first, last))
+    return merge([(tuple(sides), out), (fields[1], out)])
+
+
+def _resized(
+    weights: Callable[[int, int], np.ndarray], field: Field, shape: Shape, out: Shape
+) -> Field:
+    """After a function of RESIZES, by the first and the last pixel of before that each sees."""
+    sides = []
+    for side in field:
+        length, new = shape[side.dim or 0], out[side.dim or 0]
+        factor = max(1, round(new / length))
+        taps = [np.flatnonzero(row) for row in weights(length, new)]
+        first = min(int(seen[0]) - Fraction(p, factor) for p, seen in enumerate(taps))
+        last = max(int(seen[-1]) - Fraction(p, factor) for p, seen in enumerate(taps))
+        sides.append(side.upsampled(factor, first, last))
+    return tuple(sides)
 
 
 def _slice(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
@@ -224,6 +268,7 @@ _RULES: dict[str, Callable[..., Field]] = {
     "concatenate": _concatenate,
     "reduce_window_max": _window,
     "reduce_window_sum": _window,
+    "select_and_scatter_add": _unpool,
     "slice": _slice,
     "pad": _pad,
     "reduce_sum": _reduce,

@@ -1,19 +1,32 @@
 """The architectures, and how one is built from a configuration."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 from jax import Array
 
 from cnnjax import catalog
 from cnnjax.config import Levels, Model
 from cnnjax.errors import UserError, unknown
-from cnnjax.models import alexnet, custom, googlenet, inception, lenet, mlp, resnet, stack, vgg
+from cnnjax.models import (
+    alexnet,
+    custom,
+    googlenet,
+    inception,
+    lenet,
+    mlp,
+    resnet,
+    segmentation,
+    stack,
+    vgg,
+)
 from cnnjax.models.backbone import ALL_ENDPOINTS, Backbone, Network
+from cnnjax.models.segmentation import SEGMENTATION_MODELS
 from cnnjax.nn import ingredients
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.operations import PLAIN, Operations
@@ -69,7 +82,8 @@ def build(
     config: Model,
     *,
     image_shape: tuple[int, int, int],
-    num_outputs: int,
+    num_outputs: int | Mapping[str, int],
+    per_pixel: bool = False,
     head: nn.Module | None = None,
     levels: Levels | None = None,
     dtype: Any = jnp.float32,
@@ -82,29 +96,50 @@ def build(
     The module is called as `module.apply(variables, images, train=..., keep_prob=...)` with images
     [B, H, W, C] and returns outputs [B, num_outputs] in `param_dtype`. `keep_prob`, possibly
     traced, replaces the configured value; whether there is dropout at all is decided here. The
-    network without its head is `module.backbone` (`cnnjax.models.backbone.Network`).
+    network without its head is `module.backbone` (`cnnjax.models.backbone.Network`). With
+    `per_pixel` the outputs are [B, H, W, num_outputs], and the network is one of
+    SEGMENTATION_MODELS, or an encoder with the configured decoder
+    (`cnnjax.models.segmentation.EncoderDecoder`).
 
     Args:
       config: may be resolved; `default` becomes the architecture's published choice.
       image_shape: (height, width, channels) of the images.
-      num_outputs: outputs per image, such as the number of classes.
-      head: a module, features [B, n] -> outputs [B, num_outputs], which is called `head`; by
-        default the last layer of the architecture.
-      levels: the user's own {"activation": {...}, "initializer": {...}, "model": {...}}, looked up
-        after the built-in ones; for what a model may be, see `custom.build`.
+      num_outputs: outputs per image, or per pixel, such as the number of classes; or, per image,
+        {name: number}, for which the network has a head for each name, and with
+        `model.trunk=separate` a backbone.
+      per_pixel: whether the outputs are those of every pixel.
+      head: a module, features [B, n] (or [B, H, W, n]) -> outputs [B, num_outputs] (or
+        [B, H, W, num_outputs]), which is called `head`; by default the last layer of the
+        architecture.
+      levels: the user's own {"activation": {...}, "initializer": {...}, "model": {...}, "decoder":
+        {...}}, looked up after the built-in ones; for what a model may be, see `custom.build`, and
+        a decoder `segmentation.EncoderDecoder`.
       dtype: of the computation; parameters and statistics are in `param_dtype`.
       axis_name: the pmap axis over which batch norm takes its statistics (`global`).
       operations: the implementations to use.
 
     Raises:
-      UserError: an unknown name, or an image that is too small for the network.
-      TypeError: a `head` for a network of the user's own that has one.
+      UserError: an unknown name, a network that is not one for this kind of outputs, or an image
+        that is too small for it.
+      TypeError: a `head` for a network that has its own.
     """
     user_models = (levels or {}).get("model", {})
-    if config.name not in MODELS and config.name not in user_models:
-        raise unknown("model.name", config.name, [*MODELS, *user_models])
-    if num_outputs < 1:
+    known = [*MODELS, *SEGMENTATION_MODELS, *user_models]
+    if config.name not in known:
+        raise unknown("model.name", config.name, known)
+    if config.name in SEGMENTATION_MODELS and not per_pixel:
+        raise UserError(f"model.name: {config.name} classifies pixels; a per-pixel task needs it")
+    if per_pixel and isinstance(num_outputs, Mapping):
+        raise TypeError("num_outputs: is a mapping; a per-pixel task has one number")
+    numbers = list(num_outputs.values()) if isinstance(num_outputs, Mapping) else [num_outputs]
+    if min(numbers) < 1:
         raise UserError(f"num_outputs: {num_outputs} is not valid; allowed: 1 or more")
+    if config.trunk and not isinstance(num_outputs, Mapping):
+        raise UserError(
+            f"model.trunk: {config.trunk} means nothing for a task with one head; it belongs to "
+            "localization",
+            path="model.trunk",
+        )
     make = ingredients.build(
         config,
         levels=levels,
@@ -112,13 +147,26 @@ def build(
         param_dtype=param_dtype,
         axis_name=axis_name,
         operations=operations,
+        per_pixel=per_pixel,
     )
+    if config.name in SEGMENTATION_MODELS:
+        return SEGMENTATION_MODELS[config.name](make, image_shape, numbers[0], head)
     if config.name in MODELS:
         network: nn.Module = MODELS[config.name](make, image_shape)
     else:
         network = custom.build(user_models[config.name], make, num_outputs, image_shape)
+    if isinstance(network, Backbone) and per_pixel:
+        decoders = (levels or {}).get("decoder", {})
+        built_in = make.config.decoder in catalog.DECODERS
+        level = None if built_in else decoders[str(make.config.decoder)]
+        return segmentation.encoder_decoder(network, numbers[0], head, level)
     if isinstance(network, Backbone):
-        return Network(network, num_outputs, head)
+        trunks: dict[str, Backbone] = {}
+        if config.trunk == "separate" and isinstance(num_outputs, Mapping):
+            trunks = {name: network.clone() for name in list(num_outputs)[1:]}
+        if isinstance(num_outputs, Mapping):
+            num_outputs = FrozenDict(num_outputs)
+        return Network(network, num_outputs, head, FrozenDict(trunks))
     if head is not None:
         raise TypeError(
             f"model.name: {config.name!r} has a head of its own, but the task brings its own; "
@@ -137,18 +185,22 @@ def describe(
     capture=("conv1", "fc1"))` gives (logits, {name: features}).
 
     Args:
-      network: a module from `build`, or a name in `MODELS` for the published network.
+      network: a module from `build`, or a name in `MODELS` or SEGMENTATION_MODELS for the published
+        network.
       image_shape: (height, width, channels); by default the published one of a name, and
         (224, 224, 3) for a module.
 
     Raises UserError for an unknown name, or an image that is too small for the network.
     """
     if isinstance(network, str):
-        if network not in MODELS:
-            raise unknown("model.name", network, MODELS)
+        if network not in catalog.IMAGES:
+            raise unknown("model.name", network, catalog.IMAGES)
         image_shape = image_shape or catalog.IMAGES[network]
         network = build(
-            Model(name=network), image_shape=image_shape, num_outputs=catalog.CLASSES[network]
+            Model(name=network),
+            image_shape=image_shape,
+            num_outputs=catalog.CLASSES[network],
+            per_pixel=network in SEGMENTATION_MODELS,
         )
     module, shape = network, image_shape or (224, 224, 3)
     shapes: dict[str, tuple[int, ...]] = {}

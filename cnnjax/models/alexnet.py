@@ -34,9 +34,9 @@ class AlexNet(Backbone):
 
     grouped: bool
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, H, W, C] -> [B, units]."""
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> [B, h, w, 256]."""
         make = self.ingredients
         groups = 2 if self.grouped else 1
         published = (96, 256, 384, 384, 256) if self.grouped else (64, 192, 384, 256, 256)
@@ -61,14 +61,22 @@ class AlexNet(Backbone):
             y = forward(block, x)
             if pool is None:
                 return y
-            y = forward.endpoint(f"pool{index}", pool(local_response(y)) if normalized else y)
+            if normalized:
+                y = forward.pool(f"pool{index}", pool, local_response(y))
+            else:
+                y = forward.endpoint(f"pool{index}", y)
             return forward.dropout(make.dropout(f"pool{index}_dropout", only="spatial"), y)
 
         x = conv(1, widths[0], 11, 0 if self.grouped else 2, strides=4)
         x = conv(2, widths[1], 5, 2, groups=groups)
         x = conv(3, widths[2], 3, 1)
         x = conv(4, widths[3], 3, 1, groups=groups)
-        x = conv(5, widths[4], 3, 1, groups=groups)
+        return conv(5, widths[4], 3, 1, groups=groups)
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, 256] -> [B, units]."""
+        make = self.ingredients
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(make.config.hidden or (), start=1):
             x = forward.dropout(make.dropout(f"fc{index}_dropout", only="plain"), x)

@@ -1,15 +1,18 @@
 """What all networks have in common: a backbone with named endpoints, and a head."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+from flax.core import FrozenDict
 from jax import Array
 
 from cnnjax.errors import unknown
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.ingredients import Ingredients
+from cnnjax.nn.pooling import Window
 
 ALL_ENDPOINTS = ("*",)
 """The `capture` of all endpoints, in the order in which the network computes them."""
@@ -23,20 +26,38 @@ def named_parameters(function: Any) -> set[str]:
     return {parameter.name for parameter in parameters if parameter.kind in _NAMED}
 
 
+class Pooled(NamedTuple):
+    """A pooling that was computed: its window, and the feature maps before and after it."""
+
+    window: Window
+    before: Array
+    after: Array
+
+
 class ForwardPass:
     """How a network is called, and the endpoints that are captured on the way.
 
     Attributes:
       train: whether batches are normalised by their own statistics and dropout acts.
       keep_prob: replaces the configured keep_prob of dropout; None for the configured one.
+      spatial: whether the backbone stops at its last feature maps.
       auxiliary: the features of the auxiliary heads, by name.
+      maps: with `spatial`, the feature maps in the order in which they were computed.
+      pools: with `spatial`, the poolings between blocks.
     """
 
     def __init__(
-        self, train: bool, keep_prob: Array | float | None, capture: str | Sequence[str]
+        self,
+        train: bool,
+        keep_prob: Array | float | None,
+        capture: str | Sequence[str],
+        *,
+        spatial: bool = False,
     ) -> None:
-        self.train, self.keep_prob = train, keep_prob
+        self.train, self.keep_prob, self.spatial = train, keep_prob, spatial
         self.auxiliary: dict[str, Array] = {}
+        self.maps: list[Array] = []
+        self.pools: list[Pooled] = []
         self._requested = (capture,) if isinstance(capture, str) else tuple(capture)
         self._names: list[str] = []
         self._captured: dict[str, Array] = {}
@@ -55,17 +76,34 @@ class ForwardPass:
         self._names.append(name)
         if self.wants(name):
             self._captured[name] = x
+        return self.map(x)
+
+    def map(self, x: Array) -> Array:
+        """Keeps feature maps x, [B, H, W, C], for a decoder, and returns x."""
+        if self.spatial and x.ndim == 4:
+            self.maps.append(x)
         return x
+
+    def pool(self, name: str, pool: Any, x: Array) -> Array:
+        """`pool(x)`, the endpoint `name`; `pool` is by `Ingredients.pool`."""
+        return self.endpoint(name, self._pool(pool, x))
+
+    def _pool(self, pool: Any, x: Array) -> Array:
+        y: Array = pool(x)
+        if self.spatial:
+            self.pools.append(Pooled(pool.window, x, y))
+        return y
 
     def __call__(self, block: nn.Module, x: Array) -> Array:
         """`block(x)`, whose features, before any pooling in the block, are the endpoint of its
         name."""
         name = str(block.name)
-        pool: Callable[[Array], Array] | None = getattr(block, "pool", None)
+        pool = getattr(block, "pool", None)
         if pool is None:
             return self.endpoint(name, block(x, train=self.train))
-        if self.wants(name):
-            return pool(self.endpoint(name, block(x, train=self.train, pooled=False)))
+        if self.wants(name) or self.spatial:
+            x = self.endpoint(name, block(x, train=self.train, pooled=False))
+            return self._pool(pool, x)
         self._names.append(name)
         return block(x, train=self.train)
 
@@ -73,7 +111,7 @@ class ForwardPass:
         """`dropout(x)`."""
         return dropout(x, train=self.train, keep_prob=self.keep_prob)
 
-    def result(self, outputs: Array) -> Array | tuple[Array, dict[str, Array]]:
+    def result(self, outputs: Any) -> Any:
         """`outputs`, or (outputs, {endpoint: features}) if any is captured.
 
         Raises UserError for a name that the network does not have.
@@ -87,16 +125,31 @@ class ForwardPass:
 
 
 class Backbone(nn.Module):
-    """A network without its head: what a family of architectures defines, by `features`."""
+    """A network without its head: what a family of architectures defines, by `maps` and `vector`.
+
+    Both are part of the compact method `features`, which a backbone that is never an encoder may
+    define instead. They pass what is an endpoint through `forward`.
+    """
 
     ingredients: Ingredients
 
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """The features of images, [B, H, W, C] in the dtype of the computation -> [B, n].
-
-        A compact method. It passes what is an endpoint through `forward`.
-        """
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """The last feature maps: [B, H, W, C] in the dtype of the computation -> [B, h, w, n]."""
         raise NotImplementedError
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """The features of an image, from its last maps: [B, h, w, n] -> [B, m]. By default the mean
+        over the positions."""
+        return x.mean(axis=(1, 2))
+
+    @nn.compact
+    def features(self, x: Array, forward: ForwardPass) -> Array:
+        """[B, H, W, C] in the dtype of the computation -> [B, m]; with `forward.spatial` the last
+        maps, [B, h, w, n]."""
+        x = self.maps(x, forward)
+        return x if forward.spatial else self.vector(x, forward)
 
     @nn.nowrap
     def output_layer(self, num_outputs: int) -> Callable[[Array], Array]:
@@ -120,13 +173,16 @@ class Network(nn.Module):
     """A backbone and a head. The variables of the backbone have the same paths as without head.
 
     `head` is a module, [B, n] -> outputs [B, num_outputs], or None for the backbone's own layer. It
-    is called with `train` if it has such a parameter.
+    is called with `train` if it has such a parameter. If `num_outputs` is a mapping, there is a
+    fully connected layer NAME_head for each name, and the outputs are {name: [B, number]}; names in
+    `trunks` have a backbone of their own.
     In training, the outputs of auxiliary heads are sown into the collection `auxiliary`.
     """
 
     backbone: Backbone
-    num_outputs: int
+    num_outputs: int | Mapping[str, int]
     head: nn.Module | None = None
+    trunks: Mapping[str, Backbone] = FrozenDict()
 
     def setup(self) -> None:
         """Gives the backbone's variables the paths that they have without this module."""
@@ -140,18 +196,43 @@ class Network(nn.Module):
         train: bool,
         keep_prob: Array | float | None = None,
         capture: str | Sequence[str] = (),
-    ) -> Array | tuple[Array, dict[str, Array]]:
-        """x: [B, H, W, C] -> outputs [B, num_outputs]; with `capture`, (outputs, {name: features}).
+    ) -> Any:
+        """x: [B, H, W, C] -> outputs [B, num_outputs] or {name: [B, number]}; with `capture`,
+        (outputs, {name: features}).
 
         `keep_prob`, possibly traced, replaces the configured one. Raises UserError for a name in
         `capture` that the network does not have.
         """
         make, forward = self.backbone.ingredients, ForwardPass(train, keep_prob, capture)
-        x = self.backbone.features(x.astype(make.dtype), forward)
+        images = x.astype(make.dtype)
+        x = self.backbone.features(images, forward)
         for name, features in forward.auxiliary.items():
-            outputs = make.dense(self.num_outputs, name=f"{name}_head")(features)
+            outputs = self._outputs(features, name)
             if not self.is_initializing():
-                self.sow("auxiliary", "logits", outputs.astype(make.param_dtype))
-        head = self.head or self.backbone.output_layer(self.num_outputs)
-        options = {"train": train} if "train" in named_parameters(type(head).__call__) else {}
-        return forward.result(head(x, **options).astype(make.param_dtype))
+                self.sow("auxiliary", "logits", outputs)
+        if self.head is None:
+            separate = {
+                name: trunk.features(images, ForwardPass(train, keep_prob, ()))
+                for name, trunk in self.trunks.items()
+            }
+            return forward.result(self._outputs(x, "", separate))
+        options = {"train": train} if "train" in named_parameters(type(self.head).__call__) else {}
+        return forward.result(self.head(x, **options).astype(make.param_dtype))
+
+    @nn.nowrap
+    def _outputs(
+        self, x: Array, auxiliary: str, separate: Mapping[str, Array] = FrozenDict()
+    ) -> Any:
+        """The outputs of the last layer, or of a layer for each name, from the features x or those
+        of a separate trunk; `auxiliary` is the name of an auxiliary head."""
+        make, prefix = self.backbone.ingredients, f"{auxiliary}_" if auxiliary else ""
+        if isinstance(self.num_outputs, Mapping):
+            outputs: Any = {
+                name: make.dense(number, name=f"{prefix}{name}_head")(separate.get(name, x))
+                for name, number in self.num_outputs.items()
+            }
+        elif auxiliary:
+            outputs = make.dense(self.num_outputs, name=f"{auxiliary}_head")(x)
+        else:
+            outputs = self.backbone.output_layer(self.num_outputs)(x)
+        return jax.tree.map(lambda array: array.astype(make.param_dtype), outputs)

@@ -92,7 +92,7 @@ def adaptive_average(x: Array, size: int) -> Array:
 
 
 def has_auxiliary_heads(backbone: Backbone, forward: ForwardPass) -> bool:
-    """Whether auxiliary heads are computed: in training only, and never if
-    `model.auxiliary_weight` is 0."""
+    """Whether auxiliary heads are computed: in training only, never if `model.auxiliary_weight` is
+    0, and never for a decoder."""
     weight = backbone.ingredients.config.auxiliary_weight
-    return bool(weight) and (forward.train or backbone.is_initializing())
+    return bool(weight) and not forward.spatial and (forward.train or backbone.is_initializing())

@@ -1,7 +1,7 @@
 """Networks of the user's own, adapted to the calls of all networks."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -59,7 +59,10 @@ class Adapted(nn.Module):
 
 
 def build(
-    level: Any, ingredients: Ingredients, num_outputs: int, image_shape: tuple[int, int, int]
+    level: Any,
+    ingredients: Ingredients,
+    num_outputs: int | Mapping[str, int],
+    image_shape: tuple[int, int, int],
 ) -> nn.Module:
     """The network of a level of the user's own.
 
@@ -69,7 +72,7 @@ def build(
         function (ingredients, num_classes, image_shape) -> module. A `Backbone` gets a head, other
         modules have their own.
       ingredients: the configured choices.
-      num_outputs: outputs per image, such as the number of classes.
+      num_outputs: outputs per image, such as the number of classes, or those by name.
       image_shape: (height, width, channels).
 
     Raises TypeError if the result is not a flax module, and whatever `level` raises.

@@ -64,9 +64,9 @@ class GoogLeNet(Backbone):
     Deviations from the paper, as in torchvision: batch norm, and 3x3 instead of 5x5.
     """
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, H, W, C] -> [B, 1024]."""
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> [B, h, w, 1024]."""
         make = self.ingredients
         pool, padding = make.pool("pool1", POOL), ((3, 3), (3, 3))
         x = forward(ConvBlock(make, make.width(64), 7, 2, padding, pool=pool, name="conv1"), x)
@@ -83,8 +83,13 @@ class GoogLeNet(Backbone):
                     self._auxiliary(AUXILIARY[name], x, forward)
             if stage < 5:
                 name = f"pool{stage}"
-                x = forward.endpoint(name, make.pool(name, POOL if stage == 3 else LAST)(x))
-        return forward.dropout(make.dropout("dropout"), x.mean(axis=(1, 2)))
+                x = forward.pool(name, make.pool(name, POOL if stage == 3 else LAST), x)
+        return x
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, 1024] -> [B, 1024]."""
+        return forward.dropout(self.ingredients.dropout("dropout"), x.mean(axis=(1, 2)))
 
     def _auxiliary(self, name: str, x: Array, forward: ForwardPass) -> None:
         make, train = self.ingredients, forward.train

@@ -124,9 +124,9 @@ class InceptionV3(Backbone):
     either kind, comes before the head.
     """
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, H, W, C] -> [B, C]."""
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> [B, h, w, n]."""
         make = self.ingredients
 
         def conv(
@@ -152,7 +152,12 @@ class InceptionV3(Backbone):
             x = forward.endpoint(str(block.name), rematerialized(block, x, train=forward.train))
             if block.name == "mixed8" and has_auxiliary_heads(self, forward):
                 forward.auxiliary["auxiliary"] = self._auxiliary(x, forward.train)
-        return forward.dropout(make.dropout("dropout"), x.mean(axis=(1, 2)))
+        return x
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, n] -> [B, n]."""
+        return forward.dropout(self.ingredients.dropout("dropout"), x.mean(axis=(1, 2)))
 
     def _auxiliary(self, x: Array, train: bool) -> Array:
         """The features of the auxiliary head, from the 17x17 maps."""
@@ -210,20 +215,25 @@ class InceptionSmall(Backbone):
     `mixed1_1`, `mixed1_2`, `pool1`, ..., `mixed3_2`; `head`. Dropout, of either kind, comes before
     the head."""
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, H, W, C] -> [B, C]."""
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> [B, h, w, n]."""
         make = self.ingredients
         x = forward(ConvBlock(make, make.width(32), name="conv1"), x)
         for stage, features in enumerate((16, 32, 64), start=1):
             if stage > 1:
                 name = f"pool{stage - 1}"
-                x = forward.endpoint(name, make.pool(name)(x))
+                x = forward.pool(name, make.pool(name), x)
             for index in (1, 2):
                 name = f"mixed{stage}_{index}"
                 block = SmallBlock(make, make.width(features), name=name)
                 x = forward.endpoint(name, rematerialized(block, x, train=forward.train))
-        return forward.dropout(make.dropout("dropout"), x.mean(axis=(1, 2)))
+        return x
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, n] -> [B, n]."""
+        return forward.dropout(self.ingredients.dropout("dropout"), x.mean(axis=(1, 2)))
 
 
 def inception_v3(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> InceptionV3:

@@ -78,9 +78,9 @@ class LeNet5(Backbone):
     does not have: `plain` after C5 and F6, `spatial` after S2 and S4.
     """
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, H, W, C] -> [B, 84]."""
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> [B, h, w, 16], of S4."""
         make = self.ingredients
         x = pad_to(x, SIZE)
         pool = make.pool("pool1")
@@ -90,7 +90,12 @@ class LeNet5(Backbone):
         pool = make.pool("pool2")
         block = ConvBlock(make, 16, 5, connections=C3_CONNECTIONS, pool=pool, name="conv2")
         x = forward.endpoint("pool2", forward(block, x))
-        x = forward.dropout(make.dropout("pool2_dropout", only="spatial"), x)
+        return forward.dropout(make.dropout("pool2_dropout", only="spatial"), x)
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, 16] -> [B, 84]."""
+        make = self.ingredients
         x = forward(ConvBlock(make, 120, kernel=5, padding="VALID", name="conv3"), x)
         x = x.reshape(x.shape[0], -1)
         x = forward.dropout(make.dropout("conv3_dropout", only="plain"), x)
@@ -130,9 +135,9 @@ class LeNet5Modern(Backbone):
     Dropout: `plain` after `fc1` and `fc2`, `spatial` after each pooling.
     """
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, H, W, C] -> [B, units]."""
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> [B, h, w, 16]."""
         make = self.ingredients
         x = pad_to(x, SIZE)
         for index, features in enumerate((6, 16), start=1):
@@ -141,6 +146,12 @@ class LeNet5Modern(Backbone):
             block = ConvBlock(make, width, 5, padding="VALID", pool=pool, name=f"conv{index}")
             x = forward.endpoint(name, forward(block, x))
             x = forward.dropout(make.dropout(f"{name}_dropout", only="spatial"), x)
+        return x
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, 16] -> [B, units]."""
+        make = self.ingredients
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate((120, 84), start=1):
             x = forward(DenseBlock(make, make.width(units), name=f"fc{index}"), x)

@@ -17,11 +17,15 @@ class MLP(Backbone):
     endpoints: `pool`, `fc1`, `fc2`, ...; `head`.
     """
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> the same, pooled."""
+        return forward.pool("pool", self.ingredients.pool("pool"), x)
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, units]."""
         make = self.ingredients
-        x = forward.endpoint("pool", make.pool("pool")(x))
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(make.config.hidden or (), start=1):
             x = forward(DenseBlock(make, make.width(units), name=f"fc{index}"), x)

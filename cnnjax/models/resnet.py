@@ -141,9 +141,9 @@ class ResNet(Backbone):
     residual: bool = True
     imagenet: bool = False
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, H, W, C] -> [B, C]."""
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> [B, h, w, n]."""
         make = self.ingredients
         base = 64 if self.imagenet else 16
         if self.imagenet:
@@ -168,8 +168,9 @@ class ResNet(Backbone):
                 block = self._block(BlockSpec(features, downsample=False), parent=None)
                 rest, remat = survival[done + 1 : done + count], make.config.remat
                 x = scan_blocks(self, block, names[1:], x, rest, remat=remat, **options)
+                x = forward.map(x)
             done += count
-        return x.mean(axis=(1, 2))
+        return x
 
     def _block(self, spec: BlockSpec, **fields: Any) -> Block:
         return Block(

@@ -33,9 +33,9 @@ class Stack(Backbone):
     ... where a layer is made up of several), `pool1`, `pool2`; `mean`; `head`.
     """
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, H, W, C] -> [B, C]."""
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> [B, h, w, n]."""
         make = self.ingredients
         kernels = KERNELS[make.config.kernel or "3x3"]
         number = 0
@@ -48,7 +48,12 @@ class Stack(Backbone):
                     x = forward(block, x)
             x = forward.dropout(make.dropout(f"dropout{stage}"), x)
             if stage < len(WIDTHS):
-                x = forward.endpoint(f"pool{stage}", make.pool(f"pool{stage}")(x))
+                x = forward.pool(f"pool{stage}", make.pool(f"pool{stage}"), x)
+        return x
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, n] -> [B, n]."""
         return forward.endpoint("mean", x.mean((1, 2)))
 
 

@@ -26,9 +26,9 @@ class VGG(Backbone):
     stages: tuple[tuple[int, ...], ...]
     published: bool = True
 
-    @nn.compact
-    def features(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, H, W, C] -> [B, n]."""
+    @nn.nowrap
+    def maps(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, H, W, C] -> [B, h, w, n]."""
         make = self.ingredients
         for stage, widths in enumerate(self.stages, start=1):
             for index, features in enumerate(widths, start=1):
@@ -42,6 +42,12 @@ class VGG(Backbone):
                 x = forward(block, x)
             x = forward.endpoint(f"pool{stage}", x)
             x = forward.dropout(make.dropout(f"pool{stage}_dropout", only="spatial"), x)
+        return x
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, n] -> [B, m]."""
+        make = self.ingredients
         x = x.reshape(x.shape[0], -1)
         for index, units in enumerate(make.config.hidden or (), start=1):
             name = f"fc{index}"

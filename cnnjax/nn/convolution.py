@@ -62,6 +62,35 @@ class Conv(nn.Module):
         return _add_bias(self, y, self.features, self.param_dtype) if self.use_bias else y
 
 
+class ConvolvedDense(nn.Module):
+    """A fully connected layer of maps of one size, applied at all positions of larger ones (Long et
+    al. 2015, section 3.1): a convolution whose `kernel` has the shape that it has in the fully
+    connected layer, [side * side * C, features], so that the weights of one are those of the other;
+    and `bias` [features]. Maps are padded with zeros so that their size stays."""
+
+    features: int
+    side: int
+    kernel_init: Initializer
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    convolve: Convolve = lax.conv_general_dilated
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x: [B, H, W, C] -> [B, H, W, features]."""
+        window: Any = (self.side, self.side, x.shape[-1])
+        shape: Any = (math.prod(window), self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        y = self.convolve(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype).reshape(*window, self.features),
+            (1, 1),
+            "SAME",
+            dimension_numbers=_LAYOUT,
+        )
+        return _add_bias(self, y, self.features, self.param_dtype)
+
+
 class SparseConv(nn.Module):
     """A convolution (stride 1, padding VALID) in which each output channel has its own subset of
     the input channels, as LeNet-5's C3 (LeCun et al. 1998, table I).

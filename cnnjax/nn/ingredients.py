@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from cnnjax.config import Levels, Model, ResolvedModel, resolve_model
 from cnnjax.errors import unknown
 from cnnjax.nn.activations import ACTIVATIONS, NON_DECREASING, Activation, PReLU, leaky_relu
-from cnnjax.nn.convolution import Conv, Padding, SparseConv
+from cnnjax.nn.convolution import Conv, ConvolvedDense, Padding, SparseConv
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.initializers import INITIALIZERS, Initializer
 from cnnjax.nn.normalization import NORMS, BatchStatistics
 from cnnjax.nn.operations import PLAIN, Operations
-from cnnjax.nn.pooling import HALVE, POOLINGS, Window
+from cnnjax.nn.pooling import HALVE, POOLINGS, Pooling, Window
+from cnnjax.nn.upsampling import Size, TransposedConv
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,44 @@ class Ingredients:
             name=name,
         )
 
+    def transposed_conv(
+        self,
+        features: int,
+        size: Size,
+        *,
+        name: str,
+        strides: Size | None = None,
+        use_bias: bool = True,
+    ) -> TransposedConv:
+        """A transposed convolution: [B, h, w, C] -> [B, *size, features], of the configured kernel
+        and initial weights. `strides` are by default the ratio of the sizes."""
+        interpolates = self.config.transposed_init == "bilinear"
+        return TransposedConv(
+            features,
+            size,
+            None if interpolates else self.initializer(1),
+            self.config.transposed_kernel or 4,
+            strides,
+            use_bias=use_bias,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            convolve=self.operations.convolve,
+            name=name,
+        )
+
+    def convolved_dense(self, features: int, side: int, *, name: str) -> ConvolvedDense:
+        """A fully connected layer of maps [side, side, C], at all positions: [B, H, W, C] ->
+        [B, H, W, features]."""
+        return ConvolvedDense(
+            features,
+            side,
+            self.initializer(1),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            convolve=self.operations.convolve,
+            name=name,
+        )
+
     def dense(self, features: int, *, name: str, use_bias: bool = True) -> nn.Dense:
         """A fully connected layer: [B, n] -> [B, features]."""
         return nn.Dense(
@@ -124,14 +162,15 @@ class Ingredients:
         keep_prob = dropout.keep_prob if only in (None, dropout.kind) else 1.0
         return Dropout(keep_prob, dropout.scaling, dropout.kind, name=name)
 
-    def pool(self, name: str, window: Window = HALVE) -> Callable[[Array], Array]:
-        """The pooling layer: [B, H, W, C] -> [B, H', W', C] (`none` keeps the size)."""
+    def pool(self, name: str, window: Window = HALVE) -> Any:
+        """The pooling layer: [B, H, W, C] -> [B, H', W', C] (`none` keeps the size). It has the
+        attribute `window`."""
         level: Any = POOLINGS[self.config.pooling]
         if self.config.pooling == "max":
             level = self.operations.max_pool
         if isinstance(level, type):
             return level(ingredients=self, window=window, name=name)
-        return jax.named_scope(name)(functools.partial(level, window=window))
+        return Pooling(level, window, name)
 
     @property
     def pooling_commutes(self) -> bool:
@@ -153,14 +192,16 @@ def build(
     param_dtype: Any = jnp.float32,
     axis_name: str | None = None,
     operations: Operations = PLAIN,
+    per_pixel: bool = False,
 ) -> Ingredients:
     """The ingredients of a configuration; `default` becomes the architecture's published choice.
 
     `levels` are the user's own, looked up after the built-in ones: an activation is a function of
     an array or a flax module class without fields, an initializer is init(key, shape, dtype).
+    With `per_pixel` the model is that of a per-pixel task.
     Raises UserError for a name that is in neither.
     """
-    levels, config = levels or {}, resolve_model(config)
+    levels, config = levels or {}, resolve_model(config, per_pixel=per_pixel)
     activation = _level("activation", config.activation, ACTIVATIONS, levels)
     if activation is leaky_relu:
         activation = functools.partial(leaky_relu, slope=config.leaky_slope)

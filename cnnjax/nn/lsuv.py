@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jax import Array
 
-from cnnjax.nn.convolution import Conv, SparseConv
+from cnnjax.nn.convolution import Conv, ConvolvedDense, SparseConv
+from cnnjax.nn.upsampling import TransposedConv
 
 Path = tuple[str, ...]
-LAYERS = (Conv, nn.Dense, SparseConv)
+LAYERS = (Conv, ConvolvedDense, nn.Dense, SparseConv, TransposedConv)
 
 
 def lsuv(

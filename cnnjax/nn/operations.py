@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import flax.linen as nn
 from jax import Array, lax
 
-from cnnjax.nn import pooling
+from cnnjax.nn import pooling, upsampling
 from cnnjax.nn.convolution import Convolve
 from cnnjax.nn.native import convolution as native_convolution
 from cnnjax.nn.native import normalization as native_normalization
@@ -24,19 +24,23 @@ class Operations:
     Attributes:
       convolve: `jax.lax.conv_general_dilated`, or a function with the same signature.
       max_pool: the largest element of each window, see `cnnjax.nn.pooling.max_pool`.
+      max_unpool: its transpose, see `cnnjax.nn.upsampling.max_unpool`; of slices also where pooling
+        is native, whose maxima they find again faster.
       batch_norm: `flax.linen.BatchNorm`, or a module with the same arguments.
     """
 
     convolve: Convolve = lax.conv_general_dilated
     max_pool: Callable[..., Array] = pooling.reduce_window_max
+    max_unpool: Callable[..., Array] = upsampling.scatter_max_unpool
     batch_norm: Callable[..., nn.Module] = nn.BatchNorm
 
 
 PLAIN = Operations()
-SLICED = Operations(max_pool=pooling.max_pool)
+SLICED = Operations(max_pool=pooling.max_pool, max_unpool=upsampling.max_unpool)
 NATIVE = Operations(
     native_convolution.conv_general_dilated,
     native_pooling.max_pool,
+    upsampling.max_unpool,
     native_normalization.BatchNorm,
 )
 

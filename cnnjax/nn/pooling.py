@@ -7,9 +7,11 @@ times slower.
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -39,6 +41,20 @@ class Window(NamedTuple):
 
 
 HALVE = Window()
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """A pooling without parameters, under the scope `name`."""
+
+    function: Callable[..., Array]
+    window: Window
+    name: str
+
+    def __call__(self, x: Array) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', C]."""
+        with jax.named_scope(self.name):
+            return self.function(x, window=self.window)
 
 
 class Layers(Protocol):

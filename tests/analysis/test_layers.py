@@ -19,10 +19,11 @@ KEY = jax.random.key(0)
 TABLE = ROOT / "docs" / "networks.md"
 
 
-def build(name, size, classes=10, channels=3, **values):
+def build(name, size, classes=10, channels=3, per_pixel=False, **values):
     shape = (size, size, channels)
     config = Model(name=name, **values)
-    return models.build(config, image_shape=shape, num_outputs=classes), shape
+    fields = {"image_shape": shape, "num_outputs": classes, "per_pixel": per_pixel}
+    return models.build(config, **fields), shape
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,7 @@ def test_the_table_of_networks_says_what_units_see(name):
         ("mlp", 28), ("lenet5", 32), ("lenet5_modern", 28), ("alexnet", 224), ("vgg_small", 32),
         ("vgg11", 64), ("inception_small", 32), ("googlenet", 64), ("inception_v3", 128),
         ("resnet20", 32), ("resnet18", 64), ("resnet50", 64),
+        ("unet", 32), ("fcn8s", 65), ("fcn32s", 64), ("naive_segmentation", 16),
     ],
 )  # fmt: skip
 def test_multiply_adds_inside_are_what_xla_counts(name, size):
@@ -84,7 +86,7 @@ def test_multiply_adds_inside_are_what_xla_counts(name, size):
         "dropout": Dropout(keep_prob=1.0),
         "pooling": "strided",
     }
-    module, shape = build(name, size, **quiet)
+    module, shape = build(name, size, per_pixel=name in catalog.SEGMENTATION_MODELS, **quiet)
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     variables = jax.eval_shape(functools.partial(module.init, train=False), KEY, images)
     run = jax.jit(functools.partial(module.apply, train=False))
@@ -158,6 +160,80 @@ def test_receptive_fields_are_what_a_gradient_finds(name, size, values):
             assert (pixels[0], pixels[-1] + 1) == (max(0, start), min(size, stop)), name_
 
 
+DECODED = [  # network, side of the images, fields, pixels that a unit of the outputs sees
+    # pool3 sees 36, at a stride of 8. Upsampling halves the stride and adds it, a convolution adds
+    # it twice.
+    ("vgg_small", 96, {"decoder": "transposed", "transposed_kernel": 2}, 36 + 3 * (4 + 2 + 1)),
+    ("vgg_small", 96, {"decoder": "nearest"}, 36 + 3 * (4 + 2 + 1)),
+    ("vgg_small", 96, {"decoder": "transposed"}, None),
+    ("vgg_small", 96, {"decoder": "bilinear", "skips": "add"}, None),
+    ("vgg_small", 89, {"decoder": "bilinear", "skips": "concatenate"}, None),
+    ("vgg_small", 89, {"decoder": "transposed", "transposed_kernel": 3}, None),
+    ("vgg_small", 90, {"decoder": "max_unpool", "pooling": "max"}, None),
+    ("lenet5_modern", 50, {"decoder": "nearest"}, None),
+    ("resnet18", 250, {"width": 0.02, "decoder": "transposed"}, None),
+    ("naive_segmentation", 33, {}, 2 * 7 + 1),
+    ("unet", 90, {"width": 0.02, "depth": 3}, None),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "values", "sees_pixels"), DECODED)
+def test_receptive_fields_of_pixels_bound_what_a_gradient_finds(name, size, values, sees_pixels):
+    """Positions see differently many pixels; none more than the field, and one nearly all of it."""
+    module, variables, shape = linear(name, size, per_pixel=True, **values)
+    layer = layers.layers(module, shape)[-1]
+    middle = range(size // 2 - 4, size // 2 + 4)
+
+    @jax.jit
+    def gradients(image):
+        def rows(image):
+            outputs = module.apply(variables, image, train=False)
+            return outputs[0, middle.start : middle.stop, size // 2].sum(-1)
+
+        return jax.jacrev(rows)(image)[:, 0, :, :, 0]
+
+    found = []
+    image = jax.random.normal(KEY, (1, *shape))
+    for position, gradient in zip(middle, np.asarray(gradients(image)), strict=True):
+        pixels = np.flatnonzero(gradient.any(axis=1))
+        start = layer.receptive_field["offset"][0] + position
+        stop = start + layer.receptive_field["size"][0]
+        assert start <= pixels[0]
+        assert pixels[-1] < stop
+        found.append(pixels[-1] - pixels[0] + 1)
+    assert layer.receptive_field["stride"] == (1, 1)
+    if values.get("decoder") != "max_unpool":
+        assert max(found) >= 0.7 * min(size, layer.receptive_field["size"][0])
+    if sees_pixels:
+        assert layer.receptive_field["size"] == (sees_pixels, sees_pixels)
+
+
+def test_segnet_basic_sees_what_its_paper_says():
+    """106x106 pixels of the image (Badrinarayanan et al. 2017, section 3.3)."""
+    module, shape = build("segnet_basic", 128, per_pixel=True)
+    by_name = {layer.name: layer for layer in layers.layers(module, shape)}
+    assert by_name["pool4"].receptive_field["size"] == (106, 106)
+
+
+def test_upsampling_layers():
+    """A transposed convolution multiplies every pixel with the whole kernel."""
+    module, shape = build("vgg_small", 16, per_pixel=True, decoder="transposed", width=0.5)
+    by_name = {layer.name: layer for layer in layers.layers(module, shape)}
+    layer = by_name["decoder1/upsample"]
+    assert layer.kind == "transposed convolution"
+    assert layer.parameters == 4 * 4 * 64 * 64 + 64
+    assert layer.multiply_adds == 2 * 2 * 4 * 4 * 64 * 64
+    assert layer.multiply_adds_inside == (2 * 4 - 2) ** 2 * 64 * 64
+    assert layer.window == {"size": (4, 4), "stride": (2, 2)}
+    for decoder, kind in (("max_unpool", "max unpooling"), ("nearest", "nearest")):
+        module, shape = build("vgg_small", 16, per_pixel=True, decoder=decoder, skips="add")
+        by_name = {layer.name: layer for layer in layers.layers(module, shape)}
+        layer = by_name["decoder1/upsample"]
+        assert (layer.kind, layer.multiply_adds, layer.parameters) == (kind, 0, 0)
+        assert layer.output_shape == (4, 4, 128)
+        assert "conv3_2" in by_name["decoder1"].inputs
+
+
 def test_150_convolutions_see_301_pixels():
     """The lecture: 2N + 1 pixels after N 3x3 convolutions, and strides that double what follows."""
     field = receptive_fields.image()
@@ -211,6 +287,8 @@ def test_the_program_prints_and_writes(tmp_path):
     page = tmp_path / "out.html"
     program(*words, "--format=html", f"--output={page}")
     assert "<svg" in page.read_text()
+    done = program(*words, "--set=model.decoder=max_unpool")
+    assert "decoder2/upsample" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -218,6 +296,7 @@ def test_the_program_prints_and_writes(tmp_path):
     [
         (("--model=resnt50",), "did you mean resnet50?"),
         ((), "--model: is missing"),
+        (("--model=mlp", "--set=model.skips=add"), "model.name: mlp has no feature maps"),
         (("--model=mlp", "--input=28x28"), "--input: '28x28' is not valid; write height,width"),
         (("--model=mlp", "--format=pdf"), "--format: unknown 'pdf'"),
         (("--model=mlp", "--format=html"), "--output=mlp.html"),

@@ -11,7 +11,8 @@ import pytest
 from cnnjax import config as configs
 from cnnjax import models
 from cnnjax.config import Model
-from cnnjax.models.backbone import ALL_ENDPOINTS, Backbone
+from cnnjax.errors import UserError
+from cnnjax.models.backbone import ALL_ENDPOINTS, Backbone, ForwardPass
 from cnnjax.tasks import classification, registry
 from cnnjax.train.session import Session
 
@@ -35,11 +36,12 @@ FAMILIES = {
 """{model: number of features at a tenth of its width}"""
 
 
-def network(name, **build):
+def network(name, trunk=None, **build):
     size = SIZES.get(name, 32)
     width = {} if name == "lenet5" else {"width": 0.1}
-    config = Model(name=name, **width, **({"hidden": (640,)} if name == "mlp" else {}))
-    module = models.build(config, image_shape=(size, size, 3), num_outputs=5, **build)
+    hidden = {"hidden": (640,)} if name == "mlp" else {}
+    config = Model(name=name, trunk=trunk, **width, **hidden)
+    module = models.build(config, image_shape=(size, size, 3), **{"num_outputs": 5, **build})
     return module, jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
 
 
@@ -175,3 +177,97 @@ def test_a_head_that_is_not_a_module_is_refused():
     own = dataclasses.replace(classification.TASK, head=lambda spec: None)
     with pytest.raises(TypeError, match=r"task 'own': head: None is not a flax\.linen module"):
         registry.head(own, "own", None)
+
+
+ENCODERS = {  # the first and the last map, and the sides of the maps before the poolings
+    "lenet5": ((28, 28, 6), (5, 5, 16), [28, 10]),
+    "lenet5_modern": ((28, 28, 1), (5, 5, 2), [28, 10]),
+    "stack": ((32, 32, 2), (8, 8, 6), [32, 16]),
+    "alexnet": ((16, 16, 6), (1, 1, 26), [16, 7, 3]),
+    "alexnet_grouped": ((15, 15, 10), (1, 1, 26), [15, 7, 3]),
+    "vgg_small": ((32, 32, 3), (4, 4, 13), [32, 16, 8]),
+    "vgg11": ((32, 32, 6), (1, 1, 51), [32, 16, 8, 4, 2]),
+    "inception_small": ((32, 32, 3), (8, 8, 4), [32, 16]),
+    "googlenet": ((33, 33, 6), (2, 2, 102), [33, 16, 8, 4]),
+    "inception_v3": ((53, 53, 3), (2, 2, 203), [51, 23]),
+    "resnet8": ((32, 32, 2), (8, 8, 6), []),
+    "resnet50": ((16, 16, 6), (1, 1, 204), [16]),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_backbone_stops_at_its_last_maps(name):
+    """No layer after them is created, and those before have the paths that they always have."""
+    module, images = network(name)
+
+    class Encoder(nn.Module):
+        backbone: Backbone
+
+        def setup(self):
+            nn.share_scope(self, self.backbone)
+
+        def __call__(self, x):
+            forward = ForwardPass(True, None, (), spatial=True)
+            x = self.backbone.features(x, forward)
+            for window, before, after in forward.pools:
+                assert after.shape[1] == window.output_size(before.shape[1])
+            return x, forward.maps, [pool.before for pool in forward.pools]
+
+    (last, maps, pooled), variables = jax.eval_shape(
+        lambda x: Encoder(module.backbone).init_with_output(jax.random.key(0), x), images
+    )
+    whole = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=True), images)
+    params, all_params = variables["params"], whole["params"]
+    assert params == {layer: all_params[layer] for layer in params}
+    assert not any(layer.startswith(("fc", "head", "auxiliary")) for layer in params)
+    first, after, before = ENCODERS[name]
+    assert maps[0].shape[1:] == (*first[:2], maps[0].shape[-1])
+    assert (maps[-1].shape, last.shape) == ((2, *after), (2, *after))
+    assert [maps.shape[1] for maps in pooled] == before
+
+
+HEADS = {"label": 3, "box": 4}
+
+
+def test_a_head_for_each_name():
+    module, images = network("lenet5_modern", num_outputs=HEADS)
+    shapes, variables = jax.eval_shape(
+        lambda x: module.init_with_output(jax.random.key(0), x, train=False), images
+    )
+    assert {name: array.shape for name, array in shapes.items()} == {"label": (2, 3), "box": (2, 4)}
+    assert {"label_head", "box_head"} <= set(variables["params"])
+    assert "head" not in variables["params"]
+
+
+def test_a_trunk_for_each_head():
+    """The second network is another one: it has its own parameters, and changing those of one
+    changes the outputs of its head alone."""
+    shared, _ = network("lenet5_modern", num_outputs=HEADS, trunk="shared")
+    module, _ = network("lenet5_modern", num_outputs=HEADS, trunk="separate")
+    images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+    params = module.init(jax.random.key(0), images, train=False)["params"]
+    trunk = params["trunks_box"]
+    assert set(trunk) == set(params) - {"trunks_box", "label_head", "box_head"}
+    alone = shared.init(jax.random.key(0), images, train=False)["params"]
+    assert {**alone, "trunks_box": trunk}.keys() == params.keys()
+    assert (alone["conv1"]["conv"]["kernel"] == params["conv1"]["conv"]["kernel"]).all()
+    assert (trunk["conv1"]["conv"]["kernel"] != params["conv1"]["conv"]["kernel"]).any()
+    outputs = module.apply({"params": params}, images, train=False)
+    for changed, (same, other) in {"trunks_box": ("label", "box"), "fc1": ("box", "label")}.items():
+        doubled = {**params, changed: jax.tree.map(lambda leaf: 2 * leaf, params[changed])}
+        after = module.apply({"params": doubled}, images, train=False)
+        np.testing.assert_array_equal(after[same], outputs[same])
+        assert (after[other] != outputs[other]).any()
+
+
+def test_auxiliary_heads_of_each_name():
+    module, images = network("googlenet", num_outputs=HEADS)
+    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=True), images)
+    assert {f"auxiliary{i}_{name}_head" for i in (1, 2) for name in HEADS} <= set(
+        variables["params"]
+    )
+
+
+def test_a_trunk_needs_several_heads():
+    with pytest.raises(UserError, match=r"model\.trunk: separate means nothing for a"):
+        network("lenet5_modern", trunk="separate")

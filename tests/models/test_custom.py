@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,8 @@ from cnnjax.analysis import layers
 from cnnjax.config import RunConfig, create, override, resolve
 from cnnjax.errors import location
 from cnnjax.models import custom
+from cnnjax.nn.blocks import ConvBlock
+from cnnjax.nn.upsampling import bilinear
 from cnnjax.train import loop, state
 from cnnjax.train.session import Session
 from common import ROOT, program
@@ -105,7 +108,7 @@ def test_a_level_that_is_not_a_module_is_an_error():
 @pytest.mark.parametrize(
     ("output", "description"),
     [
-        (lambda x: x[:, :3], r"float32\[2, 3\]"),
+        (lambda x: x[:, :3], r"float\[2, 3\]"),
         (lambda x: (x, x), "a tuple"),
         (lambda x: x.astype(int), r"int32\[2, 10\]"),
     ],
@@ -121,12 +124,12 @@ def test_outputs_that_are_not_logits_are_an_error(output, description):
     with pytest.raises(
         ValueError, match=rf"gives {description} for two images; its task asks for float\[2, 10"
     ):
-        state.check_outputs(module, shapes, (4, 4, 1), 10, train=True)
+        state.check_outputs(module, shapes, (4, 4, 1), (10,), train=True)
 
 
 def test_a_network_without_parameters_is_an_error():
     with pytest.raises(ValueError, match="has no parameters"):
-        state.check_outputs(custom.Adapted(nn.Sequential([])), {}, (4, 4, 1), 10, train=True)
+        state.check_outputs(custom.Adapted(nn.Sequential([])), {}, (4, 4, 1), (10,), train=True)
 
 
 @pytest.mark.parametrize(("name", "text"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
@@ -167,3 +170,21 @@ def test_a_network_that_exits_the_program_fails_its_runs():
     with pytest.raises(RuntimeError, match=r"ended the program \(SystemExit: 0\)") as caught:
         Session(levels=levels).program(config)
     assert location(caught.value, Path(__file__).parent).startswith("test_custom.py, line ")
+
+
+def test_the_decoder_of_the_documentation():
+    text = (ROOT / "docs/own_models.md").read_text()
+    (code,) = re.findall(r"```python\n(class Pyramid.*?)```", text, re.DOTALL)
+    names = {"nn": nn, "jnp": jnp, "Any": Any, "bilinear": bilinear, "ConvBlock": ConvBlock}
+    exec(code, names)
+    levels = names["LEVELS"]
+    changes = {"task": "segmentation", "model.name": "resnet8", "model.decoder": "pyramid"}
+    config = resolve(override(RunConfig(), changes, levels), levels).model
+    module = models.build(
+        config, image_shape=(9, 7, 1), num_outputs=3, per_pixel=True, levels=levels
+    )
+    outputs, variables = jax.eval_shape(
+        lambda: module.init_with_output(jax.random.key(0), jnp.ones((2, 9, 7, 1)), train=True)
+    )
+    assert outputs.shape == (2, 9, 7, 3)
+    assert set(variables["params"]["decoder"]) == {"mix"}

@@ -10,6 +10,7 @@ import pytest
 from cnnjax import models
 from cnnjax.config import Dropout, Model, Norm, Optimizer
 from cnnjax.errors import UserError
+from cnnjax.models import googlenet, resnet
 from cnnjax.models.branches import adaptive_average, average_3x3
 from cnnjax.models.resnet import Block, BlockSpec
 from cnnjax.nn import ingredients, operations
@@ -93,7 +94,17 @@ SAMPLE = [
 ]
 
 
+@pytest.fixture
+def fewer_blocks(monkeypatch):
+    """Each kind of block once or twice: compiling all of them takes several times as long."""
+    kept = {"mixed3a", "mixed4a", "mixed4d", "mixed5b"}  # auxiliary heads follow 4a and 4d
+    blocks = tuple(tuple(row for row in stage if row[0] in kept) for stage in googlenet.BLOCKS)
+    monkeypatch.setattr(googlenet, "BLOCKS", blocks)
+    monkeypatch.setitem(resnet.IMAGENET, 50, ((2, 1, 1, 1), True))
+
+
 @pytest.mark.parametrize(("name", "size", "width"), SAMPLE)
+@pytest.mark.usefixtures("fewer_blocks")
 def test_steps_lower_the_loss_and_reach_every_parameter(name, size, width):
     shape, forms = (size, size, 3), operations.NATIVE
     config = Model(name=name, width=width)

@@ -137,12 +137,14 @@ def test_every_pair_of_levels_builds(name):
         config = model(row)
         module = models.build(config, image_shape=shape, num_outputs=4, levels=LEVELS)
 
-        def train(images, module=module):
-            variables = module.init(jax.random.key(0), images, train=False)
-            rngs = {"dropout": jax.random.key(1)}
-            return module.apply(
-                variables, images, train=True, keep_prob=0.9, rngs=rngs, mutable=["batch_stats"]
-            )
+        def train(images, module=module, statistics=config.norm.kind == "batch"):
+            keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+            options = {"train": True, "keep_prob": 0.9}
+            if not statistics:  # traced once instead of twice
+                logits, variables = module.init_with_output(keys, images, **options)
+                return logits, variables.get("batch_stats")
+            variables = module.init(keys, images, train=False)
+            return module.apply(variables, images, **options, rngs=keys, mutable=["batch_stats"])
 
         logits, updates = jax.eval_shape(train, images)
         assert (logits.shape, logits.dtype) == ((2, 4), jnp.float32), row
