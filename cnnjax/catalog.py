@@ -61,6 +61,16 @@ OPTIMIZER_FIELDS = {
     "rmsprop_decay": ("rmsprop",),
 }
 """{field that only some optimizers have: those optimizers}"""
+SCENES = ("digit_boxes", "digit_masks")
+"""The data sets with the fields of `data.scenes`."""
+TASK_FIELDS = {
+    "loss.class_weights": "segmentation",
+    "loss.dice_weight": "segmentation",
+    "evaluation.boundary_pixels": "segmentation",
+    "loss.box": "localization",
+    "loss.box_weight": "localization",
+}
+"""{field that only one built-in task has: that task}; a task of the user's own may read any"""
 SCHEDULES = ("constant", "step", "exponential", "cosine", "linear", "one_cycle")
 
 _MODERN: dict[str, Any] = {
@@ -111,6 +121,44 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 """{model: {field: the published choice, which replaces `default` or null}}"""
 
+DECODERS = ("nearest", "bilinear", "max_unpool", "transposed")
+DECODER: dict[str, Any] = {
+    "decoder": "bilinear",
+    "decoder_convolutions": 1,
+    "skips": "none",
+    "transposed_kernel": 4,
+    "transposed_init": "initializer",
+}
+"""What replaces `default` and null in the fields of decoders, which only networks of per-pixel
+tasks have."""
+TRANSPOSED_FIELDS = ("transposed_kernel", "transposed_init")
+"""The fields that only the decoder `transposed` has."""
+
+_FCN = _VGG | {"decoder": "transposed", "transposed_kernel": 4, "transposed_init": "bilinear"}
+SEGMENTATION_MODELS: dict[str, dict[str, Any]] = {
+    "naive_segmentation": _MODERN | {"pooling": "none", "depth": 8},
+    "segnet_basic": _MODERN | _BATCH_NORM | DECODER | {"decoder": "max_unpool"},
+    "unet": _MODERN
+    | DECODER
+    | {"dropout.keep_prob": 0.5, "depth": 5, "decoder": "transposed", "decoder_convolutions": 2}
+    | {"skips": "concatenate", "transposed_kernel": 2},
+    "fcn32s": _FCN,
+    "fcn8s": _FCN,
+}
+"""The same of the models of per-pixel tasks. With these tasks the others are encoders."""
+
+UNPOOLABLE = (
+    "lenet5",
+    "lenet5_modern",
+    "stack",
+    "vgg_small",
+    *(f"vgg{depth}{suffix}" for suffix in ("", "_bn") for depth in (11, 13, 16, 19)),
+    "inception_small",
+    "segnet_basic",
+    "unet",
+)
+"""The models that make their maps smaller by poolings between their blocks alone."""
+
 _SMALL = {
     "mlp": (28, 28, 1),
     "lenet5": (32, 32, 1),
@@ -119,14 +167,21 @@ _SMALL = {
     **{f"{kind}{depth}": (32, 32, 3) for kind in ("resnet", "plain") for depth in _DEPTHS},
 }
 IMAGES: dict[str, tuple[int, int, int]] = {
-    **dict.fromkeys(MODELS, (224, 224, 3)),
+    **dict.fromkeys((*MODELS, *SEGMENTATION_MODELS), (224, 224, 3)),
     **_SMALL,
+    "segnet_basic": (360, 480, 3),
+    "unet": (572, 572, 1),
     "alexnet_grouped": (227, 227, 3),
     "inception_v3": (299, 299, 3),
 }
 """(height, width, channels) of the images that each model was published for."""
 
-CLASSES = {name: 10 if name in _SMALL else 1000 for name in MODELS}
+CLASSES = {
+    **{name: 10 if name in _SMALL else 1000 for name in MODELS},
+    **dict.fromkeys(SEGMENTATION_MODELS, 21),
+    "segnet_basic": 11,
+    "unet": 2,
+}
 """The number of classes that each model was published for."""
 
 CUSTOM = (
@@ -154,6 +209,16 @@ ARCHITECTURE_FIELDS = (
 """The fields that only some architectures have: those for which `MODELS` has them."""
 
 
+def published(model: str, *, per_pixel: bool = False) -> dict[str, Any]:
+    """{field: what replaces `default` or null} of a model. With `per_pixel` one of classification
+    is an encoder: it has a decoder, and no dropout, which belongs to its dense layers."""
+    if model in SEGMENTATION_MODELS:
+        return SEGMENTATION_MODELS[model]
+    fields = MODELS.get(model, CUSTOM)
+    return fields | DECODER | {"dropout.keep_prob": 1.0} if per_pixel else fields
+
+
 def models_with(field: str) -> tuple[str, ...]:
     """The models that have a field of `ARCHITECTURE_FIELDS`."""
-    return tuple(name for name, published in MODELS.items() if field in published)
+    models = {**MODELS, **SEGMENTATION_MODELS}
+    return tuple(name for name, fields in models.items() if field in fields)

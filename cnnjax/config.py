@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from cnnjax import catalog, files, paths
+from cnnjax import catalog, files, metric, paths
 from cnnjax.errors import RENAMED, UserError, explain, first_field, unknown_path
 from cnnjax.schema import (
     Augmentation,
     Data,
     Dropout,
+    Loss,
     Model,
     Norm,
     Optimizer,
@@ -25,6 +26,7 @@ from cnnjax.schema import (
     ResolvedModel,
     ResolvedNorm,
     RunConfig,
+    Scenes,
     Schedule,
     Training,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "Data",
     "Dropout",
     "Levels",
+    "Loss",
     "Model",
     "Norm",
     "Optimizer",
@@ -42,6 +45,7 @@ __all__ = [
     "ResolvedConfig",
     "ResolvedModel",
     "RunConfig",
+    "Scenes",
     "Schedule",
     "Training",
     "changes",
@@ -57,7 +61,8 @@ __all__ = [
 
 C = TypeVar("C", bound=RunConfig)
 Levels = Mapping[str, Mapping[str, Any]]
-"""Levels of the user's own: {"activation": {"mine": f}, "initializer": {...}, "model": {...}}."""
+"""Levels of the user's own: {"activation": {"mine": f}, "initializer": {...}, "model": {...},
+"decoder": {...}, "task": {...}}."""
 
 _IMAGE_FIELDS = ("image_size", "shorter_side", "interpolation", "normalize", "mean", "sd")
 PREPROCESSING = (*(f"data.{field}" for field in _IMAGE_FIELDS), "data.channel_order")
@@ -121,7 +126,8 @@ def _check_no_index(path: str) -> None:
 
 def resolve(config: RunConfig, levels: Levels | None = None) -> ResolvedConfig:
     """`config` with every `default` replaced by the architecture's published choice."""
-    values = config.model_dump() | {"model": _resolved(config.model)}
+    per_pixel = metric.is_per_pixel(config.task, levels or {})
+    values = config.model_dump() | {"model": _resolved(config.model, per_pixel)}
     return _validated(ResolvedConfig, values, levels)
 
 
@@ -169,12 +175,13 @@ def flat_json(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return fields
 
 
-def resolve_model(model: Model) -> ResolvedModel:
+def resolve_model(model: Model, *, per_pixel: bool = False) -> ResolvedModel:
     """`model` with every `default` replaced by the architecture's published choice; a model of
-    the user's own gets those of `catalog.CUSTOM`. Names are not checked here."""
+    the user's own gets those of `catalog.CUSTOM`, and one of a per-pixel task a decoder. Names are
+    not checked here."""
     if isinstance(model, ResolvedModel):
         return model
-    values = _resolved(model)
+    values = _resolved(model, per_pixel)
     groups = {
         "norm": ResolvedNorm.model_construct(**values["norm"]),
         "dropout": ResolvedDropout.model_construct(**values["dropout"]),
@@ -182,10 +189,12 @@ def resolve_model(model: Model) -> ResolvedModel:
     return ResolvedModel.model_construct(**{**values, **groups})
 
 
-def _resolved(model: Model) -> dict[str, Any]:
+def _resolved(model: Model, per_pixel: bool) -> dict[str, Any]:
     """The plain values of a resolved model."""
     values = model.model_dump()
-    for path, value in catalog.MODELS.get(model.name, catalog.CUSTOM).items():
+    for path, value in catalog.published(model.name, per_pixel=per_pixel).items():
+        if path in catalog.TRANSPOSED_FIELDS and values["decoder"] != "transposed":
+            continue
         group, _, leaf = path.rpartition(".")
         fields = values[group] if group else values
         if fields[leaf] in ("default", None):

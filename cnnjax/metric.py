@@ -95,8 +95,41 @@ LOSS = Metric("loss", "nats", higher_is_better=False, ends=NONNEGATIVE)
 CLASSIFICATION = (ACCURACY, LOSS)
 """The metrics of classification. The first metric of a task is the one runs are compared by."""
 
-TASKS = {"classification": CLASSIFICATION}
+SEGMENTATION = (
+    Metric("miou", PERCENT, kind="corpus", ends=FRACTION, title="mIoU"),
+    Metric("pixel_accuracy", PERCENT, kind="corpus", ends=FRACTION),
+    Metric("class_accuracy", PERCENT, kind="corpus", ends=FRACTION),
+    Metric("image_iou", PERCENT, ends=FRACTION, title="IoU per image"),
+    Metric("boundary_f1", PERCENT, ends=FRACTION, title="boundary F1"),
+    Metric("checkerboard", PERCENT, False, ends=FRACTION, title="checkerboard energy"),
+    LOSS,
+)
+"""The metrics of segmentation, see `cnnjax.tasks.segmentation`."""
+
+LOCALIZATION = (
+    Metric("accuracy_at_iou50", PERCENT, kind="share", ends=FRACTION, title="accuracy at IoU 0.5"),
+    ACCURACY,
+    Metric("mean_iou", PERCENT, ends=FRACTION, title="mean IoU"),
+    LOSS,
+)
+"""The metrics of localization, see `cnnjax.tasks.localization`."""
+
+TASKS = {
+    "classification": CLASSIFICATION,
+    "segmentation": SEGMENTATION,
+    "localization": LOCALIZATION,
+}
 """The metrics of the built-in tasks."""
+
+PER_PIXEL = frozenset({"segmentation"})
+"""The built-in tasks whose outputs are those of every pixel."""
+
+
+def is_per_pixel(name: str, levels: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the outputs of a task are those of every pixel: one of PER_PIXEL, or of the user's
+    `levels["task"]`."""
+    own = levels.get("task", {}).get(name)
+    return name in PER_PIXEL or bool(getattr(own, "per_pixel", False))
 
 
 def to_dict(metric: Metric) -> dict[str, Any]:

@@ -16,7 +16,8 @@ Status = Literal["finished", "diverged", "failed"]
 Seconds = Annotated[float, Field(ge=0, le=1e10)]
 SPLITS = ("validation", "test")
 OUTCOME = "outcome"
-"""The key, in predictions_<split>.npz, of the primary metric's value for each example."""
+"""The key, in predictions_<split>.npz, of the primary metric's value for each example. Those of
+other metrics are `outcome_NAME`."""
 
 MOMENTS = ("start", "end")
 

@@ -6,12 +6,13 @@ nearest name. Durations have a unit in their name: `_steps` or `_epochs`.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from cnnjax import catalog, metric, paths
 from cnnjax.validation import ConfigGroup, Probability, inconsistent, one_of, probability_to_keep
 
+_MODELS = (*catalog.MODELS, *catalog.SEGMENTATION_MODELS)
 MILLION, BILLION = 10**6, 10**9
 LARGE = 1e9  # its square is finite in float32
 
@@ -52,9 +53,16 @@ class Model(ConfigGroup):
     the program, so that compile time is independent of their number). `inception_block` is the
     block of inception_small; `auxiliary_weight` the weight of the auxiliary losses (0: no heads);
     `count_include_pad` whether the averages in the blocks of inception_v3 include the zeros around
-    the image."""
+    the image. Of tasks with several heads: `trunk`, whether they share the network below them or
+    each has one of its own.
 
-    name: Annotated[str, one_of("model", catalog.MODELS)] = "lenet5_modern"
+    With a per-pixel task the network is the encoder, and a decoder follows: `decoder` is how maps
+    are made larger, `decoder_convolutions` the 3x3 convolutions after each time, `skips` how the
+    encoder's maps of the same size join. Of the decoder `transposed`: `transposed_kernel`, the side
+    of its kernel for a stride of 2, and `transposed_init`, its initial weights: by `initializer`,
+    or `bilinear` interpolation."""
+
+    name: Annotated[str, one_of("model", _MODELS)] = "lenet5_modern"
     activation: Annotated[str, one_of("activation", catalog.ACTIVATIONS, "default")] = "default"
     leaky_slope: float = Field(0.01, ge=-LARGE, le=LARGE)
     initializer: Annotated[str, one_of("initializer", catalog.INITIALIZERS, "default")] = "default"
@@ -74,12 +82,18 @@ class Model(ConfigGroup):
     inception_block: Literal["naive", "reduced", "factorized_5x5", "asymmetric"] | None = None
     auxiliary_weight: float | None = Field(None, ge=0, le=LARGE)
     count_include_pad: bool | None = None
+    trunk: Literal["shared", "separate"] | None = None
+    decoder: Annotated[str, one_of("decoder", catalog.DECODERS)] | None = None
+    decoder_convolutions: int | None = Field(None, ge=0, le=2)
+    skips: Literal["none", "add", "concatenate"] | None = None
+    transposed_kernel: Literal[2, 3, 4] | None = None
+    transposed_init: Literal["default", "initializer", "bilinear"] | None = None
     norm: Norm = Norm()
     dropout: Dropout = Dropout()
 
     @model_validator(mode="after")
     def _fields_of_the_architecture(self) -> "Model":
-        published = catalog.MODELS.get(self.name, catalog.CUSTOM)
+        published = catalog.published(self.name)
         for field in catalog.ARCHITECTURE_FIELDS:
             if field not in published and getattr(self, field) is not None:
                 models = ", ".join(catalog.models_with(field))
@@ -88,6 +102,29 @@ class Model(ConfigGroup):
         if self.zero_last_scale and self.norm.kind == "none":
             text = "true needs a norm (model.norm.kind is none)"
             raise inconsistent("model.zero_last_scale", text)
+        return self
+
+    @model_validator(mode="after")
+    def _fields_of_the_decoder(self) -> "Model":
+        published = catalog.published(self.name, per_pixel=True)
+        for field in catalog.DECODER:
+            if getattr(self, field) is not None and field not in published:
+                raise inconsistent(f"model.{field}", f"means nothing for {self.name}")
+        decoder = self.decoder or published.get("decoder")
+        for field in catalog.TRANSPOSED_FIELDS:
+            if getattr(self, field) is not None and decoder != "transposed":
+                text = f"needs model.decoder=transposed (it is {decoder})"
+                raise inconsistent(f"model.{field}", text)
+        if self.decoder == "max_unpool":
+            if self.name in _MODELS and self.name not in catalog.UNPOOLABLE:
+                others = ", ".join(name for name in catalog.DECODERS if name != "max_unpool")
+                text = f"max_unpool needs poolings between blocks to undo, which {self.name} does "
+                text += f"not have everywhere; allowed: {others}, or a model such as vgg_small"
+                raise inconsistent("model.decoder", text)
+            pooling = published["pooling"] if self.pooling == "default" else self.pooling
+            if pooling != "max":
+                text = f"max_unpool needs model.pooling=max (it is {pooling})"
+                raise inconsistent("model.decoder", text)
         return self
 
 
@@ -109,11 +146,39 @@ class Augmentation(ConfigGroup):
     random_resized_crop: float = Field(1.0, gt=0, le=1)
 
 
+class Scenes(ConfigGroup):
+    """The scenes of `digit_boxes` and `digit_masks` (`cnnjax.data.scenes`): `examples` training
+    images of `canvas_size` pixels square, with digits of 8x8 pixels enlarged by a factor between
+    `smallest` and `largest`: one, or up to `digits` of them in `digit_masks`, which may cover each
+    other by the share `overlap`. `clutter` pieces of other digits belong to no class."""
+
+    seed: int = Field(0, ge=0, le=MILLION)
+    examples: int = Field(2000, ge=40, le=MILLION)
+    canvas_size: int = Field(48, ge=16, le=512)
+    smallest: float = Field(2.0, ge=1, le=64)
+    largest: float = Field(3.0, ge=1, le=64)
+    digits: int = Field(4, ge=1, le=100)
+    overlap: float = Field(0.0, ge=0, le=1)
+    clutter: int = Field(3, ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Scenes":
+        if self.smallest > self.largest:
+            text = f"{self.smallest:g} is larger than data.scenes.largest ({self.largest:g})"
+            raise inconsistent("data.scenes.smallest", text)
+        if 8 * self.largest > self.canvas_size:
+            text = f"{self.largest:g} makes digits larger than data.scenes.canvas_size"
+            raise inconsistent("data.scenes.largest", f"{text} ({self.canvas_size})")
+        return self
+
+
 class Data(ConfigGroup):
-    """The data set. `name` is `digits`, a TFDS image-classification set, or `folder:PATH` with one
-    sub-folder per class; PATH becomes absolute. `train_examples` takes a nested subset of the
-    training split. `split_seed` draws other validation and test examples; all arms and seeds share
-    them.
+    """The data set. `name` is `digits`, `digit_boxes`, `digit_masks`, a TFDS set of images with
+    labels, masks or boxes, or `folder:PATH` with one sub-folder per class, or with images and their
+    masks or boxes; PATH becomes absolute. `train_examples` takes a nested subset of the training
+    split. `split_seed` draws other validation and test examples; all arms and seeds share them.
+
+    An example whose mask or box cannot be used is an error, or left out with `skip_bad`.
 
     Images are resized to the square `image_size`: stretched, or with `shorter_side` resized so that
     their shorter side has so many pixels, and the centre cropped. `normalize=given` takes `mean`
@@ -131,12 +196,17 @@ class Data(ConfigGroup):
     subset: Literal["per_seed", "fixed"] = "per_seed"
     validation_fraction: float = Field(0.1, gt=0, lt=1)
     split_seed: int | None = Field(None, ge=0)
+    skip_bad: bool = False
     pipeline: Literal["auto", "memory", "stream"] = "auto"
     stream_workers: int = Field(0, ge=0, le=1024)
     augmentation: Augmentation = Augmentation()
+    scenes: Scenes = Scenes()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Data":
+        if self.name not in catalog.SCENES and self.scenes != Scenes():
+            text = f"means nothing for {self.name}; it belongs to {', '.join(catalog.SCENES)}"
+            raise inconsistent("data.scenes", text)
         needs_mean = self.normalize == "given"
         if self.shorter_side and not 0 < (self.image_size or 0) <= self.shorter_side:
             text = f"needs a data.image_size that is no larger (it is {self.image_size})"
@@ -260,13 +330,29 @@ class Training(ConfigGroup):
     log_every_steps: int = Field(10, ge=1, le=BILLION)
 
 
+class Loss(ConfigGroup):
+    """What the built-in tasks minimise.
+
+    Of segmentation: `class_weights`, of the pixels of each class (`median_frequency`: Eigen and
+    Fergus 2015, section 6.3.2), and `dice_weight`, the weight of the Dice loss beside the
+    cross-entropy. Of localization: `box`, the loss of the box, and `box_weight`, its weight beside
+    the cross-entropy of the class."""
+
+    class_weights: Literal["none", "median_frequency"] = "none"
+    dice_weight: float = Field(0.0, ge=0, le=LARGE)
+    box: Literal["smooth_l1", "iou", "giou"] = "smooth_l1"
+    box_weight: float = Field(1.0, ge=0, le=LARGE)
+
+
 class Evaluation(ConfigGroup):
     """How often the validation split is evaluated, and in batches of what size; `test` is whether
-    the test split is evaluated at the end."""
+    the test split is evaluated at the end. Of segmentation: `boundary_pixels`, how far apart the
+    boundaries of prediction and truth may be for boundary F1."""
 
     batch_size: int = Field(500, ge=1, le=MILLION)
     every_epochs: float = Field(1, ge=1e-6, le=MILLION)
     test: bool = True
+    boundary_pixels: int = Field(1, ge=0, le=64)
 
 
 class Checkpointing(ConfigGroup):
@@ -279,15 +365,16 @@ class Checkpointing(ConfigGroup):
 
 class Transfer(ConfigGroup):
     """Starts from the weights of another run. `reset` names top-level layers that keep their
-    initial values; all other entries must agree in name, shape and dtype."""
+    initial values, and those of the other run that the network does not have; all other entries
+    must agree in name, shape and dtype."""
 
     init_from: Annotated[str, AfterValidator(paths.weights)] | None = None
     reset: tuple[str, ...] = ()
 
 
 class RunConfig(ConfigGroup):
-    """A run except for its seed. `task` is what the network is trained for: `classification`, or
-    one of the user's own."""
+    """A run except for its seed. `task` is what the network is trained for: `classification`,
+    `segmentation`, `localization`, or one of the user's own."""
 
     task: Annotated[str, one_of("task", metric.TASKS)] = "classification"
     model: Model = Model()
@@ -295,12 +382,37 @@ class RunConfig(ConfigGroup):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     training: Training = Training()
+    loss: Loss = Loss()
     evaluation: Evaluation = Evaluation()
     checkpointing: Checkpointing = Checkpointing()
     transfer: Transfer = Transfer()
 
     @model_validator(mode="after")
+    def _fits_the_task(self, info: ValidationInfo) -> "RunConfig":
+        model = self.model
+        if metric.is_per_pixel(self.task, (info.context or {}).get("levels", {})):
+            if model.name == "mlp":
+                text = f"mlp has no feature maps, which {self.task} needs; allowed: another network"
+                raise inconsistent("model.name", text)
+            return self
+        if model.name in catalog.SEGMENTATION_MODELS:
+            text = f"{model.name} needs a per-pixel task (task is {self.task})"
+            raise inconsistent("model.name", text)
+        for field in catalog.DECODER:
+            if getattr(model, field) is not None:
+                text = f"means nothing for {self.task}; it belongs to per-pixel tasks"
+                raise inconsistent(f"model.{field}", text)
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
+        for path, task in catalog.TASK_FIELDS.items():
+            group, _, field = path.partition(".")
+            fields = getattr(self, group)
+            value, default = getattr(fields, field), type(fields).model_fields[field].default
+            if value != default and self.task in metric.TASKS and self.task != task:
+                text = f"{value} means nothing for the task {self.task}; it belongs to {task}"
+                raise inconsistent(path, text)
         boundaries, training = self.schedule.boundaries_epochs, self.training
         frozen = [number for number, group in enumerate(self.optimizer.groups) if group.frozen]
         if self.model.norm.statistics == "per_device" and training.parallel != "pmap":

@@ -33,6 +33,18 @@ def session():
 
 
 @pytest.fixture
+def scene_classifier(monkeypatch, tmp_path):
+    """Enters a folder with the configuration of the run that `encoders` starts from."""
+    import experiments
+
+    config = experiments.load("scenes").experiment.config("resnet8", {}, {})
+    folder = tmp_path / "runs/scenes/resnet8/seed-0"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(config.model_dump_json())
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def shared_cache(monkeypatch):
     """A cache folder that others can enter, and the default one: (path, path)."""
     folder = Path(tempfile.mkdtemp())

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -242,3 +243,87 @@ def test_errors_of_every_field_are_in_our_words(path):
                 assert len(line) < 900
                 assert re.search("allowed: |write a list: |no(thing)? |group of|need|larger", line)
                 assert not re.search("(?i)input should|unable to parse", line)
+
+
+DECODER_FIELDS = ("decoder", "decoder_convolutions", "skips", *catalog.TRANSPOSED_FIELDS)
+
+
+def decoder_of(changes, task="segmentation", levels=None):
+    values = resolve(override(RunConfig(), {"task": task, **changes}, levels), levels).model
+    return tuple(getattr(values, field) for field in DECODER_FIELDS)
+
+
+def test_networks_of_per_pixel_tasks_have_a_decoder():
+    assert decoder_of({}, "classification") == (None,) * 5
+    assert decoder_of({}) == ("bilinear", 1, "none", None, None)
+    assert decoder_of({"model.decoder": "transposed", "model.skips": "add"}) == (
+        "transposed", 1, "add", 4, "initializer",
+    )  # fmt: skip
+    assert decoder_of({"model.name": "unet"}) == ("transposed", 2, "concatenate", 2, "initializer")
+    assert decoder_of({"model.name": "fcn8s"}) == ("transposed", None, None, 4, "bilinear")
+    assert decoder_of({"model.name": "naive_segmentation"}) == (None,) * 5
+    assert decoder_of({"model.name": "segnet_basic", "model.decoder": "nearest"}) == (
+        "nearest", 1, "none", None, None,
+    )  # fmt: skip
+    levels = {"task": {"mine": SimpleNamespace(per_pixel=True)}, "decoder": {"own": object()}}
+    assert decoder_of({"model.decoder": "own"}, "mine", levels)[0] == "own"
+    resolved = resolve(override(RunConfig(), {"task": "segmentation", "model.name": "vgg16"}))
+    assert resolved.model.dropout.keep_prob == 1
+    assert resolve(create(json.loads(resolved.model_dump_json()))) == resolved
+
+
+@pytest.mark.parametrize("name", catalog.SEGMENTATION_MODELS)
+def test_published_choices_of_segmentation_networks_leave_no_default(name):
+    fields = catalog.SEGMENTATION_MODELS[name]
+    config = override(RunConfig(), {"task": "segmentation", "model.name": name})
+    values = flat(resolve(config))
+    assert "default" not in values.values()
+    transposed = fields.get("decoder") == "transposed"
+    shown = {path for path in fields if transposed or path not in catalog.TRANSPOSED_FIELDS}
+    assert {path: values[f"model.{path}"] for path in shown} == {p: fields[p] for p in shown}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"task": "classification", "model.skips": "add"},
+            "model.skips: means nothing for classification; it belongs to per-pixel tasks",
+        ),
+        (
+            {"task": "classification", "model.name": "unet"},
+            "model.name: unet needs a per-pixel task (task is classification)",
+        ),
+        ({"model.name": "mlp"}, "model.name: mlp has no feature maps, which segmentation needs"),
+        ({"model.decoder": "bilinea"}, "nearest, bilinear, max_unpool, transposed"),
+        (
+            {"model.transposed_kernel": 3},
+            "model.transposed_kernel: needs model.decoder=transposed (it is bilinear)",
+        ),
+        (
+            {"model.name": "unet", "model.decoder": "nearest", "model.transposed_init": "bilinear"},
+            "model.transposed_init: needs model.decoder=transposed (it is nearest)",
+        ),
+        (
+            {"model.decoder": "max_unpool", "model.name": "resnet18"},
+            "model.decoder: max_unpool needs poolings between blocks to undo, which resnet18 does "
+            "not have everywhere; allowed: nearest, bilinear, transposed, or a model such as vgg",
+        ),
+        (
+            {"model.decoder": "max_unpool", "model.pooling": "average"},
+            "model.decoder: max_unpool needs model.pooling=max (it is average)",
+        ),
+        (
+            {"model.name": "naive_segmentation", "model.decoder": "nearest"},
+            "model.decoder: means nothing for naive_segmentation",
+        ),
+        ({"model.name": "fcn8s", "model.skips": "add"}, "model.skips: means nothing for fcn8s"),
+        ({"model.decoder_convolutions": 3}, "model.decoder_convolutions: 3 is not valid"),
+        ({"model.transposed_kernel": 5}, "model.transposed_kernel: 5 is not valid"),
+    ],
+)
+def test_mistakes_about_decoders(changes, message):
+    with pytest.raises(UserError) as caught:
+        override(RunConfig(), {"task": "segmentation", **changes})
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

@@ -83,7 +83,8 @@ def _block(name: str, arms: tuple[Arm, ...], study: Study, values: ExampleValues
     baseline = arms[0] if arms[0].baseline else None
     family = max(1, len(arms) - 1)
     results = [_compare(arm, baseline, study, values, family) for arm in arms]
-    finished = [run for arm in arms for run in arm.runs if run.status == "finished"]
+    averaged = study.primary.kind in ("share", "mean")  # over examples
+    finished = [run for arm in arms for run in arm.runs if run.status == "finished" and averaged]
     missing = tuple(run.path for run in finished if values.of_run(run) is None)
     return Block(name, tuple(results), _grid(results, study.factors), missing)
 

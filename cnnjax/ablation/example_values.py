@@ -1,46 +1,29 @@
-"""The primary metric of runs example by example, from their predictions_<split>.npz."""
+"""A metric of runs example by example, from their predictions_<split>.npz."""
 
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from cnnjax import files
+from cnnjax.ablation import arrays
 from cnnjax.ablation.results import Arm, Run
 from cnnjax.errors import UserError
 from cnnjax.metric import ACCURACY, Metric
 from cnnjax.result import OUTCOME
-
-_DAMAGED = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-    SyntaxError,
-    NotImplementedError,
-    RuntimeError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise on a file that is damaged or holds no predictions."""
 
 LARGE = 1e30
 """All values of examples are smaller."""
 
 
 class ExampleValues:
-    """The primary metric's value for each example of a split, for the runs of one workdir; each
-    file is read once."""
+    """The value of a metric, a mean over examples, for each example of a split, for the runs of one
+    workdir; each file is read once. `primary`: whether it is the first metric of its task."""
 
-    def __init__(self, workdir: Path, split: str, metric: Metric = ACCURACY):
+    def __init__(
+        self, workdir: Path, split: str, metric: Metric = ACCURACY, *, primary: bool = True
+    ):
         self._workdir, self._split = workdir, split
+        self._key = OUTCOME if primary else f"{OUTCOME}_{metric.name}"
         self.metric = metric
         self._cache: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}
 
@@ -49,7 +32,7 @@ class ExampleValues:
         the mean of the values is not the metric in the run's result."""
         if run.path not in self._cache:
             path = self._workdir / run.path / f"predictions_{self._split}.npz"
-            loaded = _load(path) if run.status == "finished" else None
+            loaded = _load(path, self._key) if run.status == "finished" else None
             mean = run.result.figures(self._split).get(self.metric.name)
             if loaded and mean is not None:
                 _, values = loaded
@@ -75,13 +58,14 @@ class ExampleValues:
         return None if ids is None else (np.array(table), ids.tobytes())
 
 
-def _load(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def _load(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
     try:
-        with files.open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
-            if OUTCOME not in arrays:
-                return _correctness(arrays["ids"], arrays["labels"], arrays["logits"])
-            ids, values = arrays["ids"], arrays[OUTCOME]
-    except (UserError, OSError, EOFError, KeyError, *_DAMAGED):
+        loaded = arrays.read(path, ("ids", key))
+        if OUTCOME == key not in loaded:
+            older = arrays.read(path, ("ids", "labels", "logits"))
+            return _correctness(older["ids"], older["labels"], older["logits"])
+        ids, values = loaded["ids"], loaded[key]
+    except (UserError, KeyError):
         return None
     shapes = ids.shape == values.shape and ids.ndim == 1 and ids.size
     dtypes = ids.dtype.kind in "biu" and values.dtype.kind in "biuf"

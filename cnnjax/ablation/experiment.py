@@ -211,7 +211,10 @@ def _read_weights_config(folder: str, overrides: Overrides, levels: Levels) -> d
     fields = {
         name: value
         for name, value in flat(config).items()
-        if (name.startswith("model.") or name in PREPROCESSING) and name not in overrides
+        if (name.startswith("model.") or name in PREPROCESSING)
+        and name not in overrides
+        # of a classifier only the encoder is taken
+        and not (value is None and name.removeprefix("model.") in catalog.DECODER)
     }
     if overrides.get("data.normalize", "given") != "given":  # mean and sd are of the weights' own
         fields.pop("data.mean", None)

@@ -8,7 +8,7 @@ DIR/<arm>/seed-<n>/config.json      the resolved configuration
                   /checkpoints/     orbax
                   /result.json      once the run has ended
                   /crashes.json      how often its process has died, if it has
-                  /predictions_{validation,test}.npz
+                  /{predictions,examples}_{validation,test}.npz
 DIR/report.html, .md, ...           the report on the validation split
 DIR/final/report.html, .md, ...     the report on the test split, if it was looked at
 """

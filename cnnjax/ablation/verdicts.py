@@ -8,7 +8,8 @@ corrected together with all claims, but do not change the others. Arms added aft
 results are no part of a claim that was made before, and a block of such arms is post hoc.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -76,7 +77,12 @@ def findings(study: Study) -> list[Finding]:
     """The verdict on every claim of a study in every block, in the order of the claims."""
     levels = {arm.name: _levels(arm, study.factors) for arm in study.arms}
     early = {name: values for name, values in levels.items() if name not in study.late_arms}
-    example_values = ExampleValues(study.workdir, study.split, study.primary)
+
+    @functools.cache
+    def example_values(metric: Metric) -> ExampleValues:
+        primary = metric == study.primary
+        return ExampleValues(study.workdir, study.split, metric, primary=primary)
+
     tests = []
     for claim, late in study.claims:
         for block in claims.blocks_of(claim, levels):
@@ -109,7 +115,7 @@ def findings(study: Study) -> list[Finding]:
             *_reasons(test, verdict, corrected[i], against[i]),
             *([_SCALE] if scale_matters else []),
             *_run_notes(test),
-            *_missing_examples(test, example_values),
+            *_missing_examples(test, example_values(test.metric)),
             *_late_arms(test, levels),
             *_aliases(test),
         )
@@ -136,13 +142,13 @@ def _test(
     post_hoc: bool,
     levels: Mapping[str, Mapping[str, Any]],
     study: Study,
-    example_values: ExampleValues,
+    example_values: Callable[[Metric], ExampleValues],
 ) -> _Test:
     by_name = {arm.name: arm for arm in study.arms}
     arms = [[by_name[name] for name in claims.arms_of(side, block, levels)] for side in claim.sides]
     names = [side_name(side) for side in claim.sides]
     metric = study.metric_of(claim)
-    result = evidence.test(claim, Sides(names, arms, example_values, study.split, metric))
+    result = evidence.test(claim, Sides(names, arms, example_values(metric), study.split, metric))
     distinct = list({arm.name: arm for side in arms for arm in side}.values())
     waiting = _waiting(distinct, result, claims.unbalanced_factors(claim, block, levels))
     return _Test(claim, block, metric, post_hoc, distinct, levels, result, waiting)
@@ -205,8 +211,8 @@ def _missing_examples(test: _Test, example_values: ExampleValues) -> list[str]:
     """The runs whose values of examples cannot be read, if those of other runs can. Only for claims
     that can be tested for other images too, as they compare means over images."""
     metric = example_values.metric
-    means = test.claim.metric == metric.name and metric.kind in ("share", "mean")
-    if not means or test.claim.kind not in ("better", "equivalent", "monotone"):
+    comparing = test.claim.kind in ("better", "equivalent", "monotone")
+    if metric.kind not in ("share", "mean") or not comparing:
         return []
     finished = [run for arm in test.arms for run in arm.runs if run.status == "finished"]
     missing = [run.path for run in finished if example_values.of_run(run) is None]

@@ -56,6 +56,19 @@ def constant(targets: Arrays) -> Mapping[str, float]:
     return {"accuracy": float(shares.max()), "loss": float(np.sum(shares * np.log(1 / shares)))}
 
 
+def mistakes(predictions: Arrays, targets: Arrays) -> np.ndarray:
+    """The probability of the predicted class where it is not the label, else 0: float [N].
+
+    Args:
+      predictions: `logits`, [N, num_classes].
+      targets: `label`, int [N].
+    """
+    logits = np.asarray(predictions["logits"], np.float64)
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    wrong = logits.argmax(axis=-1) != targets["label"]
+    return np.where(wrong, exponentials.max(axis=-1) / exponentials.sum(axis=-1), 0.0)
+
+
 TASK = Task(
     metrics=metric.CLASSIFICATION,
     num_outputs=lambda spec: spec.num_classes,
@@ -63,4 +76,5 @@ TASK = Task(
     statistics=statistics,
     constant=constant,
     predictions=lambda logits: {"logits": logits},
+    mistakes=mistakes,
 )

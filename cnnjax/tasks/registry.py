@@ -5,13 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 
-from cnnjax.tasks import classification
+from cnnjax.tasks import classification, localization, segmentation
 from cnnjax.tasks.task import Task
 
 if TYPE_CHECKING:
     from cnnjax.data import DatasetSpec
 
-TASKS = {"classification": classification.TASK}
+TASKS = {
+    "classification": classification.TASK,
+    "segmentation": segmentation.TASK,
+    "localization": localization.TASK,
+}
 
 
 def find(name: str, levels: Mapping[str, Mapping[str, Any]] | None = None) -> Task:

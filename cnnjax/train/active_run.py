@@ -15,7 +15,7 @@ import numpy as np
 from cnnjax import data, files
 from cnnjax.config import ResolvedConfig
 from cnnjax.result import SPLITS, Best, RunResult, Status
-from cnnjax.train import evaluation, folder
+from cnnjax.train import evaluation, examples, folder
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.folder import Log
 from cnnjax.train.metrics_log import Clock, MetricsLog
@@ -214,6 +214,7 @@ class ActiveRun:
         assert self.outcome is not None
         for split, evaluated in self.evaluations.items():
             evaluated.write(directory / f"predictions_{split}.npz")
+            examples.write(directory / f"examples_{split}.npz", evaluated, self.dataset, split)
         signals = self.outcome.signals
         if self._probes.signals and self._signals_path.is_file():  # absent if probed later on
             signals = files.read_json(self._signals_path) | signals

@@ -176,21 +176,25 @@ class Checkpoints:
     def check(self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> None:
         """Raises what `variables` would for this target; reads only the metadata of the
         checkpoint."""
+        stored = {
+            kind: {name: value for name, value in tree.items() if name not in ignore}
+            for kind, tree in self._shapes_of_weights(step).items()
+        }
+        target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
+        _compare(self._directory / str(step), stored, target)
+
+    def layers(self, step: int) -> tuple[str, ...]:
+        """The top-level layers of a step that have parameters; reads only the metadata."""
+        return tuple(self._shapes_of_weights(step)["params"])
+
+    def _shapes_of_weights(self, step: int) -> dict[str, Any]:
+        """`weights` as shapes and dtypes."""
         try:
             tree = self._stored_shapes(step)
         except Exception as error:
             raise self._unreadable(step, _damage(self._directory / str(step), error)) from None
         source = tree.get("ema") or tree
-        stored = {
-            kind: {
-                name: value
-                for name, value in (source.get(kind) or {}).items()
-                if name not in ignore
-            }
-            for kind in ("params", "batch_stats")
-        }
-        target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
-        _compare(self._directory / str(step), stored, target)
+        return {kind: source.get(kind) or {} for kind in ("params", "batch_stats")}
 
     def weights(self, step: int) -> dict[str, Any]:
         """Returns all parameters and statistics of a step as stored; the averages where there are

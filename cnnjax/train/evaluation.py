@@ -50,19 +50,24 @@ class SplitEvaluation:
         return Figures(**values, examples=len(self.ids))
 
     @property
-    def outcome(self) -> np.ndarray | None:
-        """The primary metric of each example [N]; None unless it is a mean over examples."""
+    def outcomes(self) -> dict[str, np.ndarray]:
+        """The metrics that are means over examples, [N] each, by the key in the file."""
         primary = self.task.primary.name
-        return self.statistics[primary] if primary in self.task.means else None
+        return {
+            OUTCOME if name == primary else f"{OUTCOME}_{name}": self.statistics[name]
+            for name in self.task.means
+        }
 
     def write(self, path: Path) -> None:
-        """Writes ids, targets, predictions and outcome as a compressed npz, atomically."""
-        arrays = {"ids": self.ids, **self.targets, **self.predictions}
-        if self.outcome is not None:
-            arrays[OUTCOME] = self.outcome
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        files.write_bytes(path, buffer.getvalue())
+        """Writes ids, targets, predictions and outcomes as a compressed npz, atomically."""
+        write_arrays(path, {"ids": self.ids, **self.targets, **self.predictions, **self.outcomes})
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as a compressed npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    files.write_bytes(path, buffer.getvalue())
 
 
 def evaluate(
@@ -93,13 +98,13 @@ def evaluate(
     outputs = []
     with memory.explain(f"evaluation.batch_size: {batch_size}", "a smaller evaluation.batch_size"):
         for batch in dataset.eval_batches(split, batch_size):
-            mask = np.asarray(batch["mask"], bool)
-            inputs = {name: value for name, value in batch.items() if name != "mask"}
+            valid = np.asarray(batch["valid"], bool)
+            inputs = {name: value for name, value in batch.items() if name != "valid"}
             result = compiled.evaluate(variables, store, inputs, np.asarray(keep_prob, np.float32))
-            outputs.append((result, mask))
+            outputs.append((result, valid))
         joined = jax.tree.map(
             lambda *parts: np.concatenate(parts),
-            *[jax.tree.map(lambda leaf, m=mask: np.asarray(leaf)[m], f) for f, mask in outputs],
+            *[jax.tree.map(lambda leaf, v=valid: np.asarray(leaf)[v], f) for f, valid in outputs],
         )
     examples = dataset.splits[split]
     return SplitEvaluation(

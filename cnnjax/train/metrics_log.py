@@ -116,7 +116,7 @@ class MetricsLog:
             return
         means = {
             name: float(np.mean([metrics[name] for metrics in self._window]))
-            for name in dict.fromkeys(("loss", *self._task.means))
+            for name in dict.fromkeys(("loss", *self._task.train_metrics))
         }
         self._window = []
         extra = {"learning_rate": float(rate), "images_per_second": round(speed, 1)}

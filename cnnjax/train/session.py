@@ -64,6 +64,12 @@ class Program:
         """The shapes of the variables; only traces the network."""
         return jax.eval_shape(self.initialize, jax.eval_shape(lambda: jax.random.key(0)))
 
+    @functools.cached_property
+    def predict(self) -> step.PredictStep:
+        """`cnnjax.train.step.predict_step` of the network, compiled."""
+        predict = step.predict_step(self.module, self.task, normalize=self.normalize)
+        return jax.jit(numerics.at_precision(self.matmul_precision, predict))
+
 
 class Session:
     """Builds data and programs from configurations, each once.
@@ -179,8 +185,9 @@ class Session:
         return steps_key(config, convolution or self.convolution(config))
 
     def task(self, config: schema.ResolvedConfig) -> Task:
-        """The task of a configuration."""
-        return registry.find(config.task, self.levels)
+        """The task of a configuration. Raises UserError if its data set lacks a target."""
+        task = registry.find(config.task, self.levels)
+        return task.for_run(config, self.load(config.data).spec)
 
     def groups(self, config: schema.ResolvedConfig) -> str:
         """The parameter groups of a configuration in one line, with their numbers of parameters."""
@@ -195,16 +202,15 @@ class Session:
     def _module(self, config: schema.ResolvedConfig, **options: Any) -> nn.Module:
         spec = self.load(config.data).spec
         task = self.task(config)
-        num_outputs = task.num_outputs(spec)
-        if not isinstance(num_outputs, int) or num_outputs < 1:
-            allowed = "allowed: a whole number, at least 1"
-            raise UserError(
-                f"task {config.task!r}: num_outputs: {num_outputs!r} is not valid; {allowed}."
-            )
+        try:
+            task.output_shape(spec)
+        except ValueError as error:
+            raise UserError(f"task {config.task!r}: {error}") from None
         return models.build(
             config.model,
             image_shape=spec.image_shape,
-            num_outputs=num_outputs,
+            num_outputs=task.num_outputs(spec),
+            per_pixel=task.per_pixel,
             head=registry.head(task, config.task, spec),
             levels=self.levels,
             **options,
@@ -259,8 +265,8 @@ class Session:
         if groups.fields:
             groups.check(program.shapes["params"])
         if self.levels:  # the user's own code
-            shape, units = spec.image_shape, task.num_outputs(spec)
-            state.check_outputs(module, program.shapes, shape, units, train=not mapped)
+            shape, needed = spec.image_shape, task.output_shape(spec)
+            state.check_outputs(module, program.shapes, shape, needed, train=not mapped)
             first = self.dataset(config, seed=0).first("train", 64)
             step.check_task(task, config.task, spec, *first)
         return program

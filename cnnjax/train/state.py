@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax
@@ -98,7 +98,7 @@ def check_outputs(
     module: nn.Module,
     variables: Any,
     image_shape: tuple[int, int, int],
-    units: int,
+    output_shape: Any,
     *,
     train: bool,
 ) -> None:
@@ -108,11 +108,11 @@ def check_outputs(
       module: the network.
       variables: its variables, or their shapes.
       image_shape: (height, width, channels).
-      units: the number of outputs for an image that the task needs.
+      output_shape: the shape of the outputs for an image that the task needs, or {name: shape}.
       train: whether it is traced as in training.
 
-    Raises ValueError where the network has no parameters or does not return floats [B, units], and
-    whatever it raises itself.
+    Raises ValueError where the network has no parameters or does not return floats of that shape,
+    and whatever it raises itself.
     """
 
     def run(variables: Any, key: jax.Array) -> Any:
@@ -125,14 +125,28 @@ def check_outputs(
     if not variables.get("params"):
         raise ValueError("the network has no parameters, so there is nothing to train")
     outputs = jax.eval_shape(run, variables, jax.eval_shape(lambda: jax.random.key(0)))
-    text = f"a {type(outputs).__name__}"
-    if isinstance(outputs, jax.ShapeDtypeStruct):
-        if outputs.shape == (2, units) and jnp.issubdtype(outputs.dtype, jnp.floating):
-            return
-        text = f"{outputs.dtype}{list(outputs.shape)}"
-    raise ValueError(
-        f"the network gives {text} for two images; its task asks for float{[2, units]}"
-    )
+    given, needed = _describe(outputs), _describe(batched(output_shape, 2))
+    if given != needed:
+        raise ValueError(f"the network gives {given} for two images; its task asks for {needed}")
+
+
+def batched(output_shape: Any, count: int) -> Any:
+    """The outputs for `count` images as `jax.ShapeDtypeStruct`s; `output_shape`: of one image, or
+    {name: shape}."""
+    if isinstance(output_shape, Mapping):
+        return {name: batched(shape, count) for name, shape in output_shape.items()}
+    return jax.ShapeDtypeStruct((count, *output_shape), jnp.float32)
+
+
+def _describe(outputs: Any) -> str:
+    """Outputs as text: `float[2, 10]`, `{label: float[2, 10], box: float[2, 4]}`."""
+    if isinstance(outputs, Mapping):
+        parts = (f"{name}: {_describe(value)}" for name, value in sorted(outputs.items()))
+        return f"{{{', '.join(parts)}}}"
+    if not isinstance(outputs, jax.ShapeDtypeStruct):
+        return f"a {type(outputs).__name__}"
+    floating = jnp.issubdtype(outputs.dtype, jnp.floating)
+    return f"{'float' if floating else outputs.dtype}{list(outputs.shape)}"
 
 
 def flat(tree: Any) -> dict[str, Any]:

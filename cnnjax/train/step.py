@@ -16,10 +16,11 @@ from cnnjax.data.inputs import Batch, to_float
 from cnnjax.tasks.task import Arrays, Task
 from cnnjax.train.groups import NO_GROUPS, Groups, merge, with_running_statistics
 from cnnjax.train.optim import MakeOptimizer
-from cnnjax.train.state import Ema, HParams, TrainState
+from cnnjax.train.state import Ema, HParams, TrainState, batched
 
 TrainStep = Callable[[TrainState, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
 EvalStep = Callable[[Any, Batch, ArrayLike], dict[str, Arrays]]
+PredictStep = Callable[[Any, jax.Array | np.ndarray, ArrayLike], Arrays]
 Images = Callable[[jax.Array], jax.Array]
 
 
@@ -86,19 +87,19 @@ def train_step(
                     mutable=["batch_stats", "auxiliary"],
                 )
 
-            def mean_loss(outputs: jax.Array) -> jax.Array:
+            def mean_loss(outputs: Any) -> jax.Array:
                 return task.loss(outputs, targets, hparams.label_smoothing).mean()
 
             value = mean_loss(outputs)
-            heads = jax.tree.leaves(updates.get("auxiliary", {}))
-            total = sum((auxiliary_weight * mean_loss(head) for head in heads), value)
+            auxiliary = (sown for head in updates.get("auxiliary", {}).values() for sown in head)
+            total = sum((auxiliary_weight * mean_loss(outputs) for outputs in auxiliary), value)
             return total, (value, outputs, updates.get("batch_stats", {}))
 
         (_, (value, outputs, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(
             trained
         )
         statistics = task.statistics(outputs, targets)
-        metrics = {name: statistics[name].mean() for name in task.means} | {"loss": value}
+        metrics = {name: statistics[name].mean() for name in task.train_metrics} | {"loss": value}
         gradient, batch_stats, metrics = mean((gradient, batch_stats, metrics))
         batch_stats = merge(batch_stats, frozen_stats)
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(gradient))
@@ -112,6 +113,20 @@ def train_step(
             # The averages of what is frozen stay exact.
             ema = Ema(merge(ema.params, frozen), merge(ema.batch_stats, frozen_stats))
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+    return step
+
+
+def predict_step(module: nn.Module, task: Task, *, normalize: Images) -> PredictStep:
+    """Builds `step(variables, images, keep_prob)`, which returns the predictions of the task,
+    {name: [B, ...]}, for images uint8 [B, H, W, C].
+
+    `keep_prob` is the scale of classic dropout at test time.
+    """
+
+    def step(variables: Any, images: jax.Array | np.ndarray, keep_prob: ArrayLike) -> Arrays:
+        inputs = normalize(to_float(images))
+        return task.predictions(module.apply(variables, inputs, train=False, keep_prob=keep_prob))
 
     return step
 
@@ -149,7 +164,7 @@ def check_task(
     functions raise.
     """
     count = len(images)
-    outputs = jax.ShapeDtypeStruct((count, task.num_outputs(spec)), jnp.float32)
+    outputs = batched(task.output_shape(spec), count)
     targets = task.targets(images, targets)
     loss = jax.eval_shape(task.loss, outputs, targets, jnp.float32(0))
     statistics = jax.eval_shape(task.statistics, outputs, targets)

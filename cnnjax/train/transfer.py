@@ -32,7 +32,8 @@ def start_from(
       directory: a run's folder, or any folder with `checkpoints/` in it; its newest step is used.
       variables: fresh variables of the network: `params` and possibly `batch_stats`.
       reset: top-level layers that keep their fresh values, such as a head for another number of
-        classes. Everything else must fit.
+        classes, and those in `directory` that this network does not have, such as the dense layers
+        of a classifier whose other layers are an encoder. Everything else must fit.
 
     Raises UserError where the folder holds no checkpoint, a layer in `reset` does not exist, or
     an entry is missing, extra or differently shaped; it names the layers to put into `reset`.
@@ -93,14 +94,17 @@ def _open_source(
     path = directory / "checkpoints"
     if not path.is_dir():
         raise UserError(f"{directory}: holds no weights (no checkpoints/ in it).")
-    for name in reset:
-        if name not in variables["params"]:
-            raise unknown("transfer.reset", name, variables["params"])
+    params = variables["params"]
+    left_out = [name for name in reset if name not in params]
     target = {
         kind: {name: value for name, value in tree.items() if name not in reset}
         for kind, tree in variables.items()
     }
     with Checkpoints(path, read_only=True) as checkpoints:
+        stored = checkpoints.layers(checkpoints.find("last")) if left_out else ()
+        for name in left_out:
+            if name not in stored:
+                raise unknown("transfer.reset", name, dict.fromkeys((*params, *stored)))
         try:
             yield checkpoints, target
         except Mismatch as error:
@@ -108,10 +112,15 @@ def _open_source(
 
 
 def _reset_hint(error: Mismatch, reset: Sequence[str], params: Mapping[str, Any]) -> str:
-    """The flag that resets the layers that do not fit; "" if that would be all layers."""
-    mismatched = {path.split("/")[1] for path in error.paths if "/" in path}
+    """The flag that resets the layers that do not fit, and leaves out those that the network does
+    not have; "" if nothing would be left."""
+    mismatched = dict.fromkeys(path.split("/")[1] for path in error.paths if "/" in path)
     layers = [name for name in params if name in mismatched]
-    if not layers or len(layers) == len(params):
+    others = [name for name in mismatched if name not in params]
+    if not mismatched or len(layers) == len(params):
         return ""
-    names = ", ".join(f'"{name}"' for name in (*reset, *layers))
-    return f"\nTo keep their fresh values: --set 'transfer.reset=[{names}]'"
+    names = ", ".join(f'"{name}"' for name in (*reset, *layers, *others))
+    what = "To keep their fresh values" if layers else "To leave them out"
+    if layers and others:
+        what += f", and to leave out {', '.join(others)}"
+    return f"\n{what}: --set 'transfer.reset=[{names}]'"

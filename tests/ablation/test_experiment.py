@@ -127,7 +127,7 @@ def test_a_mistake_in_an_arm_names_the_arm():
 
 
 @pytest.mark.parametrize("name", experiments.names())
-def test_built_in_experiments_have_texts_and_valid_distinct_arms(name):
+def test_built_in_experiments_have_texts_and_valid_distinct_arms(scene_classifier, name):
     loaded = experiments.load(name)
     experiment = loaded.experiment
     assert experiment.name == name

@@ -239,6 +239,22 @@ def test_runs_on_different_data_leave_the_verdict_open(tmp_path):
     assert finding.notes == ("It was not recorded on which data 1 of the 12 runs was trained.",)
 
 
+def test_other_images_of_a_metric_that_is_not_the_first(tmp_path):
+    """The loss of each image, which differs by 0.3 between the arms."""
+    claim = better("relu", "tanh", metric="loss")
+    results = study(tmp_path, {"tanh": TANH, "relu": RELU}, claim)
+    random = np.random.default_rng(9)
+    for run in results.runs:
+        losses = 1 - 0.3 * (run.arm == "relu") + 0.05 * random.random(400)
+        path = tmp_path / run.path / "predictions_test.npz"
+        np.savez(path, ids=np.arange(400), outcome=np.zeros(400), outcome_loss=losses)
+        result = {"accuracy": 0.5, "loss": float(losses.mean()), "examples": 400}
+        workdirs.edit(tmp_path, run.arm, run.seed, test=result)
+    (finding,) = verdicts.findings(reading.load(tmp_path, "test"))
+    population = finding.evidence.comparisons[0].population
+    assert population.mean == pytest.approx(0.3, abs=0.01)
+
+
 def test_other_images_widen_the_interval(tmp_path):
     """Predictions on 400 images of which the same ones are hard for both arms in all seeds."""
     results = study(tmp_path, {"tanh": TANH, "relu": RELU}, better("relu", "tanh"))

@@ -15,7 +15,7 @@ from cnnjax import models
 from cnnjax.config import Augmentation, Optimizer, create
 from cnnjax.data import augment, inputs
 from cnnjax.models.vgg import VGG
-from cnnjax.tasks import classification
+from cnnjax.tasks import classification, segmentation
 from cnnjax.train import optim, parallel, replicas, state, step
 
 STEPS, BATCH, SHAPE = 4, 16, (8, 8, 1)
@@ -23,6 +23,7 @@ draw = np.random.default_rng(0)
 store = {
     "images": draw.integers(0, 256, (64, *SHAPE)).astype(np.uint8),
     "label": draw.integers(0, 3, 64).astype(np.int32),
+    "mask": draw.integers(0, 3, (64, *SHAPE[:2])).astype(np.uint8),
 }
 order = draw.permuted(np.tile(np.arange(64, dtype=np.int32), (STEPS, 1)), axis=1)[:, :BATCH]
 
@@ -33,15 +34,17 @@ def normalize(images):
     return (images - 0.5).astype(jnp.float64)
 
 
-def built(mode, devices, statistics="global", **model):
+def built(mode, devices, statistics="global", task=classification.TASK, **model):
     mapped = mode == "pmap"
     values = {"name": "tiny", "norm": {"kind": "batch"}, "dropout": {"keep_prob": 1.0}, **model}
-    config = create({"model": values}, LEVELS).model
+    name = "segmentation" if task.per_pixel else "classification"
+    config = create({"task": name, "model": values}, LEVELS).model
     axis = parallel.AXIS if mapped and statistics == "global" else None
     module = models.build(
         config,
         image_shape=SHAPE,
         num_outputs=3,
+        per_pixel=task.per_pixel,
         dtype=jnp.float64,
         param_dtype=jnp.float64,
         axis_name=axis,
@@ -50,7 +53,7 @@ def built(mode, devices, statistics="global", **model):
     make = optim.optimizer(Optimizer(name="momentum"))
     train = step.train_step(
         module,
-        classification.TASK,
+        task,
         make,
         augment=augment.build(Augmentation(shift_pixels=1, flip=0.5), SHAPE),
         normalize=normalize,
@@ -58,7 +61,7 @@ def built(mode, devices, statistics="global", **model):
     )
     compiled = parallel.compile(
         train,
-        step.eval_step(module, classification.TASK, normalize=normalize),
+        step.eval_step(module, task, normalize=normalize),
         inputs.gather,
         mode=mode,
         devices=jax.devices()[:devices],
@@ -82,8 +85,8 @@ def values(current):
     return {name: np.asarray(value) for name, value in leaves.items()}
 
 
-def run(mode, devices, statistics="global", per_call=1):
-    compiled, start = built(mode, devices, statistics)
+def run(mode, devices, statistics="global", per_call=1, **built_with):
+    compiled, start = built(mode, devices, statistics, **built_with)
     current, placed = start(jax.random.key(0)), compiled.replicate(store)
     hparams = compiled.replicate(numbers(3))
     for rows in np.split(order, STEPS // per_call):
@@ -102,7 +105,7 @@ def run(mode, devices, statistics="global", per_call=1):
         "loss": float(np.ravel(metrics["loss"])[-1]),
         "traces": compiled.traces(),
         "whole": whole,
-        "logits": np.asarray(figures["predictions"]["logits"]),
+        "logits": np.asarray(figures["predictions"].get("logits", figures["statistics"]["loss"])),
         "step": int(current.step),
     }
 
@@ -180,11 +183,13 @@ def compare(devices):
     several, synced = run("jit", devices), run("pmap", devices)
     own = run("pmap", devices, "per_device")
     alone, own_numbers = seeds([1, 2, 3], 1, False), seeds([1, 2, 3], 1, False, arms=True)
+    pixels = {"task": segmentation.TASK, "decoder": "max_unpool", "skips": "concatenate"}
     stacked, sharded = seeds([1, 2, 3], 1, True), seeds([1, 2, 3], devices, True)
     return {
         "jit": apart(one, several),
         "pmap": apart(one, synced),
         "per_device": apart(one, own),
+        "segmentation": apart(run("jit", 1, **pixels), run("jit", devices, **pixels)),
         "traces": [r["traces"] for r in (one, several, synced, own)],
         "whole": [r["whole"] for r in (one, several, synced, own)],
         "steps": [r["step"] for r in (one, several, synced, own)],

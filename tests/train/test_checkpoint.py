@@ -295,6 +295,36 @@ def test_transfer_takes_weights_except_for_reset_layers(tmp_path):
         transfer.start_from(tmp_path / "elsewhere", head)
 
 
+def test_transfer_leaves_out_layers_that_the_network_does_not_have(tmp_path):
+    """As the dense layers of a classifier whose other layers are an encoder."""
+    params = make().params
+    classifier = {**params, "fc1": {"bias": jnp.ones(3)}, "head": {"bias": jnp.ones(4)}}
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(make().replace(params=classifier), {}, None)
+        checkpoints.wait()
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    own = {"decoder1": {"bias": jnp.zeros(2)}, "head": {"bias": jnp.zeros(7)}}
+    fresh = {"params": {**zeros, **own}}
+    for call in (transfer.start_from, transfer.check):
+        with pytest.raises(UserError) as caught:
+            call(tmp_path, fresh)
+        hint = str(caught.value).splitlines()[-1]
+        assert hint == (
+            "To keep their fresh values, and to leave out fc1: --set "
+            '\'transfer.reset=["decoder1", "head", "fc1"]\''
+        )
+    with pytest.raises(UserError, match="To leave them out: --set"):
+        transfer.check(tmp_path, fresh, reset=["decoder1", "head"])
+    reset = ["decoder1", "head", "fc1"]
+    transfer.check(tmp_path, fresh, reset=reset)
+    started = transfer.start_from(tmp_path, fresh, reset=reset)["params"]
+    assert set(started) == {*params, "decoder1", "head"}
+    assert started["head"]["bias"].shape == (7,)
+    assert jax.tree.map(jnp.array_equal, started["fc"], params["fc"]) == {"kernel": 1, "bias": 1}
+    with pytest.raises(UserError, match=r"transfer.reset: unknown 'fc9'. Did you mean 'fc"):
+        transfer.check(tmp_path, fresh, reset=["fc9"])
+
+
 def test_weights_that_cannot_be_read_just_now_are_an_error_of_the_machine(tmp_path, monkeypatch):
     """A run that starts from them has not failed then."""
     save(tmp_path / "checkpoints", [0.1])

@@ -84,6 +84,17 @@ def test_predictions_cover_the_split_once_and_agree_with_the_figures(finished, s
         assert loss == pytest.approx(result.figures(split).get("loss"), rel=1e-4)
 
 
+def test_examples_are_kept_with_their_images(finished, session):
+    directory, _ = finished
+    for split in ("validation", "test"):
+        kept = np.load(directory / f"examples_{split}.npz", allow_pickle=False)
+        part = session.dataset(small(), 1).splits[split]
+        positions = [part.ids.tolist().index(number) for number in kept["ids"]]
+        np.testing.assert_array_equal(kept["images"], part.images[positions])
+        assert kept["kind"].tolist()[:6] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
+        assert (kept["metric.accuracy"][:2] == 1).all()
+
+
 @pytest.mark.parametrize("batch", [7, 64, 450])
 def test_evaluation_is_exact_whatever_the_batch(finished, session, batch):
     directory, result = finished

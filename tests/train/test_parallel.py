@@ -38,6 +38,11 @@ def test_four_devices_under_pmap_with_synchronised_statistics_are_one(results):
     assert results["pmap"] < 1e-9
 
 
+def test_a_segmentation_on_four_devices_is_that_on_one(results):
+    """With augmented masks, max unpooling and skips."""
+    assert results["segmentation"] < 1e-9
+
+
 def test_statistics_per_device_are_another_network(results):
     assert results["per_device"] > 1e-4
 
