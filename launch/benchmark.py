@@ -3,12 +3,14 @@
 python -m launch.benchmark --workdir=DIR [--networks=lenet5_modern,resnet20] [--contenders=a,b]
     [--rounds=5] [--threads=N] [--batch_size=128] [--precision=float32,bfloat16]
 
-All have the same network, weights, batch, optimizer and precision; the losses of the first two
-steps are compared. The peers are those of tests/peers (`pip install -e '.[bench]'`); those that are
-not installed are left out. An accelerator is measured if jax finds one: in both precisions, and
-also with several steps a call and several replicas together (`cnnjax 8 steps`, `cnnjax 8 replicas`,
-or other numbers in --contenders). resnet50, with images of 224 x 224 pixels, is timed on a CPU only
-if it is named. Writes DIR/benchmark.json and DIR/benchmark.svg.
+All have the same network, weights, batch, loss, optimizer and precision; the losses of the first
+two steps are compared. `unet` classifies every pixel of 64 x 64; it is a quarter as wide as the
+published one, with four levels (16 to 128 channels). The peers are those of tests/peers (`pip
+install -e '.[bench]'`); those that are not installed, or do not have a network, are left out. An
+accelerator is measured if jax finds one: in both precisions, and also with several steps a call and
+several replicas together (`cnnjax 8 steps`, `cnnjax 8 replicas`, or other numbers in --contenders).
+resnet50, with images of 224 x 224 pixels, is timed on a CPU only if it is named. Writes
+DIR/benchmark.json and DIR/benchmark.svg.
 """
 
 import importlib.util
@@ -30,12 +32,13 @@ from launch.timing import TimedProcess
 
 
 class Kind(NamedTuple):
-    """A kind of contender: the package that it needs, the words after `python -m`, and its device,
-    `cpu`, `accelerator`, or both if it is empty."""
+    """A kind of contender: the package that it needs, the words after `python -m`, its device,
+    `cpu`, `accelerator`, or both if it is empty, and the networks that it does not have."""
 
     package: str
     arguments: tuple[str, ...]
     device: str = ""
+    lacks: tuple[str, ...] = ()
 
 
 def _cnnjax(mode: str) -> Kind:
@@ -51,7 +54,7 @@ CONTENDERS = {
     "cnnjax 8 steps": _cnnjax("8 steps"),
     "cnnjax 8 replicas": _cnnjax("8 replicas"),
     "flax": Kind("jax", ("tests.peers.flax_peer", "TASK")),
-    "keras": Kind("keras", ("tests.peers.keras_peer", "TASK")),
+    "keras": Kind("keras", ("tests.peers.keras_peer", "TASK"), lacks=("resnet50", "unet")),
     "torch": Kind("torch", ("tests.peers.torch_peer", "TASK")),
     "torch compiled": Kind("torch", ("tests.peers.torch_peer", "TASK", "compile")),
 }
@@ -74,13 +77,13 @@ def main(arguments: Sequence[str]) -> int:
     names = [name for name in contenders if _is_available(name, contenders[name])]
     if not names:
         raise UserError("--contenders: none of them is available.")
+    chosen = {network: _that_have(network, names, contenders) for network in networks}
     measured: dict[str, Any] = {}
     _write(workdir, measured)
     for network in networks:
         for precision in precisions:
             title = network if precision == "float32" else f"{network}, {precision}"
-            chosen = {name: contenders[name] for name in names}
-            measured[title] = _measure(network, precision, chosen)
+            measured[title] = _measure(network, precision, chosen[network])
             _print(title, measured[title])
             _write(workdir, measured)
     from cnnjax.report import speed
@@ -152,6 +155,21 @@ def _is_available(name: str, kind: Kind) -> bool:
     if reason:
         print(f"{name}: left out, {reason}")
     return not reason
+
+
+def _that_have(
+    network: str, names: Sequence[str], contenders: Mapping[str, Kind]
+) -> dict[str, Kind]:
+    """The contenders in `names` that have a network; says which have not. Raises UserError if none
+    has it."""
+    kinds = {name: contenders[name] for name in names if network not in contenders[name].lacks}
+    if not kinds:
+        raise UserError(f"--networks: none of the contenders has {network!r}.")
+    for name in names:
+        if name not in kinds:
+            module = contenders[name].arguments[0]
+            print(f"{network}: {name} is left out, {module} does not have this network")
+    return kinds
 
 
 def _measure(network: str, precision: str, kinds: Mapping[str, Kind]) -> dict[str, Any]:

@@ -10,11 +10,15 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnjax import machine
 from cnnjax.config import ResolvedConfig, RunConfig, override, resolve
 from launch import timing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from flax import linen as nn
 
 CLASSES = 10
 LEARNING_RATE = 0.01
@@ -25,44 +29,43 @@ IMAGES = {  # network: shape of its images
     "inception_small": (32, 32, 3),
     "resnet18": (64, 64, 3),
     "resnet50": (224, 224, 3),
+    "unet": (64, 64, 3),
+}
+FIELDS: dict[str, dict[str, Any]] = {  # network: its fields that are not the default
+    "unet": {"task": "segmentation", "model.width": 0.25, "model.depth": 4},
 }
 
 
 def write_task(folder: Path, network: str, batch_size: int, precision: str, threads: int) -> Path:
     """Writes the task of all contenders for a network into `folder`; returns its JSON file.
 
-    The arrays are `images` (uint8 [B, H, W, C]), `labels` (int32 [B]) and the initial weights,
-    under `p/` and their paths in cnnjax.
+    The arrays are `images` (uint8 [B, H, W, C]), `targets` (see `targets`) and the initial
+    weights, under `p/` and their paths in cnnjax.
     """
     import jax
     import numpy as np
 
     jax.config.update("jax_platforms", "cpu")  # leaves the accelerator to the contenders
-    from cnnjax import models
     from cnnjax.train import session, state
 
     values = {
         "network": network,
-        "num_classes": CLASSES,
         "learning_rate": LEARNING_RATE,
         "batch_size": batch_size,
         "precision": precision,
         "threads": threads,
         "arrays": str(folder / "arrays.npz"),
     }
-    shape = IMAGES[network]
-    model = configuration(values).model
-    module = models.build(model, image_shape=shape, num_outputs=CLASSES)
+    shape, config = IMAGES[network], configuration(values)
+    module = build(config)
     fresh = jax.jit(
         lambda key: state.initial_variables(module, shape, key),
         compiler_options=session.FAST_COMPILE["cpu"],
     )
     variables = fresh(jax.random.key(0))
     rng = np.random.default_rng(0)
-    arrays: dict[str, Any] = {
-        "images": rng.integers(0, 256, (batch_size, *shape), dtype=np.uint8),
-        "labels": rng.integers(0, CLASSES, batch_size).astype(np.int32),
-    }
+    images = rng.integers(0, 256, (batch_size, *shape), dtype=np.uint8)
+    arrays: dict[str, Any] = {"images": images, "targets": targets(config.task, images, rng)}
     weights = state.flat(variables["params"])
     arrays |= {f"p/{path}": np.asarray(leaf) for path, leaf in weights.items()}
     np.savez(folder / "arrays.npz", **arrays)
@@ -71,9 +74,38 @@ def write_task(folder: Path, network: str, batch_size: int, precision: str, thre
     return path
 
 
+def targets(name: str, images: "np.ndarray", rng: "np.random.Generator") -> "np.ndarray":
+    """The targets of images, uint8 [B, H, W, C], for the task called `name`: classes drawn at
+    random, int32 [B]; for segmentation a mask, uint8 [B, H, W], of the brightness of each pixel in
+    the first channel, in ten equal steps, with pixels at the border that count in no loss."""
+    import numpy as np
+
+    from cnnjax.data.targets import IGNORE
+
+    if name != "segmentation":
+        return rng.integers(0, CLASSES, len(images)).astype(np.int32)
+    mask = np.full(images.shape[:3], IGNORE, np.uint8)
+    mask[:, 1:-1, 1:-1] = images[:, 1:-1, 1:-1, 0] // (256 / CLASSES)
+    return mask
+
+
+def build(config: ResolvedConfig, **fields: Any) -> "nn.Module":
+    """The network of a task; `fields` are those of `cnnjax.models.build`."""
+    from cnnjax import models
+    from cnnjax.tasks import registry
+
+    return models.build(
+        config.model,
+        image_shape=IMAGES[config.model.name],
+        num_outputs=CLASSES,
+        per_pixel=registry.find(config.task).per_pixel,
+        **fields,
+    )
+
+
 def configuration(task: dict[str, Any]) -> ResolvedConfig:
     """The configuration of a task."""
-    changes = {
+    changes = FIELDS.get(task["network"], {}) | {
         "model.name": task["network"],
         "model.dropout.keep_prob": 1.0,
         "data.normalize": "none",
@@ -99,20 +131,17 @@ def prepare(
     import jax
     import numpy as np
 
-    from cnnjax import models
     from cnnjax.data import augment, inputs
     from cnnjax.nn import operations
-    from cnnjax.tasks import classification
+    from cnnjax.tasks import registry
     from cnnjax.train import numerics, optim, parallel, session, state
     from cnnjax.train import step as steps
 
     count, together = int(mode.split()[0]), "replicas" in mode
     config, arrays = configuration(task), np.load(task["arrays"])
-    images = arrays["images"]
-    module = models.build(
-        config.model,
-        image_shape=images.shape[1:],
-        num_outputs=task["num_classes"],
+    images, objective = arrays["images"], registry.find(config.task)
+    module = build(
+        config,
         dtype=session.PRECISIONS[config.training.precision],
         operations=operations.choose(jax.default_backend(), convolution),
     )
@@ -120,7 +149,7 @@ def prepare(
     normalize = inputs.normalizer("none", (), ())
     train = steps.train_step(
         module,
-        classification.TASK,
+        objective,
         make_optimizer,
         augment=augment.build(config.data.augmentation, images.shape[1:], ()),
         normalize=normalize,
@@ -129,15 +158,18 @@ def prepare(
     train = numerics.at_precision(precision, train)
     compiled = parallel.compile(
         train,
-        steps.eval_step(module, classification.TASK, normalize=normalize),
+        steps.eval_step(module, objective, normalize=normalize),
         inputs.gather,
         mode="jit",
         devices=jax.devices(),
     )
     params = {key[2:]: arrays[key] for key in arrays.files if key.startswith("p/")}
-    fresh = jax.jit(lambda key: state.initial_variables(module, images.shape[1:], key))
-    variables = fresh(jax.random.key(0)) | {
-        "params": flax.traverse_util.unflatten_dict(params, sep="/")
+    statistics = jax.jit(
+        lambda key: state.initial_variables(module, images.shape[1:], key).get("batch_stats", {})
+    )
+    variables = {
+        "params": flax.traverse_util.unflatten_dict(params, sep="/"),
+        "batch_stats": statistics(jax.random.key(0)),
     }
     keys = state.keys(0)
     current = compiled.replicate(state.create(variables, make_optimizer, averaged=False))
@@ -149,7 +181,8 @@ def prepare(
         augment_key=compiled.replicate(keys["augment"]),
         dropout_key=compiled.replicate(keys["dropout"]),
     )
-    batch = {"images": jax.device_put(images), "label": jax.device_put(arrays["labels"])}
+    (target,) = objective.reads
+    batch = {"images": jax.device_put(images), target: jax.device_put(arrays["targets"])}
     step = compiled.train
     if together:
         assert compiled.train_replicas is not None

@@ -11,18 +11,16 @@ written to --output, for several runs with the means of each arm. Looks at the t
 counted in study.json. Exits 1 if a run was left out because it has no checkpoint that can be used.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import experiments
-from cnnjax import config as config_files
 from cnnjax import files, metric
-from cnnjax.config import Levels, ResolvedConfig, override, resolve
-from cnnjax.errors import UserError, shown, unknown
+from cnnjax.config import Levels, ResolvedConfig
+from cnnjax.errors import UserError, unknown
 from cnnjax.metric import PERCENT, Metric
-from launch import flags
+from launch import flags, trained
 
 SPLITS = ("test", "validation", "train")
 
@@ -33,17 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     changes = flags.changes(arguments)
     if values.split not in SPLITS:
         raise unknown("--split", values.split, SPLITS)
-    step: Any = values.step
-    if step not in ("best", "last"):
-        if not re.fullmatch(r"[0-9]{1,18}", step):
-            raise UserError(f"--step: {shown(step)} is not valid; write a step, best or last.")
-        step = int(step)
-    if bool(values.workdir) == bool(values.init_from):
-        raise UserError("--workdir, --init_from: give one of the two. See --help.")
+    step, study = trained.step(), trained.folder()
     output = flags.path("output") if values.output else None
     if output and output.is_dir():
         raise UserError(f"--output: {output} is a folder; name a file.")
-    study = flags.path("workdir" if values.workdir else "init_from")
     directories = _runs(study) if values.workdir else [study]
     levels = experiments.load(values.experiment).levels if values.experiment else {}
     several = len(directories) > 1
@@ -53,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"left out: {directory}: holds no checkpoints.")
         elif values.workdir:
             files.refuse_links(directory, below=study)
-    configs = {directory: _config(directory, changes, levels) for directory in started}
+    configs = {directory: trained.config(directory, changes, levels) for directory in started}
 
     results = _evaluate(
         configs,
@@ -86,32 +77,25 @@ def _evaluate(
     configs: Mapping[Path, ResolvedConfig],
     levels: Levels,
     split: str,
-    which: Any,
+    which: trained.Step,
     data_dir: str | None,
     *,
     write: bool,
     several: bool,
 ) -> list[dict[str, Any]]:
     """The figures of the runs in these folders on a split, at the step that `which` names."""
-    from cnnjax.train import evaluation, folder, state
-    from cnnjax.train.checkpoint import Checkpoints
+    from cnnjax.train import evaluation
     from cnnjax.train.session import Session
 
     session = Session(data_dir=data_dir, levels=levels)
     results = []
     for directory, config in configs.items():
-        seed = _seed(directory)
-        dataset = session.dataset(config, seed)
+        dataset = session.dataset(config, trained.seed(directory))
         if split not in dataset.splits:
             raise unknown(f"--split: {config.data.name}", split, dataset.splits)
         program = session.program(config)
         try:
-            if config.data.name == _config(directory, {}, levels).data.name:
-                folder.check_same_data(directory, dataset.loaded.fingerprint)
-            with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
-                step = checkpoints.find(which)
-                fresh = program.initialize(state.keys(seed)["params"])
-                variables = checkpoints.variables(step, program.compiled.replicate(fresh))
+            step, variables = trained.restore(directory, config, levels, program, dataset, which)
         except UserError as error:
             if not several:
                 raise
@@ -132,7 +116,8 @@ def _evaluate(
         about = {"run": str(directory), "step": step, "split": split, "data": config.data.name}
         result = {**measured.figures().model_dump(), **about}
         if write:
-            other = "" if config.data == _config(directory, {}, levels).data else "-other-data"
+            same = config.data == trained.config(directory, {}, levels).data
+            other = "" if same else "-other-data"
             files.write_json(directory / f"evaluation-{split}-{step}{other}.json", result)
         results.append(result)
     if not results:
@@ -176,35 +161,6 @@ def _runs(workdir: Path) -> list[Path]:
     if not any((directory / "checkpoints").is_dir() for directory in directories):
         raise UserError(f"--workdir: {workdir} holds no checkpoints of the runs asked for.")
     return directories
-
-
-def _config(directory: Path, changes: Mapping[str, Any], levels: Levels) -> ResolvedConfig:
-    path = directory / "config.json"
-    if not path.is_file():
-        raise UserError(f"{directory}: holds no run (no config.json in it).")
-    try:
-        config = config_files.read(path, levels)
-    except UserError as error:
-        raise UserError(f"{path}: {error}{_levels_hint(directory)}") from None
-    # Nothing is trained, so there may be fewer examples than in a batch.
-    return resolve(override(config, {**changes, "training.batch_size": 1}, levels), levels)
-
-
-def _levels_hint(directory: Path) -> str:
-    """The flag that loads the user's own levels. Code is only run from a file that is named on the
-    command line, never because a study names it."""
-    from cnnjax.ablation import record
-
-    for folder in (directory, *directory.parents[:2]):
-        if (folder / "study.json").is_file():
-            source = record.read(folder / "study.json")["source"].get("path")
-            return f"\nIf it is a level of your own, add --experiment={source}" if source else ""
-    return ""
-
-
-def _seed(directory: Path) -> int:
-    prefix, _, number = directory.resolve().name.rpartition("-")
-    return int(number) if prefix == "seed" and number.isdecimal() else 0
 
 
 def _with_means(

@@ -39,7 +39,7 @@ FAULT = 70  # EX_SOFTWARE of sysexits.h
 _PATH_ERRORS = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES}
 """Errors of the system for a wrong path, which are the user's mistake wherever they occur."""
 
-_STRINGS = {
+_STRINGS = {  # `program.flag` where it means something else in one program
     "experiment": "Name of an experiment, path of a file of your own, or 'help' for a list.",
     "arm": "The arm, a name from the experiment; several are separated by commas.",
     "arms": "Arms to run, separated by commas. All by default.",
@@ -56,6 +56,8 @@ _STRINGS = {
     "data": "The data set to prepare.",
     "model": "The network, or 'help' for a list.",
     "input": "Height,width,channels of the images. By default those of the published network.",
+    "predict.input": "The images: a folder, or files separated by commas.",
+    "predict.output": "The folder that pictures and predictions.json are written to.",
     "format": "How to show it: table, json or html (a page with a picture).",
     "networks": "Networks to time, separated by commas. All by default.",
     "contenders": "Contenders to time, separated by commas. By default those for the device.",
@@ -100,6 +102,7 @@ PROGRAMS = {
     "steps_per_call devices profile",
     "time_arm": "experiment arms seeds workdir set data_dir tuning replicas steps_per_call devices",
     "evaluate": "workdir arm seeds split step init_from output experiment set data_dir threads",
+    "predict": "workdir init_from input output step experiment set data_dir threads",
     "convert": "source model file output set",
     "report": "workdir final compare output",
     "publish": "output",
@@ -123,7 +126,8 @@ def define(program: str) -> None:
         elif name == "worker":
             flags.DEFINE_integer("worker", None, "Not for use: the sweep starts processes with it.")
         else:
-            flags.DEFINE_string(name, _DEFAULTS.get(name), _STRINGS[name])
+            text = _STRINGS.get(f"{program}.{name}") or _STRINGS[name]
+            flags.DEFINE_string(name, _DEFAULTS.get(name), text)
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # what --help lists
 
 

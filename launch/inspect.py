@@ -7,19 +7,20 @@ python -m launch.inspect --experiment=NAME --arm=NAME [--data_dir=DIR] [...]
 Shows the output, parameters, multiply-adds (with and without those on zero padding), activation
 memory and receptive field of each layer; then the totals, and the parameters of fully connected
 layers in place of the convolutions. The page (html) begins with a picture of the network.
-`--model=help` lists the networks. --input and --num_classes are by default those of the published
-network, or those of the arm's data.
+With a decoder (--set model.decoder=max_unpool) a network of classification is the encoder of one
+that classifies every pixel. `--model=help` lists the networks. --input and --num_classes are by
+default those of the published network, or those of the arm's data.
 """
 
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import experiments
-from cnnjax import catalog, files
+from cnnjax import catalog, files, metric
 from cnnjax.config import Levels, ResolvedConfig, RunConfig, override, resolve
 from cnnjax.errors import UserError, one_line, shown, unknown
 from launch import flags
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     """Prints or writes the layers; returns the exit code."""
     values = flags.FLAGS
     if values.model == "help":
-        print("\n".join(catalog.MODELS))
+        print("\n".join((*catalog.MODELS, *catalog.SEGMENTATION_MODELS)))
         return 0
     if values.format not in FORMATS:
         raise unknown("--format", values.format, FORMATS)
@@ -42,15 +43,13 @@ def main(arguments: Sequence[str]) -> int:
     name, config, levels = subject.name, subject.config, subject.levels
     if values.format == "html" and not values.output:
         raise UserError(f"--output: is missing; a page is written to a file: --output={name}.html")
-    shape, num_outputs, head = subject.sizes()
+    shape, outputs = subject.sizes()
     from cnnjax import models
     from cnnjax.analysis import layers
     from cnnjax.report import architecture, html
 
     try:
-        module = models.build(
-            config.model, image_shape=shape, num_outputs=num_outputs, head=head, levels=levels
-        )
+        module = models.build(config.model, image_shape=shape, levels=levels, **outputs)
         rows = layers.layers(module, shape)
     except Exception as error:
         if not levels:
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         }
         text = json.dumps(description, indent=2)
     elif values.format == "html":
-        text = html.write(architecture.document(name, rows, shape, num_outputs))
+        text = html.write(architecture.document(name, rows, shape, _describe(**outputs)))
     else:
         text = _table([architecture.HEAD, *map(architecture.cells, rows)], rows, total)
         if config.optimizer.groups:
@@ -81,13 +80,13 @@ def main(arguments: Sequence[str]) -> int:
 
 class InspectedModel(NamedTuple):
     """A network to be shown, with the user's own levels and their file; `sizes` returns the shape
-    of its images, the number of its outputs, and the head of its task or None."""
+    of its images, and its outputs as arguments of `models.build`."""
 
     name: str
     config: ResolvedConfig
     levels: Levels
     path: Path
-    sizes: Callable[[], tuple[tuple[int, int, int], int, Any]]
+    sizes: Callable[[], tuple[tuple[int, int, int], dict[str, Any]]]
 
 
 def _published(arguments: Sequence[str]) -> InspectedModel:
@@ -97,10 +96,16 @@ def _published(arguments: Sequence[str]) -> InspectedModel:
         raise UserError("--set model.name: --model names the network.")
     if other := next((path for path in changes if not path.startswith("model.")), None):
         raise UserError(f"--set {other}: is not of the network; allowed: model.* fields.")
+    decoded = any(f"model.{field}" in changes for field in catalog.DECODER)
+    if name in catalog.SEGMENTATION_MODELS or decoded:
+        changes["task"] = "segmentation"
     config = resolve(override(RunConfig(), {"model.name": name, **changes}))
     shape = _shape(values.input) if values.input else catalog.IMAGES[name]
-    classes = values.num_classes or catalog.CLASSES[name]
-    return InspectedModel(name, config, {}, Path(), lambda: (shape, classes, None))
+    outputs = {
+        "num_outputs": values.num_classes or catalog.CLASSES[name],
+        "per_pixel": config.task in metric.PER_PIXEL,
+    }
+    return InspectedModel(name, config, {}, Path(), lambda: (shape, outputs))
 
 
 def _arm(arguments: Sequence[str]) -> InspectedModel:
@@ -112,18 +117,28 @@ def _arm(arguments: Sequence[str]) -> InspectedModel:
     config = loaded.experiment.config(arm, flags.changes(arguments), loaded.levels)
     shape = _shape(values.input) if values.input else None
 
-    def sizes() -> tuple[tuple[int, int, int], int, Any]:
+    def sizes() -> tuple[tuple[int, int, int], dict[str, Any]]:
         from cnnjax import data
         from cnnjax.tasks import registry
 
         task = registry.find(config.task, loaded.levels)
+        outputs = {"num_outputs": values.num_classes, "per_pixel": task.per_pixel}
         if shape and values.num_classes and task.head is None:
-            return shape, values.num_classes, None
+            return shape, outputs
         spec = data.load(config.data, values.data_dir).spec
-        head = registry.head(task, config.task, spec)
-        return shape or spec.image_shape, values.num_classes or task.num_outputs(spec), head
+        outputs["num_outputs"] = values.num_classes or task.num_outputs(spec)
+        outputs["head"] = registry.head(task, config.task, spec)
+        return shape or spec.image_shape, outputs
 
     return InspectedModel(arm, config, loaded.levels, loaded.path, sizes)
+
+
+def _describe(num_outputs: Any, per_pixel: bool = False, **_: Any) -> str:
+    """The outputs of a network as text: `10 outputs`."""
+    if isinstance(num_outputs, Mapping):
+        heads = ", ".join(f"{name} {number}" for name, number in num_outputs.items())
+        return f"{sum(num_outputs.values())} outputs ({heads})"
+    return f"{num_outputs} outputs{' for each pixel' if per_pixel else ''}"
 
 
 def _shape(text: str) -> tuple[int, int, int]:

@@ -156,7 +156,8 @@ def describe_data(request: Request) -> None:
 
     arms = {run.arm for run in request.pending}
     configs = (config.data for arm, config in request.configs.items() if arm in arms)
-    print("".join(f"{line}\n" for line in data.describe(configs)), end="")
+    lines = data.describe(configs, request.training.data_dir)
+    print("".join(f"{line}\n" for line in lines), end="")
 
 
 def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:

@@ -13,9 +13,11 @@ from launch.progress import duration
 from launch.request import Request
 
 if TYPE_CHECKING:
+    from cnnjax.data import DatasetSpec
+    from cnnjax.tasks.task import Task
     from cnnjax.train.session import Session
 
-BYTES_PER_LOGIT = 5.0  # of a compressed float32, rounded up
+BYTES_PER_LOGIT = 5  # of a compressed float32, rounded up
 START, COMPILE = 4.0, 4.0  # seconds, of small networks; see docs/networks.md for others
 SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "lars": 1}
 
@@ -160,9 +162,18 @@ def _disk(request: Request, session: "Session", pending: Sequence[RunFolder]) ->
         copies = 1 + SLOTS[config.optimizer.name] + (config.training.ema_decay is not None)
         dataset = session.dataset(config, request.seeds[0])
         examples = sum(len(split) for name, split in dataset.splits.items() if name != "train")
-        logits = examples * program.task.num_outputs(dataset.spec) * BYTES_PER_LOGIT
-        sizes[arm] = 4 * numbers * copies * (config.checkpointing.keep_last + 1) + logits
+        predictions = examples * _prediction_bytes(program.task, dataset.spec)
+        sizes[arm] = 4 * numbers * copies * (config.checkpointing.keep_last + 1) + predictions
     return f"about {sum(sizes[run.arm] for run in pending) / 1e6:,.0f} MB"
+
+
+def _prediction_bytes(task: "Task", spec: "DatasetSpec") -> int:
+    """About how many bytes the predictions for an image need: a logit for each output, or a class
+    for each pixel."""
+    if task.per_pixel:
+        return spec.image_shape[0] * spec.image_shape[1]
+    numbers = task.num_outputs(spec)
+    return BYTES_PER_LOGIT * (sum(numbers.values()) if isinstance(numbers, Mapping) else numbers)
 
 
 def _show_power(request: Request) -> None:

@@ -164,6 +164,7 @@ def base(folder: Path) -> None:
                     study, arm, seed, signals={"start": numbers, "end": numbers},
                     measures=measures, runtime={"threads": 1, "backend": "cpu"}, error="",
                 )  # fmt: skip
+                np.savez_compressed(run / "examples_validation.npz", **EXAMPLES)  # type: ignore[arg-type]
                 for split in SPLITS:
                     np.savez_compressed(
                         run / f"predictions_{split}.npz", ids=np.arange(20),
@@ -320,33 +321,54 @@ def of_lines() -> Iterator[Case]:
     yield from of_bytes("lines", path, words)
 
 
+ARRAYS = (
+    np.array(3), np.arange(0), np.ones((20, 3, 2)), np.array(["a"] * 20), np.full(20, np.nan),
+    np.ones((20, 0)), np.array([{}] * 20, object), np.ones(20, complex), np.arange(19),
+    np.zeros(20, "M8[s]"), np.zeros(20, [("a", int)]), np.full((20, 3), 1e308),
+)  # fmt: skip
+EXAMPLES = {
+    "kind": np.array(["best", "median", "worst", "mistake"] * 5), "ids": np.arange(20),
+    "images": np.zeros((20, 8, 8, 3), np.uint8), "target.label": np.arange(20) % 3,
+    "prediction.logits": np.ones((20, 3), np.float32), "metric.accuracy": np.ones(20),
+    "class_names": np.array(["a", "b", "c"]), "mask_names": np.array([], str),
+}  # fmt: skip
+
+
 def of_predictions() -> Iterator[Case]:
     """predictions_validation.npz with other arrays, cut and changed."""
     path, words = "w/relu/seed-0/predictions_validation.npz", ("report", "--workdir=w")
     older = {"ids": np.arange(20), "labels": np.arange(20) % 3, "logits": np.ones((20, 3))}
     newer = {"ids": np.arange(20), "outcome": np.ones(20)}
-    others = (
-        np.array(3), np.arange(0), np.ones((20, 3, 2)), np.array(["a"] * 20), np.full(20, np.nan),
-        np.ones((20, 0)), np.array([{}] * 20, object), np.ones(20, complex), np.arange(19),
-        np.zeros(20, "M8[s]"), np.zeros(20, [("a", int)]), np.full((20, 3), 1e308),
-    )  # fmt: skip
-    for good, name in [(each, name) for each in (older, newer) for name in each]:
-
-        def writes(arrays: dict[str, np.ndarray]) -> Callable[[Path], None]:
-            def make(folder: Path) -> None:
-                (folder / path).unlink()
-                np.savez(folder / path, **arrays)  # type: ignore[arg-type]
-
-            return make
-
-        for number, other in enumerate(others):
-            what = f"{path}: {name} of {', '.join(good)} is array {number}"
-            yield Case("predictions", what, words, writes({**good, name: other}))
-        left = {key: own for key, own in good.items() if key != name}
-        yield Case(
-            "predictions", f"{path}: {name} of {', '.join(good)} removed", words, writes(left)
-        )
+    yield from _of_arrays("predictions", path, words, older)
+    yield from _of_arrays("predictions", path, words, newer)
     yield from of_bytes("predictions", path, words)
+
+
+def of_examples() -> Iterator[Case]:
+    """examples_validation.npz with other arrays, cut and changed."""
+    path, words = "w/relu/seed-0/examples_validation.npz", ("report", "--workdir=w")
+    yield from _of_arrays("examples", path, words, EXAMPLES)
+    yield from of_bytes("examples", path, words)
+
+
+def _of_arrays(
+    kind: str, path: str, words: tuple[str, ...], good: dict[str, np.ndarray]
+) -> Iterator[Case]:
+    """An npz with each array replaced by others, and removed."""
+
+    def writes(arrays: dict[str, np.ndarray]) -> Callable[[Path], None]:
+        def make(folder: Path) -> None:
+            (folder / path).unlink()
+            np.savez(folder / path, **arrays)  # type: ignore[arg-type]
+
+        return make
+
+    for name in good:
+        where = f"{path}: {name} of {', '.join(good)}"
+        for number, other in enumerate(ARRAYS):
+            yield Case(kind, f"{where} is array {number}", words, writes({**good, name: other}))
+        left = {key: own for key, own in good.items() if key != name}
+        yield Case(kind, f"{where} removed", words, writes(left))
 
 
 def of_experiments() -> Iterator[Case]:
@@ -486,6 +508,7 @@ def kinds() -> dict[str, Callable[[], Iterator[Case]]]:
         "result": lambda: of_json("result", f"{run}/result.json", report, 3),
         "lines": of_lines,
         "predictions": of_predictions,
+        "examples": of_examples,
         "config": lambda: of_json("config", f"{run}/config.json", evaluate, 3, VALUES[::4]),
         "compare": lambda: of_json(
             "compare", "v/study.json", ("report", "--compare", "w", "v"), 2, VALUES[::3]

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "cnnjax.train": {"cnnjax.tasks", "cnnjax.models", "cnnjax.data", "cnnjax.nn"},
     "cnnjax.analysis": {"cnnjax.train", "cnnjax.tasks", "cnnjax.models", "cnnjax.nn"},
     "cnnjax.ablation": {"cnnjax.train"},
-    "cnnjax.report": {"cnnjax.ablation", "cnnjax.analysis"},
+    "cnnjax.report": {"cnnjax.ablation", "cnnjax.analysis", "cnnjax.data"},
     "experiments": {"cnnjax.ablation", "cnnjax.tasks"},
     "launch": {
         "experiments",

@@ -22,6 +22,7 @@ from cnnjax.report import (
     html,
     latex,
     markdown,
+    pictures,
     tuning,
     verdicts,
 )
@@ -66,7 +67,8 @@ def render(
     document = build(study, results, notice)
     for figure in document.figures:
         _write(folder / "figures" / f"{figure.name}.svg", figure.drawing.svg)
-        files.write_bytes(folder / "figures" / f"{figure.name}.png", figure.drawing.png)
+        if figure.drawing.png:
+            files.write_bytes(folder / "figures" / f"{figure.name}.png", figure.drawing.png)
     _write(folder / "results.csv", tables.results_csv(study))
     if any(run.result.signals for run in study.runs):
         _write(folder / "signals.csv", tables.signals_csv(study))
@@ -93,6 +95,8 @@ def build(study: Study, results: Sequence[Finding], notice: str | None = None) -
     for index, block in enumerate(blocks):
         heading = "All arms" if len(blocks) == 1 else _title(block)
         sections.append(block_section(block, index, study, heading))
+        if shown := pictures.section(block, index, study):
+            sections.append(shown)
     sections += tuning.sections(study)
     sections += [verdicts.guide(study.primary)] if results else []
     sections += appendix.sections(study, blocks)

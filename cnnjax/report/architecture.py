@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cnnjax.analysis.layers import IN_TRAINING, Layer, totals
+from cnnjax.analysis.layers import IN_TRAINING, UPSAMPLING, Layer, totals
 from cnnjax.report import diagram, graph
 from cnnjax.report.canvas import Drawing
 from cnnjax.report.document import Document, Element, Figure, Paragraph, Section, Table
 
 
 def document(
-    name: str, layers: Sequence[Layer], image_shape: tuple[int, int, int], num_outputs: int
+    name: str, layers: Sequence[Layer], image_shape: tuple[int, int, int], outputs: str
 ) -> Document:
     """The page of a network.
 
@@ -18,14 +18,14 @@ def document(
       name: the name of the network.
       layers: see `cnnjax.analysis.layers.layers`.
       image_shape: (height, width, channels).
-      num_outputs: the number of outputs for an image.
+      outputs: those for an image as text.
     """
     total = totals(list(layers))
     rows = graph.rows(layers)
     height, width, channels = image_shape
     summary = (
         f"{total['parameters']:,} parameters, {_words(total['multiply_adds'])} multiply-adds for "
-        f"an image of {height} x {width} x {channels}, {num_outputs} outputs"
+        f"an image of {height} x {width} x {channels}, {outputs}"
     )
     picture = Figure(
         "network",
@@ -35,8 +35,8 @@ def document(
         "their channels on a logarithmic scale. Blue boxes are convolutions (window, and stride "
         "after a stroke) with the normalisation and activation that follow them, grey ones "
         "pooling, black ones dense layers; circles add or join, red lines are shortcuts without "
-        "weights. Bars: the row's share of the largest row. Blocks that are alike and follow each "
-        "other are drawn once, with their numbers added up.",
+        f"weights.{_decoder_words(layers)} Bars: the row's share of the largest row. Blocks that "
+        "are alike and follow each other are drawn once, with their numbers added up.",
         wide=True,
     )
     trained = sum(layer.parameters for layer in layers if layer.kind == IN_TRAINING)
@@ -50,6 +50,16 @@ def document(
         _table(layers, total),
     ]
     return Document("architecture", name, summary, tuple(sections))
+
+
+def _decoder_words(layers: Sequence[Layer]) -> str:
+    """The legend of what only a decoder has."""
+    if not any(layer.kind in UPSAMPLING for layer in layers):
+        return ""
+    return (
+        " White boxes make maps larger (window, and factor after an x); red lines on the right "
+        "lead from the encoder's maps to the decoder."
+    )
 
 
 def _replaced(layers: Sequence[Layer]) -> list[Section]:

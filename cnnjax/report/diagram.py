@@ -2,18 +2,18 @@
 costs."""
 
 import math
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
+from cnnjax.report import svg
 from cnnjax.report.canvas import ACCENT, ALARM, GRID, INK, MUTED, PAPER
 from cnnjax.report.graph import Row, Unit
+from cnnjax.report.svg import Element
 
 WIDTH = 760
 _SLAB, _TEXT, _FLOW, _FLOW_END, _BARS = 8, 100, 262, 540, 566
 _BAR, _TRACK, _BOX = 86, 21, 15
-_FILL = {"convolution": ACCENT, "dense": INK, "pooling": MUTED}
-
-Element = ElementTree.Element
+_LANES, _LANES_END = 546, 560
+_FILL = {"convolution": ACCENT, "dense": INK, "pooling": MUTED, "upsampling": PAPER}
 
 
 def draw(rows: Sequence[Row], image_shape: tuple[int, int, int]) -> str:
@@ -25,32 +25,26 @@ def draw(rows: Sequence[Row], image_shape: tuple[int, int, int]) -> str:
     """
     heights = [max(54, _TRACK * row.tracks + 16) for row in rows]
     total = 84 + sum(heights)
-    root = ElementTree.Element(
-        "svg",
-        {
-            "xmlns": "http://www.w3.org/2000/svg",
-            "viewBox": f"0 0 {WIDTH} {total}",
-            "font-family": "sans-serif",
-            "font-size": "10.5",
-        },
-    )
+    root = svg.document(WIDTH, total)
     for x, text in ((_BARS, "parameters"), (_BARS + _BAR + 14, "multiply-adds")):
-        _text(root, x, 14, text, fill=MUTED)
+        svg.text(root, x, 14, text, fill=MUTED)
     _slab(root, 52, image_shape, image_shape)
-    _text(root, _TEXT, 47, "image", weight="600")
-    _text(root, _TEXT, 61, _shape(image_shape), fill=MUTED)
+    svg.text(root, _TEXT, 47, "image", weight="600")
+    svg.text(root, _TEXT, 61, _shape(image_shape), fill=MUTED)
     most = [max(row.parameters for row in rows), max(row.multiply_adds for row in rows)]
-    top = 78.0
+    top, middles = 78.0, []
     for row, height in zip(rows, heights, strict=True):
-        _line(root, 0, top, WIDTH, top, GRID)
+        svg.line(root, 0, top, WIDTH, top, GRID)
         _row(root, row, top, height, image_shape, most)
+        middles.append(top + height / 2)
         top += height
+    _skips(root, rows, middles)
     first = 78 + heights[0] / 2
-    _line(root, _FLOW, 52, _FLOW, max(first, top - heights[-1] / 2), GRID, 1.5)
+    svg.line(root, _FLOW, 52, _FLOW, max(first, top - heights[-1] / 2), GRID, 1.5)
     spine = root[-1]  # behind everything
     root.remove(spine)
     root.insert(0, spine)
-    return ElementTree.tostring(root, encoding="unicode")
+    return svg.to_string(root)
 
 
 def _row(
@@ -64,32 +58,28 @@ def _row(
     middle = top + height / 2
     _slab(root, middle, row.last.output_shape, image_shape)
     times = f" ({len(row.names)} alike)" if len(row.names) > 1 else ""
-    _text(root, _TEXT, middle - 9, _short(row.title), weight="600")
-    _text(root, _TEXT, middle + 5, f"{_shape(row.last.output_shape)}{times}", fill=MUTED)
+    svg.text(root, _TEXT, middle - 9, svg.short(row.title), weight="600")
+    svg.text(root, _TEXT, middle + 5, f"{_shape(row.last.output_shape)}{times}", fill=MUTED)
     if row.last.sees:
         sees = "x".join(map(str, sorted(set(row.last.sees), reverse=True)))
-        _text(root, _TEXT, middle + 19, f"sees {sees} pixels", fill=MUTED)
+        svg.text(root, _TEXT, middle + 19, f"sees {sees} pixels", fill=MUTED)
     _flow(root, row, middle)
     for i, count in enumerate((row.parameters, row.multiply_adds)):
         x = _BARS + i * (_BAR + 14)
         share = count / most[i] if most[i] else 0
         if count:
-            _rect(root, x, middle - 8, max(1.0, share * _BAR), 7, ACCENT, 0)
-            _text(root, x, middle + 13, _brief(count), fill=MUTED)
+            svg.rect(root, x, middle - 8, max(1.0, share * _BAR), 7, ACCENT, 0)
+            svg.text(root, x, middle + 13, _brief(count), fill=MUTED)
 
 
 def _flow(root: Element, row: Row, middle: float) -> None:
     """The units of a row from left to right, and the lines between them."""
-    columns = 1 + max(unit.column for unit in row.units)
-    pitch = min(70.0, (_FLOW_END - _FLOW - 16) / columns)
-    box = min(52.0, pitch - 9)
+    box = _box(row)
     entry = (float(_FLOW), middle)
-    _element(root, "circle", cx=entry[0], cy=entry[1], r=2.6, fill=MUTED)
+    svg.element(root, "circle", cx=entry[0], cy=entry[1], r=2.6, fill=MUTED)
 
     def centre(unit: Unit) -> tuple[float, float]:
-        x = _FLOW + 18 + pitch * unit.column + box / 2
-        track = unit.track - (row.tracks - 1) / 2
-        return x, middle + (0 if unit is row.last else _TRACK * track)
+        return _centre(row, unit, middle)
 
     by_name = {unit.name: unit for unit in row.units}
     around = middle - _TRACK * (row.tracks - 1) / 2 - 15  # a shortcut passes above the others
@@ -98,17 +88,54 @@ def _flow(root: Element, row: Row, middle: float) -> None:
         starts = [centre(by_name[name]) for name in unit.inputs if name in by_name]
         for start_x, start_y in starts:
             _curve(root, start_x + _half(by_name, unit, box), start_y, x - _width(unit, box), y)
-        if len(starts) < len(unit.inputs):
+        if len(starts) + len(row.skips.get(unit.name, ())) < len(unit.inputs):
             if starts and unit.column > 0:
                 path = f"M{entry[0]:.1f} {entry[1]:.1f} C{entry[0] + 8:.1f} {around:.1f} "
                 path += f"{entry[0] + 14:.1f} {around:.1f} {entry[0] + 30:.1f} {around:.1f} "
                 path += f"L{x - 24:.1f} {around:.1f} C{x - 6:.1f} {around:.1f} "
                 path += f"{x:.1f} {around + 2:.1f} {x:.1f} {y - 8:.1f}"
-                _element(root, "path", d=path, fill="none", stroke=ALARM, stroke_width=1.3)
+                svg.element(root, "path", d=path, fill="none", stroke=ALARM, stroke_width=1.3)
             else:
                 _curve(root, *entry, x - _width(unit, box), y)
     for unit in row.units:
         _unit(root, unit, *centre(unit), box)
+
+
+def _pitch(row: Row) -> float:
+    """The distance of the columns of a row."""
+    columns = 1 + max(unit.column for unit in row.units)
+    return min(70.0, (_FLOW_END - _FLOW - 16) / columns)
+
+
+def _box(row: Row) -> float:
+    """The width of the boxes of a row."""
+    return min(52.0, _pitch(row) - 9)
+
+
+def _centre(row: Row, unit: Unit, middle: float) -> tuple[float, float]:
+    x = _FLOW + 18 + _pitch(row) * unit.column + _box(row) / 2
+    track = unit.track - (row.tracks - 1) / 2
+    return x, middle + (0 if unit is row.last else _TRACK * track)
+
+
+def _skips(root: Element, rows: Sequence[Row], middles: Sequence[float]) -> None:
+    """Lines from a row to a later one, on their right, in a lane for each two rows."""
+    pairs = [
+        (source, target, unit)
+        for target, row in enumerate(rows)
+        for unit in row.units
+        for source in row.skips.get(unit.name, ())
+    ]
+    lanes = list(dict.fromkeys((source, target) for source, target, _ in pairs))
+    for source, target, unit in pairs:
+        row, lane = rows[source], lanes.index((source, target))
+        start_x, start_y = _centre(row, row.last, middles[source])
+        x, y = _centre(rows[target], unit, middles[target])
+        right = _LANES + (_LANES_END - _LANES) * lane / max(1, len(lanes) - 1)
+        above = middles[target] - _TRACK * (rows[target].tracks - 1) / 2 - 18
+        path = f"M{start_x + _width(row.last, _box(row)):.1f} {start_y:.1f} L{right:.1f} "
+        path += f"{start_y:.1f} L{right:.1f} {above:.1f} L{x:.1f} {above:.1f} L{x:.1f} {y - 8:.1f}"
+        svg.element(root, "path", d=path, fill="none", stroke=ALARM, stroke_width=1.1)
 
 
 def _half(by_name: dict[str, Unit], unit: Unit, box: float) -> float:
@@ -121,24 +148,27 @@ def _width(unit: Unit, box: float) -> float:
 
 
 def _unit(root: Element, unit: Unit, x: float, y: float, box: float) -> None:
-    group = ElementTree.SubElement(root, "g")
-    title = ElementTree.SubElement(group, "title")
+    group = svg.element(root, "g")
+    title = svg.element(group, "title")
     title.text = (
         f"{unit.name}: {_shape(unit.output_shape)}, {unit.parameters:,} parameters, "
         f"{unit.multiply_adds:,} multiply-adds"
     )
     if unit.kind in _FILL:
-        _rect(group, x - box / 2, y - _BOX / 2, box, _BOX, _FILL[unit.kind], 3)
+        fill = _FILL[unit.kind]
+        style = {"stroke": ACCENT, "stroke_width": 1} if fill == PAPER else {}
+        svg.rect(group, x - box / 2, y - _BOX / 2, box, _BOX, fill, 3, **style)
         size = 9.5 if len(unit.label) * 5.3 < box else 9.5 * box / (len(unit.label) * 5.3)
-        _text(group, x, y + 3.4, unit.label, fill=PAPER, anchor="middle", size=size)
+        ink = ACCENT if fill == PAPER else PAPER
+        svg.text(group, x, y + 3.4, unit.label, fill=ink, anchor="middle", size=size)
         return
-    _element(group, "circle", cx=x, cy=y, r=8, fill=PAPER, stroke=INK, stroke_width=1)
+    svg.element(group, "circle", cx=x, cy=y, r=8, fill=PAPER, stroke=INK, stroke_width=1)
     if unit.kind == "concatenation":
         for offset in (-3.4, 0, 3.4):
-            _line(group, x - 3.6, y + offset, x + 3.6, y + offset, INK, 1.4)
+            svg.line(group, x - 3.6, y + offset, x + 3.6, y + offset, INK, 1.4)
     else:
         sign = "+" if unit.kind == "sum" else "f"
-        _text(group, x, y + 3.6, sign, anchor="middle", weight="600")
+        svg.text(group, x, y + 3.6, sign, anchor="middle", weight="600")
 
 
 def _slab(
@@ -148,7 +178,7 @@ def _slab(
     their channels; a vector is a bar."""
     if len(shape) < 3:
         long = 8 + 3.2 * math.log2(1 + shape[-1])
-        _rect(root, _SLAB + 8, middle - long / 2, 5, long, INK, 1)
+        svg.rect(root, _SLAB + 8, middle - long / 2, 5, long, INK, 1)
         return
     side = 4 + 30 * math.sqrt(shape[0] / image_shape[0])
     wide = 2 + 4.2 * math.log2(1 + shape[2])
@@ -168,7 +198,7 @@ def _slab(
     )
     for face, opacity in zip(faces, (0.12, 0.34, 0.22), strict=True):
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in face)
-        _element(root, "polygon", points=points, fill=ACCENT, fill_opacity=opacity, **style)
+        svg.element(root, "polygon", points=points, fill=ACCENT, fill_opacity=opacity, **style)
 
 
 def _curve(root: Element, x: float, y: float, to_x: float, to_y: float) -> None:
@@ -177,46 +207,7 @@ def _curve(root: Element, x: float, y: float, to_x: float, to_y: float) -> None:
     bend = (to_x - straight) / 2
     path = f"M{x:.1f} {y:.1f} L{straight:.1f} {y:.1f} C{straight + bend:.1f} {y:.1f} "
     path += f"{to_x - bend:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}"
-    _element(root, "path", d=path, fill="none", stroke=MUTED, stroke_width=1)
-
-
-def _line(
-    root: Element, x: float, y: float, to_x: float, to_y: float, stroke: str, width: float = 0.7
-) -> None:
-    _element(root, "line", x1=x, y1=y, x2=to_x, y2=to_y, stroke=stroke, stroke_width=width)
-
-
-def _rect(
-    root: Element, x: float, y: float, wide: float, high: float, fill: str, round_: float
-) -> None:
-    _element(root, "rect", x=x, y=y, width=wide, height=high, fill=fill, rx=round_)
-
-
-def _text(
-    root: Element,
-    x: float,
-    y: float,
-    text: str,
-    *,
-    fill: str = INK,
-    anchor: str = "start",
-    weight: str = "400",
-    size: float = 10.5,
-) -> None:
-    element = _element(
-        root, "text", x=x, y=y, fill=fill, text_anchor=anchor, font_weight=weight, font_size=size
-    )
-    element.text = text
-
-
-def _element(root: Element, tag: str, **attributes: object) -> Element:
-    texts = {
-        name.replace("_", "-"): f"{value:.1f}" if isinstance(value, float) else str(value)
-        for name, value in attributes.items()
-    }
-    if "fill-opacity" in texts:
-        texts["fill-opacity"] = str(attributes["fill_opacity"])
-    return ElementTree.SubElement(root, tag, texts)
+    svg.element(root, "path", d=path, fill="none", stroke=MUTED, stroke_width=1)
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -229,7 +220,3 @@ def _brief(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g} {letter}"
     return str(count)
-
-
-def _short(text: str, most: int = 24) -> str:
-    return text if len(text) <= most else f"{text[: most - 2]}.."

@@ -66,11 +66,13 @@ Element = Paragraph | Definitions | Table | Figure | Code
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its elements; level 2 is a part of the report, level 3 a part of a part."""
+    """A heading with its elements; level 2 is a part of the report, level 3 a part of a part. Of a
+    `collapsed` one a page shows the heading, and the elements when that is pressed."""
 
     title: str
     elements: tuple[Element, ...]
     level: int = 2
+    collapsed: bool = False
 
 
 def anchor(title: str) -> str:

@@ -5,7 +5,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from cnnjax.analysis.layers import IMAGE, Layer
+from cnnjax.analysis.layers import IMAGE, UPSAMPLING, Layer
 
 _PARTS = ("conv", "norm", "dense", "activation")
 
@@ -16,8 +16,8 @@ class Unit:
 
     Attributes:
       name: its path in the network.
-      kind: convolution, pooling, dense, concatenation, sum or other.
-      label: a short label: window and stride, `pool`, `+`.
+      kind: convolution, pooling, upsampling, dense, concatenation, sum or other.
+      label: a short label: window and stride (after a stroke) or factor (after an x), `pool`, `+`.
       output_shape: (height, width, channels), or (units,).
       parameters, multiply_adds: of its layers together.
       sees: the receptive field (height, width); () where there is none.
@@ -39,12 +39,17 @@ class Unit:
 
 @dataclasses.dataclass
 class Row:
-    """The units of one block of a network, or of several alike that follow each other."""
+    """The units of one block of a network, or of several alike that follow each other.
+
+    `skips`: {unit: the rows, by their index, whose outputs are its inputs}, of rows before the
+    previous one.
+    """
 
     names: list[str]
     units: list[Unit]
     parameters: int
     multiply_adds: int
+    skips: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
     @property
     def last(self) -> Unit:
@@ -74,6 +79,7 @@ def rows(layers: Sequence[Layer]) -> list[Row]:
     follow each other share one. Layers that exist in training only are left out."""
     all_units = _units([layer for layer in layers if layer.output_shape])
     rows: list[Row] = []
+    row_of: dict[str, int] = {}
     previous = None
     for block, group in itertools.groupby(all_units, key=lambda unit: unit.name.partition("/")[0]):
         units = _position(list(group))
@@ -88,6 +94,12 @@ def rows(layers: Sequence[Layer]) -> list[Row]:
         else:
             rows.append(Row([block], units, parameters, multiply_adds))
         previous = structure
+        row_of |= dict.fromkeys((unit.name for unit in units), len(rows) - 1)
+    for index, row in enumerate(rows):
+        for unit in row.units:
+            sources = [row_of[name] for name in unit.inputs if row_of.get(name, index) < index - 1]
+            if sources:
+                row.skips[unit.name] = sources
     return rows
 
 
@@ -113,10 +125,13 @@ def _unit(name: str, parts: Sequence[Layer], inputs: tuple[str, ...]) -> Unit:
     if kind == "other" and "pool" in name.rpartition("/")[2]:
         kind = "pooling"
     label = {"concatenation": "join", "sum": "+", "other": "f"}.get(kind, "")
-    if leading.window:
+    if kind == "upsampling":
+        label = leading.kind.removeprefix("max ").removesuffix("ing")
+    if leading.window and label != "unpool":
         label = "x".join(map(str, leading.window["size"]))
         stride = leading.window["stride"]
-        label += f" /{max(stride)}" if max(stride) > 1 else ""
+        sign = "x" if kind == "upsampling" else "/"
+        label += f" {sign}{max(stride)}" if max(stride) > 1 else ""
     elif kind == "dense":
         label = f"{leading.output_shape[-1]:,}"
     elif kind == "pooling":
@@ -139,6 +154,7 @@ _KINDS = {
     "average pooling": "pooling",
     "dense": "dense",
     "concatenation": "concatenation",
+    **dict.fromkeys(UPSAMPLING, "upsampling"),
 }
 
 

@@ -31,10 +31,10 @@ _COLOURS = {
 }
 
 _POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; "
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     f"script-src 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'"
 )
-"""Nothing is loaded, and only the page's own script runs."""
+"""Nothing is loaded (images are in the page), and only the page's own script runs."""
 
 
 def write(document: Document) -> str:
@@ -79,7 +79,10 @@ def notice(text: str) -> str:
 def _section(section: Section, linked: bool) -> str:
     tag, title = f"h{section.level}", escape(section.title)
     name = f' id="{escape(anchor(section.title))}"' if linked else ""
-    parts = [f'<section class="level{section.level}"{name}>', f"<{tag}>{title}</{tag}>"]
+    heading, end = f"<{tag}>{title}</{tag}>", "</section>"
+    if section.collapsed:
+        heading, end = f"<details><summary>{heading}</summary>", "</details></section>"
+    parts = [f'<section class="level{section.level}"{name}>', heading]
     halves: list[str] = []
     for element in section.elements:
         if isinstance(element, Figure) and element.half:
@@ -88,7 +91,7 @@ def _section(section: Section, linked: bool) -> str:
         parts.append(_element(element))
     if halves:
         parts += ['<div class="pair">', *halves, "</div>"]
-    return "\n".join([*parts, "</section>"])
+    return "\n".join([*parts, end])
 
 
 def _element(element: Element) -> str:

@@ -29,6 +29,8 @@ h2 { font-size: 1.45rem; margin: 3.2rem 0 0.9rem; padding-top: 1.1rem;
   border-top: 1px solid var(--rule); }
 section.level2:first-of-type h2 { border-top: 0; padding-top: 0; margin-top: 0; }
 h3 { font: 600 1.08rem/1.3 var(--sans); margin: 2.4rem 0 0.6rem; }
+summary { cursor: pointer; margin: 2.4rem 0 0.6rem; font-family: var(--sans); }
+summary h3 { display: inline; }
 p { margin: 0 0 0.9rem; max-width: 42rem; }
 .kicker, .subtitle, figcaption, .caption, .note, table, dl, .plot { font-family: var(--sans); }
 .kicker { font-size: 0.8rem; letter-spacing: 0.07em; text-transform: uppercase;

@@ -7,7 +7,7 @@ from cnnjax.ablation import study
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.metric import CLASSIFICATION
 from common import small
-from experiments import Loaded
+from experiments import ExperimentFile
 from launch.request import Request
 from launch.training import TrainingSetup
 
@@ -30,7 +30,7 @@ def request(workdir, arms=("a",), seeds=range(2), claims=(), **fields):
     )
     path = Path("mine.py")
     configs = arms if isinstance(arms, dict) else dict.fromkeys(arms, small())
-    loaded = Loaded(experiment, {}, path)
+    loaded = ExperimentFile(experiment, {}, path)
     return Request("mine.py", loaded, training(configs, path=path, **fields), seeds, {}, workdir)
 
 

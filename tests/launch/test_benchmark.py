@@ -1,19 +1,34 @@
 """The benchmark compares contenders that train the same network, and refuses others."""
 
+import ast
+import importlib
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from common import program
-from launch import benchmark, timing
+from common import ROOT, program
+from launch import benchmark, contender, timing
 
 
 def test_a_small_benchmark_writes_figures_and_a_plot(tmp_path):
-    done = program(
-        "launch.benchmark", f"--workdir={tmp_path}", "--networks=lenet5_modern", "--rounds=2",
-        "--contenders=cnnjax xla,cnnjax 4 steps,cnnjax 2 replicas,flax", "--batch_size=8",
+    hurried = (
+        "from launch import benchmark, flags\n"
+        "benchmark.SECONDS = 0.1\n"
+        "flags.define('benchmark')\n"
+        "flags.start(benchmark.main)\n"
+    )
+    words = (
+        f"--workdir={tmp_path}", "--networks=lenet5_modern", "--rounds=2", "--batch_size=8",
+        "--contenders=cnnjax xla,cnnjax 4 steps,cnnjax 2 replicas,flax",
     )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", hurried, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
     assert "lenet5_modern: round 2 of 2" in done.stdout
     written = json.loads((tmp_path / "benchmark.json").read_text())
     figures = written["networks"]["lenet5_modern"]
@@ -26,6 +41,57 @@ def test_a_small_benchmark_writes_figures_and_a_plot(tmp_path):
         assert figure["losses"][1] < figure["losses"][0]
         assert figure["losses"] == pytest.approx(figures["cnnjax xla"]["losses"], rel=1e-5)
     assert "lenet5_modern" in (tmp_path / "benchmark.svg").read_text()
+
+
+@pytest.mark.parametrize(("module", "options"), [("flax_peer", ()), ("torch_peer", (False,))])
+def test_the_network_for_every_pixel_is_the_same(tmp_path, monkeypatch, module, options):
+    pytest.importorskip(benchmark.CONTENDERS[module.removesuffix("_peer")].package)
+    peer = importlib.import_module(f"peers.{module}")
+    path = contender.write_task(tmp_path, "unet", batch_size=2, precision="float32", threads=1)
+    task = json.loads(path.read_text())
+    steps = []
+    monkeypatch.setattr(timing, "serve", lambda step, *_: steps.append(step))
+    peer.main(task, *options)
+    ours, _ = contender.prepare(task, "xla")
+    losses = [step() for step in (steps[0], steps[0])]
+    assert losses == pytest.approx([*ours(), *ours()], rel=1e-5)
+    assert losses[1] < losses[0]
+
+
+def test_masks_are_a_function_of_the_image_except_at_the_border():
+    images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    mask = contender.targets("segmentation", images, np.random.default_rng(0))
+    assert mask.shape == (2, 8, 8)
+    inside = mask[:, 1:-1, 1:-1]
+    assert np.array_equal(inside, images[:, 1:-1, 1:-1, 0] * 10.0 // 256)
+    assert set(inside.flat) == set(range(10))
+    assert (mask == 255).sum() == 2 * (64 - 36)
+
+
+@pytest.mark.parametrize("name", ["flax", "keras", "torch"])
+def test_what_a_peer_lacks_is_what_it_does_not_define(name):
+    source = (ROOT / f"tests/peers/{name}_peer.py").read_text()
+    (table,) = (
+        node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NETWORKS"
+    )
+    networks = {ast.literal_eval(key) for key in table.keys}
+    lacks = benchmark.CONTENDERS[name].lacks
+    assert networks.isdisjoint(lacks)
+    assert networks.union(lacks) == set(benchmark.NETWORKS)
+
+
+def test_contenders_without_the_network_are_left_out_with_a_reason(capsys):
+    names = ["flax", "keras"]
+    assert list(benchmark._that_have("unet", names, benchmark.CONTENDERS)) == ["flax"]
+    printed = capsys.readouterr().out
+    assert printed == (
+        "unet: keras is left out, tests.peers.keras_peer does not have this network\n"
+    )
+    assert list(benchmark._that_have("vgg_small", names, benchmark.CONTENDERS)) == names
+    with pytest.raises(UserError, match="--networks: none of the contenders has 'unet'"):
+        benchmark._that_have("unet", ["keras"], benchmark.CONTENDERS)
 
 
 @pytest.mark.parametrize(

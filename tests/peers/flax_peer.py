@@ -197,6 +197,37 @@ class Inception(nn.Module):
         return nn.Dense(10, dtype=self.dtype, name="head")(x.mean((1, 2)))
 
 
+class Decoder(nn.Module):
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, skip):
+        up = nn.ConvTranspose(self.features, (2, 2), (2, 2), dtype=self.dtype, name="upsample")
+        x = jnp.concatenate([up(x), skip], -1)
+        for name in ("conv1", "conv2"):
+            x = nn.relu(Conv(self.features, norm=False, dtype=self.dtype, name=name)(x))
+        return x
+
+
+class Unet(nn.Module):
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        skips, widths = [], (16, 32, 64, 128)
+        for level, width in enumerate(widths, 1):
+            x = pool(x) if level > 1 else x
+            for index in (1, 2):
+                name = f"conv{level}_{index}"
+                x = nn.relu(Conv(width, norm=False, dtype=self.dtype, name=name)(x))
+            skips.append(x)
+        for number, level in enumerate((3, 2, 1), 1):
+            decoder = Decoder(widths[level - 1], self.dtype, name=f"decoder{number}")
+            x = decoder(x, skips[level - 1])
+        return nn.Conv(10, (1, 1), dtype=self.dtype, name="head")(x)
+
+
 NETWORKS = {
     "lenet5_modern": Lenet,
     "vgg_small": Vgg,
@@ -204,6 +235,7 @@ NETWORKS = {
     "inception_small": Inception,
     "resnet18": Resnet18,
     "resnet50": Resnet50,
+    "unet": Unet,
 }
 
 
@@ -217,8 +249,11 @@ def train_step(state, images, labels):
         logits, updates = state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats}, images, mutable=["batch_stats"]
         )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype("float32"), labels)
-        return losses.mean(), updates
+        known = labels != 255
+        losses = optax.softmax_cross_entropy_with_integer_labels(
+            logits.astype("float32"), jnp.where(known, labels, 0)
+        )
+        return losses.mean(where=known), updates
 
     (loss, updates), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     state = state.apply_gradients(grads=grads)
@@ -228,16 +263,20 @@ def train_step(state, images, labels):
 def main(task):
     arrays = np.load(task["arrays"])
     images = jnp.asarray(arrays["images"], jnp.float32) / 255
-    labels = jnp.asarray(arrays["labels"])
+    labels = jnp.asarray(arrays["targets"], jnp.int32)
     network = NETWORKS[task["network"]](dtype=jnp.dtype(task["precision"]))
-    fresh = jax.jit(network.init)(jax.random.key(0), images[:2])
+    fresh = jax.eval_shape(network.init, jax.random.key(0), images[:2])
+    statistics = jax.jit(lambda key: network.init(key, images[:2]).get("batch_stats", {}))
     given = {key[2:]: arrays[key] for key in arrays.files if key.startswith("p/")}
+    for key in given:
+        if key.endswith("upsample/kernel"):  # a transposed convolution here flips its kernel
+            given[key] = given[key][::-1, ::-1]
     params = flax.traverse_util.unflatten_dict(given, sep="/")
     assert jax.tree.map(np.shape, fresh["params"]) == jax.tree.map(np.shape, params)
     state = TrainState.create(
         apply_fn=network.apply,
         params=jax.tree.map(jnp.asarray, params),
-        batch_stats=fresh.get("batch_stats", {}),
+        batch_stats=statistics(jax.random.key(0)),
         tx=optax.sgd(task["learning_rate"], momentum=0.9),
     )
 

@@ -110,7 +110,7 @@ def main(task):
     if task["precision"] == "bfloat16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     arrays = np.load(task["arrays"])
-    images, labels = arrays["images"].astype("float32") / 255, arrays["labels"]
+    images, labels = arrays["images"].astype("float32") / 255, arrays["targets"]
     entry = keras.Input(images.shape[1:])
     model = keras.Model(entry, NETWORKS[task["network"]](entry))
     for key in arrays.files:

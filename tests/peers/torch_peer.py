@@ -195,6 +195,43 @@ class Inception(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Decoder(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.upsample = nn.ConvTranspose2d(inputs, outputs, 2, 2)
+        self.conv1 = Conv(2 * outputs, outputs, norm=False)
+        self.conv2 = Conv(outputs, outputs, norm=False)
+
+    def forward(self, x, skip):
+        x = torch.cat((self.upsample(x), skip), 1)
+        return F.relu(self.conv2(F.relu(self.conv1(x))))
+
+
+class Unet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        inputs, widths = 3, (16, 32, 64, 128)
+        for level, width in enumerate(widths, 1):
+            for index in (1, 2):
+                self.add_module(f"conv{level}_{index}", Conv(inputs, width, norm=False))
+                inputs = width
+        for number, width in enumerate(widths[-2::-1], 1):
+            self.add_module(f"decoder{number}", Decoder(inputs, width))
+            inputs = width
+        self.head = nn.Conv2d(inputs, 10, 1)
+
+    def forward(self, x):
+        skips = []
+        for level in (1, 2, 3, 4):
+            x = F.max_pool2d(x, 2) if level > 1 else x
+            for index in (1, 2):
+                x = F.relu(getattr(self, f"conv{level}_{index}")(x))
+            skips.append(x)
+        for number, skip in enumerate(skips[-2::-1], 1):
+            x = getattr(self, f"decoder{number}")(x, skip)
+        return self.head(x)
+
+
 NETWORKS = {
     "lenet5_modern": Lenet,
     "vgg_small": Vgg,
@@ -202,6 +239,7 @@ NETWORKS = {
     "inception_small": Inception,
     "resnet18": Resnet18,
     "resnet50": Resnet50,
+    "unet": Unet,
 }
 
 
@@ -211,7 +249,9 @@ def load(network, weights):
     for path, value in weights.items():
         name, _, leaf = path.replace("/", ".").rpartition(".")
         value = torch.from_numpy(np.array(value))
-        if leaf == "kernel":
+        if isinstance(network.get_submodule(name), nn.ConvTranspose2d) and leaf == "kernel":
+            value = value.permute(2, 3, 0, 1)
+        elif leaf == "kernel":
             value = value.permute(3, 2, 0, 1) if value.ndim == 4 else value.T
         parameter = own.pop(f"{name}.{'bias' if leaf == 'bias' else 'weight'}")
         assert parameter.shape == value.shape, path
@@ -228,7 +268,7 @@ def main(task, compiled):
     network = network.to(device, memory_format=torch.channels_last)
     images = torch.from_numpy(arrays["images"]).to(device).float() / 255
     images = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    labels = torch.from_numpy(arrays["labels"]).to(device).long()
+    labels = torch.from_numpy(arrays["targets"]).to(device).long()
     optimizer = torch.optim.SGD(network.parameters(), lr=task["learning_rate"], momentum=0.9)
     forward = torch.compile(network) if compiled else network
     low = task["precision"] == "bfloat16"
@@ -236,10 +276,10 @@ def main(task, compiled):
     def step():
         optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=low):
-            loss = F.cross_entropy(forward(images).float(), labels)
+            loss = F.cross_entropy(forward(images).float(), labels, ignore_index=255)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     if device == "cpu":
         timing.serve(step, {"version": torch.__version__, "device": device})

@@ -8,11 +8,13 @@ from cnnjax import models
 from cnnjax.analysis import layers
 from cnnjax.config import Model
 from cnnjax.report import architecture, diagram, graph, html
+from cnnjax.report.canvas import ALARM
 
 
-def inspected(name, size, channels=3, **values):
+def inspected(name, size, channels=3, per_pixel=False, **values):
     shape = (size, size, channels)
-    module = models.build(Model(name=name, **values), image_shape=shape, num_outputs=10)
+    config = Model(name=name, **values)
+    module = models.build(config, image_shape=shape, num_outputs=10, per_pixel=per_pixel)
     return layers.layers(module, shape), shape
 
 
@@ -90,7 +92,7 @@ def test_every_layer_is_in_the_picture(name, size, channels):
 
 def test_the_page_is_one_file_with_everything_in_it(googlenet):
     network, shape = googlenet
-    page = html.write(architecture.document("<google>", network, shape, 10))
+    page = html.write(architecture.document("<google>", network, shape, "10 outputs"))
     assert "&lt;google&gt;" in page
     assert "<google>" not in page
     assert "http" not in page.replace("http-equiv", "")
@@ -108,3 +110,41 @@ def test_the_lecture_on_what_a_convolution_replaces():
     assert first.dense_parameters == (300**2 + 1) * 296**2 * 6  # without borders
     without_bias = inspected("resnet20", 32)[0][0]
     assert without_bias.dense_parameters == 32 * 32 * 3 * 32 * 32 * 16
+
+
+def test_the_maps_of_an_encoder_lead_to_its_decoder():
+    """A line from the last convolution of each level to where the decoder joins its maps, and to
+    the unpooling that takes their positions."""
+    network, shape = inspected("unet", 16, per_pixel=True, width=0.1, depth=3)
+    rows = graph.rows(network)
+    names = [row.title for row in rows]
+    joined = {
+        (names[source], unit)
+        for row in rows
+        for unit, found in row.skips.items()
+        for source in found
+    }
+    assert joined == {("conv2_2", "decoder1"), ("conv1_2", "decoder2")}
+    decoder = next(row for row in rows if row.names == ["decoder1"])
+    assert [(unit.kind, unit.label) for unit in decoder.units] == [
+        ("upsampling", "2x2 x2"), ("concatenation", "join"),
+        ("convolution", "3x3"), ("convolution", "3x3"),
+    ]  # fmt: skip
+    svg = ElementTree.fromstring(diagram.draw(rows, shape))
+    lines = [element for element in svg.iter() if element.get("stroke") == ALARM]
+    assert len(lines) == 2
+    page = html.write(architecture.document("unet", network, shape, "10 outputs for each pixel"))
+    assert "10 outputs for each pixel" in page
+    assert "lead from the encoder" in page
+    network, _ = inspected("vgg_small", 16, per_pixel=True, width=0.2, decoder="max_unpool")
+    rows = graph.rows(network)
+    skips = {
+        unit: [rows[i].title for i in found] for row in rows for unit, found in row.skips.items()
+    }
+    assert skips == {f"decoder{4 - n}/upsample": [f"conv{n}_2"] for n in (3, 2, 1)}
+    assert units(rows[-2])["upsample"].label == "unpool"
+
+
+def test_other_networks_have_no_lines_to_later_rows(googlenet):
+    for network, _ in (googlenet, inspected("resnet20", 32)):
+        assert not any(row.skips for row in graph.rows(network))
