@@ -83,7 +83,8 @@ def _levels(path: Path, levels: object) -> Levels:
     built_in = {
         "activation": catalog.ACTIVATIONS,
         "initializer": catalog.INITIALIZERS,
-        "model": catalog.MODELS,
+        "model": (*catalog.MODELS, *catalog.SEGMENTATION_MODELS),
+        "decoder": catalog.DECODERS,
         "task": metric.TASKS,
     }
     for kind, functions in levels.items():
