@@ -4,7 +4,8 @@
 
 PATH is CamVid as a folder: train, val and test with images/ and labels/, and classes.txt.
 
-Full size: --set data.image_size=null --set model.width=1 --set training.epochs=200.
+Full size: --set data.image_size=null (the size of the files) --set model.width=1 --set
+training.epochs=200.
 """
 
 from cnnjax.ablation.claims import better
@@ -21,10 +22,10 @@ EXPERIMENT = Experiment(
     "indices (SegNet-Basic), 44.1 learned without skips (FCN-Basic-NoAddition), 50.1 learned with "
     f"the encoder's maps added (FCN-Basic-NoDimReduction): {TABLE}.",
     expected="skips ahead, bilinear behind; indices and learned between them.",
-    notes="A quarter of the channels (16), images of 480 x 360 pixels stretched to 96 x 96, 30 "
-    "epochs of Adam instead of SGD until the loss stops falling; class weights as in the "
-    "paper. The learned decoders have a convolution after each transposed one, which the "
-    "paper's have not. What can be compared is the order, not the figures.",
+    notes="A quarter of the channels (16), images stretched to 96 x 96 pixels (in the paper 480 x "
+    "360), 30 epochs of Adam instead of SGD until the loss stops falling; class weights as in the "
+    "paper. The learned decoders have a convolution after each transposed one, which the paper's "
+    "have not. What can be compared is the order, not the figures.",
     base={
         "task": "segmentation",
         "data.name": "folder:camvid",

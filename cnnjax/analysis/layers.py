@@ -235,8 +235,12 @@ def _called(params: Mapping[str, Any]) -> Any:
 
 def _path(stack: str) -> str:
     """The path of a module in the network, from name scopes; those of methods are
-    `module.method`."""
-    return "/".join(part for part in stack.split("/")[1:] if "." not in part and "(" not in part)
+    `module.method`, of which only separate trunks are modules of their own."""
+    parts = [
+        part.removesuffix(".features") if part.startswith("trunks_") else part
+        for part in stack.split("/")[1:]
+    ]
+    return "/".join(part for part in parts if "." not in part and "(" not in part)
 
 
 def _parameters(params: Mapping[str, Any]) -> dict[str, int]:

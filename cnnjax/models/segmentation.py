@@ -182,7 +182,12 @@ class EncoderDecoder(nn.Module):
         if self.decoder is not None:
             skips = [level.last for level in reversed(levels[:-1]) if level.last is not None]
             options = _options(self.decoder, train)
-            x = upsampling.bilinear(self.decoder(x, skips, **options), size)
+            x = self.decoder(x, skips, **options)
+            if getattr(x, "ndim", None) != 4:
+                shape = list(getattr(x, "shape", ())) or type(x).__name__
+                name = type(self.decoder).__name__
+                raise ValueError(f"the decoder {name} returns {shape}; allowed: maps [B, h, w, C]")
+            x = upsampling.bilinear(x, size)
         else:
             x = self._decoded(x, levels, forward)
         head = self.head or make.conv(self.num_outputs, 1, name="head")

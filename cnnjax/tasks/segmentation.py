@@ -134,7 +134,7 @@ def boundary_f1(
 
     Args:
       predicted: the predicted classes, uint8 [B, H, W].
-      mask: the true ones; pixels beside `IGNORE` are on no boundary.
+      mask: the true ones. A pixel of `IGNORE` is on no boundary, and makes none.
       num_classes: K.
       tolerance: in pixels.
 

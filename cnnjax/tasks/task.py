@@ -46,7 +46,7 @@ def _outputs(outputs: Any) -> Arrays:
 _DATA = {
     "label": "digits, sets of TFDS with labels, and folders with a folder for each class",
     "mask": "digit_masks, sets of TFDS with segmentation_mask, and folders of images/ and labels/",
-    "box": "digit_boxes, sets of TFDS with bbox, and folders with annotations.csv",
+    "box": "digit_boxes, sets of TFDS with bbox, and folders with annotations.csv or Pascal VOC",
 }
 """{target: the data sets that have it}"""
 
@@ -55,7 +55,8 @@ def _hint(targets: Sequence[str], reads: Sequence[str]) -> str:
     """What to choose for a data set without the targets that a task reads."""
     fitting = {"mask": "segmentation", "box": "localization", "label": "classification"}
     task = next((task for target, task in fitting.items() if target in targets), None)
-    missing = next(name for name in reads if name not in targets)
+    rarest = [name for name in ("box", "mask", "label") if name in reads] + list(reads)
+    missing = next(name for name in rarest if name not in targets)
     data = f"{missing} is in {_DATA[missing]}" if missing in _DATA else ""
     return "; ".join(filter(None, [f"set task={task}" if task else "", data]))
 

@@ -273,6 +273,25 @@ def test_what_is_there_in_training_only_comes_last_with_its_parameters():
     assert all(layer.parameters for layer in auxiliary)
 
 
+def test_separate_trunks_are_both_there():
+    """Twice the layers of the backbone, and a head on each."""
+    heads = {"label": 3, "box": 4}
+    rows = {}
+    for trunk in ("shared", "separate"):
+        config = Model(name="resnet8", trunk=trunk)
+        module = models.build(config, image_shape=(16, 16, 1), num_outputs=heads)
+        rows[trunk] = layers.layers(module, (16, 16, 1))
+    assert not any(layer.kind == layers.IN_TRAINING for layer in rows["separate"])
+    once, twice = (
+        sum(layer.multiply_adds for layer in rows[trunk] if "head" not in layer.name)
+        for trunk in ("shared", "separate")
+    )
+    assert twice == 2 * once
+    sources = {layer.name: layer.inputs for layer in rows["separate"]}
+    assert sources["box_head"] == ("trunks_box",)
+    assert sources["label_head"] != ("trunks_box",)
+
+
 def test_the_program_prints_and_writes(tmp_path):
     words = ("launch.inspect", "--model=lenet5_modern", "--input=28,28,1", "--num_classes=10")
     done = program(*words)

@@ -1,6 +1,7 @@
 """Networks that classify every pixel."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -353,6 +354,20 @@ def test_a_decoder_of_the_users_own(level):
     assert set(variables["params"]["decoder"]) == {"mix"}
     with pytest.raises(TypeError, match=r"decoder level: 5 is not a flax\.linen module"):
         abstract(config, (33, 35, 3), levels=levels(lambda make: 5))
+
+
+class Flattening(nn.Module):
+    ingredients: Any
+
+    def __call__(self, x, skips):
+        return x.mean((1, 2))
+
+
+def test_a_decoder_that_returns_no_maps():
+    context = {"levels": levels(Flattening)}
+    config = Model.model_validate({"name": "resnet18", "decoder": "sum"}, context=context)
+    with pytest.raises(ValueError, match=r"Flattening returns \[2, 512\]; allowed: maps \[B, h, w"):
+        abstract(config, (33, 35, 3), levels=levels(Flattening))
 
 
 class Pixels(nn.Module):

@@ -105,7 +105,7 @@ def test_what_is_logged_of_a_step(finished):
     ("task", "name", "message"),
     [
         ("segmentation", "digits", "'digits' has the targets label, but the task segmentation re"),
-        ("localization", "digit_masks", "reads label, box; set task=segmentation; label is in di"),
+        ("localization", "digit_masks", "reads label, box; set task=segmentation; box is in digit"),
         ("classification", "digit_masks", "reads label; set task=segmentation"),
     ],
 )
