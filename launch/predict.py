@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     dataset = session.dataset(config, trained.seed(directory))
     program = session.program(config)
     step, variables = trained.restore(directory, config, levels, program, dataset, which)
-    network = _Network(config, dataset, program, variables)
+    network = _Predictor(config, dataset, program, variables)
     hint = f"evaluation.batch_size: {network.batch}", "a smaller evaluation.batch_size"
     with memory.explain(*hint):
         records, left_out = _predict(network, images, names, output)
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if left_out else 0
 
 
-class _Network:
+class _Predictor:
     """A network, and how images become its inputs and its outputs what is said of them."""
 
     def __init__(self, config: ResolvedConfig, dataset: Any, program: Any, variables: Any):
@@ -92,7 +92,7 @@ class _Network:
 
 
 def _predict(
-    network: _Network, images: Sequence[Path], names: Sequence[str], output: Path
+    network: _Predictor, images: Sequence[Path], names: Sequence[str], output: Path
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Writes the pictures. Returns what is said of each image, and of which there is nothing."""
     from tqdm import tqdm
@@ -129,7 +129,7 @@ def _read(path: Path, channels: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _describe(
-    network: _Network,
+    network: _Predictor,
     original: np.ndarray,
     predicted: Mapping[str, np.ndarray],
     output: Path,

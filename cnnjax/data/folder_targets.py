@@ -57,7 +57,7 @@ MASK_CONTENTS = np.dtype(
 """Of a mask: its size, which values occur in it, and the SHA-256 of its bytes."""
 
 
-class Example(NamedTuple):
+class ListedImage(NamedTuple):
     """An image file, the split that its folder or its table says, its mask and its objects."""
 
     image: Path
@@ -119,7 +119,7 @@ class Listing:
     """
 
     path: Path
-    examples: list[Example] = field(default_factory=list)
+    examples: list[ListedImage] = field(default_factory=list)
     problems: dict[Path, str] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
     ignored: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -252,7 +252,7 @@ def _list(path: Path) -> Listing:
             objects[image] += of_image
         for image in images:
             own = split_of.get(image, split) if root == path else split
-            listing.examples.append(Example(image, own, masks.get(image), objects[image]))
+            listing.examples.append(ListedImage(image, own, masks.get(image), objects[image]))
     listing.examples.sort(key=lambda example: SPLITS.index(example.split))
     return listing
 
@@ -332,7 +332,7 @@ def _xml(listing: Listing, root: Path, images: Sequence[Path]) -> Objects:
     return objects
 
 
-def _inspect(key: str, examples: Sequence[Example], hashed: bool, decode: bool) -> Inspected:
+def _inspect(key: str, examples: Sequence[ListedImage], hashed: bool, decode: bool) -> Inspected:
     """Opens the files of the examples, unless they have been inspected before. Of an image the
     header is read; `decode` finds those that are torn further on."""
 
@@ -444,7 +444,7 @@ def _problems(
 
 
 def _problem(
-    example: Example,
+    example: ListedImage,
     image: np.void,
     mask: np.void,
     classes: MaskClasses,

@@ -1,10 +1,12 @@
-"""Where a data set comes from: `digits`, a folder of images, or a prepared TFDS directory.
+"""Where a data set comes from: embedded, a folder of images, or a prepared TFDS directory.
 
 `data_dir` is read, never written: prepared and decoded data goes to the user's cache folder.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -126,16 +128,7 @@ def _from_folder(name: str) -> Source:
         split: FolderRecords(paths[part], {"label": images.labels[part]}, images.channels)
         for split, part in images.splits.items()
     }
-    return Source(
-        name,
-        images.key,
-        images.class_names,
-        images.channels,
-        images.size,
-        splits,
-        images.content,
-        groups=None if images.groups is None else images.groups[images.splits["train"]],
-    )
+    return _folder_source(name, images, splits, images.content)
 
 
 def _from_target_folder(name: str, skip_bad: bool) -> Source:
@@ -152,6 +145,24 @@ def _from_target_folder(name: str, skip_bad: bool) -> Source:
         )
         for split, part in images.splits.items()
     }
+    return _folder_source(
+        name,
+        images,
+        splits,
+        annotated.content,
+        targets=annotated.targets,
+        mask_names=annotated.mask_classes.names,
+        left_out=annotated.left_out,
+    )
+
+
+def _folder_source(
+    name: str,
+    images: folder.Folder,
+    splits: Mapping[str, FolderRecords],
+    digest: str,
+    **targets: Any,
+) -> Source:
     return Source(
         name,
         images.key,
@@ -159,11 +170,9 @@ def _from_target_folder(name: str, skip_bad: bool) -> Source:
         images.channels,
         images.size,
         splits,
-        annotated.content,
+        digest,
         groups=None if images.groups is None else images.groups[images.splits["train"]],
-        targets=annotated.targets,
-        mask_names=annotated.mask_classes.names,
-        left_out=annotated.left_out,
+        **targets,
     )
 
 

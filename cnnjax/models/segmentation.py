@@ -22,7 +22,7 @@ from cnnjax.nn.upsampling import Size
 Outputs = Array | tuple[Array, dict[str, Array]]
 
 
-class Level(NamedTuple):
+class Scale(NamedTuple):
     """Maps of an encoder between two downsamplings. Convolutions without padding may have made them
     a little smaller than `size`, that of the first; `last` are the last maps, or None where the
     image itself is made smaller at once."""
@@ -36,19 +36,19 @@ class Level(NamedTuple):
         return self.size if self.last is None else _size(self.last)
 
 
-def pyramid(image_size: Size, maps: Sequence[Array]) -> list[Level]:
-    """The levels of an encoder, from that of the image to the coarsest.
+def pyramid(image_size: Size, maps: Sequence[Array]) -> list[Scale]:
+    """The scales of an encoder, from that of the image to the coarsest.
 
-    A level ends where maps [B, h, w, C] follow one another whose sides are at most two thirds.
+    A scale ends where maps [B, h, w, C] follow one another whose sides are at most two thirds.
     """
-    levels, size = [Level(image_size, None)], image_size
+    scales, size = [Scale(image_size, None)], image_size
     for current in maps:
         previous, size = size, _size(current)
         if any(3 * new <= 2 * old for old, new in zip(previous, size, strict=True)):
-            levels.append(Level(size, current))
+            scales.append(Scale(size, current))
         else:
-            levels[-1] = levels[-1]._replace(last=current)
-    return levels
+            scales[-1] = scales[-1]._replace(last=current)
+    return scales
 
 
 def _size(x: Array) -> Size:
@@ -127,11 +127,11 @@ def upsampled(
 
 
 class EncoderDecoder(nn.Module):
-    """A network for every pixel: the maps of a backbone, made larger level by level.
+    """A network for every pixel: the maps of a backbone, made larger scale by scale.
 
-    The levels are the sizes at which the backbone has maps (`pyramid`), and the image. From the
+    The scales are the sizes at which the backbone has maps (`pyramid`), and the image. From the
     coarsest on, a `Stage` `decoder1`, `decoder2`, ... makes the maps as large as the last ones of
-    the next level, which are its skip; it has as many features as these. Where convolutions without
+    the next scale, which are its skip; it has as many features as these. Where convolutions without
     padding have made the encoder's maps smaller, zeros are put around the decoder's, so that pixels
     stay at their place. At the end a 1x1 convolution `head`, or a head given, a module
     [B, H, W, C] -> [B, H, W, num_outputs].
@@ -141,7 +141,7 @@ class EncoderDecoder(nn.Module):
     the backbone, `decoder1`, ...
 
     `decoder`: a decoder of the user's own, called as `decoder(x, skips)` with the coarsest maps
-    [B, h, w, C] and the last maps of the other levels, from coarse to fine, [B, h', w', C'] each
+    [B, h, w, C] and the last maps of the other scales, from coarse to fine, [B, h', w', C'] each
     (and with `train` if it has such a parameter). It returns maps [B, h", w", C"], which are
     interpolated (bilinear) to the image's size.
     """
@@ -178,9 +178,9 @@ class EncoderDecoder(nn.Module):
         x = x.astype(make.dtype)
         size = _size(x)
         x = self.backbone.features(x, forward)
-        levels = pyramid(size, forward.maps)
+        scales = pyramid(size, forward.maps)
         if self.decoder is not None:
-            skips = [level.last for level in reversed(levels[:-1]) if level.last is not None]
+            skips = [scale.last for scale in reversed(scales[:-1]) if scale.last is not None]
             options = _options(self.decoder, train)
             x = self.decoder(x, skips, **options)
             if getattr(x, "ndim", None) != 4:
@@ -189,31 +189,31 @@ class EncoderDecoder(nn.Module):
                 raise ValueError(f"the decoder {name} returns {shape}; allowed: maps [B, h, w, C]")
             x = upsampling.bilinear(x, size)
         else:
-            x = self._decoded(x, levels, forward)
+            x = self._decoded(x, scales, forward)
         head = self.head or make.conv(self.num_outputs, 1, name="head")
         return forward.result(head(x, **_options(head, train)).astype(make.param_dtype))
 
-    def _decoded(self, x: Array, levels: list[Level], forward: ForwardPass) -> Array:
+    def _decoded(self, x: Array, scales: list[Scale], forward: ForwardPass) -> Array:
         make = self.backbone.ingredients
         options = {"train": forward.train, "keep_prob": forward.keep_prob}
-        pairs = zip(reversed(levels[:-1]), reversed(levels[1:]), strict=True)
-        for number, (level, coarser) in enumerate(pairs, start=1):
+        pairs = zip(reversed(scales[:-1]), reversed(scales[1:]), strict=True)
+        for number, (scale, coarser) in enumerate(pairs, start=1):
             pooled = None
             if make.config.decoder == "max_unpool":
-                pooled = _pooling(make, level, coarser, forward.pools)
+                pooled = _pooling(make, scale, coarser, forward.pools)
             stage = Stage(
                 make,
-                level.last_size,
-                x.shape[-1] if level.last is None else level.last.shape[-1],
+                scale.last_size,
+                x.shape[-1] if scale.last is None else scale.last.shape[-1],
                 self.kernel,
                 self.activate,
                 self.dropout,
                 name=f"decoder{number}",
             )
             x = upsampling.fit(x, coarser.size)
-            x = rematerialized(stage, x, skip=level.last, pooled=pooled, **options)
+            x = rematerialized(stage, x, skip=scale.last, pooled=pooled, **options)
             x = forward.endpoint(f"decoder{number}", x)
-        return upsampling.fit(x, levels[0].size)
+        return upsampling.fit(x, scales[0].size)
 
 
 def _options(module: Callable[..., Any], train: bool) -> dict[str, bool]:
@@ -221,12 +221,12 @@ def _options(module: Callable[..., Any], train: bool) -> dict[str, bool]:
     return {"train": train} if "train" in named_parameters(type(module).__call__) else {}
 
 
-def _pooling(make: Ingredients, level: Level, coarser: Level, pools: Sequence[Pooled]) -> Pooled:
-    """The pooling between two levels. Raises UserError if there is none."""
+def _pooling(make: Ingredients, scale: Scale, coarser: Scale, pools: Sequence[Pooled]) -> Pooled:
+    """The pooling between two scales. Raises UserError if there is none."""
     for pooled in pools:
-        if (_size(pooled.before), _size(pooled.after)) == (level.last_size, coarser.size):
+        if (_size(pooled.before), _size(pooled.after)) == (scale.last_size, coarser.size):
             return pooled
-    height, width = level.last_size
+    height, width = scale.last_size
     others = ", ".join(name for name in catalog.DECODERS if name != "max_unpool")
     raise UserError(
         f"model.decoder: max_unpool has no pooling to undo where {make.config.name} makes maps of "
