@@ -26,6 +26,11 @@ def named_parameters(function: Any) -> set[str]:
     return {parameter.name for parameter in parameters if parameter.kind in _NAMED}
 
 
+def train_argument(module: Any, train: bool) -> dict[str, bool]:
+    """{"train": train} if a module is called with such a parameter, else {}."""
+    return {"train": train} if "train" in named_parameters(type(module).__call__) else {}
+
+
 class Pooled(NamedTuple):
     """A pooling that was computed: its window, and the feature maps before and after it."""
 
@@ -216,8 +221,8 @@ class Network(nn.Module):
                 for name, trunk in self.trunks.items()
             }
             return forward.result(self._outputs(x, "", separate))
-        options = {"train": train} if "train" in named_parameters(type(self.head).__call__) else {}
-        return forward.result(self.head(x, **options).astype(make.param_dtype))
+        outputs = self.head(x, **train_argument(self.head, train))
+        return forward.result(outputs.astype(make.param_dtype))
 
     @nn.nowrap
     def _outputs(

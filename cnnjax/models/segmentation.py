@@ -12,7 +12,7 @@ from jax import Array
 from cnnjax import catalog
 from cnnjax.errors import UserError
 from cnnjax.models import vgg
-from cnnjax.models.backbone import Backbone, ForwardPass, Pooled, named_parameters
+from cnnjax.models.backbone import Backbone, ForwardPass, Pooled, train_argument
 from cnnjax.models.size import require_size
 from cnnjax.nn import upsampling
 from cnnjax.nn.blocks import ConvBlock, rematerialized
@@ -181,7 +181,7 @@ class EncoderDecoder(nn.Module):
         scales = pyramid(size, forward.maps)
         if self.decoder is not None:
             skips = [scale.last for scale in reversed(scales[:-1]) if scale.last is not None]
-            options = _options(self.decoder, train)
+            options = train_argument(self.decoder, train)
             x = self.decoder(x, skips, **options)
             if getattr(x, "ndim", None) != 4:
                 shape = list(getattr(x, "shape", ())) or type(x).__name__
@@ -191,7 +191,7 @@ class EncoderDecoder(nn.Module):
         else:
             x = self._decoded(x, scales, forward)
         head = self.head or make.conv(self.num_outputs, 1, name="head")
-        return forward.result(head(x, **_options(head, train)).astype(make.param_dtype))
+        return forward.result(head(x, **train_argument(head, train)).astype(make.param_dtype))
 
     def _decoded(self, x: Array, scales: list[Scale], forward: ForwardPass) -> Array:
         make = self.backbone.ingredients
@@ -214,11 +214,6 @@ class EncoderDecoder(nn.Module):
             x = rematerialized(stage, x, skip=scale.last, pooled=pooled, **options)
             x = forward.endpoint(f"decoder{number}", x)
         return upsampling.fit(x, scales[0].size)
-
-
-def _options(module: Callable[..., Any], train: bool) -> dict[str, bool]:
-    """`train`, if the module has such a parameter."""
-    return {"train": train} if "train" in named_parameters(type(module).__call__) else {}
 
 
 def _pooling(make: Ingredients, scale: Scale, coarser: Scale, pools: Sequence[Pooled]) -> Pooled:

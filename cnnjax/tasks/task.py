@@ -40,7 +40,9 @@ def _unchanged(images: Any, targets: Arrays) -> Arrays:
 
 
 def _outputs(outputs: Any) -> Arrays:
-    return outputs if isinstance(outputs, Mapping) else {"outputs": outputs}
+    if isinstance(outputs, Mapping):  # of other names than the targets, which are kept beside them
+        return {f"outputs_{name}": values for name, values in outputs.items()}
+    return {"outputs": outputs}
 
 
 _DATA = {

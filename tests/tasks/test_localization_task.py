@@ -1,5 +1,7 @@
 """Loss and metrics of localization, against hand-computed values and torchvision's formulas."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.test_util import check_grads
 
 from cnnjax.data import boxes
 from cnnjax.tasks import localization
+from cnnjax.tasks.task import Task
 
 LEFT = np.array([0.25, 0.5, 0.5, 1.0], np.float32)  # the left half of the image
 RIGHT = np.array([0.75, 0.5, 0.5, 1.0], np.float32)
@@ -89,6 +92,12 @@ def test_right_needs_both_the_class_and_the_box():
     np.testing.assert_array_equal(values["accuracy"], [1, 1, 0])
     np.testing.assert_array_equal(values["accuracy_at_iou50"], [1, 0, 0])
     np.testing.assert_allclose(values["mean_iou"], [1, 1 / 3, 1], atol=0.01)
+
+
+def test_heads_are_kept_under_other_names_than_the_targets():
+    task = dataclasses.replace(localization.TASK, predictions=Task.predictions)
+    outputs = {"label": jnp.zeros((1, 3)), "box": jnp.zeros((1, 4))}
+    assert task.predictions(outputs).keys() == {"outputs_label", "outputs_box"}
 
 
 def test_the_constant_prediction():
