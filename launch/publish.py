@@ -3,9 +3,10 @@
 python -m launch.publish --output=experiments/results DIR [DIR ...]
 
 The report of each study on the test split is written again (which counts as a look) to a folder
-with its name below --output, where README.md lists the claims of all studies. Paths of this machine
-are not published: --workdir becomes runs/NAME, --data_dir becomes DIR, --experiment the name of the
-file, and other paths the last part in DIR (`cnnjax.ablation.anonymous`).
+with its name below --output, where README.md lists the claims of all studies that were published
+there, now or before. Paths of this machine are not published: --workdir becomes runs/NAME,
+--data_dir becomes DIR, --experiment the name of the file, and other paths the last part in DIR
+(`cnnjax.ablation.anonymous`).
 """
 
 import os
@@ -32,25 +33,29 @@ def main(arguments: Sequence[str]) -> int:
     workdirs = [paths.parse("study", argument) for argument in arguments]
     names = [str(study.read(workdir)["experiment"]["name"]) for workdir in workdirs]
     _check(output, names, workdirs)
-    entries = []
+    studies = index.read(output)
     for workdir, name in zip(workdirs, names, strict=True):
         study.count_look(workdir, command())
         folder = output / name
         results = anonymous.anonymize(reading.load(workdir, "test"))
-        entry = index.PublishedStudy(name, results, verdicts.findings(results))
+        findings = verdicts.findings(results)
         with tempfile.TemporaryDirectory() as temporary:
             rendered = Path(temporary)
-            ablation.render(results, entry.findings, rendered)
+            ablation.render(results, findings, rendered)
             _clear(folder)
             for file in (*rendered.glob("figures/*.svg"), *(rendered / name for name in PUBLISHED)):
                 if file.exists():
                     files.write_bytes(folder / file.relative_to(rendered), file.read_bytes())
-        entries.append(entry)
+        studies[name] = index.summarize(results, findings)
+        files.write_json(folder / index.SUMMARY, studies[name].model_dump(mode="json"))
         unfinished = sum(not run.scored for run in results.runs)
         missing = f", {unfinished} of its runs without a figure" if unfinished else ""
         print(f"published: {folder} (a look at the test split is counted{missing})")
-    files.write_bytes(output / "README.md", index.write(entries).encode())
+    left_out = ", ".join(name for name in index.listed(output) if name not in studies)
+    index.write(output, studies)
     print(f"index: {output / 'README.md'}")
+    if left_out:
+        print(f"not in the index until published again (an older version did): {left_out}")
     return 0
 
 

@@ -41,6 +41,40 @@ def test_reports_and_an_index(tmp_path):
     assert len(json.loads(path.read_text())["looks_at_test"]) == 1
 
 
+def test_the_index_keeps_what_was_published_before(tmp_path):
+    """In its order; a study that is published again changes its own rows only."""
+    output = tmp_path / "results"
+    studies = {
+        name: workdirs.make(
+            tmp_path / name, {"relu": 0.9, "tanh": 0.8}, 4, experiment={"name": name}, claims=CLAIMS
+        )
+        for name in ("second", "first", "third")
+    }
+    program("launch.publish", f"--output={output}", *map(str, list(studies.values())[:2]))
+    program("launch.publish", f"--output={output}", str(studies["third"]))
+    index = (output / "README.md").read_text()
+    assert "3 studies, 6 claims: 3 supported, 3 contradicted" in index
+    links = [f"[{name}/report.md]({name}/report.md)" for name in studies]
+    assert [index.index(link) for link in links] == sorted(index.index(link) for link in links)
+    program("launch.publish", f"--output={output}", str(studies["second"]))
+    assert (output / "README.md").read_text() == index
+
+
+def test_a_study_that_leaves_the_index_is_named(tmp_path):
+    studies = [
+        workdirs.make(tmp_path / name, {"relu": 0.9}, 2, experiment={"name": name})
+        for name in ("old", "new")
+    ]
+    output = tmp_path / "results"
+    program("launch.publish", f"--output={output}", str(studies[0]))
+    (output / "old" / "summary.json").unlink()
+    done = program("launch.publish", f"--output={output}", str(studies[1]))
+    assert "published again (an older version did): old" in done.stdout
+    (output / "new" / "summary.json").write_text('{"title": 3}')
+    done = program("launch.publish", f"--output={output}", str(studies[0]), check=2)
+    assert f"{output}/new/summary.json: title" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["", "..", "../other", "/tmp", "a/b"])
 def test_a_name_that_is_no_folder_is_refused(tmp_path, name):
     """Nothing that is there already is lost."""
