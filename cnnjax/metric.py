@@ -101,7 +101,7 @@ SEGMENTATION = (
     Metric("class_accuracy", PERCENT, kind="corpus", ends=FRACTION),
     Metric("image_iou", PERCENT, ends=FRACTION, title="IoU per image"),
     Metric("boundary_f1", PERCENT, ends=FRACTION, title="boundary F1"),
-    Metric("checkerboard", PERCENT, False, ends=FRACTION, title="checkerboard energy"),
+    Metric("checkerboard", PERCENT, False, "corpus", FRACTION, title="checkerboard amplitude"),
     LOSS,
 )
 """The metrics of segmentation, see `cnnjax.tasks.segmentation`."""

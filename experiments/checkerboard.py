@@ -22,10 +22,11 @@ EXPERIMENT = Experiment(
     lecture="Deconvolution and overlap; stride: 2.",
     published="Odena et al. 2016: kernels that are no multiple of the stride make checkerboards, "
     "which training rarely removes; resizing and then convolving does not make them.",
-    expected="More energy at the frequency of the stride with kernel 3 than with 4 or after "
-    "resizing; little difference in mIoU.",
-    notes="Checkerboard energy: the share of the energy of the predicted probabilities that "
-    "alternates from pixel to pixel. No skips, and no convolution after a transposed one.",
+    expected="A larger pattern with kernel 3 than with 4 or after resizing; little difference in "
+    "mIoU.",
+    notes="Checkerboard amplitude: of what alternates from pixel to pixel in the predicted "
+    "probabilities at the same rows and columns of all images, in standard deviations of the "
+    "probabilities. No skips, and no convolution after a transposed one.",
     base={
         "task": "segmentation",
         "data.name": "digit_masks",

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from cnnjax.config import ResolvedConfig
     from cnnjax.data import DatasetSpec
 
-BLOCK = 8
-"""The side of the blocks in which `checkerboard` looks for a pattern, in pixels."""
-
 
 def cross_entropy(
     logits: jax.Array,
@@ -163,38 +160,47 @@ def boundary_f1(
     return jnp.where(present.any(-1), mean, 1.0)
 
 
-def checkerboard(logits: jax.Array) -> jax.Array:
-    """The share of the energy of each image's probabilities at the frequency of a stride of 2.
+def stride_pattern(logits: jax.Array) -> jax.Array:
+    """What alternates from pixel to pixel in the probabilities of each image.
 
-    A transposed convolution whose kernel is no multiple of its stride sums a different number of
-    overlapping values at odd and at even pixels (Odena et al. 2016). In each block of 8x8 pixels
-    the probabilities are multiplied by (-1)^row, (-1)^column and (-1)^(row + column) and averaged;
-    the result is the sum of the squares of the three averages over that of the squared deviations
-    of the probabilities from the block's mean.
+    A transposed convolution of stride 2 computes even and odd rows and columns with different
+    weights and, unless its kernel is a multiple of the stride, from different numbers of values
+    (Odena et al. 2016). The probabilities are multiplied by (-1)^row, (-1)^column and
+    (-1)^(row + column) and averaged over the image: fine detail at other places in each image
+    cancels in the mean over images, what is locked to the stride stays.
 
     Args:
-      logits: [B, H, W, K]; rows and columns that make up no block are left out.
+      logits: [B, H, W, K]; a last row and column without a pair are left out.
 
     Returns:
-      float32 [B], in [0, 1]; 1 where a logit is not finite, 0 for images smaller than a block.
+      float32 [B, 4, K]: the three averages, and the variance of the probabilities over the pixels.
     """
-    batch, height, width, num_classes = logits.shape
-    rows, columns = height // BLOCK, width // BLOCK
-    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
-    blocks = probabilities[:, : rows * BLOCK, : columns * BLOCK].reshape(
-        batch, rows, BLOCK, columns, BLOCK, num_classes
-    )
-    sign = (-1.0) ** jnp.arange(BLOCK)
-    row, column = sign[:, None, None, None], sign[:, None]
-    averages = [(blocks * pattern).mean((2, 4)) for pattern in (row, column, row * column)]
-    energy = (jnp.stack(averages) ** 2).sum((0, 2, 3, 4))
-    deviations = ((blocks - blocks.mean((2, 4), keepdims=True)) ** 2).mean((2, 4)).sum((1, 2, 3))
-    finite = jnp.isfinite(logits).all((1, 2, 3))
-    return jnp.where(finite, _ratio(energy, deviations), 1.0)
+    height, width = (size // 2 * 2 for size in logits.shape[1:3])
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32))[:, :height, :width]
+    row, column = (-1.0) ** jnp.arange(height)[:, None, None], (-1.0) ** jnp.arange(width)[:, None]
+    averages = [(probabilities * sign).mean((1, 2)) for sign in (row, column, row * column)]
+    return jnp.stack([*averages, probabilities.var((1, 2))], axis=1)
+
+
+def checkerboard(patterns: np.ndarray) -> float:
+    """The amplitude of the pattern that all images have in common, in standard deviations of the
+    probabilities over the pixels of an image.
+
+    Args:
+      patterns: float [N, 4, K], as `stride_pattern` gives them.
+
+    Returns:
+      The root of the sum of the squared averages over the sum of the variances, in [0, 1]; 0 where
+      the probabilities are the same at all pixels, NaN where one is not finite.
+    """
+    *averages, variances = patterns.mean(axis=0, dtype=np.float64)
+    energy, total = np.sum(np.square(averages)), variances.sum()
+    return float(np.sqrt(energy / total)) if total != 0 else 0.0
 
 
 def statistics(logits: jax.Array, targets: Arrays, boundary_pixels: int) -> dict[str, jax.Array]:
-    """The confusion matrix of each image, [B, K, K], and its metrics, [B] each."""
+    """The confusion matrix of each image, [B, K, K], its `stride_pattern`, and its metrics, [B]
+    each."""
     confusions = confusion(logits, targets)
     num_classes = logits.shape[-1]
     return {
@@ -203,16 +209,24 @@ def statistics(logits: jax.Array, targets: Arrays, boundary_pixels: int) -> dict
         "boundary_f1": boundary_f1(
             predicted_mask(logits), jnp.asarray(targets["mask"]), num_classes, boundary_pixels
         ),
-        "checkerboard": checkerboard(logits),
+        "stride_pattern": stride_pattern(logits),
         "loss": cross_entropy(logits, targets),
     }
 
 
 def figures(values: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The metrics of the sum of confusion matrices: the share of pixels that are right, its mean
-    over the classes in the truth, and the mean IoU over the classes in the truth or the
+    """The metrics that are functions of sums over a split."""
+    return {
+        **accuracies(values["confusion"]),
+        "checkerboard": checkerboard(values["stride_pattern"]),
+    }
+
+
+def accuracies(confusions: np.ndarray) -> dict[str, float]:
+    """The metrics of the sum of confusion matrices, [N, K, K]: the share of pixels that are right,
+    its mean over the classes in the truth, and the mean IoU over the classes in the truth or the
     prediction."""
-    matrix = values["confusion"].sum(axis=0, dtype=np.int64)
+    matrix = confusions.sum(axis=0, dtype=np.int64)
     hits, true, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     union = true + predicted - hits
     return {
@@ -224,7 +238,7 @@ def figures(values: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def constant(targets: Arrays) -> Mapping[str, float]:
     """The metrics if every pixel is given the most frequent class. Boundary F1 is then 0, and the
-    checkerboard energy counts as 1, so that no run gains by diverging. The loss, in nats, is that
+    checkerboard counts as 1, so that no run gains by diverging. The loss, in nats, is that
     of predicting the shares of the classes, their entropy."""
     mask = np.asarray(targets["mask"])
     known = mask != IGNORE

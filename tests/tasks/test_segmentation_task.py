@@ -51,7 +51,7 @@ def test_confusion_and_iou_are_those_of_scikit_learn():
         np.testing.assert_array_equal(confusions[image], expected)
         iou = jaccard_score(truth, guess, average="macro")
         np.testing.assert_allclose(segmentation.image_iou(confusions)[image], iou, rtol=1e-6)
-    figures = segmentation.figures({"confusion": np.asarray(confusions)})
+    figures = segmentation.accuracies(np.asarray(confusions))
     truth, guess = MASK[known], predicted[known]
     assert figures["miou"] == pytest.approx(jaccard_score(truth, guess, average="macro"))
     assert figures["pixel_accuracy"] == pytest.approx(np.mean(truth == guess))
@@ -62,7 +62,7 @@ def test_confusion_and_iou_are_those_of_scikit_learn():
 def test_figures_by_hand():
     """Two of three pixels of class 0 are right, and the one of class 1; class 2 is nowhere."""
     confusion = np.array([[[2, 1, 0], [0, 1, 0], [0, 0, 0]]])
-    figures = segmentation.figures({"confusion": confusion})
+    figures = segmentation.accuracies(confusion)
     assert figures == pytest.approx(
         {"pixel_accuracy": 3 / 4, "class_accuracy": (2 / 3 + 1) / 2, "miou": (2 / 3 + 1 / 2) / 2}
     )
@@ -123,21 +123,36 @@ def test_whole_images_of_one_class():
     assert float(segmentation.boundary_f1(half, ones, 2, 1)[0]) == 0.0
 
 
-def test_the_energy_of_a_checkerboard():
-    rows, columns = np.indices((16, 16))
-    smooth = np.stack([np.zeros((16, 16)), rows / 4 - 2.0], -1)[None]
+def checkerboard(logits):
+    patterns = segmentation.stride_pattern(jnp.asarray(logits, jnp.float32))
+    return segmentation.checkerboard(np.asarray(patterns))
 
-    def energy(pattern):
-        logits = np.stack([np.zeros((16, 16)), 0.01 * pattern], -1)[None]
-        return float(segmentation.checkerboard(jnp.asarray(logits, jnp.float32))[0])
+
+def test_the_amplitude_of_a_checkerboard():
+    rows, columns = np.indices((16, 16))
+
+    def amplitude(pattern):
+        return checkerboard(np.stack([np.zeros((16, 16)), 0.01 * pattern], -1)[None])
 
     for pattern in ((-1.0) ** rows, (-1.0) ** columns, (-1.0) ** (rows + columns)):
-        assert energy(pattern) == pytest.approx(1, abs=1e-4)
-    assert energy((-1.0) ** (rows // 2)) < 1e-6  # half that frequency
-    assert energy((-1.0) ** rows + (-1.0) ** (rows // 2)) == pytest.approx(0.5, abs=1e-3)
-    assert float(segmentation.checkerboard(jnp.asarray(smooth, jnp.float32))[0]) < 0.05
-    assert float(segmentation.checkerboard(jnp.full((1, 16, 16, 2), jnp.nan))[0]) == 1.0
-    assert float(segmentation.checkerboard(jnp.zeros((1, 4, 4, 2)))[0]) == 0.0
+        assert amplitude(pattern) == pytest.approx(1, abs=1e-4)
+    assert amplitude((-1.0) ** (rows // 2)) < 1e-3  # half that frequency
+    both = (-1.0) ** rows + (-1.0) ** (rows // 2)
+    assert amplitude(both) == pytest.approx(np.sqrt(0.5), abs=1e-3)
+    assert checkerboard(np.zeros((1, 5, 5, 2))) == 0.0
+    assert np.isnan(checkerboard(np.full((1, 16, 16, 2), np.nan)))
+
+
+def test_detail_is_no_checkerboard():
+    """Stripes of a pixel, at another place in each image, do not count; what is at the same rows
+    in all images does, under other detail."""
+    detail = 4.0 * RNG.choice([-1.0, 1.0], (1000, 16, 1, 1)) * np.ones((1000, 16, 16, 2))
+    detail[..., 0] = 0
+    locked = detail + np.where(np.arange(16) % 2, 1.0, -1.0)[:, None, None] * [0.0, 0.4]
+    assert checkerboard(detail) < 0.02
+    odd, even = jax.nn.sigmoid(4.4) - 0.5, jax.nn.sigmoid(3.6) - 0.5
+    expected = (odd - even) / 2 / np.sqrt((odd**2 + even**2) / 2)
+    assert checkerboard(locked) == pytest.approx(float(expected), abs=0.02)
 
 
 def test_the_constant_prediction_has_the_metrics_it_says():
@@ -147,7 +162,7 @@ def test_the_constant_prediction_has_the_metrics_it_says():
     values = segmentation.statistics(
         logits_of(np.full((4, 8, 8), 2), 4), {"mask": mask}, boundary_pixels=1
     )
-    figures = segmentation.figures({"confusion": np.asarray(values["confusion"])})
+    figures = segmentation.figures({name: np.asarray(each) for name, each in values.items()})
     for name in ("miou", "pixel_accuracy", "class_accuracy"):
         assert expected[name] == pytest.approx(figures[name])
     assert expected["image_iou"] == pytest.approx(float(values["image_iou"].mean()))

@@ -49,7 +49,7 @@ def test_a_metric_of_the_whole_split_orders_nothing():
         segmentation.TASK,
         image_iou=[0.9, 0.1, 0.5, 0.6, 0.7, 0.2],
         boundary_f1=np.zeros(6),
-        checkerboard=np.zeros(6),
+        stride_pattern=np.zeros((6, 4, 2)),
         loss=np.zeros(6),
         confusion=np.zeros((6, 2, 2), int),
     )
