@@ -154,9 +154,12 @@ class Experiment:
         """
         if arm not in self.arms:
             raise unknown(f"experiment {self.name}: arm", arm, self.arms)
+        if changes.get("task", self.task) != self.task:
+            raise UserError(
+                f"--set task: experiment {self.name} is about {self.task}; write the task into the "
+                "base of an experiment of your own, or ask with --vary."
+            )
         for path in changes:
-            if path == "task":
-                raise UserError("--set task: is the experiment's own; write it into its base.")
             if self.tune and path in self.tune.grid:
                 raise UserError(f"--set {path}: is tuned by experiment {self.name}.")
             if path in self.arms[arm]:

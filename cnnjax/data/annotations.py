@@ -28,15 +28,17 @@ class Object(NamedTuple):
 
     Attributes:
       label: the name of its class.
-      corners: the left, top, right and bottom edge of its box in pixels; NaN if it is no number.
+      corners: the left, top, right and bottom edge of its box in pixels.
       size: (width, height) of the image as the annotation has them; None if it does not.
       where: the annotation, for messages.
+      error: why the annotation cannot be used for any image; None if it can.
     """
 
     label: str
     corners: tuple[float, float, float, float]
     size: tuple[float, float] | None
     where: str
+    error: str | None
 
     @property
     def area(self) -> float:
@@ -68,8 +70,8 @@ def read_table(path: Path, text: str) -> Iterator[Row]:
         for row in rows:
             where = f"{path}: line {rows.line_num}"
             values = {column: (row[column] or "").strip() for column in columns}
-            if not values["filename"] or not values["label"] or not showable(values["label"]):
-                raise UserError(f"{where} lacks the name of a file or of a class.")
+            if not values["filename"]:
+                raise UserError(f"{where} lacks the name of a file.")
             each = _object(where, values["label"], values)
             yield Row(values["filename"], values.get("split"), each)
     except csv.Error as error:
@@ -89,8 +91,6 @@ def read_voc(path: Path, text: str) -> list[Object]:
     objects = []
     for element in tree.iter("object"):
         label = element.findtext("name", "").strip()
-        if not label or not showable(label):
-            raise UserError(f"{path}: an object lacks the name of its class.")
         corners = {edge: element.findtext(f"bndbox/{edge}", "") for edge in EDGES}
         objects.append(_object(str(path), label, size | corners))
     return objects
@@ -99,6 +99,8 @@ def read_voc(path: Path, text: str) -> list[Object]:
 def problem(each: Object, image: Path, height: int, width: int) -> str | None:
     """Why an object cannot be used for an image of this size, which messages name; None if it
     can."""
+    if each.error:
+        return each.error
     if each.size not in (None, (width, height)):
         return (
             f"{each.where}: is for an image of {each.size[1]:g}x{each.size[0]:g}, but {image} is "
@@ -108,19 +110,26 @@ def problem(each: Object, image: Path, height: int, width: int) -> str | None:
     inside = min(x0, y0) >= -ROUNDING and x1 <= width + ROUNDING and y1 <= height + ROUNDING
     if inside and min(x1, width) > max(x0, 0) and min(y1, height) > max(y0, 0):
         return None
-    reason = "outside the image" if x1 > x0 and y1 > y0 else "empty or not numbers"
-    edges = ", ".join(f"{edge:g}" for edge in each.corners)
-    return f"{each.where}: the box ({edges}) is {reason}; {image} is {height}x{width}."
+    reason = "outside the image" if x1 > x0 and y1 > y0 else "empty"
+    box = ", ".join(f"{name} {edge:g}" for name, edge in zip(EDGES, each.corners, strict=True))
+    return f"{each.where}: the box ({box}) is {reason}; {image} is {width} wide, {height} high."
 
 
 def _object(where: str, label: str, values: Mapping[str, str]) -> Object:
+    error = None
+    if not label or not showable(label):
+        error = f"{where}: an object lacks the name of its class."
     x0, y0, x1, y1 = (_number(values[edge]) for edge in EDGES)
+    for name, edge in zip(EDGES, (x0, y0, x1, y1), strict=True):
+        if not math.isfinite(edge):
+            error = error or f"{where}: {name}: {values[name][:100]!r} is not a number."
     width, height = (_number(values.get(side, "")) for side in ("width", "height"))
     size = (width, height) if width > 0 and height > 0 else None
-    return Object(label, (x0, y0, x1, y1), size, where)
+    return Object(label, (x0, y0, x1, y1), size, where, error)
 
 
 def _number(text: str) -> float:
+    """The number that a text is; NaN if it is none."""
     try:
         return float(text)
     except ValueError:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cnnjax import config as configs
-from cnnjax.data import content, folder, folder_targets, pictures, source, split
+from cnnjax.data import content, folder, folder_listing, folder_targets, pictures, source, split
 
 MAX_CLASSES = 12
 """For more classes only the smallest and the largest count are given."""
@@ -40,7 +40,7 @@ def describe(data: Iterable[configs.Data], data_dir: str | None = None) -> list[
         for line in left_out(source.find(name, data_dir, config).left_out)
     ]
     for (name, skip_bad), draws in draws_of.items():
-        if folder_targets.recognized(name):
+        if folder_listing.recognized(name):
             annotated = folder_targets.read(name, skip_bad)
             images = annotated.images
             lines.append(f"{name}: {_summary(images)}{_targets(annotated)}")

@@ -19,10 +19,9 @@ the largest box is its target. The column `split` counts where there are no fold
 
 import collections
 import contextlib
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,22 +29,16 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax import cache, files
-from cnnjax.data import annotations, boxes, content, folder, pictures
+from cnnjax.data import annotations, boxes, content, folder, folder_listing, pictures
 from cnnjax.data.annotations import Object
+from cnnjax.data.folder_listing import MAX_TEXT_BYTES, SPLITS, ListedImage, Listing
 from cnnjax.data.spec import showable
 from cnnjax.data.targets import IGNORE
-from cnnjax.errors import MachineError, UserError, unknown
+from cnnjax.errors import MachineError, UserError
 
-IMAGES = "images"
-MASKS = ("labels", "masks")
-TABLE = "annotations.csv"
-XML = "annotations"
 CLASSES = "classes.txt"
 IGNORED = ("unlabelled", "unlabeled", "void", "ignore")
 """Names in `classes.txt`, in small or capital letters, of pixels whose class is not known."""
-MAX_TABLE_BYTES = 1 << 30
-MAX_XML_BYTES = 1 << 20
-SPLITS = ("train", "validation", "test")
 MASK_CONTENTS = np.dtype(
     [
         ("height", np.int32),
@@ -55,20 +48,6 @@ MASK_CONTENTS = np.dtype(
     ]
 )
 """Of a mask: its size, which values occur in it, and the SHA-256 of its bytes."""
-
-
-class ListedImage(NamedTuple):
-    """An image file, the split that its folder or its table says, its mask and its objects."""
-
-    image: Path
-    split: str
-    mask: Path | None
-    objects: Sequence[Object]
-
-    @property
-    def largest(self) -> Object | None:
-        """The object with the largest box, the first of several."""
-        return max(self.objects, key=lambda each: each.area, default=None)
 
 
 class MaskClasses(NamedTuple):
@@ -106,39 +85,6 @@ class TargetFolder:
         return (*of_boxes, *(("mask",) if self.masks else ()))
 
 
-@dataclass
-class Listing:
-    """What a folder holds.
-
-    Attributes:
-      path: of the folder.
-      examples: the images with what belongs to them.
-      problems: {image, or annotation without image: why it cannot be used}.
-      tables: {name relative to `path`: SHA-256} of the files that were read as text.
-      ignored: as in `cnnjax.data.folder.Folder`.
-    """
-
-    path: Path
-    examples: list[ListedImage] = field(default_factory=list)
-    problems: dict[Path, str] = field(default_factory=dict)
-    tables: dict[str, str] = field(default_factory=dict)
-    ignored: collections.Counter[str] = field(default_factory=collections.Counter)
-
-    def name(self, file: Path) -> str:
-        """The path of a file relative to the folder."""
-        return str(file.relative_to(self.path))
-
-    def read_text(self, file: Path, max_bytes: int) -> str:
-        """The content of a file, which is noted in `tables`. Raises UserError if it is not text in
-        UTF-8."""
-        encoded = files.read_bytes(file, max_bytes)
-        self.tables[self.name(file)] = hashlib.sha256(encoded).hexdigest()
-        try:
-            return encoded.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise UserError(f"{file}: is not text in UTF-8.") from None
-
-
 @dataclass(frozen=True)
 class Inspected:
     """What is known of files that were opened.
@@ -163,21 +109,6 @@ class Inspected:
         }
 
 
-def recognized(name: str) -> bool:
-    """Whether `folder:PATH` has masks or boxes beside a folder `images`, rather than a folder for
-    each class. Raises UserError if PATH is not a folder."""
-    return any(map(_is_annotated, folder.split_folders(folder.path_of(name)).values()))
-
-
-def _is_annotated(root: Path) -> bool:
-    images = root / IMAGES
-    return images.is_dir() and (
-        any((root / name).is_dir() for name in (*MASKS, XML))
-        or (root / TABLE).is_file()
-        or any(entry.name.endswith(".xml") for entry in folder.entries(images))
-    )
-
-
 def read(name: str, skip_bad: bool = False) -> TargetFolder:
     """Lists and inspects the folder of `name`, `folder:PATH`, that has masks or boxes.
 
@@ -191,7 +122,7 @@ def read(name: str, skip_bad: bool = False) -> TargetFolder:
     of another size than its image or has values outside the classes, a box that is empty or outside
     its image, an image without annotation, an annotation without image, and damaged tables.
     """
-    listing = _list(folder.path_of(name))
+    listing = folder_listing.read(folder.path_of(name))
     examples = listing.examples
     if not any(example.mask or example.objects for example in examples):
         raise UserError(f"data.name: {name!r}: no image has a mask or a box.")
@@ -236,100 +167,6 @@ def read(name: str, skip_bad: bool = False) -> TargetFolder:
         boxes=_shares(chosen, contents) if chosen else None,
         left_out=tuple(text.replace(f"{listing.path}/", "") for text in problems.values()),
     )
-
-
-def _list(path: Path) -> Listing:
-    """The images and annotations in a folder, split by split."""
-    listing = Listing(path)
-    roots = folder.split_folders(path)
-    for split, root in roots.items():
-        if not (root / IMAGES).is_dir():
-            raise UserError(f"{root}: has no folder {IMAGES!r}, unlike others of this data set.")
-        images = sorted(folder.images_below(root / IMAGES, listing.ignored))
-        masks = _masks(listing, root, images)
-        objects, split_of = _table(listing, root, images)
-        for image, of_image in _xml(listing, root, images).items():
-            objects[image] += of_image
-        for image in images:
-            own = split_of.get(image, split) if root == path else split
-            listing.examples.append(ListedImage(image, own, masks.get(image), objects[image]))
-    listing.examples.sort(key=lambda example: SPLITS.index(example.split))
-    return listing
-
-
-def _by_stem(paths: Sequence[Path], base: Path) -> dict[str, Path]:
-    """{name without suffix: path}. Raises UserError for two of the same name."""
-    by_stem: dict[str, Path] = {}
-    for path in paths:
-        first = by_stem.setdefault(str(path.relative_to(base).with_suffix("")), path)
-        if first != path:
-            raise UserError(f"{path}: has the same name as {first.name}, except for the suffix.")
-    return by_stem
-
-
-def _masks(listing: Listing, root: Path, images: Sequence[Path]) -> dict[Path, Path]:
-    """{image: its mask}."""
-    bases = [root / name for name in MASKS if (root / name).is_dir()]
-    if not bases:
-        return {}
-    if len(bases) > 1:
-        raise UserError(f"{bases[1]}: is a second folder of masks, beside {bases[0].name}.")
-    masks = sorted(folder.images_below(bases[0], listing.ignored))
-    image_of = _by_stem(images, root / IMAGES)
-    mask_of = {}
-    for stem, mask in _by_stem(masks, bases[0]).items():
-        if stem in image_of:
-            mask_of[image_of[stem]] = mask
-        else:
-            listing.problems[mask] = f"{mask}: has no image."
-    return mask_of
-
-
-Objects = dict[Path, list[Object]]
-
-
-def _table(listing: Listing, root: Path, images: Sequence[Path]) -> tuple[Objects, dict[Path, str]]:
-    """The objects of each image in the table of a folder, and the split of each image, where the
-    table has such a column. Raises UserError for a damaged table."""
-    path = root / TABLE
-    objects: Objects = {image: [] for image in images}
-    split_of: dict[Path, str] = {}
-    if not path.exists():
-        return objects, split_of
-    for row in annotations.read_table(path, listing.read_text(path, MAX_TABLE_BYTES)):
-        image, where = root / IMAGES / row.filename, row.object.where
-        if image not in objects:
-            listing.problems.setdefault(
-                image, f"{where}: there is no image {row.filename!r} in {image.parent}."
-            )
-            continue
-        objects[image].append(row.object)
-        if row.split is not None:
-            split = folder.SPLIT_NAMES.get(row.split.lower())
-            if split is None:
-                raise unknown(f"{where}: split", row.split, folder.SPLIT_NAMES)
-            if split_of.setdefault(image, split) != split:
-                raise UserError(f"{where}: {row.filename!r} is in two splits.")
-    return objects, split_of
-
-
-def _xml(listing: Listing, root: Path, images: Sequence[Path]) -> Objects:
-    """{image: its objects} of the files of Pascal VOC in `annotations`, or beside the images."""
-    base = root / XML if (root / XML).is_dir() else root / IMAGES
-    paths = sorted(path for path in base.rglob("*.xml") if not path.name.startswith("."))
-    if not paths:
-        return {}
-    del listing.ignored[".xml"]
-    image_of = _by_stem(images, root / IMAGES)
-    objects: Objects = {}
-    for stem, path in _by_stem(paths, base).items():
-        folder.check_name(path)
-        if stem in image_of:
-            text = listing.read_text(path, MAX_XML_BYTES)
-            objects[image_of[stem]] = annotations.read_voc(path, text)
-        else:
-            listing.problems[path] = f"{path}: has no image."
-    return objects
 
 
 def _inspect(key: str, examples: Sequence[ListedImage], hashed: bool, decode: bool) -> Inspected:
@@ -384,7 +221,7 @@ def _read_classes(listing: Listing) -> list[str] | None:
     path = listing.path / CLASSES
     if not path.exists():
         return None
-    names = [line.strip() for line in listing.read_text(path, MAX_XML_BYTES).rstrip().split("\n")]
+    names = [line.strip() for line in listing.read_text(path, MAX_TEXT_BYTES).rstrip().split("\n")]
     for number, name in enumerate(names, 1):
         if not name or not showable(name):
             raise UserError(f"{path}: line {number} is no name of a class: {name[:100]!r}.")

@@ -15,7 +15,7 @@ from PIL import Image
 from cnnjax import files
 from cnnjax.data import boxes, pictures
 from cnnjax.data.targets import IGNORE
-from cnnjax.errors import UserError
+from cnnjax.errors import MachineError, UserError
 
 Box = tuple[float, float, float, float]
 """A part of an image: (left, top, right, bottom) in pixels."""
@@ -67,6 +67,7 @@ class FolderRecords:
       channels: 1 or 3.
       masks: one for each image, or ().
       mask_classes: int16 [256], the class of each value of a mask, -1 for one that is not allowed.
+      hint: what to do about an image that cannot be read.
     """
 
     paths: Sequence[Path]
@@ -74,16 +75,22 @@ class FolderRecords:
     channels: int
     masks: Sequence[Path] = ()
     mask_classes: np.ndarray | None = None
+    hint: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, positions: Sequence[int]) -> list[Example]:
         """Images uint8 [h, w, C] and targets. Raises UserError if a file is damaged."""
-        return [
-            (pictures.read(self.paths[index], self.channels), self._targets(index))
-            for index in positions
-        ]
+        return [(self._image(index), self._targets(index)) for index in positions]
+
+    def _image(self, index: int) -> np.ndarray:
+        try:
+            return pictures.read(self.paths[index], self.channels)
+        except MachineError:
+            raise
+        except UserError as error:
+            raise UserError(f"{error}{self.hint}") from None
 
     def targets(self) -> Mapping[str, np.ndarray]:
         """The targets of all examples except masks, [N, ...] each."""

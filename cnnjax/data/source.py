@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnjax import cache, catalog, paths
 from cnnjax.config import Data, Scenes
-from cnnjax.data import content, folder, folder_targets, keys, scenes, tfds_source
+from cnnjax.data import content, folder, folder_listing, folder_targets, keys, scenes, tfds_source
 from cnnjax.data.originals import ORIGINALS, fetch
 from cnnjax.data.records import ArrayRecords, FolderRecords
 from cnnjax.data.spec import Source
@@ -44,7 +44,7 @@ def find(name: str, data_dir: str | None = None, config: Data | None = None) -> 
         return scenes.source(name, config.scenes if config else Scenes(), digits())
     skip_bad = bool(config and config.skip_bad)
     if name.startswith(folder.PREFIX):
-        annotated = folder_targets.recognized(name)
+        annotated = folder_listing.recognized(name)
         return _from_target_folder(name, skip_bad) if annotated else _from_folder(name)
     directory = _find_prepared(name, root) or _prepare_originals(name, root)
     return tfds_source.read(name, directory, skip_bad)
@@ -142,6 +142,7 @@ def _from_target_folder(name: str, skip_bad: bool) -> Source:
             images.channels,
             annotated.masks[part],
             annotated.mask_classes.of_value,
+            hint=" (data.skip_bad=true leaves it out.)",
         )
         for split, part in images.splits.items()
     }

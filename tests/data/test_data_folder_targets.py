@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cnnjax import data, fingerprint
-from cnnjax.data import boxes, folder_targets, pictures
+from cnnjax.data import annotations, boxes, folder_targets, pictures
 from cnnjax.data.targets import IGNORE
 from cnnjax.errors import UserError
 from common import program, sizes
@@ -214,6 +214,7 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a
         (b"", "is not XML"),
         (b"\x00", "is not XML"),
         (VOC.replace("large", " ").encode(), "an object lacks the name of its class"),
+        (VOC.replace("<xmin>1<", "<xmin><").encode(), "xmin: '' is not a number"),
         (b"<a>" * 100_000, "is not XML"),
     ],
 )
@@ -239,9 +240,7 @@ def test_xml_in_another_declared_encoding_is_read_as_it_was_checked(boxed, make_
     ("header", "row", "text"),
     [
         ("filename,label,xmin,ymin,xmax", "", "has no column 'ymax'; needs a first line with"),
-        (HEADER, ",cat,0,0,1,1", "line 22 lacks the name of a file or of a class"),
-        (HEADER, "00.png,,0,0,1,1", "line 22 lacks the name of a file or of a class"),
-        (HEADER, "00.png,\x1b[31m,0,0,1,1", "line 22 lacks the name of a file or of a class"),
+        (HEADER, ",cat,0,0,1,1", "line 22 lacks the name of a file"),
         (HEADER, '"00.png', "is no table"),
     ],
 )
@@ -329,6 +328,10 @@ BAD_MASKS = [smaller_mask, value_outside, no_mask, no_image, torn_mask, coloured
              jpeg_mask, torn_image]  # fmt: skip
 
 
+def box(*edges):
+    return f"the box ({', '.join(map('{} {}'.format, annotations.EDGES, edges))}) is"
+
+
 def with_row(root, row):
     rows = [f"{number:02d}.png,cat,0,0,3,3" for number in range(20) if number != 3]
     table(root, [*rows, row])
@@ -337,23 +340,38 @@ def with_row(root, row):
 
 def outside(root):
     where = with_row(root, "03.png,cat,1,1,8.6,5")
-    return f"{where}: the box (1, 1, 8.6, 5) is outside the image; {root}/images/03.png is 6x8."
+    return (
+        f"{where}: {box(1, 1, 8.6, 5)} outside the image; {root}/images/03.png is 8 wide"
+    )
 
 
 def above(root):
-    return f"{with_row(root, '03.png,cat,1,-0.6,4,5')}: the box (1, -0.6, 4, 5) is outside"
+    return f"{with_row(root, '03.png,cat,1,-0.6,4,5')}: {box(1, -0.6, 4, 5)} outside"
 
 
 def empty(root):
-    return f"{with_row(root, '03.png,cat,4,1,4,5')}: the box (4, 1, 4, 5) is empty"
+    return f"{with_row(root, '03.png,cat,4,1,4,5')}: {box(4, 1, 4, 5)} empty"
 
 
 def beyond(root):
-    return f"{with_row(root, '03.png,cat,8,1,8.4,5')}: the box (8, 1, 8.4, 5) is outside the image"
+    return f"{with_row(root, '03.png,cat,8,1,8.4,5')}: {box(8, 1, 8.4, 5)} outside"
 
 
 def no_number(root):
-    return f"{with_row(root, '03.png,cat,one,1,4,5')}: the box (nan, 1, 4, 5) is empty or not num"
+    return f"{with_row(root, '03.png,cat,one,1,4,5')}: xmin: 'one' is not a number."
+
+
+def infinite(root):
+    return f"{with_row(root, '03.png,cat,0,1,4,inf')}: ymax: 'inf' is not a number."
+
+
+def no_class(root):
+    return f"{with_row(root, '03.png,,0,1,4,5')}: an object lacks the name of its class."
+
+
+def no_class_to_show(root):
+    where = with_row(root, "03.png,\x1b[31m,0,1,4,5")
+    return f"{where}: an object lacks the name of its class."
 
 
 def no_annotation(root):
@@ -373,7 +391,8 @@ def another_size(root):
     return f"{root}/annotations.csv: line 5: is for an image of 6x16, but {root}/images/03.png"
 
 
-BAD_BOXES = [outside, above, empty, beyond, no_number, no_annotation, no_such_image, another_size]
+BAD_BOXES = [outside, above, empty, beyond, no_number, infinite, no_class, no_class_to_show,
+             no_annotation, no_such_image, another_size]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", BAD_MASKS)
@@ -413,7 +432,9 @@ def test_an_image_that_is_torn_after_its_header_is_left_out(masked, make_config)
     save(masked / "images" / "03.png", pixels)
     torn = masked / "images" / "03.png"
     torn.write_bytes(torn.read_bytes()[:100])
-    assert f"{torn}: not a readable image" in error_of(masked, make_config)
+    error = error_of(masked, make_config)
+    assert f"{torn}: not a readable image" in error
+    assert error.endswith("(data.skip_bad=true leaves it out.)")
     assert set(by_number(load(masked, make_config, skip_bad=True))) == set(range(20)) - {3}
 
 
