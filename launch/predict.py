@@ -21,15 +21,19 @@ from typing import Any
 import numpy as np
 
 import experiments
-from cnnjax import files, metric, paths
+from cnnjax import files, paths
 from cnnjax.config import ResolvedConfig
 from cnnjax.errors import UserError, shown
 from launch import flags, trained
 
 PROGRAM = "launch.predict"
 """Written into every file by which it is known again."""
+_ENDINGS = ("_prediction.png", "_mask.png")
 BATCH = 32
 TOP = 3
+DRAWN = ("logits", "predicted_mask", "predicted_box")
+"""The predictions of a task that are drawn: of classes, [B, number of classes], of a mask and of a
+box."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,15 +45,13 @@ def main(arguments: Sequence[str]) -> int:
     if (directory / "study.json").is_file():
         raise UserError(f"{directory}: is a study; name one of its runs, {directory}/ARM/seed-0.")
     config = trained.config(directory, changes, levels)
-    if config.task not in metric.TASKS:
-        allowed = ", ".join(metric.TASKS)
-        raise UserError(f"task: {config.task}: its outputs cannot be drawn; allowed: {allowed}.")
     images = _images(flags.require("input"))
     names = _names(images)
     output = flags.folder("output")
     if output is None:
         raise UserError("--output: is missing. See --help.")
-    _refuse_foreign(output, names, config.task)
+
+    import jax
 
     from cnnjax.train import memory
     from cnnjax.train.session import Session
@@ -57,6 +59,14 @@ def main(arguments: Sequence[str]) -> int:
     session = Session(data_dir=values.data_dir, levels=levels)
     dataset = session.dataset(config, trained.seed(directory))
     program = session.program(config)
+    image = jax.ShapeDtypeStruct((1, *dataset.spec.image_shape), np.uint8)
+    predicted = jax.eval_shape(program.predict, program.shapes, image, np.float32(1))
+    if not set(predicted) & set(DRAWN):
+        raise UserError(
+            f"task: {config.task}: its predictions ({', '.join(predicted)}) cannot be drawn; "
+            f"allowed: {', '.join(DRAWN)}."
+        )
+    _refuse_foreign(output, names, masks="predicted_mask" in predicted)
     step, variables = trained.restore(directory, config, levels, program, dataset, which)
     network = _Predictor(config, dataset, program, variables)
     hint = f"evaluation.batch_size: {network.batch}", "a smaller evaluation.batch_size"
@@ -76,7 +86,7 @@ class _Predictor:
     """A network, and how images become its inputs and its outputs what is said of them."""
 
     def __init__(self, config: ResolvedConfig, dataset: Any, program: Any, variables: Any):
-        self.task, self.spec, self.resize = config.task, dataset.spec, dataset.loaded.resize
+        self.spec, self.resize = dataset.spec, dataset.loaded.resize
         self._predict, self._variables = program.predict, variables
         self._keep_prob = np.float32(config.model.dropout.keep_prob)
         self.batch = min(BATCH, config.evaluation.batch_size)
@@ -139,23 +149,22 @@ def _describe(
     from cnnjax.report import annotated, palette
 
     height, width = original.shape[:2]
-    about: dict[str, Any] = {"width": width, "height": height, "picture": f"{name}_prediction.png"}
+    about: dict[str, Any] = {"width": width, "height": height, "picture": f"{name}{_ENDINGS[0]}"}
     legend: list[tuple[str | None, str]] = []
     box = mask = None
     if "logits" in predicted:
         classes = _probabilities(predicted["logits"], network.spec.class_names)
-        about["probabilities"] = classes
+        about["class"], about["probabilities"] = classes[0]["class"], classes
         legend = [(None, f"{each['class']}  {_percent(each['probability'])}") for each in classes]
         legend = legend[:TOP]
-    if network.task == "localization":
+    if "predicted_box" in predicted:
         box = network.resize.original_box(predicted["predicted_box"], height, width)
         edges = ("left", "top", "right", "bottom")
-        about["class"] = classes[0]["class"]
         about["box"] = dict(zip(edges, (round(edge, 2) for edge in box), strict=True))
-        legend = [(palette.PREDICTED_BOX, legend[0][1])]
-    if network.task == "segmentation":
+        legend = [(palette.PREDICTED_BOX, legend[0][1] if legend else "box")]
+    if "predicted_mask" in predicted:
         mask = network.resize.original_mask(predicted["predicted_mask"], height, width)
-        about["mask"] = f"{name}_mask.png"
+        about["mask"] = f"{name}{_ENDINGS[1]}"
         about["classes"] = _shares(mask, network.spec.mask_names)
         legend = [
             (palette.color(each["value"]), f"{each['class']}  {_percent(each['share'])}")
@@ -217,7 +226,9 @@ def _write_png(path: Path, picture: Any) -> None:
 
 
 def _images(text: str) -> list[Path]:
-    """The images that --input names: those in a folder, by name, or files separated by commas.
+    """The images that --input names: those in a folder, by name, except what this program has
+    written there; or files separated by commas.
+
     Raises UserError if there is no such file, or no image in the folder."""
     from cnnjax.data import pictures
 
@@ -226,7 +237,9 @@ def _images(text: str) -> list[Path]:
         images = sorted(
             each
             for each in path.iterdir()
-            if each.suffix.lower() in pictures.SUFFIXES and not each.name.startswith(".")
+            if each.suffix.lower() in pictures.SUFFIXES
+            and not each.name.startswith(".")
+            and not (each.name.endswith(_ENDINGS) and _written_here(each))
         )
         if not images:
             allowed = ", ".join(pictures.SUFFIXES)
@@ -254,10 +267,10 @@ def _names(images: Sequence[Path]) -> list[str]:
     return names
 
 
-def _refuse_foreign(output: Path, names: Sequence[str], task: str) -> None:
+def _refuse_foreign(output: Path, names: Sequence[str], masks: bool) -> None:
     """Raises UserError if a file that would be written exists and is not of this program."""
-    kinds = ("prediction", "mask") if task in metric.PER_PIXEL else ("prediction",)
-    pictures = [output / f"{name}_{kind}.png" for name in names for kind in kinds]
+    endings = _ENDINGS if masks else _ENDINGS[:1]
+    pictures = [output / f"{name}{ending}" for name in names for ending in endings]
     for path in (output / "predictions.json", *pictures):
         if path.exists() and not _written_here(path):
             raise UserError(

@@ -340,9 +340,7 @@ def with_row(root, row):
 
 def outside(root):
     where = with_row(root, "03.png,cat,1,1,8.6,5")
-    return (
-        f"{where}: {box(1, 1, 8.6, 5)} outside the image; {root}/images/03.png is 8 wide"
-    )
+    return f"{where}: {box(1, 1, 8.6, 5)} outside the image; {root}/images/03.png is 8 wide"
 
 
 def above(root):

@@ -1,6 +1,7 @@
 """launch.predict: what a trained network says about images."""
 
 import json
+import shutil
 import types
 
 import numpy as np
@@ -75,6 +76,7 @@ def test_classes_are_those_of_the_evaluation_with_their_probabilities(runs, imag
         assert list(given.values()) == sorted(given.values(), reverse=True)
         for number, probability in enumerate(probabilities):
             assert given[str(number)] == pytest.approx(probability, rel=1e-4)
+        assert record["class"] == record["probabilities"][0]["class"]
         picture = Image.open(output / record["picture"])
         enlarged = np.asarray(Image.open(path).convert("RGB")).repeat(40, 0).repeat(40, 1)
         np.testing.assert_array_equal(np.asarray(picture)[:320, :320], enlarged)
@@ -117,6 +119,8 @@ def test_an_image_that_cannot_be_read_is_left_out_and_named(runs, images, tmp_pa
     assert [record["file"] for record in written["files"]] == [str(folder / "b.JPG")]
     assert [record["file"] for record in written["left_out"]] == [str(folder / "a.png")]
     program("launch.predict", *words, check=1)  # writes over its own files
+    shutil.copy(output / "b_prediction.png", folder)
+    assert predict._images(str(folder)) == [folder / "a.png", folder / "b.JPG"]  # not its own
     for name in ("b_prediction.png", "predictions.json"):
         path = output / name
         kept = path.read_bytes()
@@ -169,11 +173,36 @@ def test_mistakes_are_answered_in_a_line_with_code_2(runs, images, tmp_path, cha
     assert not (tmp_path / "out/predictions.json").exists()
 
 
+OWN = """
+import dataclasses
+from cnnjax.ablation.experiment import Experiment
+from cnnjax.tasks import classification
+
+best = lambda outputs: {"best": outputs.max(-1)}
+task = dataclasses.replace(classification.TASK, predictions=best)
+LEVELS = {"task": {"own": task}}
+EXPERIMENT = Experiment(name="own", question="?", base={"task": "own"}, arms={"a": {}})
+"""
+
+
+def test_a_task_without_anything_to_draw_says_what_can_be_drawn(images, tmp_path):
+    config = small().model_dump(mode="json") | {"task": "own"}
+    (tmp_path / "seed-0").mkdir()
+    (tmp_path / "seed-0" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text(OWN)
+    words = [f"--workdir={tmp_path}/seed-0", f"--input={images}", f"--output={tmp_path}/out"]
+    done = program("launch.predict", f"--experiment={tmp_path}/own.py", *words, check=2)
+    assert done.stderr == (
+        "error: task: own: its predictions (best) cannot be drawn; allowed: logits, "
+        "predicted_mask, predicted_box.\n"
+    )
+
+
 def test_masks_are_written_at_the_size_of_the_file(tmp_path):
     """A network that sees the centre of an image of 12 x 6 pixels, 3 x 3, at half its size."""
     spec = types.SimpleNamespace(class_names=(), mask_names=("sky", "road", "car"))
     resize = Resize((3, 3), "nearest", 3)
-    network = types.SimpleNamespace(task="segmentation", spec=spec, resize=resize)
+    network = types.SimpleNamespace(spec=spec, resize=resize)
     small_mask = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 2]], np.uint8)
     original = np.full((6, 12, 3), 100, np.uint8)
     about = predict._describe(network, original, {"predicted_mask": small_mask}, tmp_path, "a")
