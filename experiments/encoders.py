@@ -24,6 +24,8 @@ EXPERIMENT = Experiment(
     expected="A large gain with 50 masks, a small one with 800.",
     notes="The classifier has seen 2,000 other scenes of one digit each, with labels and no masks; "
     "the digits themselves are the same ones. The same number of steps for all.",
+    prerequisite="python -m launch.sweep --experiment=scenes --workdir=runs/scenes --arms=resnet8 "
+    "--seeds=0",
     base={
         "task": "segmentation",
         "data.name": "digit_masks",

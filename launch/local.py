@@ -110,18 +110,23 @@ def _threads(run: study.RunFolder, default: int) -> int:
 
 
 def _load(request: Request) -> dict[str, "LoadedData"]:
-    """{arm: its data set} of the arms with pending runs. Raises UserError where one is missing, or
-    differs from that of runs in the workdir."""
+    """{arm: its data set} of the arms with pending runs. Raises UserError where one is missing,
+    lacks what the arm's task reads, or differs from that of runs in the workdir."""
     from cnnjax import data
+    from cnnjax.tasks import registry
 
     loaded: dict[str, LoadedData] = {}
     arms = {}
     for arm in dict.fromkeys(run.arm for run in request.pending):
-        config = request.configs[arm].data
-        key = config.model_dump_json()
+        config = request.configs[arm]
+        key = config.data.model_dump_json()
         if key not in loaded:
-            loaded[key] = data.load(config, request.training.data_dir)
+            loaded[key] = data.load(config.data, request.training.data_dir)
         arms[arm] = loaded[key]
+        try:
+            registry.find(config.task, request.loaded.levels).check(config, loaded[key].spec)
+        except UserError as error:
+            raise UserError(f"arm {arm!r}: {error}", path=error.path) from None
     study.check_data(request.workdir, [dataset.fingerprint for dataset in loaded.values()])
     return arms
 

@@ -15,6 +15,8 @@ from cnnjax.errors import UserError, unknown
 from cnnjax.metric import Metric
 
 Overrides = Mapping[str, Any]
+TEXTS = ("question", "lecture", "published", "expected", "notes", "prerequisite")
+"""The attributes of an experiment that are for its readers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Experiment:
       published: published results, with the source.
       expected: the direction expected before anything was run.
       notes: what the reader of the results should know.
+      prerequisite: the command that trains the weights its arms start from.
     """
 
     name: str
@@ -65,11 +68,12 @@ class Experiment:
     published: str = ""
     expected: str = ""
     notes: str = ""
+    prerequisite: str = ""
 
     def __post_init__(self) -> None:
         checks.name(self.name)
         where = f"experiment {self.name}"
-        for text in ("question", "lecture", "published", "expected", "notes"):
+        for text in TEXTS:
             if not isinstance(getattr(self, text), str):
                 raise UserError(f"{where}: {text}: {getattr(self, text)!r} is not text.")
         if not isinstance(self.arms, Mapping) or not self.arms:
@@ -180,7 +184,9 @@ class Experiment:
                 f"{path}.".startswith(f"{error.path}.") for path in changes
             )
             where = "" if by_flag else f"arm {arm!r}: "
-            raise UserError(f"{where}{error}", path=error.path) from None
+            starts = error.path == "transfer.init_from" and not by_flag
+            first = f" First: {self.prerequisite}" if starts and self.prerequisite else ""
+            raise UserError(f"{where}{error}{first}", path=error.path) from None
 
     def weights_config(self, arm: str, changes: Overrides, levels: Levels) -> dict[str, Any]:
         """The fields of the network and the preprocessing that come with the weights an arm starts

@@ -46,6 +46,7 @@ class ExperimentRecord(Record):
     published: str = ""
     expected: str = ""
     notes: str = ""
+    prerequisite: str = ""
 
 
 class TuneRecord(Record):

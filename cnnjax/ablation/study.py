@@ -26,7 +26,7 @@ from typing import Any
 from cnnjax import cache, files, machine, metric, result
 from cnnjax.ablation import agreement, claims, provenance, record, tuning
 from cnnjax.ablation.claims import block_of
-from cnnjax.ablation.experiment import Experiment
+from cnnjax.ablation.experiment import TEXTS, Experiment
 from cnnjax.config import ResolvedConfig, RunConfig, flat_json
 from cnnjax.config import changes as config_changes
 from cnnjax.errors import UserError
@@ -288,9 +288,8 @@ def _recorded_data(workdir: Path, study: Mapping[str, Any]) -> list[Any]:
 
 
 def _new_study(experiment: Experiment) -> dict[str, Any]:
-    texts = ("name", "question", "lecture", "published", "expected", "notes")
     return {
-        "experiment": {name: getattr(experiment, name) for name in texts},
+        "experiment": {name: getattr(experiment, name) for name in ("name", *TEXTS)},
         "factors": experiment.factors,
         "tune": experiment.plain_tune,
         "arms": {},

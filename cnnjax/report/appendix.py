@@ -146,6 +146,8 @@ def _reproduce(study: Study) -> Section:
     extensions = about["extensions"]
     commands = [part["command"] for part in extensions if part["command"]]
     commands = list(dict.fromkeys(commands)) or [about["command"] or "not recorded"]
+    if first := study.experiment.get("prerequisite"):
+        commands.insert(0, str(first))
     pairs = [("Seeds", ", ".join(map(str, seeds)) or "none")]
     pairs += [("Changed by --set", "; ".join(about["set"]))] if about["set"] else []
     pairs += [_extension(part) for part in extensions]

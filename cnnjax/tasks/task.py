@@ -155,9 +155,8 @@ class Task:
         """The names of the metrics that are means over examples."""
         return tuple(metric.name for metric in self.metrics if metric.kind in ("share", "mean"))
 
-    def for_run(self, config: "ResolvedConfig", spec: "DatasetSpec") -> "Task":
-        """The task of one configuration and data set. Raises UserError if the data set lacks a
-        target that it reads."""
+    def check(self, config: "ResolvedConfig", spec: "DatasetSpec") -> None:
+        """Raises UserError if the data set lacks a target that the task reads."""
         missing = [name for name in self.reads if name not in spec.targets]
         if missing:
             raise UserError(
@@ -165,6 +164,10 @@ class Task:
                 f"{config.task} reads {', '.join(missing)}; {_hint(spec.targets, self.reads)}.",
                 path="data.name",
             )
+
+    def for_run(self, config: "ResolvedConfig", spec: "DatasetSpec") -> "Task":
+        """The task of one configuration and data set. Raises UserError, as `check` does."""
+        self.check(config, spec)
         return self if self.configured is None else self.configured(config, spec)
 
     @property

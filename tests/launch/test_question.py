@@ -165,3 +165,14 @@ def test_from_a_question_to_a_plan_to_commands_to_a_report(tmp_path):
     assert (tmp_path / "experiment.py").read_text() == file, "a plan changes no study's question"
     program("launch.sweep", *again, "--seeds=2", "--plan", "--commands")
     assert "seeds=(0, 1, 2)," in (tmp_path / "experiment.py").read_text()
+
+
+def test_a_question_about_another_task_is_checked_against_the_data_before_anything_starts(tmp_path):
+    words = ["--vary=model.decoder=nearest,bilinear", "--set=task=segmentation"]
+    workdir = tmp_path / "w"
+    done = program(
+        "launch.sweep", *words, "--set=model.name=resnet8", f"--workdir={workdir}", check=2
+    )
+    assert "arm 'nearest': data.name: 'digits' has the targets label, but" in done.stderr
+    assert "starting" not in done.stdout
+    assert not (workdir / "study.json").exists()
