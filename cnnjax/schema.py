@@ -205,8 +205,10 @@ class Data(ConfigGroup):
     @model_validator(mode="after")
     def _consistent(self) -> "Data":
         if self.name not in catalog.SCENES and self.scenes != Scenes():
+            default, values = Scenes(), self.scenes.model_dump().items()
+            field = next(name for name, value in values if value != getattr(default, name))
             text = f"means nothing for {self.name}; it belongs to {', '.join(catalog.SCENES)}"
-            raise inconsistent("data.scenes", text)
+            raise inconsistent(f"data.scenes.{field}", text)
         needs_mean = self.normalize == "given"
         if self.shorter_side and not 0 < (self.image_size or 0) <= self.shorter_side:
             text = f"needs a data.image_size that is no larger (it is {self.image_size})"

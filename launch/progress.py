@@ -57,7 +57,7 @@ def describe(run: study.RunFolder, result: RunResult, primary: Metric) -> str:
     costs = [] if result.seconds is None else [f"{result.seconds:.1f} s"]
     speed = result.train_images_per_second
     costs += [] if speed is None else [f"{speed:,.0f} images/s"]
-    return f"{label}: validation {primary.show(value)} ({', '.join(costs)})"
+    return f"{label}: validation {primary.title} {primary.show(value)} ({', '.join(costs)})"
 
 
 def duration(seconds: float) -> str:
