@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import EngFormatter, NullLocator, ScalarFormatter
 
 from cnnjax.metric import PERCENT, Metric
 
@@ -51,6 +51,8 @@ STYLE: Any = {
     "lines.solid_capstyle": "butt",
 }
 WIDTH = 4.7
+MANY = 1e5
+"""From this value on the numbers of an axis have prefixes: 20M."""
 
 
 def focus(
@@ -131,6 +133,10 @@ class Drawing:
 def draw(figure: Figure) -> Drawing:
     """The figure as SVG and PNG; the same figure gives the same bytes."""
     text, picture = io.StringIO(), io.BytesIO()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        large = np.abs(axis.get_view_interval()).max() >= MANY
+        if large and isinstance(axis.get_major_formatter(), ScalarFormatter):
+            axis.set_major_formatter(EngFormatter(sep=""))  # 20M rather than 2, and 1e7 elsewhere
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(text, format="svg", metadata=_NO_METADATA)

@@ -119,7 +119,10 @@ def test_they_are_loaded_by_name():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "digits", "scenes": {"seed": 1}}, "data.scenes.seed: means nothing for digits; it be"),
+        (
+            {"name": "digits", "scenes": {"seed": 1}},
+            "data.scenes.seed: means nothing for digits; it be",
+        ),
         ({"name": "digit_masks", "scenes": {"largest": 9}}, "9 makes digits larger than data.sce"),
         ({"name": "digit_masks", "scenes": {"smallest": 4}}, "4 is larger than data.scenes.larg"),
     ],

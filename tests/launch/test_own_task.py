@@ -103,7 +103,10 @@ def test_runs_are_trained_and_told_by_its_metric(study):
     _, workdir, said = study
     assert "8 of 8 runs have ended (0 diverged), 0 failed" in said
     fast, slow = (
-        [float(value) for value in re.findall(rf"{arm} seed \d: validation [a-z ]+ (\S+) gray \(", said)]
+        [
+            float(value)
+            for value in re.findall(rf"{arm} seed \d: validation [a-z ]+ (\S+) gray \(", said)
+        ]
         for arm in ("fast", "slow")
     )
     assert len(fast) == len(slow) == 4
