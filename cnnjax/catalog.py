@@ -146,6 +146,8 @@ SEGMENTATION_MODELS: dict[str, dict[str, Any]] = {
     "fcn8s": _FCN,
 }
 """The same of the models of per-pixel tasks. With these tasks the others are encoders."""
+CLASSIFIERS = {"fcn32s": "vgg16", "fcn8s": "vgg16"}
+"""{model: the classifier whose weights it can start from}"""
 
 UNPOOLABLE = (
     "lenet5",

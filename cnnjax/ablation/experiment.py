@@ -192,7 +192,10 @@ class Experiment:
         """The fields of the network and the preprocessing that come with the weights an arm starts
         from, except those set by `changes` or the arm; empty if it starts from none."""
         overrides = {**changes, **self.overrides(arm)}
-        source = {**self.base, **overrides}.get("transfer.init_from")
+        fields = {**self.base, **overrides}
+        source, model = fields.get("transfer.init_from"), fields.get("model.name")
+        if model in catalog.CLASSIFIERS:  # stays, though the weights are of another network
+            overrides = {"model.name": model, **overrides}
         return _read_weights_config(paths.weights(str(source)), overrides, levels) if source else {}
 
 
@@ -210,11 +213,11 @@ def _read_weights_config(folder: str, overrides: Overrides, levels: Levels) -> d
     except UserError as error:
         hint = "If it is a level of your own, it has to be in the LEVELS of this experiment's file."
         raise UserError(f"{field}: {path}: {error}\n{hint}", path=field) from None
-    if overrides.get("model.name", config.model.name) != config.model.name:
+    model = overrides.get("model.name", config.model.name)
+    if config.model.name not in (model, catalog.CLASSIFIERS.get(model)):
         raise UserError(
-            f"{field}: {directory} holds weights of {config.model.name}, "
-            f"model.name is {overrides['model.name']}; give the weights to arms of that network "
-            "only.",
+            f"{field}: {directory} holds weights of {config.model.name}, model.name is {model}; "
+            "give the weights to arms of that network only.",
             path=field,
         )
     fields = {

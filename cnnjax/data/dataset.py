@@ -236,7 +236,6 @@ def load(config: configs.Data, data_dir: str | None = None) -> LoadedData:
         class_names=origin.class_names,
         mean=mean,
         sd=sd,
-        variable_size=origin.size is None,
         targets=origin.targets,
         mask_names=origin.mask_names,
         mask_pixels=pixels,

@@ -61,7 +61,6 @@ class DatasetSpec:
       num_classes: number of classes; labels lie in [0, num_classes). 0 without labels.
       class_names: one for each class, in the order of the labels.
       mean, sd: of each channel, in the 0..1 scale, from the training split before subsetting.
-      variable_size: whether the originals differ in size (and were resized).
       targets: the names of the targets, as in `cnnjax.data.targets`.
       mask_names: one for each class of a pixel, in the order of the values of masks; () without
         masks.
@@ -77,7 +76,6 @@ class DatasetSpec:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     sd: tuple[float, ...]
-    variable_size: bool
     targets: tuple[str, ...] = ("label",)
     mask_names: tuple[str, ...] = ()
     mask_pixels: tuple[int, ...] = ()

@@ -15,11 +15,6 @@ from cnnjax.errors import UserError
 
 IGNORE = 255
 """In a mask: the class is not known. Such pixels count neither in losses nor in metrics."""
-DTYPES: Mapping[str, type[np.generic]] = {
-    "label": np.int32,
-    "mask": np.uint8,
-    "box": np.float32,
-}
 TOLERANCE = 1e-5
 """How far rounding may move the edge of a box beyond the image, as a share of its side."""
 

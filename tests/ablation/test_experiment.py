@@ -7,6 +7,7 @@ import experiments
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.design import crossed, in_blocks
 from cnnjax.ablation.experiment import Experiment, Tune
+from cnnjax.config import RunConfig, override, resolve
 from cnnjax.errors import UserError
 
 
@@ -173,3 +174,26 @@ def test_users_files_are_checked(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         experiments.load(str(path))
     assert str(path) in str(error.value)
+
+
+def test_a_fully_convolutional_network_starts_from_its_classifier(tmp_path):
+    """Other networks take weights of their own name only."""
+    fields = {"model.name": "vgg16", "model.hidden": (16, 8), "data.normalize": "centered"}
+    stored = resolve(override(RunConfig(), fields, {}), {})
+    (tmp_path / "config.json").write_text(json.dumps(stored.model_dump(mode="json")))
+    weights = {"task": "segmentation", "transfer.init_from": str(tmp_path)}
+
+    def config(base, arm):
+        experiment = Experiment(name="e", question="?", base=base, arms={"arm": arm})
+        return experiment.config("arm", {}, {})
+
+    for base, arm in (
+        (weights | {"model.name": "fcn8s"}, {}),
+        (weights, {"model.name": "fcn8s"}),
+        (weights | {"model.name": "unet"}, {"model.name": "fcn8s"}),
+    ):
+        found = config({**base, "data.name": "digit_masks"}, arm)
+        assert (found.model.name, found.model.hidden) == ("fcn8s", (16, 8))
+        assert found.data.normalize == "centered"
+    with pytest.raises(UserError, match=r"of vgg16, model\.name is unet; give"):
+        config({**weights, "data.name": "digit_masks"}, {"model.name": "unet"})

@@ -19,7 +19,6 @@ def test_digits(digits):
     assert spec.class_names == tuple("0123456789")
     assert sizes(digits) == {"train": 1212, "validation": 135, "test": 450}
     assert digits.in_memory
-    assert not spec.variable_size
     images = np.concatenate([part.images for part in digits.splits.values()])
     assert images.shape == (1797, 8, 8, 1)
     assert images.dtype == np.uint8

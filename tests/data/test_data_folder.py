@@ -75,7 +75,6 @@ def test_folder_with_splits_of_varying_grey_images(tmp_path, make_config):
     loaded = data.load(make_config(name=name, image_size=8))
     assert sizes(loaded) == {"train": 8, "validation": 4, "test": 6}
     assert loaded.spec.image_shape == (8, 8, 1)
-    assert loaded.spec.variable_size
     part = loaded.splits["validation"]
     np.testing.assert_array_equal(part.images.max((1, 2, 3)), 200 * part.targets["label"])
     (tmp_path / "test" / "c").mkdir()
