@@ -43,7 +43,7 @@ EXPERIMENT = Experiment(
             source="the lecture: do we need a second network?",
         ),
         better("shared", "separate", metric="parameters", by=1, source="one trunk, not two"),
-        better("shared", "separate", metric="seconds", source="one trunk, not two"),
+        better("shared", "separate", metric="train_images_per_second", source="one trunk, not two"),
         better("heavy_box", "light_box", metric="mean_iou", source="the weight is the box's"),
         better(
             "light_box",
