@@ -6,7 +6,8 @@ The report of each study on the test split is written again (which counts as a l
 with its name below --output, where README.md lists the claims of all studies that were published
 there, now or before. Paths of this machine are not published: --workdir becomes runs/NAME,
 --data_dir becomes DIR, --experiment the name of the file, and other paths the last part in DIR
-(`cnnjax.ablation.anonymous`).
+(`cnnjax.ablation.anonymous`). Images of a folder are not published either: reports show no examples
+of them.
 """
 
 import os

@@ -29,7 +29,8 @@ _PATH_IN_TEXT = re.compile(
 
 
 def anonymize(study: Study) -> Study:
-    """The study without paths in its configurations, claims, commands, texts and errors."""
+    """The study, as `published`, without paths in its configurations, claims, commands, texts and
+    errors."""
     folders = _FolderNames(study)
     return dataclasses.replace(
         study,
@@ -39,6 +40,7 @@ def anonymize(study: Study) -> Study:
             (claims.from_dict(folders.value(claims.to_dict(claim)), study.metrics), late)
             for claim, late in study.claims
         ),
+        published=True,
     )
 
 

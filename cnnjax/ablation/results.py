@@ -151,6 +151,7 @@ class Study:
       workdir: the folder.
       split: the split that is reported.
       metrics: those of the task.
+      published: whether it is shown to others: then images that were read from a folder are not.
     """
 
     about: Mapping[str, Any]
@@ -159,6 +160,7 @@ class Study:
     workdir: Path
     split: str = "validation"
     metrics: tuple[Metric, ...] = CLASSIFICATION
+    published: bool = False
 
     @property
     def experiment(self) -> Mapping[str, Any]:

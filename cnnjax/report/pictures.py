@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax import metric
+from cnnjax import metric, paths
 from cnnjax.ablation.blocks import Block
 from cnnjax.ablation.results import Arm, Run, Study, lookup
 from cnnjax.errors import UserError
@@ -56,8 +56,8 @@ def _file(run: Run, kind: str, study: Study) -> Path:
 def _examples(
     arm: Arm, prefix: str, study: Study, names: dict[str, tuple[str, ...]]
 ) -> list[Element]:
-    """The examples of the first finished run that kept some. Adds the names of the classes to
-    `names`, by task."""
+    """The examples of the first finished run that kept some, except images of a folder in a study
+    that is published. Adds the names of the classes to `names`, by task."""
     task = _task(arm)
     run = _run_with_examples(arm, study)
     if run is None:
@@ -67,6 +67,8 @@ def _examples(
     except UserError as error:
         return [_left_out(error, study)]
     names[task] = kept.mask_names if task in metric.PER_PIXEL else kept.class_names
+    if study.published and str(lookup(arm.config, "data.name")).startswith(paths.FOLDER):
+        return []
     of = next((each.title for each in study.metrics if each.name in kept.metrics), "value")
     mistakes = "mistake" in kept.kinds
     text = (

@@ -12,7 +12,7 @@ import workdirs
 from PIL import Image
 
 from cnnjax import metric
-from cnnjax.ablation import arrays, reading
+from cnnjax.ablation import anonymous, arrays, reading
 from cnnjax.ablation.blocks import compare
 from cnnjax.data.targets import IGNORE
 from cnnjax.errors import UserError
@@ -295,6 +295,16 @@ def test_segmentation_has_masks_and_a_matrix_of_pixels(tmp_path):
     assert "road taken for car (100.0% of 144 pixels)" in paragraph.text
     assert "worst IoU per image" in kept.caption
     assert "car" in texts(matrix.drawing.svg)
+
+
+@pytest.mark.parametrize(("name", "shown"), [("folder:/home/me/patients", False), ("digits", True)])
+def test_a_published_report_shows_no_images_of_a_folder(tmp_path, name, shown):
+    overrides = {"relu": {"data.name": name}}
+    workdirs.make(tmp_path, {"relu": 0.9}, seeds=2, overrides=overrides)
+    write(tmp_path / "relu/seed-0/examples_validation.npz", classified())
+    study = reading.load(tmp_path)
+    for each, expected in ((study, True), (anonymous.anonymize(study), shown)):
+        assert any(isinstance(part, Figure) for part in section(each).elements) is expected
 
 
 def test_a_damaged_file_leaves_a_picture_out_and_says_so(tmp_path):
