@@ -233,7 +233,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
     time it is asked to end."""
     words = [
         "launch.train", f"--experiment={mine}", "--arm=relu", "--seeds=3",
-        "--set=training.steps=250", "--set=checkpointing.every_steps=10",
+        "--set=training.steps=150", "--set=checkpointing.every_steps=10",
         "--set=training.log_every_steps=5", "--set=model.dropout.keep_prob=0.9",
         f"--set=data.pipeline={pipeline}", f"--set=model.name={model}",
         "--set=model.norm.kind=batch", "--set=model.hidden=null", f"--threads={threads}",
@@ -242,7 +242,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
     parts = [sys.executable, "-m", *words, f"--workdir={tmp_path / 'parts'}"]
     checkpoints = tmp_path / "parts/relu/seed-3/checkpoints"
     killed = 0
-    for least, how in ((1, signal.SIGKILL), (60, signal.SIGKILL), (130, signal.SIGTERM)):
+    for least, how in ((1, signal.SIGKILL), (40, signal.SIGKILL), (80, signal.SIGTERM)):
         process = subprocess.Popen(
             parts, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -256,9 +256,9 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
         _, told = process.communicate()
     assert killed == 3
     assert process.returncode == 75
-    stopped = re.search(r"stopped by SIGTERM at step (\d+) of 250; the same command goes on", told)
+    stopped = re.search(r"stopped by SIGTERM at step (\d+) of 150; the same command goes on", told)
     done = program(*words, f"--workdir={tmp_path / 'parts'}")
-    assert f"resumed: relu seed 3 at step {stopped[1]} of 250" in done.stdout
+    assert f"resumed: relu seed 3 at step {stopped[1]} of 150" in done.stdout
     whole, again = (result(tmp_path / name, "relu", 3) for name in ("whole", "parts"))
     assert again["params_digest"] == whole["params_digest"]
     assert again["test"] == whole["test"]
