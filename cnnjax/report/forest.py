@@ -30,7 +30,8 @@ def claims(rows: Sequence[Row]) -> Drawing:
     """Mean difference, interval and margin of the comparisons of claims, all of one unit."""
     metric = rows[0][0].metric
     with matplotlib.rc_context(canvas.STYLE):
-        labels = [_label(finding, comparison) for finding, comparison in rows]
+        several = len({finding.metric.title for finding, _ in rows}) > 1
+        labels = [_label(finding, comparison, several) for finding, comparison in rows]
         figure = Figure((canvas.WIDTH, _ROW * len(rows) + 0.75), layout="constrained")
         axes = figure.add_subplot()
         axes.axvline(0, color=canvas.INK, linewidth=1, zorder=1)
@@ -64,13 +65,14 @@ def claims(rows: Sequence[Row]) -> Drawing:
         return canvas.draw(figure)
 
 
-def _label(finding: Finding, comparison: Comparison) -> str:
+def _label(finding: Finding, comparison: Comparison, with_metric: bool) -> str:
     names = " − ".join(comparison.names)
     if finding.claim.kind == "interaction":
         f, g = statements.factors(finding.claim)
         names = f"{f[2]} over {f[1]}, {g[2]} − {g[1]}"
     block = f"{finding.block}: " if finding.block else ""
-    return canvas.label(f"{block}{names}", 26)
+    title = f", {finding.metric.title}" if with_metric else ""
+    return canvas.label(f"{block}{names}{title}", 26)
 
 
 def _margins(finding: Finding) -> list[float]:

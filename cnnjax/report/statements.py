@@ -59,12 +59,17 @@ def factors(claim: Claim) -> list[tuple[str, str, str]]:
     return [(path.partition(".")[2], str(first[path]), str(last[path])) for path in paths]
 
 
+def _ended(text: str) -> str:
+    """A sentence with a full stop, unless it ends in a mark of its own."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def sentence(finding: Finding, family: int) -> str:
     """A finding in sentences; `family` is the number of claims tested together."""
     late = "Claimed after results were there (post hoc)." if finding.post_hoc else ""
     expected = "" if finding.claim.expected else "It was expected not to hold."
-    source = f"Source: {finding.claim.source}." if finding.claim.source else ""
-    reason = f"Why this margin: {finding.claim.reason}." if finding.claim.reason else ""
+    source = _ended(f"Source: {finding.claim.source}") if finding.claim.source else ""
+    reason = _ended(f"Why this margin: {finding.claim.reason}") if finding.claim.reason else ""
     parts = (
         figures(finding),
         _power(finding, family),

@@ -8,7 +8,7 @@ import workdirs
 
 from cnnjax.ablation import blocks, claims, reading, statistics, verdicts
 from cnnjax.metric import ACCURACY
-from cnnjax.report import ablation, formatting, statements
+from cnnjax.report import ablation, forest, formatting, statements
 
 CLAIMS = [
     {"kind": "better", "sides": ["relu", "tanh"]},
@@ -131,3 +131,20 @@ def test_verdicts_link_to_their_explanation(tmp_path):
     text = page.with_suffix(".md").read_text()
     assert "[How to read this](#how-to-read-this)" in text
     assert "\n## How to read this\n" in text
+
+
+def test_a_sentence_ends_once():
+    assert [statements._ended(text) for text in ("a", "a.", "why?")] == ["a.", "a.", "why?"]
+
+
+def test_a_row_of_the_plot_of_claims_names_the_metric_where_they_differ(tmp_path):
+    workdirs.make(
+        tmp_path,
+        {"relu": 0.9, "tanh": 0.8},
+        4,
+        claims=[{"kind": "better", "sides": ["relu", "tanh"]}],
+    )
+    (finding,) = verdicts.findings(reading.load(tmp_path))
+    (comparison,) = finding.evidence.comparisons
+    assert forest._label(finding, comparison, with_metric=False) == "relu − tanh"
+    assert forest._label(finding, comparison, with_metric=True) == "relu − tanh, accuracy"
