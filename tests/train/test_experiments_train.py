@@ -44,7 +44,7 @@ def abstract_step(config):
         "box": jnp.zeros((4, 4)),
     }
     spec = DatasetSpec(
-        "x", shape, 10, names, (0.5,), (0.2,), False, tuple(targets), names, (9,) * 10, (99,) * 10
+        "x", shape, 10, names, (0.5,), (0.2,), tuple(targets), names, (9,) * 10, (99,) * 10
     )
     task = registry.find(config.task).for_run(config, spec)
     module = models.build(
