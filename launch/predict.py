@@ -16,7 +16,7 @@ import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from cnnjax import files, paths
 from cnnjax.config import ResolvedConfig
 from cnnjax.errors import UserError, shown
 from launch import flags, trained
+
+if TYPE_CHECKING:
+    from cnnjax.data import Dataset
+    from cnnjax.train.session import Program
 
 PROGRAM = "launch.predict"
 """Written into every file by which it is known again."""
@@ -59,8 +63,9 @@ def main(arguments: Sequence[str]) -> int:
     session = Session(data_dir=values.data_dir, levels=levels)
     dataset = session.dataset(config, trained.seed(directory))
     program = session.program(config)
-    image = jax.ShapeDtypeStruct((1, *dataset.spec.image_shape), np.uint8)
-    predicted = jax.eval_shape(program.predict, program.shapes, image, np.float32(1))
+    batch = min(BATCH, config.evaluation.batch_size)
+    inputs = jax.ShapeDtypeStruct((batch, *dataset.spec.image_shape), np.uint8)
+    predicted = jax.eval_shape(program.predict, program.shapes, inputs, np.float32(1))
     if not set(predicted) & set(DRAWN):
         raise UserError(
             f"task: {config.task}: its predictions ({', '.join(predicted)}) cannot be drawn; "
@@ -68,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     _refuse_foreign(output, names, masks="predicted_mask" in predicted)
     step, variables = trained.restore(directory, config, levels, program, dataset, which)
-    network = _Predictor(config, dataset, program, variables)
+    network = _Predictor(config, dataset, program, variables, batch)
     hint = f"evaluation.batch_size: {network.batch}", "a smaller evaluation.batch_size"
     with memory.explain(*hint):
         records, left_out = _predict(network, images, names, output)
@@ -85,11 +90,18 @@ def main(arguments: Sequence[str]) -> int:
 class _Predictor:
     """A network, and how images become its inputs and its outputs what is said of them."""
 
-    def __init__(self, config: ResolvedConfig, dataset: Any, program: Any, variables: Any):
+    def __init__(
+        self,
+        config: ResolvedConfig,
+        dataset: "Dataset",
+        program: "Program",
+        variables: Any,
+        batch: int,
+    ):
         self.spec, self.resize = dataset.spec, dataset.loaded.resize
         self._predict, self._variables = program.predict, variables
         self._keep_prob = np.float32(config.model.dropout.keep_prob)
-        self.batch = min(BATCH, config.evaluation.batch_size)
+        self.batch = batch
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
         """The predictions of each of at most `batch` images, uint8 [h, w, C]."""

@@ -160,7 +160,7 @@ class Experiment:
             raise unknown(f"experiment {self.name}: arm", arm, self.arms)
         if changes.get("task", self.task) != self.task:
             raise UserError(
-                f"--set task: experiment {self.name} is about {self.task}; write the task into the "
+                f"--set task: experiment {self.name} has the task {self.task}; write it into the "
                 "base of an experiment of your own, or ask with --vary."
             )
         for path in changes:
