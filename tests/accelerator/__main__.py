@@ -32,7 +32,8 @@ from tests.accelerator.plan import GOALS, PARTS, has_data, write
 from tests.accelerator.summary import ON_A_CPU, Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
-IN_A_HURRY = "--xla_backend_optimization_level=0"  # how a rehearsal compiles
+IN_A_HURRY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+"""How a rehearsal compiles."""
 ENDINGS = ("json", "log")
 WORTH = 10.0  # seconds that have to be left for a part to be begun
 ASK = (
