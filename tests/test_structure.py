@@ -1,6 +1,8 @@
 """Which packages import which, and that flags are defined in `launch` alone."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -69,3 +71,17 @@ def test_imports_point_down(path):
 def test_absl_flags_are_defined_in_launch_alone(path):
     if path.relative_to(ROOT).parts[0] != "launch":
         assert "DEFINE_" not in path.read_text()
+
+
+def test_no_import_starts_jax():
+    """What reads flags has the number of threads and devices to say first."""
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {[name.removesuffix('.__init__') for name in modules]}:\n"
+        "    importlib.import_module(name)\n"
+        "from jax._src import xla_bridge\n"
+        "sys.exit('jax was started' if xla_bridge.backends_are_initialized() else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -146,13 +146,14 @@ def twins(kernel: Any) -> float:
     return float(np.mean(counts[group_of.reshape(-1)] > 1))
 
 
-_AS_IN_TRAINING: dict[str, Any] = {
-    "train": True,
-    "keep_prob": 1.0,
-    "rngs": {"dropout": jax.random.key(0)},
-    "mutable": ["batch_stats", "auxiliary"],
-}
-"""How signals run a network: batch norm by the batch, no dropout."""
+def _as_in_training() -> dict[str, Any]:
+    """How signals run a network: batch norm by the batch, no dropout."""
+    return {
+        "train": True,
+        "keep_prob": 1.0,
+        "rngs": {"dropout": jax.random.key(0)},
+        "mutable": ["batch_stats", "auxiliary"],
+    }
 
 
 def _shifter(down: int, right: int) -> Callable[[Array], Array]:
@@ -195,7 +196,7 @@ def _features(module: nn.Module, inputs: Callable[[Array], Array]) -> Callable[.
     @jax.jit
     def run(variables: Any, images: Array) -> dict[str, dict[str, Array]]:
         x = inputs(images)
-        (_, features), _ = module.apply(variables, x, capture=ALL_ENDPOINTS, **_AS_IN_TRAINING)
+        (_, features), _ = module.apply(variables, x, capture=ALL_ENDPOINTS, **_as_in_training())
         return {name: _statistics(value) for name, value in features.items()}
 
     return run
@@ -218,7 +219,7 @@ def _gradient_norms(
     def run(variables: Any, images: Array, targets: Arrays) -> dict[str, Array]:
         def loss(params: Any) -> Array:
             outputs, _ = module.apply(
-                {**variables, "params": params}, inputs(images), **_AS_IN_TRAINING
+                {**variables, "params": params}, inputs(images), **_as_in_training()
             )
             value: Array = task.loss(outputs, targets, 0.0).mean()
             return value
