@@ -2,10 +2,7 @@
 
     python -m launch.sweep --experiment=decoders --workdir=runs/decoders
 
-On CamVid, street scenes (a folder of images and labels):
-
-    python -m launch.sweep --experiment=decoders --workdir=runs/decoders_camvid \\
-        --set data.name=folder:PATH --set data.image_size=96 --set training.epochs=40
+On street scenes: `decoders_camvid`.
 """
 
 from cnnjax.ablation.claims import better
