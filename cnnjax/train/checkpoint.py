@@ -15,7 +15,6 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import jax
@@ -76,12 +75,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._manager.close()
 
     @property
@@ -165,10 +159,7 @@ class Checkpoints:
         Raises Mismatch where an entry is missing, extra or different, UserError where the
         checkpoint is damaged, MachineError where it cannot be read just now.
         """
-        stored = {
-            kind: {name: value for name, value in tree.items() if name not in ignore}
-            for kind, tree in self.weights(step).items()
-        }
+        stored = without_layers(self.weights(step), ignore)
         target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
         _compare(self._directory / str(step), stored, target)
         return jax.tree.map(_put_like, stored, serialization.to_state_dict(target))
@@ -176,10 +167,7 @@ class Checkpoints:
     def check(self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> None:
         """Raises what `variables` would for this target; reads only the metadata of the
         checkpoint."""
-        stored = {
-            kind: {name: value for name, value in tree.items() if name not in ignore}
-            for kind, tree in self._shapes_of_weights(step).items()
-        }
+        stored = without_layers(self._shapes_of_weights(step), ignore)
         target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
         _compare(self._directory / str(step), stored, target)
 
@@ -272,6 +260,14 @@ class Checkpoints:
         return tree.tree if hasattr(tree, "tree") else tree
 
 
+def without_layers(variables: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Variables, or their shapes, without some top-level layers."""
+    return {
+        kind: {name: value for name, value in tree.items() if name not in names}
+        for kind, tree in variables.items()
+    }
+
+
 def _has_notes(path: Path) -> bool:
     """Whether a checkpoint has notes, with the checksum in them; older ones have none. Raises
     ValueError where it was saved with notes and they are missing."""
@@ -304,25 +300,20 @@ def _score(metrics: Any) -> float:
 
 def _compare(checkpoint: Path, stored: Any, target: Any) -> None:
     """Raises a Mismatch that lists every missing, extra and differing entry."""
-    have = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat(stored).items()}
-    want = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat(target).items()}
-    missing = [path for path in want if path not in have]
-    extra = [path for path in have if path not in want]
-    different = [path for path in want if path in have and have[path] != want[path]]
-    lines = [f"  missing: {path} {_describe(want[path])}" for path in missing]
-    lines += [f"  extra: {path} {_describe(have[path])}" for path in extra]
-    lines += [
-        f"  different: {path} is {_describe(have[path])}, the network has {_describe(want[path])}"
-        for path in different
-    ]
+    have, want = (
+        {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in flat(tree).items()}
+        for tree in (stored, target)
+    )
+    lines = {path: f"  missing: {path} {want[path]}" for path in want if path not in have}
+    lines |= {path: f"  extra: {path} {have[path]}" for path in have if path not in want}
+    lines |= {
+        path: f"  different: {path} is {have[path]}, the network has {want[path]}"
+        for path in want
+        if path in have and have[path] != want[path]
+    }
     if lines:
-        text = "\n".join([f"{checkpoint}: does not fit this network:", *lines])
-        raise Mismatch(text, missing=missing, extra=extra, different=different)
-
-
-def _describe(entry: tuple[tuple[int, ...], str]) -> str:
-    shape, dtype = entry
-    return f"{dtype}{list(shape)}"
+        text = "\n".join([f"{checkpoint}: does not fit this network:", *lines.values()])
+        raise Mismatch(text, paths=lines)
 
 
 def _with_damaged_metrics(directory: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from cnnjax import files
 from cnnjax.config import ResolvedConfig
 from cnnjax.errors import Mismatch, UserError, unknown
-from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.checkpoint import Checkpoints, without_layers
 from cnnjax.train.state import TrainState
 
 
@@ -57,12 +57,6 @@ def write(
     """
     if directory.exists():
         raise UserError(f"--output: {directory} exists already; name a new folder.")
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = directory.parent / f".{directory.name}@{secrets.token_hex(4)}"
-        temporary.mkdir()
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be written: {error.strerror}.") from None
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -71,7 +65,10 @@ def write(
         ema=None,
     )
     values = config.model_dump(mode="json")
+    temporary = directory.parent / f".{directory.name}@{secrets.token_hex(4)}"
     try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
         with Checkpoints(temporary / "checkpoints") as checkpoints:
             checkpoints.save(state, values, None)
             checkpoints.wait()
@@ -96,10 +93,7 @@ def _open_source(
         raise UserError(f"{directory}: holds no weights (no checkpoints/ in it).")
     params = variables["params"]
     left_out = [name for name in reset if name not in params]
-    target = {
-        kind: {name: value for name, value in tree.items() if name not in reset}
-        for kind, tree in variables.items()
-    }
+    target = without_layers(variables, reset)
     with Checkpoints(path, read_only=True) as checkpoints:
         stored = checkpoints.layers(checkpoints.find("last")) if left_out else ()
         for name in left_out:
