@@ -15,7 +15,7 @@ import numpy as np
 from cnnjax import data, files
 from cnnjax.config import ResolvedConfig
 from cnnjax.result import SPLITS, Best, RunResult, Status
-from cnnjax.train import evaluation, examples, folder
+from cnnjax.train import evaluation, examples, folder, parallel
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.folder import Log
 from cnnjax.train.metrics_log import Clock, MetricsLog
@@ -86,7 +86,7 @@ class ArmSetup:
         if self.probes.multiply_adds is None:
             return None
         shape = self.session.load(self.config.data).spec.image_shape
-        return self.probes.multiply_adds(self.session.plain_module(self.config), shape)
+        return self.probes.multiply_adds(self.session.module(self.config), shape)
 
     def splits(self, dataset: data.Dataset) -> tuple[str, ...]:
         """The splits that are evaluated at the end."""
@@ -173,7 +173,7 @@ class ActiveRun:
             self._metrics_log.write(
                 step, epoch, "validation", figures.model_dump(), self._seconds()
             )
-        copy = self.setup.program.compiled.copy(state)
+        copy = parallel.copy(state)
         notes = self._metrics_log.notes(self._seconds())
         self._checkpoints.save(copy, self._config.model_dump(mode="json"), score, notes)
         self._last_saved = step

@@ -411,7 +411,7 @@ def test_two_rates_share_a_program_and_give_the_results_of_single_runs(tmp_path)
         assert shared.params_digest == alone.params_digest
         digests.append(shared.params_digest)
     assert digests[0] != digests[1]
-    assert session.program(chosen).compiled.traces() == 1
+    assert session.program(chosen).compiled.traces == 1
 
 
 def test_runs_that_differ_in_rates_are_trained_together(session, tmp_path):

@@ -142,7 +142,7 @@ def train(shared, tmp_path_factory):
 def test_a_run_honours_them_with_steps_compiled_for_other_values(path, shared, train):
     value, needed = HONOURED[path]
     assert train({**needed, path: value}) != train(needed)
-    assert shared.program(override(small(), BASE)).compiled.traces() == 1
+    assert shared.program(override(small(), BASE)).compiled.traces == 1
 
 
 def test_the_results_are_those_of_steps_compiled_for_the_run(train):
