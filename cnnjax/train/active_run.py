@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from cnnjax import data, files
 from cnnjax.config import ResolvedConfig
@@ -33,28 +32,24 @@ class Job:
       config: its resolved configuration.
       seed: its seed.
       directory: its folder, whose lock the caller holds.
-      identity: the first fields of result.json: arm, block, seed.
+      arm, block: the names of its arm and of its block.
     """
 
     config: ResolvedConfig
     seed: int
     directory: Path
-    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def full_identity(self) -> dict[str, Any]:
-        """The identity with defaults for the fields that it lacks."""
-        return {"arm": "", "block": "", "seed": self.seed, **self.identity}
+    arm: str = ""
+    block: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
         """The arm and the seed, which identify the run within a study."""
-        return self.full_identity["arm"], self.seed
+        return self.arm, self.seed
 
     @property
     def label(self) -> str:
         """The name of the run in messages."""
-        return f"{self.full_identity['arm']} seed {self.seed}".strip()
+        return f"{self.arm} seed {self.seed}".strip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,16 +225,7 @@ class ActiveRun:
         return self.job.directory / "signals.json"
 
     def _evaluate(self, state: TrainState, split: str) -> evaluation.SplitEvaluation:
-        return evaluation.evaluate(
-            self._task,
-            self.setup.program.compiled,
-            state.variables,
-            self.setup.store,
-            self.dataset,
-            split,
-            batch_size=self._eval_batch,
-            keep_prob=np.float32(self._config.model.dropout.keep_prob),
-        )
+        return self._probe_context(state).evaluate(split)
 
     def _probe_context(self, state: TrainState) -> ProbeContext:
         return ProbeContext(
@@ -281,7 +267,9 @@ class ActiveRun:
         speed = self._clock.speed(self._share * batch_size) or self._metrics_log.speed
         defaults: dict[str, Any] = dict.fromkeys((*SPLITS, "params_digest"))
         return RunResult(
-            **self.job.full_identity,
+            arm=self.job.arm,
+            block=self.job.block,
+            seed=self.job.seed,
             status=status,
             steps=steps,
             **(defaults | fields),

@@ -5,10 +5,8 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from cnnjax.config import ResolvedConfig
 from cnnjax.errors import Stopped
 from cnnjax.result import RunResult
 from cnnjax.train import folder, memory
@@ -37,37 +35,10 @@ def never() -> str:
     return ""
 
 
-def run(
-    session: Session,
-    config: ResolvedConfig,
-    seed: int,
-    directory: Path,
-    *,
-    identity: Mapping[str, Any] | None = None,
-    steps_per_call: int = 1,
-    probes: Probes = NO_PROBES,
-    log: Log = print,
-    stop: Callable[[], str] = never,
-) -> RunResult:
-    """Trains one run alone to its end, see `train`; returns its result."""
-    job = Job(config, seed, directory, identity or {})
-    (result,) = train(
-        session,
-        [job],
-        together=False,
-        steps_per_call=steps_per_call,
-        probes=probes,
-        log=log,
-        stop=stop,
-    )
-    return result
-
-
 def train(
     session: Session,
     jobs: Sequence[Job],
     *,
-    together: bool = True,
     replica_axis: Sequence[tuple[str, int]] = (),
     steps_per_call: int = 1,
     probes: Probes = NO_PROBES,
@@ -81,9 +52,8 @@ def train(
     Args:
       session: what the runs of this process share.
       jobs: the runs. Their configurations have one `program_key.replica_key`.
-      together: whether the runs take their steps together; if not, there must be one run.
       replica_axis: the arm and seed of each run that these runs were started together with,
-        including their own, in order; by default those of `jobs`.
+        including their own, in order; () for one run that is trained alone.
       steps_per_call: steps per call of the compiled program, where so many are left before a line
         is written. A resumed run keeps the number that it was started with.
       probes: what else is measured of the network, for result.json.
@@ -96,17 +66,16 @@ def train(
     """
     resumed = next(filter(None, (folder.resumed_settings(job.directory) for job in jobs)), {})
     steps_per_call = resumed.get("steps_per_call", steps_per_call)
-    replica_axis = list(replica_axis or [job.key for job in jobs])
     stepping: dict[str, Any] = {"steps_per_call": steps_per_call}
-    if together:
+    if replica_axis:
         convolution = "xla"  # the native convolution has no batching rule
         stepping |= {"replicas": TOGETHER, "replica_axis": [*map(list, replica_axis)]}
     else:
         convolution = session.convolution(jobs[0].config, resumed.get("convolution"))
         stepping["replicas"] = ALONE
     setups = _arm_setups(session, jobs, convolution, stepping, probes)
-    count = len(replica_axis) if together else 1
-    with memory.explain_training(jobs[0].config, runs=count), contextlib.ExitStack() as stack:
+    width = len(replica_axis)
+    with memory.explain_training(jobs[0].config, runs=width), contextlib.ExitStack() as stack:
         bars: list[str | None] = [_label(jobs), *[None] * (len(jobs) - 1)]
         runs = [
             stack.enter_context(open_run(setup, job, bar=bar, log=log))
@@ -117,11 +86,9 @@ def train(
         # Runs that were restored at a later step join the others there.
         for first, last in itertools.pairwise(sorted({*restored.values(), plan.total_steps})):
             active = [run for run in runs if restored[run] <= first and not run.outcome]
-            indices = [replica_axis.index(run.job.key) if together else 0 for run in active]
-            width = len(replica_axis) if together else 0
             try:
                 _take_steps(
-                    dict(zip(indices, active, strict=True)),
+                    {replica_axis.index(run.job.key) if width else 0: run for run in active},
                     first,
                     last,
                     width=width,
@@ -165,7 +132,7 @@ def _check_stop(stop: Callable[[], str], step: int, plan: Plan) -> None:
 
 def _label(jobs: Sequence[Job]) -> str:
     """The name of runs that are trained together: their arms and seeds."""
-    arms = dict.fromkeys(job.full_identity["arm"] for job in jobs)
+    arms = dict.fromkeys(job.arm for job in jobs)
     seeds = dict.fromkeys(str(job.seed) for job in jobs)
     return f"{', '.join(arms)} seed {', '.join(seeds)}".strip()
 
