@@ -18,7 +18,7 @@ from cnnjax.train import evaluation, examples, folder, parallel
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.folder import Log
 from cnnjax.train.metrics_log import Clock, MetricsLog
-from cnnjax.train.plan import Plan, make_plan
+from cnnjax.train.plan import Plan
 from cnnjax.train.probe import ProbeContext, Probes
 from cnnjax.train.session import Program, Session
 from cnnjax.train.state import HParams, TrainState, digest
@@ -312,7 +312,7 @@ def open_run(setup: ArmSetup, job: Job, *, bar: str | None, log: Log) -> Iterato
     Raises UserError where the folder is of another configuration or cannot be read.
     """
     dataset, directory = setup.dataset(job.seed), job.directory
-    plan = make_plan(setup.config, dataset.order)
+    plan = Plan(setup.config, dataset.order)
     fresh = setup.session.initial_state(setup.config, setup.program, dataset, job.seed)
     folder.keep_settings(directory, setup.config, setup.runtime, log)
     keep_last = setup.config.checkpointing.keep_last

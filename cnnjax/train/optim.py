@@ -44,7 +44,7 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
         return optax.lars(rate, decay, mask or True, momentum=momentum, trust_ratio_mask=decay_mask)
 
     coupled: dict[str, Callable[[Number], optax.GradientTransformation]] = {
-        "sgd": lambda rate: optax.sgd(rate),
+        "sgd": optax.sgd,
         "momentum": lambda rate: optax.sgd(rate, momentum),
         "nesterov": lambda rate: optax.sgd(rate, momentum, nesterov=True),
         "rmsprop": lambda rate: optax.rmsprop(rate, config.rmsprop_decay, epsilon),

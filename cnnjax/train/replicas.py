@@ -31,7 +31,8 @@ class Replicas:
       store: the examples on the devices.
       states: the state of each run. They are donated.
       hparams: the traced numbers and the keys of each run.
-      width: the length of the replica axis; 0 for a run alone, whose state is not stacked.
+      width: the length of the replica axis; 0 for a run alone, whose state is not stacked and
+        whose index is 0.
 
     Raises UserError where the steps cannot be taken together.
     """
@@ -96,10 +97,7 @@ class Replicas:
         steps = len(next(iter(values.values()))[0])
         return {
             index: [
-                {
-                    name: float(value[index if self._width else 0, step])
-                    for name, value in values.items()
-                }
+                {name: float(value[index, step]) for name, value in values.items()}
                 for step in range(steps)
             ]
             for index in self._indices

@@ -15,7 +15,7 @@ from cnnjax.train import optim, plan
 def make_plan(examples=1212, **changes):
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     config = override(RunConfig(), dotted)
-    return plan.make_plan(config, Order(examples, config.training.batch_size, 0))
+    return plan.Plan(config, Order(examples, config.training.batch_size, 0))
 
 
 @pytest.mark.parametrize("every", [1, 0.5, 1 / 3, 0.01, 0.001, 2.7])

@@ -10,7 +10,7 @@ from cnnjax.config import RunConfig, override
 from cnnjax.data.order import Order
 from cnnjax.errors import Stopped
 from cnnjax.train import folder, loop, parallel
-from cnnjax.train.plan import make_plan
+from cnnjax.train.plan import Plan
 from common import small, train_alone
 
 CONFIG = small(
@@ -38,7 +38,7 @@ def stopping_at(call):
 
 def test_calls_end_where_something_is_written_and_depend_on_their_start_alone():
     config = override(RunConfig(), {"training.steps": 23, "training.log_every_steps": 10})
-    plan = make_plan(config, Order(1212, 64, 0))
+    plan = Plan(config, Order(1212, 64, 0))
     calls = [(steps[0], len(steps)) for steps in plan.calls(0, 23, 4)]
     assert calls == [
         (1, 4), (5, 4), (9, 1), (10, 1), (11, 4), (15, 4), (19, 1), (20, 1), (21, 1), (22, 1),
