@@ -9,6 +9,7 @@ No error deletes a checkpoint: one that is damaged is renamed to N.unreadable, a
 one that the machine refuses to read just now.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -140,7 +141,8 @@ class Checkpoints:
 
         Raises Damaged where it is not what was saved, and else what `restore_latest` raises.
         """
-        tree, notes = self._read(step)
+        with _reading(self._directory / str(step)):
+            tree, notes = self._read(step)
         target_tree = _tree(target)
         _compare(self._directory / str(step), tree, target_tree)
         placed = jax.tree.map(_put_like, tree, target_tree)
@@ -167,32 +169,24 @@ class Checkpoints:
     def check(self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> None:
         """Raises what `variables` would for this target; reads only the metadata of the
         checkpoint."""
-        stored = without_layers(self._shapes_of_weights(step), ignore)
+        stored = without_layers(self.weights(step, shapes=True), ignore)
         target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
         _compare(self._directory / str(step), stored, target)
 
     def layers(self, step: int) -> tuple[str, ...]:
         """The top-level layers of a step that have parameters; reads only the metadata."""
-        return tuple(self._shapes_of_weights(step)["params"])
+        return tuple(self.weights(step, shapes=True)["params"])
 
-    def _shapes_of_weights(self, step: int) -> dict[str, Any]:
-        """`weights` as shapes and dtypes."""
-        try:
-            tree = self._stored_shapes(step)
-        except Exception as error:
-            raise self._unreadable(step, _damage(self._directory / str(step), error)) from None
-        source = tree.get("ema") or tree
-        return {kind: source.get(kind) or {} for kind in ("params", "batch_stats")}
-
-    def weights(self, step: int) -> dict[str, Any]:
+    def weights(self, step: int, *, shapes: bool = False) -> dict[str, Any]:
         """Returns all parameters and statistics of a step as stored; the averages where there are
-        any."""
+        any. With `shapes` only their shapes and dtypes, from the metadata of the checkpoint."""
         try:
-            tree, _ = self._read(step)
+            with _reading(self._directory / str(step)):
+                tree = self._stored_shapes(step) if shapes else self._read(step)[0]
         except Damaged as damage:
             raise self._unreadable(step, damage) from None
         source = tree.get("ema") or tree
-        return {"params": source["params"], "batch_stats": source.get("batch_stats") or {}}
+        return {kind: source.get(kind) or {} for kind in ("params", "batch_stats")}
 
     def find(self, which: int | Literal["last", "best"]) -> int:
         """The step that `which` names. Raises UserError where there is no such checkpoint."""
@@ -228,27 +222,21 @@ class Checkpoints:
         )
 
     def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The tree of the state as it was stored, on one device, and the notes.
-
-        Raises Damaged or MachineError.
-        """
-        path = self._directory / str(step)
+        """The tree of the state as it was stored, on one device, and the notes. To be called in
+        `_reading`."""
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        try:
-            target = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-                self._stored_shapes(step),
-            )
-            items: dict[str, Any] = {"state": ocp.args.StandardRestore(target)}
-            if _has_notes(path):
-                items["notes"] = ocp.args.JsonRestore()
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-            tree, notes = restored["state"], dict(restored.get("notes") or {})
-            saved = notes.pop(CHECKSUM, None)
-            if "notes" in items and saved != _checksum(tree, notes):
-                raise ValueError("its content has changed since it was saved")
-        except Exception as error:
-            raise _damage(path, error) from error
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+            self._stored_shapes(step),
+        )
+        items: dict[str, Any] = {"state": ocp.args.StandardRestore(target)}
+        if _has_notes(self._directory / str(step)):
+            items["notes"] = ocp.args.JsonRestore()
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        tree, notes = restored["state"], dict(restored.get("notes") or {})
+        saved = notes.pop(CHECKSUM, None)
+        if "notes" in items and saved != _checksum(tree, notes):
+            raise ValueError("its content has changed since it was saved")
         return tree, notes
 
     def _stored_shapes(self, step: int) -> Any:
@@ -332,15 +320,18 @@ def _with_damaged_metrics(directory: Path) -> list[Path]:
     return damaged
 
 
-def _damage(checkpoint: Path, error: Exception) -> Damaged:
-    """The exception for a checkpoint whose reading raised `error`. Raises MachineError where the
-    machine refused to read it, so that it need not be damaged."""
-    refusal = next(system_errors(error), None) or _read_error(checkpoint)
-    if refusal:
-        raise _cannot_read_now(checkpoint, refusal)
-    lines = str(error).strip().splitlines() or [""]
-    message = lines[0].partition(" See full TensorStore details")[0]
-    return Damaged(f"{type(error).__name__}: {message[:160]}")
+@contextlib.contextmanager
+def _reading(checkpoint: Path) -> Iterator[None]:
+    """A context in which a checkpoint is read. Raises Damaged from an error, or MachineError where
+    the machine refused to read it, so that it need not be damaged."""
+    try:
+        yield
+    except Exception as error:
+        if refusal := next(system_errors(error), None) or _read_error(checkpoint):
+            raise _cannot_read_now(checkpoint, refusal) from error
+        lines = str(error).strip().splitlines() or [""]
+        message = lines[0].partition(" See full TensorStore details")[0]
+        raise Damaged(f"{type(error).__name__}: {message[:160]}") from error
 
 
 def system_errors(error: BaseException | None) -> Iterator[BaseException]:

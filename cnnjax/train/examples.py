@@ -63,17 +63,11 @@ def write(path: Path, evaluated: SplitEvaluation, dataset: Dataset, split: str) 
         return
     positions = np.array([position for _, position in chosen])
     images, targets = dataset.at(split, positions)
-    by_group = {
-        "target": targets,
-        "prediction": {name: each[positions] for name, each in evaluated.predictions.items()},
-        "metric": {name: evaluated.statistics[name][positions] for name in evaluated.task.means},
-    }
+    predictions, statistics = evaluated.predictions, evaluated.statistics
     arrays = {
-        f"{group}.{name}": np.asarray(values)
-        for group, by_name in by_group.items()
-        for name, values in by_name.items()
-    }
-    arrays |= {
+        **{f"target.{name}": values for name, values in targets.items()},
+        **{f"prediction.{name}": values[positions] for name, values in predictions.items()},
+        **{f"metric.{name}": statistics[name][positions] for name in evaluated.task.means},
         "kind": np.array([kind for kind, _ in chosen]),
         "ids": evaluated.ids[positions],
         "images": images,
