@@ -148,11 +148,9 @@ def resolve_model(model: Model, *, per_pixel: bool = False) -> ResolvedModel:
     if isinstance(model, ResolvedModel):
         return model
     values = _resolved(model, per_pixel)
-    groups = {
-        "norm": ResolvedNorm.model_construct(**values["norm"]),
-        "dropout": ResolvedDropout.model_construct(**values["dropout"]),
-    }
-    return ResolvedModel.model_construct(**{**values, **groups})
+    values["norm"] = ResolvedNorm.model_construct(**values["norm"])
+    values["dropout"] = ResolvedDropout.model_construct(**values["dropout"])
+    return ResolvedModel.model_construct(**values)
 
 
 def _resolved(model: Model, per_pixel: bool) -> dict[str, Any]:

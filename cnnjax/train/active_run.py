@@ -145,13 +145,8 @@ class ActiveRun:
     def log(self, step: int, recent: int | None = None) -> None:
         """Writes a line with the mean metrics since the last one and the speed of the last `recent`
         steps."""
-        self._metrics_log.write_training(
-            step,
-            step / self.plan.steps_per_epoch,
-            self.plan.rate(step),
-            self._clock.speed(self._share * self._config.training.batch_size, recent),
-            self._seconds(),
-        )
+        speed = self._clock.speed(self._share * self._config.training.batch_size, recent)
+        self._metrics_log.write_training(step, speed, self._seconds())
 
     def save(self, step: int, state: TrainState) -> None:
         """Evaluates the validation split where that is due, and writes a checkpoint. The run has
@@ -164,10 +159,7 @@ class ActiveRun:
                 return
             figures = evaluated.figures()
             score = self._score(figures.values)
-            epoch = step / self.plan.steps_per_epoch
-            self._metrics_log.write(
-                step, epoch, "validation", figures.model_dump(), self._seconds()
-            )
+            self._metrics_log.write(step, "validation", figures.model_dump(), self._seconds())
         copy = parallel.copy(state)
         notes = self._metrics_log.notes(self._seconds())
         self._checkpoints.save(copy, self._config.model_dump(mode="json"), score, notes)
@@ -325,8 +317,8 @@ def open_run(setup: ArmSetup, job: Job, *, bar: str | None, log: Log) -> Iterato
         with MetricsLog(
             directory,
             setup.program.task,
+            plan,
             restored_step=step,
-            total_steps=plan.total_steps,
             label=bar,
             notes=notes,
             log=log,

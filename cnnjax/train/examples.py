@@ -33,14 +33,11 @@ def choose(evaluated: SplitEvaluation) -> list[tuple[str, int]]:
     order = np.lexsort([evaluated.ids, *columns[::-1]])  # the last key counts first, NaN is last
     middle = max(0, len(order) // 2 - EACH // 2)
     parts = {
-        "best": order[:EACH],
-        "worst": order[max(EACH, len(order) - EACH) :],
         "median": order[middle : middle + EACH],
-    }
-    kinds: dict[int, str] = {}
-    for kind, positions in parts.items():
-        for position in positions.tolist():
-            kinds.setdefault(position, kind)
+        "worst": order[max(EACH, len(order) - EACH) :],
+        "best": order[:EACH],
+    }  # an example in several is of the last of these kinds
+    kinds = {position: kind for kind, positions in parts.items() for position in positions.tolist()}
     chosen = [(kinds[position], position) for position in order.tolist() if position in kinds]
     if task.mistakes is None:
         return chosen

@@ -166,11 +166,14 @@ def _take_steps(
     for run in runs.values():
         run.begin(clock, len(runs))
     streams = {index: run.dataset.train_batches(first, last) for index, run in runs.items()}
-    active = dict(runs)
     backend = setup.session.runtime["backend"]
     max_in_flight = CALLS_IN_FLIGHT.get(backend, CALLS_IN_FLIGHT_ON_ACCELERATORS)
     in_flight: collections.deque[tuple[range, Metrics]] = collections.deque()
     complete: list[tuple[range, Metrics]] = []
+
+    def active() -> dict[int, ActiveRun]:
+        """The runs that have not diverged."""
+        return {index: run for index, run in runs.items() if not run.outcome}
 
     def wait(count: int) -> None:
         """Waits until no more than `count` calls are in flight."""
@@ -180,7 +183,7 @@ def _take_steps(
             for value in metrics.values() if backend != "cpu" else ():
                 value.copy_to_host_async()
             clock.tick(len(steps))
-            for run in active.values():
+            for run in active().values():
                 run.advance(len(steps))
             complete.append((steps, metrics))
 
@@ -189,23 +192,18 @@ def _take_steps(
         wait(0)
         for steps, metrics in complete:
             figures = replicas.figures(metrics)
-            for index, run in active.items():
+            for index, run in active().items():
                 for step, values in zip(steps, figures[index], strict=True):
                     if not run.outcome:
                         run.add(step, values)
         complete.clear()
-        drop_diverged()
-
-    def drop_diverged() -> None:
-        for index in [index for index, run in active.items() if run.outcome]:
-            del active[index]
 
     label = _label([run.job for run in runs.values()])
     for call, steps in enumerate(plan.calls(first, last, steps_per_call)):
         profile.before(call, label, functools.partial(wait, 0))
         if stop():
             fetch()
-            for index, run in active.items():
+            for index, run in active().items():
                 run.stop(steps[0] - 1, replicas.state(index))
             _check_stop(stop, steps[0] - 1, plan)
         batches = {
@@ -218,13 +216,12 @@ def _take_steps(
         if plan.due(step) or step == last or len(complete) >= MAX_FETCH:
             fetch()
         if plan.due(step):
-            for index, run in active.items():
+            for index, run in active().items():
                 run.log(step, recent=plan.log_every)
                 if plan.saves(step):
                     run.save(step, replicas.state(index))
                     clock.restart()
-            drop_diverged()
-        if not active:
+        if not active():
             break
-    for index, run in active.items():
+    for index, run in active().items():
         run.state = replicas.state(index)
