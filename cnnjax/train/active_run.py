@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,12 @@ class Job:
         """The arm and the seed, which identify the run within a study."""
         return self.arm, self.seed
 
-    @property
-    def label(self) -> str:
-        """The name of the run in messages."""
-        return f"{self.arm} seed {self.seed}".strip()
+
+def label(jobs: Sequence[Job]) -> str:
+    """The name of runs in messages: their arms and seeds."""
+    arms = dict.fromkeys(job.arm for job in jobs)
+    seeds = dict.fromkeys(str(job.seed) for job in jobs)
+    return f"{', '.join(arms)} seed {', '.join(seeds)}".strip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +63,6 @@ class ArmSetup:
     program: Program
     runtime: Mapping[str, Any]
     probes: Probes
-
-    def dataset(self, seed: int) -> data.Dataset:
-        """The data set with the order and the subset of one seed."""
-        return self.session.dataset(self.config, seed)
 
     def hparams(self, seed: int) -> HParams:
         """The traced numbers and the random keys of a run."""
@@ -153,7 +151,7 @@ class ActiveRun:
         diverged where the evaluation is not finite."""
         score = None
         if self.plan.evaluates(step):
-            evaluated = self._evaluate(state, "validation")
+            evaluated = self._context(state).evaluate("validation")
             if not evaluated.finite:
                 self._diverge(step)
                 return
@@ -174,17 +172,16 @@ class ActiveRun:
     def write_start_signals(self) -> None:
         """Writes the signals before the first step, which cannot be measured after resuming."""
         if self._probes.signals and int(self.state.step) == 0:
-            signals = self._probes.signal(self._probe_context(self.state))
+            signals = self._probes.signal(self._context(self.state))
             files.write_json(self._signals_path, {"start": signals})
 
     def finish(self) -> None:
         """Evaluates the final state of a run that has not diverged."""
         if self.outcome:
             return
-        state = self.state
-        splits = self.setup.splits(self.dataset)
-        self.evaluations = {split: self._evaluate(state, split) for split in splits}
-        ema = state.ema
+        state, ema = self.state, self.state.ema
+        context, splits = self._context(state), self.setup.splits(self.dataset)
+        self.evaluations = {split: context.evaluate(split) for split in splits}
         self.outcome = self._result(
             "finished",
             self.plan.total_steps,
@@ -192,7 +189,7 @@ class ActiveRun:
                 state.params if ema is None else {"params": state.params, "ema": ema.params}
             ),
             **{split: evaluated.figures() for split, evaluated in self.evaluations.items()},
-            **self._probe(state),
+            **self._probe(context),
         )
 
     def write(self, compilations: int) -> RunResult:
@@ -202,12 +199,10 @@ class ActiveRun:
         for split, evaluated in self.evaluations.items():
             evaluated.write(directory / f"predictions_{split}.npz")
             examples.write(directory / f"examples_{split}.npz", evaluated, self.dataset, split)
-        signals = self.outcome.signals
-        if self._probes.signals and self._signals_path.is_file():  # absent if probed later on
-            signals = files.read_json(self._signals_path) | signals
         runtime = files.read_json(directory / "runtime.json") | {"jax": jax.__version__}
         changes: dict[str, Any] = {"compilations": compilations, "runtime": runtime}
-        changes |= {"signals": signals} if signals else {}
+        if self._probes.signals and self._signals_path.is_file():  # absent if probed later on
+            changes["signals"] = files.read_json(self._signals_path) | self.outcome.signals
         result = self.outcome.model_copy(update=changes)
         result.write(directory / "result.json")
         return result
@@ -216,10 +211,7 @@ class ActiveRun:
     def _signals_path(self) -> Path:
         return self.job.directory / "signals.json"
 
-    def _evaluate(self, state: TrainState, split: str) -> evaluation.SplitEvaluation:
-        return self._probe_context(state).evaluate(split)
-
-    def _probe_context(self, state: TrainState) -> ProbeContext:
+    def _context(self, state: TrainState) -> ProbeContext:
         return ProbeContext(
             self._task,
             self.setup.program.module,
@@ -234,9 +226,9 @@ class ActiveRun:
             self._eval_batch,
         )
 
-    def _probe(self, state: TrainState) -> dict[str, Any]:
+    def _probe(self, context: ProbeContext) -> dict[str, Any]:
         """The fields of the result that the probes measure at the end."""
-        context, fields = self._probe_context(state), {}
+        fields: dict[str, Any] = {}
         if self._probes.measures:
             fields["measures"] = self._probes.measure(context, self.setup.splits(self.dataset))
         if self._probes.signals:
@@ -303,7 +295,7 @@ def open_run(setup: ArmSetup, job: Job, *, bar: str | None, log: Log) -> Iterato
 
     Raises UserError where the folder is of another configuration or cannot be read.
     """
-    dataset, directory = setup.dataset(job.seed), job.directory
+    dataset, directory = setup.session.dataset(setup.config, job.seed), job.directory
     plan = Plan(setup.config, dataset.order)
     fresh = setup.session.initial_state(setup.config, setup.program, dataset, job.seed)
     folder.keep_settings(directory, setup.config, setup.runtime, log)
@@ -313,7 +305,7 @@ def open_run(setup: ArmSetup, job: Job, *, bar: str | None, log: Log) -> Iterato
         state, notes = restored or (fresh, {})
         step = int(state.step)
         if restored:
-            log(f"resumed: {job.label} at step {step} of {plan.total_steps}")
+            log(f"resumed: {label([job])} at step {step} of {plan.total_steps}")
         with MetricsLog(
             directory,
             setup.program.task,

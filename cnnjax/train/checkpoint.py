@@ -173,10 +173,6 @@ class Checkpoints:
         target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
         _compare(self._directory / str(step), stored, target)
 
-    def layers(self, step: int) -> tuple[str, ...]:
-        """The top-level layers of a step that have parameters; reads only the metadata."""
-        return tuple(self.weights(step, shapes=True)["params"])
-
     def weights(self, step: int, *, shapes: bool = False) -> dict[str, Any]:
         """Returns all parameters and statistics of a step as stored; the averages where there are
         any. With `shapes` only their shapes and dtypes, from the metadata of the checkpoint."""

@@ -10,7 +10,7 @@ from typing import Any
 from cnnjax.errors import Stopped
 from cnnjax.result import RunResult
 from cnnjax.train import folder, memory
-from cnnjax.train.active_run import ActiveRun, ArmSetup, Job, open_run
+from cnnjax.train.active_run import ActiveRun, ArmSetup, Job, label, open_run
 from cnnjax.train.folder import Log
 from cnnjax.train.metrics_log import Clock
 from cnnjax.train.plan import Plan
@@ -76,7 +76,7 @@ def train(
     setups = _arm_setups(session, jobs, convolution, stepping, probes)
     width = len(replica_axis)
     with memory.explain_training(jobs[0].config, runs=width), contextlib.ExitStack() as stack:
-        bars: list[str | None] = [_label(jobs), *[None] * (len(jobs) - 1)]
+        bars: list[str | None] = [label(jobs), *[None] * (len(jobs) - 1)]
         runs = [
             stack.enter_context(open_run(setup, job, bar=bar, log=log))
             for setup, job, bar in zip(setups, jobs, bars, strict=True)
@@ -128,13 +128,6 @@ def _check_stop(stop: Callable[[], str], step: int, plan: Plan) -> None:
     """Raises Stopped where the runs have to stop."""
     if stop():
         raise Stopped(f"stopped by {stop()} at step {step} of {plan.total_steps}")
-
-
-def _label(jobs: Sequence[Job]) -> str:
-    """The name of runs that are trained together: their arms and seeds."""
-    arms = dict.fromkeys(job.arm for job in jobs)
-    seeds = dict.fromkeys(str(job.seed) for job in jobs)
-    return f"{', '.join(arms)} seed {', '.join(seeds)}".strip()
 
 
 def _take_steps(
@@ -198,9 +191,9 @@ def _take_steps(
                         run.add(step, values)
         complete.clear()
 
-    label = _label([run.job for run in runs.values()])
+    name = label([run.job for run in runs.values()])
     for call, steps in enumerate(plan.calls(first, last, steps_per_call)):
-        profile.before(call, label, functools.partial(wait, 0))
+        profile.before(call, name, functools.partial(wait, 0))
         if stop():
             fetch()
             for index, run in active().items():

@@ -421,7 +421,7 @@ def test_runs_that_differ_in_rates_are_trained_together(session, tmp_path):
     ]
     results = loop.train(session, jobs, replica_axis=[job.key for job in jobs])
     for job, result in zip(jobs, results, strict=True):
-        alone = train_alone(session, job.config, 0, tmp_path / f"{job.label} alone")
+        alone = train_alone(session, job.config, 0, tmp_path / f"{job.arm} alone")
         assert result.validation.loss == pytest.approx(alone.validation.loss, rel=1e-4)
     losses = [result.validation.loss for result in results]
     assert losses[0] != pytest.approx(losses[1], rel=1e-2)
