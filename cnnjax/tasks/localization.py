@@ -86,7 +86,7 @@ def loss(
     """
     truth = jnp.asarray(targets["box"])
     distances = BOX_LOSSES[box](predicted_box(outputs), truth)
-    visible = (truth[..., 2:] > 0).all(axis=-1)
+    visible = (truth[..., 2] > 0) & (truth[..., 3] > 0)
     entropy = classification.cross_entropy(outputs["label"], targets, label_smoothing)
     return entropy + box_weight * jnp.where(visible, distances, 0.0)
 

@@ -37,10 +37,10 @@ class Devices(NamedTuple):
     fallback: str = ""
 
 
-def require(count: int | None = None) -> list[jax.Device]:
-    """The devices of `find`. Also raises UserError where they are not the accelerator that a plugin
+def require() -> list[jax.Device]:
+    """All devices of `find`. Also raises UserError where they are not the accelerator that a plugin
     is installed for."""
-    devices, fallback = find(count)
+    devices, fallback = find()
     if fallback:
         raise UserError(fallback)
     return devices
