@@ -74,7 +74,7 @@ def override(
         *groups, leaf = path.split(".")
         node: Any = values
         for depth, group in enumerate(groups):
-            if not isinstance(node, dict) or not isinstance(node.get(group), dict):
+            if not isinstance(node.get(group), dict):
                 raise unknown_path(".".join(groups[: depth + 1]), flat(RunConfig()))
             node = node[group]
         if leaf not in node:

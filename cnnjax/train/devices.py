@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -29,14 +29,6 @@ _EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
 """The extra of this package for each platform of jax: `pip install -e '.[cuda]'`."""
 
 
-class Devices(NamedTuple):
-    """Devices, and why they are not the accelerator that a plugin is installed for, "" if they
-    are."""
-
-    devices: list[jax.Device]
-    fallback: str = ""
-
-
 def require() -> list[jax.Device]:
     """All devices of `find`. Also raises UserError where they are not the accelerator that a plugin
     is installed for."""
@@ -46,8 +38,9 @@ def require() -> list[jax.Device]:
     return devices
 
 
-def find(count: int | None = None) -> Devices:
-    """The devices of this process: all, or the first `count`.
+def find(count: int | None = None) -> tuple[list[jax.Device], str]:
+    """The devices of this process: all, or the first `count`; and why they are not the accelerator
+    that a plugin is installed for, "" if they are.
 
     Raises UserError where jax finds none, or fewer than `count`.
     """
@@ -72,7 +65,7 @@ def find(count: int | None = None) -> Devices:
             f"--devices: {count} is more than there are: {len(devices)} "
             f"({devices[0].device_kind}; {devices[0].platform})."
         )
-    return Devices(devices[:count], fallback)
+    return devices[:count], fallback
 
 
 def _explain(platforms: str | None, error: str) -> str:

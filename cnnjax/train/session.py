@@ -290,7 +290,7 @@ class Session:
         variables = program.initialize(state.keys(seed)["params"])
         if config.model.initializer == "lsuv":
             first, _ = dataset.first("train", config.training.batch_size)
-            images = jnp.asarray(first, jnp.float32) / 255.0
+            images = inputs.to_float(first)
             with numerics.precision(program.matmul_precision):
                 variables = lsuv.lsuv(program.module, variables, program.normalize(images))
         if config.transfer.init_from:
