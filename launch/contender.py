@@ -159,7 +159,6 @@ def prepare(
     compiled = parallel.Compiled(
         train,
         steps.eval_step(module, objective, normalize=normalize),
-        inputs.gather,
         mode="jit",
         devices=jax.devices(),
     )

@@ -15,15 +15,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
-from cnnjax.data.inputs import Batch
+from cnnjax.data.inputs import Batch, gather
 from cnnjax.errors import UserError
 from cnnjax.tasks.task import Arrays
 from cnnjax.train.state import HParams, TrainState
-from cnnjax.train.step import EvalStep, TrainStep
+from cnnjax.train.step import EvalStep, StepResult, TrainStep
 
 AXIS = "devices"
 
-Train = Callable[[TrainState, Any, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
+Train = Callable[[TrainState, Any, Batch, HParams], StepResult]
 
 
 class Compiled:
@@ -32,7 +32,6 @@ class Compiled:
     Args:
       train: the pure step, built with `axis_name=AXIS` where `mode` is pmap.
       evaluate: the pure eval step.
-      gather: (store, batch) -> batch of images and targets: looks indices up on the device.
       mode: `jit` shards the batch over a mesh; `pmap` maps the step over the devices.
       devices: the devices to use.
       compiler_options: what `jax.jit` is given for the steps; `pmap` takes none.
@@ -58,7 +57,6 @@ class Compiled:
         self,
         train: TrainStep,
         evaluate: EvalStep,
-        gather: Callable[[Mapping[str, jax.Array], Batch], Batch],
         *,
         mode: str,
         devices: Sequence[jax.Device],
@@ -74,7 +72,7 @@ class Compiled:
 
         def gathered_train(
             state: TrainState, store: Any, batch: Batch, hparams: HParams
-        ) -> tuple[TrainState, dict[str, jax.Array]]:
+        ) -> StepResult:
             self.traces += 1
             return train(state, gather(store, batch), hparams)
 
@@ -146,14 +144,10 @@ def _scan_steps(step: Train) -> Train:
     """A function that takes one step for each entry of the leading axis of its batch and of its
     learning rate."""
 
-    def steps(
-        state: TrainState, store: Any, batch: Batch, hparams: HParams
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        def body(state: TrainState, inputs: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-            batch, learning_rate = inputs
-            return step(
-                state, store, batch, dataclasses.replace(hparams, learning_rate=learning_rate)
-            )
+    def steps(state: TrainState, store: Any, batch: Batch, hparams: HParams) -> StepResult:
+        def body(state: TrainState, inputs: Any) -> StepResult:
+            batch, rate = inputs
+            return step(state, store, batch, dataclasses.replace(hparams, learning_rate=rate))
 
         return jax.lax.scan(body, state, (batch, hparams.learning_rate))
 
@@ -172,9 +166,7 @@ def _pmapped(step: Train, devices: Sequence[jax.Device], axis: int = 0) -> Train
         devices=devices,
     )
 
-    def call(
-        state: TrainState, store: Any, batch: Batch, hparams: HParams
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    def call(state: TrainState, store: Any, batch: Batch, hparams: HParams) -> StepResult:
         parts = {name: np.stack(np.split(each, len(devices), axis)) for name, each in batch.items()}
         return mapped(state, store, parts, hparams)
 

@@ -252,7 +252,6 @@ class Session:
             compiled = parallel.Compiled(
                 numerics.at_precision(precision, train),
                 numerics.at_precision(precision, evaluate),
-                inputs.gather,
                 mode=config.training.parallel,
                 devices=self.devices,
                 compiler_options=options,

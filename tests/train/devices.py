@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnjax import models
 from cnnjax.config import Augmentation, Optimizer, create
-from cnnjax.data import augment, inputs
+from cnnjax.data import augment
 from cnnjax.models.vgg import VGG
 from cnnjax.tasks import classification, segmentation
 from cnnjax.train import optim, parallel, replicas, state, step
@@ -62,7 +62,6 @@ def built(mode, devices, statistics="global", task=classification.TASK, **model)
     compiled = parallel.Compiled(
         train,
         step.eval_step(module, task, normalize=normalize),
-        inputs.gather,
         mode=mode,
         devices=jax.devices()[:devices],
     )
