@@ -89,18 +89,14 @@ _RESIDUAL = (
 _SMALL_RESIDUAL = _RESIDUAL | {"pooling": "strided", "shortcut": "A"}
 _LARGE_RESIDUAL = _RESIDUAL | {"shortcut": "B"}
 _PLAIN = _MODERN | _BATCH_NORM | {"scan": False}
-_LENET = {
-    "activation": "scaled_tanh",
-    "initializer": "lenet_uniform",
-    "pooling": "subsampling",
-}
 _VGG = _MODERN | {"dropout.keep_prob": 0.5, "hidden": (4096, 4096)}
 _INCEPTION = _MODERN | _BATCH_NORM | {"norm.epsilon": 1e-3}
 _DEPTHS = (8, 20, 32, 44, 56, 110)
 
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": _MODERN | {"pooling": "none", "hidden": (256, 256)},
-    "lenet5": _MODERN | _LENET,
+    "lenet5": _MODERN
+    | {"activation": "scaled_tanh", "initializer": "lenet_uniform", "pooling": "subsampling"},
     "lenet5_modern": _MODERN,
     "stack": _MODERN | {"depth": 8, "kernel": "3x3"},
     "alexnet": _VGG,

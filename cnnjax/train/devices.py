@@ -18,7 +18,6 @@ import jax
 
 from cnnjax.errors import UserError
 
-_LOGGER = "jax._src.xla_bridge"
 _FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
 _DRIVER = Path("/proc/driver/nvidia/version")
 _PLUGINS = {"jax-cuda13-plugin": 580, "jax-cuda12-plugin": 525, "libtpu": 0}
@@ -138,7 +137,7 @@ def _captured_warnings() -> Iterator[list[str]]:
         records.append(record)
         return False
 
-    logger = logging.getLogger(_LOGGER)
+    logger = logging.getLogger("jax._src.xla_bridge")
     logger.addFilter(keep)
     try:
         yield messages

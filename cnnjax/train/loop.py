@@ -20,7 +20,6 @@ from cnnjax.train.replicas import Metrics, Replicas
 from cnnjax.train.session import Session
 
 NO_PROBES, NO_PROFILE = Probes(), Profile()
-ALONE, TOGETHER = "one after another", "together"
 CALLS_IN_FLIGHT = {"cpu": 1}
 CALLS_IN_FLIGHT_ON_ACCELERATORS = 4
 """How many calls may be incomplete when the host makes the next one: enough to keep a device busy,
@@ -69,10 +68,10 @@ def train(
     stepping: dict[str, Any] = {"steps_per_call": steps_per_call}
     if replica_axis:
         convolution = "xla"  # the native convolution has no batching rule
-        stepping |= {"replicas": TOGETHER, "replica_axis": [*map(list, replica_axis)]}
+        stepping |= {"replicas": "together", "replica_axis": [*map(list, replica_axis)]}
     else:
         convolution = session.convolution(jobs[0].config, resumed.get("convolution"))
-        stepping["replicas"] = ALONE
+        stepping["replicas"] = "one after another"
     setups = _arm_setups(session, jobs, convolution, stepping, probes)
     width = len(replica_axis)
     with memory.explain_training(jobs[0].config, runs=width), contextlib.ExitStack() as stack:
