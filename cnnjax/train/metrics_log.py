@@ -31,6 +31,10 @@ class MetricsLog:
       label: the label of the progress bar; None for no bar.
       notes: what `notes` returned when the restored step was saved.
       log: called with each line for the user.
+
+    Attributes:
+      lines: the lines so far.
+      seconds: seconds of training until the restored checkpoint, or else until the last line then.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class MetricsLog:
             for line in files.read_lines(self._path)
             if 0 < line.get("step", 0) <= restored_step
         ]
+        last = self.lines[-1] if self.lines else {"seconds": 0.0}
+        self.seconds: float = notes["seconds"] if "seconds" in notes else last["seconds"]
         content = "".join(json.dumps(line) + "\n" for line in self.lines)
         files.write_bytes(self._path, content.encode())
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
@@ -63,7 +69,6 @@ class MetricsLog:
             disable=label is None or not sys.stderr.isatty(),
         )
         self._window: list[Mapping[str, float]] = list(notes.get("window", ()))
-        self._seconds: float | None = notes.get("seconds")
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -72,13 +77,6 @@ class MetricsLog:
         self._bar.close()
         self._board.close()
         self._file.close()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training until the restored checkpoint, or else until the last line."""
-        if self._seconds is not None:
-            return self._seconds
-        return self.lines[-1]["seconds"] if self.lines else 0.0
 
     def notes(self, seconds: float) -> dict[str, Any]:
         """What a checkpoint needs so that the lines after it are those of an uninterrupted run: the
