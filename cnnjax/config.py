@@ -1,7 +1,8 @@
 """The configuration of a run: created, changed, resolved and read. No jax.
 
-`cnnjax.schema` has the fields. `override` is the only way to change a configuration: flags,
-experiments and tests use it, and it validates everything again.
+`cnnjax.schema` has the fields; its groups can be imported from here, too. `override` is the only
+way to change a configuration: flags, experiments and tests use it, and it validates everything
+again.
 """
 
 from collections.abc import Mapping
