@@ -176,11 +176,14 @@ class Checkpoints:
     def weights(self, step: int, *, shapes: bool = False) -> dict[str, Any]:
         """Returns all parameters and statistics of a step as stored; the averages where there are
         any. With `shapes` only their shapes and dtypes, from the metadata of the checkpoint."""
+        path = self._directory / str(step)
         try:
-            with _reading(self._directory / str(step)):
+            with _reading(path):
                 tree = self._stored_shapes(step) if shapes else self._read(step)[0]
         except Damaged as damage:
-            raise self._unreadable(step, damage) from None
+            others = ", ".join(str(other) for other in self.steps if other != step)
+            instead = f"ask for another --step: {others}" if others else "there is no other step"
+            raise UserError(f"{path}: checkpoint cannot be read ({damage}); {instead}.") from None
         source = tree.get("ema") or tree
         return {kind: source.get(kind) or {} for kind in ("params", "batch_stats")}
 
@@ -209,13 +212,6 @@ class Checkpoints:
     def _damage_message(self, path: Path, reason: str, renamed: Path) -> str:
         then = "going back to the one before" if self.steps else "starting anew"
         return f"{path}: checkpoint cannot be read ({reason}); kept as {renamed.name}; {then}."
-
-    def _unreadable(self, step: int, damage: Damaged) -> UserError:
-        others = ", ".join(str(other) for other in self.steps if other != step)
-        instead = f"ask for another --step: {others}" if others else "there is no other step"
-        return UserError(
-            f"{self._directory / str(step)}: checkpoint cannot be read ({damage}); {instead}."
-        )
 
     def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The tree of the state as it was stored, on one device, and the notes. To be called in
