@@ -35,9 +35,8 @@ class Plan:
 
         @functools.lru_cache(1)
         def rates(chunk: int) -> np.ndarray:
-            first = chunk * CHUNK
-            count = min(CHUNK, total - first)
-            return optim.learning_rates(schedule, peak, total, per_epoch, first=first, count=count)
+            steps = range(total)[chunk * CHUNK : (chunk + 1) * CHUNK]
+            return optim.learning_rates(schedule, peak, total, per_epoch, steps)
 
         self.rates = rates
 
