@@ -89,18 +89,14 @@ _RESIDUAL = (
 _SMALL_RESIDUAL = _RESIDUAL | {"pooling": "strided", "shortcut": "A"}
 _LARGE_RESIDUAL = _RESIDUAL | {"shortcut": "B"}
 _PLAIN = _MODERN | _BATCH_NORM | {"scan": False}
-_LENET = {
-    "activation": "scaled_tanh",
-    "initializer": "lenet_uniform",
-    "pooling": "subsampling",
-}
 _VGG = _MODERN | {"dropout.keep_prob": 0.5, "hidden": (4096, 4096)}
 _INCEPTION = _MODERN | _BATCH_NORM | {"norm.epsilon": 1e-3}
 _DEPTHS = (8, 20, 32, 44, 56, 110)
 
 MODELS: dict[str, dict[str, Any]] = {
     "mlp": _MODERN | {"pooling": "none", "hidden": (256, 256)},
-    "lenet5": _MODERN | _LENET,
+    "lenet5": _MODERN
+    | {"activation": "scaled_tanh", "initializer": "lenet_uniform", "pooling": "subsampling"},
     "lenet5_modern": _MODERN,
     "stack": _MODERN | {"depth": 8, "kernel": "3x3"},
     "alexnet": _VGG,
@@ -186,29 +182,21 @@ CLASSES = {
 }
 """The number of classes that each model was published for."""
 
-CUSTOM = (
-    _LARGE_RESIDUAL
-    | _INCEPTION
-    | _MODERN
-    | {"hidden": (256, 256), "depth": 8, "kernel": "3x3", "shortcut": "A", "stride_on": "middle"}
-    | {"inception_block": "reduced", "auxiliary_weight": 0.0, "count_include_pad": True}
-)
-"""What replaces `default` and null for a model of the user's own."""
-
-ARCHITECTURE_FIELDS = (
-    "hidden",
-    "depth",
-    "kernel",
-    "shortcut",
-    "stride_on",
-    "zero_last_scale",
-    "stochastic_depth",
-    "scan",
-    "inception_block",
-    "auxiliary_weight",
-    "count_include_pad",
-)
-"""The fields that only some architectures have: those for which `MODELS` has them."""
+CUSTOM = _MODERN | {
+    "hidden": (256, 256),
+    "depth": 8,
+    "kernel": "3x3",
+    "shortcut": "A",
+    "stride_on": "middle",
+    "zero_last_scale": False,
+    "stochastic_depth": 0.0,
+    "scan": False,
+    "inception_block": "reduced",
+    "auxiliary_weight": 0.0,
+    "count_include_pad": True,
+}
+"""What replaces `default` and null for a model of the user's own. Fields that are not in `_MODERN`
+belong only to the architectures for which `MODELS` has them."""
 
 
 def published(model: str, *, per_pixel: bool = False) -> dict[str, Any]:
@@ -218,9 +206,3 @@ def published(model: str, *, per_pixel: bool = False) -> dict[str, Any]:
         return SEGMENTATION_MODELS[model]
     fields = MODELS.get(model, CUSTOM)
     return fields | DECODER | {"dropout.keep_prob": 1.0} if per_pixel else fields
-
-
-def models_with(field: str) -> tuple[str, ...]:
-    """The models that have a field of `ARCHITECTURE_FIELDS`."""
-    models = {**MODELS, **SEGMENTATION_MODELS}
-    return tuple(name for name, fields in models.items() if field in fields)

@@ -1,7 +1,8 @@
 """The configuration of a run: created, changed, resolved and read. No jax.
 
-`cnnjax.schema` has the fields. `override` is the only way to change a configuration: flags,
-experiments and tests use it, and it validates everything again.
+`cnnjax.schema` has the fields; its groups can be imported from here, too. `override` is the only
+way to change a configuration: flags, experiments and tests use it, and it validates everything
+again.
 """
 
 from collections.abc import Mapping
@@ -12,52 +13,23 @@ from pydantic import BaseModel, ValidationError
 
 from cnnjax import catalog, files, metric, paths
 from cnnjax.errors import RENAMED, UserError, explain, first_field, unknown_path
+from cnnjax.schema import Augmentation as Augmentation
+from cnnjax.schema import Data as Data
+from cnnjax.schema import Dropout as Dropout
 from cnnjax.schema import (
-    Augmentation,
-    Data,
-    Dropout,
-    Loss,
     Model,
-    Norm,
-    Optimizer,
     ParameterGroup,
     ResolvedConfig,
     ResolvedDropout,
     ResolvedModel,
     ResolvedNorm,
     RunConfig,
-    Scenes,
-    Schedule,
-    Training,
 )
-
-__all__ = [
-    "PREPROCESSING",
-    "Augmentation",
-    "Data",
-    "Dropout",
-    "Levels",
-    "Loss",
-    "Model",
-    "Norm",
-    "Optimizer",
-    "ParameterGroup",
-    "ResolvedConfig",
-    "ResolvedModel",
-    "RunConfig",
-    "Scenes",
-    "Schedule",
-    "Training",
-    "changes",
-    "create",
-    "flat",
-    "flat_json",
-    "from_stored",
-    "override",
-    "read",
-    "resolve",
-    "resolve_model",
-]
+from cnnjax.schema import Norm as Norm
+from cnnjax.schema import Optimizer as Optimizer
+from cnnjax.schema import Scenes as Scenes
+from cnnjax.schema import Schedule as Schedule
+from cnnjax.schema import Training as Training
 
 C = TypeVar("C", bound=RunConfig)
 Levels = Mapping[str, Mapping[str, Any]]
@@ -103,7 +75,7 @@ def override(
         *groups, leaf = path.split(".")
         node: Any = values
         for depth, group in enumerate(groups):
-            if not isinstance(node, dict) or not isinstance(node.get(group), dict):
+            if not isinstance(node.get(group), dict):
                 raise unknown_path(".".join(groups[: depth + 1]), flat(RunConfig()))
             node = node[group]
         if leaf not in node:
@@ -134,21 +106,16 @@ def resolve(config: RunConfig, levels: Levels | None = None) -> ResolvedConfig:
 def from_stored(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a stored configuration by current names, with absolute paths. Raises
     UserError."""
-    current = _rename_old(values)
+    current = dict(values)
+    data = current.get("data")
+    if isinstance(data, Mapping) and data.get("normalize") in RENAMED:
+        current["data"] = {**data, "normalize": RENAMED[data["normalize"]]}
     for path in paths.FIELDS:
         name, _, field = path.partition(".")
         group = current.get(name)
         if isinstance(group, Mapping) and field in group:
             current[name] = {**group, field: paths.field(path, group[field])}
     return current
-
-
-def _rename_old(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of an older version by current names."""
-    data = values.get("data")
-    if isinstance(data, Mapping) and data.get("normalize") in RENAMED:
-        return {**values, "data": {**data, "normalize": RENAMED[data["normalize"]]}}
-    return dict(values)
 
 
 def changes(stored: Mapping[str, Any], config: RunConfig) -> list[str]:
@@ -165,7 +132,7 @@ def changes(stored: Mapping[str, Any], config: RunConfig) -> list[str]:
 
 
 def flat_json(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The fields of a configuration as plain values, as {dotted path: value}."""
+    """The fields of a configuration, given as plain values, as {dotted path: value}."""
     fields: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -182,11 +149,9 @@ def resolve_model(model: Model, *, per_pixel: bool = False) -> ResolvedModel:
     if isinstance(model, ResolvedModel):
         return model
     values = _resolved(model, per_pixel)
-    groups = {
-        "norm": ResolvedNorm.model_construct(**values["norm"]),
-        "dropout": ResolvedDropout.model_construct(**values["dropout"]),
-    }
-    return ResolvedModel.model_construct(**{**values, **groups})
+    values["norm"] = ResolvedNorm.model_construct(**values["norm"])
+    values["dropout"] = ResolvedDropout.model_construct(**values["dropout"])
+    return ResolvedModel.model_construct(**values)
 
 
 def _resolved(model: Model, per_pixel: bool) -> dict[str, Any]:
@@ -202,13 +167,6 @@ def _resolved(model: Model, per_pixel: bool) -> dict[str, Any]:
     return values
 
 
-def flat(config: BaseModel, prefix: str = "") -> dict[str, Any]:
+def flat(config: BaseModel) -> dict[str, Any]:
     """All fields of a configuration as {dotted path: value}, in the order of the schema."""
-    fields: dict[str, Any] = {}
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            fields |= flat(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = value
-    return fields
+    return flat_json(config.model_dump())

@@ -7,6 +7,7 @@ nearest one.
 
 import difflib
 import json
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,24 +39,12 @@ class OutOfMemory(UserError):
 
 
 class Mismatch(UserError):
-    """Stored variables do not fit a network: the paths of entries that are `missing`, `extra`, or
-    `different` in shape or dtype."""
+    """Stored variables do not fit a network. `paths` are those of the entries that are missing,
+    extra, or different in shape or dtype, in this order."""
 
-    def __init__(
-        self,
-        text: str,
-        *,
-        missing: Iterable[str],
-        extra: Iterable[str],
-        different: Iterable[str],
-    ):
+    def __init__(self, text: str, *, paths: Iterable[str]):
         super().__init__(text)
-        self.missing, self.extra, self.different = map(tuple, (missing, extra, different))
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """`missing`, `extra` and `different`."""
-        return self.missing + self.extra + self.different
+        self.paths = tuple(paths)
 
 
 class Stopped(BaseException):
@@ -66,12 +55,11 @@ class Stopped(BaseException):
 def location(error: BaseException, folder: Path) -> str:
     """`mine.py, line 3: `, the innermost line of a file in `folder` in the traceback; "" if there
     is none."""
-    innermost, trace = "", error.__traceback__
-    while trace is not None:
-        file = Path(trace.tb_frame.f_code.co_filename)
+    innermost = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
         if file.parent == folder:
-            innermost = f"{file.name}, line {trace.tb_lineno}: "
-        trace = trace.tb_next
+            innermost = f"{file.name}, line {line}: "
     return innermost
 
 

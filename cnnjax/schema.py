@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from cnnjax import catalog, metric, paths
 from cnnjax.validation import ConfigGroup, Probability, inconsistent, one_of, probability_to_keep
 
-_MODELS = (*catalog.MODELS, *catalog.SEGMENTATION_MODELS)
+_MODELS = catalog.MODELS | catalog.SEGMENTATION_MODELS
 MILLION, BILLION = 10**6, 10**9
 LARGE = 1e9  # its square is finite in float32
 
@@ -94,9 +94,9 @@ class Model(ConfigGroup):
     @model_validator(mode="after")
     def _fields_of_the_architecture(self) -> "Model":
         published = catalog.published(self.name)
-        for field in catalog.ARCHITECTURE_FIELDS:
+        for field in catalog.CUSTOM:
             if field not in published and getattr(self, field) is not None:
-                models = ", ".join(catalog.models_with(field))
+                models = ", ".join(name for name in _MODELS if field in _MODELS[name])
                 text = f"means nothing for {self.name}; it belongs to {models}"
                 raise inconsistent(f"model.{field}", text)
         if self.zero_last_scale and self.norm.kind == "none":

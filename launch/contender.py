@@ -156,10 +156,9 @@ def prepare(
     )
     precision = numerics.resolve(config.training, jax.default_backend())["matmul_precision"]
     train = numerics.at_precision(precision, train)
-    compiled = parallel.compile(
+    compiled = parallel.Compiled(
         train,
         steps.eval_step(module, objective, normalize=normalize),
-        inputs.gather,
         mode="jit",
         devices=jax.devices(),
     )

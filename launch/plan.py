@@ -133,7 +133,7 @@ def _costs(request: Request, session: "Session", images: Mapping[str, float]) ->
         key = session.steps_key(config)
         if key not in multiply_adds:
             shape = session.load(config.data).spec.image_shape
-            multiply_adds[key] = layers.multiply_adds(session.plain_module(config), shape)
+            multiply_adds[key] = layers.multiply_adds(session.module(config), shape)
         costs[arm] = images[arm] / runs[arm] * max(1, multiply_adds[key])
     return costs
 

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnjax import files
 from cnnjax.ablation.study import RunFolder
@@ -178,7 +178,9 @@ def fail(run: RunFolder, error: str, details: str, *, reset_crashes: bool = True
     """Writes and returns the result of a run that failed, with the `details` beside it.
     `reset_crashes` lets the next command try it again whatever killed its processes."""
     files.write_bytes(run.directory / "error.txt", details.encode())
-    result = RunResult(**_identity(run), status="failed", error=error[:2000])
+    result = RunResult(
+        arm=run.arm, block=run.block, seed=run.seed, status="failed", error=error[:2000]
+    )
     result.write(run.directory / "result.json")
     if reset_crashes:
         crashes.reset(run)
@@ -197,10 +199,9 @@ def _train(context: Context, group: Group) -> dict[RunFolder, RunResult]:
             results = loop.train(
                 context.session,
                 [
-                    loop.Job(training.configs[run.arm], run.seed, run.directory, _identity(run))
+                    loop.Job(training.configs[run.arm], run.seed, run.directory, run.arm, run.block)
                     for run in runs
                 ],
-                together=bool(group.replica_axis),
                 replica_axis=group.replica_axis,
                 steps_per_call=group.steps_per_call,
                 probes=_probes(training.probes),
@@ -214,10 +215,6 @@ def _train(context: Context, group: Group) -> dict[RunFolder, RunResult]:
         if context.stop():
             raise Stopped(f"stopped by {context.stop()}") from error
         raise _RunError from error
-
-
-def _identity(run: RunFolder) -> dict[str, Any]:
-    return {"arm": run.arm, "block": run.block, "seed": run.seed}
 
 
 def _probes(names: Sequence[str]) -> "Probes":

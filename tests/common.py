@@ -56,6 +56,14 @@ def variables(module, image_shape):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+def train_alone(session, config, seed, directory, arm="", **options):
+    """Trains one run alone to its end, see `loop.train`; returns its result."""
+    from cnnjax.train import loop
+
+    (result,) = loop.train(session, [loop.Job(config, seed, directory, arm)], **options)
+    return result
+
+
 def program(*words: str, threads: int = 1, check: int | None = 0, **extra: str):
     """Runs `python -m WORDS` and returns the finished process."""
     done = subprocess.run(

@@ -17,17 +17,17 @@ def cross_entropy(
     """Cross-entropy of each example, in nats.
 
     Args:
-      logits: [B, num_classes].
-      targets: `label`, int [B], in 0..num_classes-1.
+      logits: [B, num_classes]; also [B, H, W, num_classes], of pixels.
+      targets: `label`, int [B], or [B, H, W], in 0..num_classes-1.
       label_smoothing: the share of the target spread evenly over all classes, in [0, 1)
         (Szegedy et al. 2016, section 7).
 
     Returns:
-      float [B].
+      float [B], or [B, H, W].
     """
     smoothing, labels = jnp.asarray(label_smoothing), jnp.asarray(targets["label"])
     log_probabilities = jax.nn.log_softmax(logits)
-    hit = jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+    hit = jnp.take_along_axis(log_probabilities, labels[..., None], axis=-1)[..., 0]
     spread = log_probabilities.mean(axis=-1)
     return -(1.0 - smoothing) * hit - smoothing * spread
 

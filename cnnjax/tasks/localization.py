@@ -84,9 +84,11 @@ def loss(
     Returns:
       float [B].
     """
-    distances = BOX_LOSSES[box](predicted_box(outputs), jnp.asarray(targets["box"]))
+    truth = jnp.asarray(targets["box"])
+    distances = BOX_LOSSES[box](predicted_box(outputs), truth)
+    visible = (truth[..., 2] > 0) & (truth[..., 3] > 0)
     entropy = classification.cross_entropy(outputs["label"], targets, label_smoothing)
-    return entropy + box_weight * jnp.where(_visible(targets["box"]), distances, 0.0)
+    return entropy + box_weight * jnp.where(visible, distances, 0.0)
 
 
 def statistics(outputs: Arrays, targets: Arrays, **fields: Any) -> dict[str, jax.Array]:
@@ -134,11 +136,6 @@ def configured(config: "ResolvedConfig", spec: "DatasetSpec") -> Task:
         statistics=functools.partial(statistics, **fields),
         constant=functools.partial(constant, **fields),
     )
-
-
-def _visible(box: Any) -> jax.Array:
-    box = jnp.asarray(box)
-    return (box[..., 2] > 0) & (box[..., 3] > 0)
 
 
 def _areas(first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

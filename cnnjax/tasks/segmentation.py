@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax.typing import ArrayLike
 
 from cnnjax import metric
 from cnnjax.data.targets import IGNORE
+from cnnjax.tasks import classification
 from cnnjax.tasks.task import Arrays, Task
 
 if TYPE_CHECKING:
@@ -40,11 +42,8 @@ def cross_entropy(
     Returns:
       float [B]; 0 for an image without a known pixel.
     """
-    known, classes = _known(targets["mask"], logits.shape[-1])
-    log_probabilities = jax.nn.log_softmax(logits)
-    hit = jnp.take_along_axis(log_probabilities, classes[..., None], axis=-1)[..., 0]
-    smoothing = jnp.asarray(label_smoothing)
-    losses = -(1.0 - smoothing) * hit - smoothing * log_probabilities.mean(axis=-1)
+    known, classes = _known(targets["mask"])
+    losses = classification.cross_entropy(logits, {"label": classes}, label_smoothing)
     weights = known.astype(losses.dtype)
     if class_weights is not None:
         weights *= jnp.asarray(class_weights, losses.dtype)[classes]
@@ -63,7 +62,7 @@ def dice(logits: jax.Array, targets: Arrays) -> jax.Array:
     Returns:
       float [B], in [0, 1]; 0 for an image without a known pixel.
     """
-    known, classes = _known(targets["mask"], logits.shape[-1])
+    known, classes = _known(targets["mask"])
     truth = jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype) * known[..., None]
     probabilities = jax.nn.softmax(logits) * known[..., None]
     overlap = (truth * probabilities).sum((1, 2))
@@ -89,7 +88,7 @@ def confusion(logits: jax.Array, targets: Arrays) -> jax.Array:
       int32 [B, K, K]: the numbers of known pixels by class in the truth and class predicted.
     """
     num_classes = logits.shape[-1]
-    known, classes = _known(targets["mask"], num_classes)
+    known, classes = _known(targets["mask"])
     predicted = logits.argmax(axis=-1)
     wrong = (classes + 1) % num_classes
     predicted = jnp.where(jnp.isfinite(logits).all(axis=-1), predicted, wrong)
@@ -139,16 +138,10 @@ def boundary_f1(
       float32 [B]; a class that covers the whole image in truth counts 1 if it does so in the
       prediction, else 0. 1 for an image without a known pixel.
     """
-    known = mask != IGNORE
-    truth = _boundaries(mask, known, num_classes)
-    guess = _boundaries(jnp.where(known, predicted, IGNORE), known, num_classes)
+    truth = _boundaries(mask, num_classes)
+    guess = _boundaries(jnp.where(mask == IGNORE, IGNORE, predicted), num_classes)
     window = 2 * tolerance + 1
-
-    def near(boundary: jax.Array) -> jax.Array:
-        return jax.lax.reduce_window(
-            boundary, 0.0, jax.lax.max, (1, window, window, 1), (1, 1, 1, 1), "SAME"
-        )
-
+    near = functools.partial(nn.max_pool, window_shape=(window, window), padding="SAME")
     hits, found = (guess * near(truth)).sum((1, 2)), (truth * near(guess)).sum((1, 2))
     guessed, true = guess.sum((1, 2)), truth.sum((1, 2))
     precision, recall = _ratio(hits, guessed), _ratio(found, true)
@@ -293,7 +286,7 @@ def configured(config: "ResolvedConfig", spec: "DatasetSpec") -> Task:
     )
 
 
-def _known(mask: Any, num_classes: int) -> tuple[jax.Array, jax.Array]:
+def _known(mask: Any) -> tuple[jax.Array, jax.Array]:
     """Whether the class of each pixel is known, bool [B, H, W], and the class, int32, 0 where it is
     not."""
     mask = jnp.asarray(mask)
@@ -301,17 +294,14 @@ def _known(mask: Any, num_classes: int) -> tuple[jax.Array, jax.Array]:
     return known, jnp.where(known, mask, 0).astype(jnp.int32)
 
 
-def _boundaries(mask: jax.Array, known: jax.Array, num_classes: int) -> jax.Array:
+def _boundaries(mask: jax.Array, num_classes: int) -> jax.Array:
     """1.0 at the boundary of each class: [B, H, W] -> [B, H, W, K]."""
+    padded = jnp.pad(mask, ((0, 0), (1, 1), (1, 1)), constant_values=IGNORE)
+    rows, columns = padded[:, :, 1:-1], padded[:, 1:-1]
     edge = jnp.zeros(mask.shape, bool)
-    for axis in (1, 2):
-        for shift in (1, -1):
-            other, other_known = (jnp.roll(values, shift, axis) for values in (mask, known))
-            inside = jnp.roll(jnp.arange(mask.shape[axis]), shift) - jnp.arange(mask.shape[axis])
-            shape = [1, 1, 1]
-            shape[axis] = -1
-            neighbours = (inside == -shift).reshape(shape) & known & other_known
-            edge |= neighbours & (mask != other)
+    for other in (rows[:, :-2], rows[:, 2:], columns[:, :, :-2], columns[:, :, 2:]):
+        edge |= (other != mask) & (other != IGNORE)
+    # one_hot is zero at pixels of IGNORE, which no class has as its number.
     return jax.nn.one_hot(mask, num_classes) * edge[..., None]
 
 

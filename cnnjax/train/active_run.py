@@ -5,21 +5,20 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from cnnjax import data, files
 from cnnjax.config import ResolvedConfig
 from cnnjax.result import SPLITS, Best, RunResult, Status
-from cnnjax.train import evaluation, examples, folder
+from cnnjax.train import evaluation, examples, folder, parallel
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.folder import Log
 from cnnjax.train.metrics_log import Clock, MetricsLog
-from cnnjax.train.plan import Plan, make_plan
+from cnnjax.train.plan import Plan
 from cnnjax.train.probe import ProbeContext, Probes
 from cnnjax.train.session import Program, Session
 from cnnjax.train.state import HParams, TrainState, digest
@@ -33,28 +32,26 @@ class Job:
       config: its resolved configuration.
       seed: its seed.
       directory: its folder, whose lock the caller holds.
-      identity: the first fields of result.json: arm, block, seed.
+      arm, block: the names of its arm and of its block.
     """
 
     config: ResolvedConfig
     seed: int
     directory: Path
-    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def full_identity(self) -> dict[str, Any]:
-        """The identity with defaults for the fields that it lacks."""
-        return {"arm": "", "block": "", "seed": self.seed, **self.identity}
+    arm: str = ""
+    block: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
         """The arm and the seed, which identify the run within a study."""
-        return self.full_identity["arm"], self.seed
+        return self.arm, self.seed
 
-    @property
-    def label(self) -> str:
-        """The name of the run in messages."""
-        return f"{self.full_identity['arm']} seed {self.seed}".strip()
+
+def label(jobs: Sequence[Job]) -> str:
+    """The name of runs in messages: their arms and seeds."""
+    arms = dict.fromkeys(job.arm for job in jobs)
+    seeds = dict.fromkeys(str(job.seed) for job in jobs)
+    return f"{', '.join(arms)} seed {', '.join(seeds)}".strip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +63,6 @@ class ArmSetup:
     program: Program
     runtime: Mapping[str, Any]
     probes: Probes
-
-    def dataset(self, seed: int) -> data.Dataset:
-        """The data set with the order and the subset of one seed."""
-        return self.session.dataset(self.config, seed)
 
     def hparams(self, seed: int) -> HParams:
         """The traced numbers and the random keys of a run."""
@@ -86,7 +79,7 @@ class ArmSetup:
         if self.probes.multiply_adds is None:
             return None
         shape = self.session.load(self.config.data).spec.image_shape
-        return self.probes.multiply_adds(self.session.plain_module(self.config), shape)
+        return self.probes.multiply_adds(self.session.module(self.config), shape)
 
     def splits(self, dataset: data.Dataset) -> tuple[str, ...]:
         """The splits that are evaluated at the end."""
@@ -150,30 +143,22 @@ class ActiveRun:
     def log(self, step: int, recent: int | None = None) -> None:
         """Writes a line with the mean metrics since the last one and the speed of the last `recent`
         steps."""
-        self._metrics_log.write_training(
-            step,
-            step / self.plan.steps_per_epoch,
-            self.plan.rate(step),
-            self._clock.speed(self._share * self._config.training.batch_size, recent),
-            self._seconds(),
-        )
+        speed = self._clock.speed(self._share * self._config.training.batch_size, recent)
+        self._metrics_log.write_training(step, speed, self._seconds())
 
     def save(self, step: int, state: TrainState) -> None:
         """Evaluates the validation split where that is due, and writes a checkpoint. The run has
         diverged where the evaluation is not finite."""
         score = None
         if self.plan.evaluates(step):
-            evaluated = self._evaluate(state, "validation")
+            evaluated = self._context(state).evaluate("validation")
             if not evaluated.finite:
                 self._diverge(step)
                 return
             figures = evaluated.figures()
             score = self._score(figures.values)
-            epoch = step / self.plan.steps_per_epoch
-            self._metrics_log.write(
-                step, epoch, "validation", figures.model_dump(), self._seconds()
-            )
-        copy = self.setup.program.compiled.copy(state)
+            self._metrics_log.write(step, "validation", figures.model_dump(), self._seconds())
+        copy = parallel.copy(state)
         notes = self._metrics_log.notes(self._seconds())
         self._checkpoints.save(copy, self._config.model_dump(mode="json"), score, notes)
         self._last_saved = step
@@ -187,17 +172,16 @@ class ActiveRun:
     def write_start_signals(self) -> None:
         """Writes the signals before the first step, which cannot be measured after resuming."""
         if self._probes.signals and int(self.state.step) == 0:
-            signals = self._probes.signal(self._probe_context(self.state))
+            signals = self._probes.signal(self._context(self.state))
             files.write_json(self._signals_path, {"start": signals})
 
     def finish(self) -> None:
         """Evaluates the final state of a run that has not diverged."""
         if self.outcome:
             return
-        state = self.state
-        splits = self.setup.splits(self.dataset)
-        self.evaluations = {split: self._evaluate(state, split) for split in splits}
-        ema = state.ema
+        state, ema = self.state, self.state.ema
+        context, splits = self._context(state), self.setup.splits(self.dataset)
+        self.evaluations = {split: context.evaluate(split) for split in splits}
         self.outcome = self._result(
             "finished",
             self.plan.total_steps,
@@ -205,7 +189,7 @@ class ActiveRun:
                 state.params if ema is None else {"params": state.params, "ema": ema.params}
             ),
             **{split: evaluated.figures() for split, evaluated in self.evaluations.items()},
-            **self._probe(state),
+            **self._probe(context),
         )
 
     def write(self, compilations: int) -> RunResult:
@@ -215,12 +199,10 @@ class ActiveRun:
         for split, evaluated in self.evaluations.items():
             evaluated.write(directory / f"predictions_{split}.npz")
             examples.write(directory / f"examples_{split}.npz", evaluated, self.dataset, split)
-        signals = self.outcome.signals
-        if self._probes.signals and self._signals_path.is_file():  # absent if probed later on
-            signals = files.read_json(self._signals_path) | signals
         runtime = files.read_json(directory / "runtime.json") | {"jax": jax.__version__}
         changes: dict[str, Any] = {"compilations": compilations, "runtime": runtime}
-        changes |= {"signals": signals} if signals else {}
+        if self._probes.signals and self._signals_path.is_file():  # absent if probed later on
+            changes["signals"] = files.read_json(self._signals_path) | self.outcome.signals
         result = self.outcome.model_copy(update=changes)
         result.write(directory / "result.json")
         return result
@@ -229,19 +211,7 @@ class ActiveRun:
     def _signals_path(self) -> Path:
         return self.job.directory / "signals.json"
 
-    def _evaluate(self, state: TrainState, split: str) -> evaluation.SplitEvaluation:
-        return evaluation.evaluate(
-            self._task,
-            self.setup.program.compiled,
-            state.variables,
-            self.setup.store,
-            self.dataset,
-            split,
-            batch_size=self._eval_batch,
-            keep_prob=np.float32(self._config.model.dropout.keep_prob),
-        )
-
-    def _probe_context(self, state: TrainState) -> ProbeContext:
+    def _context(self, state: TrainState) -> ProbeContext:
         return ProbeContext(
             self._task,
             self.setup.program.module,
@@ -256,9 +226,9 @@ class ActiveRun:
             self._eval_batch,
         )
 
-    def _probe(self, state: TrainState) -> dict[str, Any]:
+    def _probe(self, context: ProbeContext) -> dict[str, Any]:
         """The fields of the result that the probes measure at the end."""
-        context, fields = self._probe_context(state), {}
+        fields: dict[str, Any] = {}
         if self._probes.measures:
             fields["measures"] = self._probes.measure(context, self.setup.splits(self.dataset))
         if self._probes.signals:
@@ -281,7 +251,9 @@ class ActiveRun:
         speed = self._clock.speed(self._share * batch_size) or self._metrics_log.speed
         defaults: dict[str, Any] = dict.fromkeys((*SPLITS, "params_digest"))
         return RunResult(
-            **self.job.full_identity,
+            arm=self.job.arm,
+            block=self.job.block,
+            seed=self.job.seed,
             status=status,
             steps=steps,
             **(defaults | fields),
@@ -323,8 +295,8 @@ def open_run(setup: ArmSetup, job: Job, *, bar: str | None, log: Log) -> Iterato
 
     Raises UserError where the folder is of another configuration or cannot be read.
     """
-    dataset, directory = setup.dataset(job.seed), job.directory
-    plan = make_plan(setup.config, dataset.order)
+    dataset, directory = setup.session.dataset(setup.config, job.seed), job.directory
+    plan = Plan(setup.config, dataset.order)
     fresh = setup.session.initial_state(setup.config, setup.program, dataset, job.seed)
     folder.keep_settings(directory, setup.config, setup.runtime, log)
     keep_last = setup.config.checkpointing.keep_last
@@ -333,12 +305,12 @@ def open_run(setup: ArmSetup, job: Job, *, bar: str | None, log: Log) -> Iterato
         state, notes = restored or (fresh, {})
         step = int(state.step)
         if restored:
-            log(f"resumed: {job.label} at step {step} of {plan.total_steps}")
+            log(f"resumed: {label([job])} at step {step} of {plan.total_steps}")
         with MetricsLog(
             directory,
             setup.program.task,
+            plan,
             restored_step=step,
-            total_steps=plan.total_steps,
             label=bar,
             notes=notes,
             log=log,

@@ -61,10 +61,9 @@ class Board:
 
     def close(self) -> None:
         """Closes the file."""
-        file, self._file = self._file, None
-        if file:
+        if self._file:
             with self._stop_on_error():
-                file.close()
+                self._file.close()
 
     def _write(self, event: Event) -> None:
         if self._file is None:

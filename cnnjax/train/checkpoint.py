@@ -9,13 +9,13 @@ No error deletes a checkpoint: one that is damaged is renamed to N.unreadable, a
 one that the machine refuses to read just now.
 """
 
+import contextlib
 import json
 import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import jax
@@ -76,12 +76,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._manager.close()
 
     @property
@@ -146,7 +141,8 @@ class Checkpoints:
 
         Raises Damaged where it is not what was saved, and else what `restore_latest` raises.
         """
-        tree, notes = self._read(step)
+        with _reading(self._directory / str(step)):
+            tree, notes = self._read(step)
         target_tree = _tree(target)
         _compare(self._directory / str(step), tree, target_tree)
         placed = jax.tree.map(_put_like, tree, target_tree)
@@ -165,10 +161,7 @@ class Checkpoints:
         Raises Mismatch where an entry is missing, extra or different, UserError where the
         checkpoint is damaged, MachineError where it cannot be read just now.
         """
-        stored = {
-            kind: {name: value for name, value in tree.items() if name not in ignore}
-            for kind, tree in self.weights(step).items()
-        }
+        stored = without_layers(self.weights(step), ignore)
         target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
         _compare(self._directory / str(step), stored, target)
         return jax.tree.map(_put_like, stored, serialization.to_state_dict(target))
@@ -176,35 +169,23 @@ class Checkpoints:
     def check(self, step: int, target: Mapping[str, Any], *, ignore: Sequence[str] = ()) -> None:
         """Raises what `variables` would for this target; reads only the metadata of the
         checkpoint."""
-        stored = {
-            kind: {name: value for name, value in tree.items() if name not in ignore}
-            for kind, tree in self._shapes_of_weights(step).items()
-        }
+        stored = without_layers(self.weights(step, shapes=True), ignore)
         target = {"params": target["params"], "batch_stats": target.get("batch_stats", {})}
         _compare(self._directory / str(step), stored, target)
 
-    def layers(self, step: int) -> tuple[str, ...]:
-        """The top-level layers of a step that have parameters; reads only the metadata."""
-        return tuple(self._shapes_of_weights(step)["params"])
-
-    def _shapes_of_weights(self, step: int) -> dict[str, Any]:
-        """`weights` as shapes and dtypes."""
+    def weights(self, step: int, *, shapes: bool = False) -> dict[str, Any]:
+        """Returns all parameters and statistics of a step as stored; the averages where there are
+        any. With `shapes` only their shapes and dtypes, from the metadata of the checkpoint."""
+        path = self._directory / str(step)
         try:
-            tree = self._stored_shapes(step)
-        except Exception as error:
-            raise self._unreadable(step, _damage(self._directory / str(step), error)) from None
+            with _reading(path):
+                tree = self._stored_shapes(step) if shapes else self._read(step)[0]
+        except Damaged as damage:
+            others = ", ".join(str(other) for other in self.steps if other != step)
+            instead = f"ask for another --step: {others}" if others else "there is no other step"
+            raise UserError(f"{path}: checkpoint cannot be read ({damage}); {instead}.") from None
         source = tree.get("ema") or tree
         return {kind: source.get(kind) or {} for kind in ("params", "batch_stats")}
-
-    def weights(self, step: int) -> dict[str, Any]:
-        """Returns all parameters and statistics of a step as stored; the averages where there are
-        any."""
-        try:
-            tree, _ = self._read(step)
-        except Damaged as damage:
-            raise self._unreadable(step, damage) from None
-        source = tree.get("ema") or tree
-        return {"params": source["params"], "batch_stats": source.get("batch_stats") or {}}
 
     def find(self, which: int | Literal["last", "best"]) -> int:
         """The step that `which` names. Raises UserError where there is no such checkpoint."""
@@ -232,35 +213,22 @@ class Checkpoints:
         then = "going back to the one before" if self.steps else "starting anew"
         return f"{path}: checkpoint cannot be read ({reason}); kept as {renamed.name}; {then}."
 
-    def _unreadable(self, step: int, damage: Damaged) -> UserError:
-        others = ", ".join(str(other) for other in self.steps if other != step)
-        instead = f"ask for another --step: {others}" if others else "there is no other step"
-        return UserError(
-            f"{self._directory / str(step)}: checkpoint cannot be read ({damage}); {instead}."
-        )
-
     def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The tree of the state as it was stored, on one device, and the notes.
-
-        Raises Damaged or MachineError.
-        """
-        path = self._directory / str(step)
+        """The tree of the state as it was stored, on one device, and the notes. To be called in
+        `_reading`."""
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        try:
-            target = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-                self._stored_shapes(step),
-            )
-            items: dict[str, Any] = {"state": ocp.args.StandardRestore(target)}
-            if _has_notes(path):
-                items["notes"] = ocp.args.JsonRestore()
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-            tree, notes = restored["state"], dict(restored.get("notes") or {})
-            saved = notes.pop(CHECKSUM, None)
-            if "notes" in items and saved != _checksum(tree, notes):
-                raise ValueError("its content has changed since it was saved")
-        except Exception as error:
-            raise _damage(path, error) from error
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+            self._stored_shapes(step),
+        )
+        items: dict[str, Any] = {"state": ocp.args.StandardRestore(target)}
+        if _has_notes(self._directory / str(step)):
+            items["notes"] = ocp.args.JsonRestore()
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        tree, notes = restored["state"], dict(restored.get("notes") or {})
+        saved = notes.pop(CHECKSUM, None)
+        if "notes" in items and saved != _checksum(tree, notes):
+            raise ValueError("its content has changed since it was saved")
         return tree, notes
 
     def _stored_shapes(self, step: int) -> Any:
@@ -270,6 +238,14 @@ class Checkpoints:
         if tree is None:
             raise ValueError("no metadata")
         return tree.tree if hasattr(tree, "tree") else tree
+
+
+def without_layers(variables: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Variables, or their shapes, without some top-level layers."""
+    return {
+        kind: {name: value for name, value in tree.items() if name not in names}
+        for kind, tree in variables.items()
+    }
 
 
 def _has_notes(path: Path) -> bool:
@@ -304,25 +280,20 @@ def _score(metrics: Any) -> float:
 
 def _compare(checkpoint: Path, stored: Any, target: Any) -> None:
     """Raises a Mismatch that lists every missing, extra and differing entry."""
-    have = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat(stored).items()}
-    want = {path: (tuple(leaf.shape), str(leaf.dtype)) for path, leaf in flat(target).items()}
-    missing = [path for path in want if path not in have]
-    extra = [path for path in have if path not in want]
-    different = [path for path in want if path in have and have[path] != want[path]]
-    lines = [f"  missing: {path} {_describe(want[path])}" for path in missing]
-    lines += [f"  extra: {path} {_describe(have[path])}" for path in extra]
-    lines += [
-        f"  different: {path} is {_describe(have[path])}, the network has {_describe(want[path])}"
-        for path in different
-    ]
+    have, want = (
+        {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in flat(tree).items()}
+        for tree in (stored, target)
+    )
+    lines = {path: f"  missing: {path} {want[path]}" for path in want if path not in have}
+    lines |= {path: f"  extra: {path} {have[path]}" for path in have if path not in want}
+    lines |= {
+        path: f"  different: {path} is {have[path]}, the network has {want[path]}"
+        for path in want
+        if path in have and have[path] != want[path]
+    }
     if lines:
-        text = "\n".join([f"{checkpoint}: does not fit this network:", *lines])
-        raise Mismatch(text, missing=missing, extra=extra, different=different)
-
-
-def _describe(entry: tuple[tuple[int, ...], str]) -> str:
-    shape, dtype = entry
-    return f"{dtype}{list(shape)}"
+        text = "\n".join([f"{checkpoint}: does not fit this network:", *lines.values()])
+        raise Mismatch(text, paths=lines)
 
 
 def _with_damaged_metrics(directory: Path) -> list[Path]:
@@ -341,15 +312,18 @@ def _with_damaged_metrics(directory: Path) -> list[Path]:
     return damaged
 
 
-def _damage(checkpoint: Path, error: Exception) -> Damaged:
-    """The exception for a checkpoint whose reading raised `error`. Raises MachineError where the
-    machine refused to read it, so that it need not be damaged."""
-    refusal = next(system_errors(error), None) or _read_error(checkpoint)
-    if refusal:
-        raise _cannot_read_now(checkpoint, refusal)
-    lines = str(error).strip().splitlines() or [""]
-    message = lines[0].partition(" See full TensorStore details")[0]
-    return Damaged(f"{type(error).__name__}: {message[:160]}")
+@contextlib.contextmanager
+def _reading(checkpoint: Path) -> Iterator[None]:
+    """A context in which a checkpoint is read. Raises Damaged from an error, or MachineError where
+    the machine refused to read it, so that it need not be damaged."""
+    try:
+        yield
+    except Exception as error:
+        if refusal := next(system_errors(error), None) or _read_error(checkpoint):
+            raise _cannot_read_now(checkpoint, refusal) from error
+        lines = str(error).strip().splitlines() or [""]
+        message = lines[0].partition(" See full TensorStore details")[0]
+        raise Damaged(f"{type(error).__name__}: {message[:160]}") from error
 
 
 def system_errors(error: BaseException | None) -> Iterator[BaseException]:

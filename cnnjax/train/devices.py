@@ -12,13 +12,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from cnnjax.errors import UserError
 
-_LOGGER = "jax._src.xla_bridge"
 _FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")
 _DRIVER = Path("/proc/driver/nvidia/version")
 _PLUGINS = {"jax-cuda13-plugin": 580, "jax-cuda12-plugin": 525, "libtpu": 0}
@@ -29,25 +28,18 @@ _EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
 """The extra of this package for each platform of jax: `pip install -e '.[cuda]'`."""
 
 
-class Devices(NamedTuple):
-    """Devices, and why they are not the accelerator that a plugin is installed for, "" if they
-    are."""
-
-    devices: list[jax.Device]
-    fallback: str = ""
-
-
-def require(count: int | None = None) -> list[jax.Device]:
-    """The devices of `find`. Also raises UserError where they are not the accelerator that a plugin
+def require() -> list[jax.Device]:
+    """All devices of `find`. Also raises UserError where they are not the accelerator that a plugin
     is installed for."""
-    devices, fallback = find(count)
+    devices, fallback = find()
     if fallback:
         raise UserError(fallback)
     return devices
 
 
-def find(count: int | None = None) -> Devices:
-    """The devices of this process: all, or the first `count`.
+def find(count: int | None = None) -> tuple[list[jax.Device], str]:
+    """The devices of this process: all, or the first `count`; and why they are not the accelerator
+    that a plugin is installed for, "" if they are.
 
     Raises UserError where jax finds none, or fewer than `count`.
     """
@@ -72,7 +64,7 @@ def find(count: int | None = None) -> Devices:
             f"--devices: {count} is more than there are: {len(devices)} "
             f"({devices[0].device_kind}; {devices[0].platform})."
         )
-    return Devices(devices[:count], fallback)
+    return devices[:count], fallback
 
 
 def _explain(platforms: str | None, error: str) -> str:
@@ -145,7 +137,7 @@ def _captured_warnings() -> Iterator[list[str]]:
         records.append(record)
         return False
 
-    logger = logging.getLogger(_LOGGER)
+    logger = logging.getLogger("jax._src.xla_bridge")
     logger.addFilter(keep)
     try:
         yield messages

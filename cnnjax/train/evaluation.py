@@ -98,15 +98,11 @@ def evaluate(
     outputs = []
     with memory.explain(f"evaluation.batch_size: {batch_size}", "a smaller evaluation.batch_size"):
         for batch in dataset.eval_batches(split, batch_size):
-            valid = np.asarray(batch["valid"], bool)
             inputs = {name: value for name, value in batch.items() if name != "valid"}
             result = compiled.evaluate(variables, store, inputs, np.asarray(keep_prob, np.float32))
-            outputs.append((result, valid))
-        joined = jax.tree.map(
-            lambda *parts: np.concatenate(parts),
-            *[jax.tree.map(lambda leaf, v=valid: np.asarray(leaf)[v], f) for f, valid in outputs],
-        )
-    examples = dataset.splits[split]
+            outputs.append(result)
+        examples = dataset.splits[split]  # without the padding, which is at the end
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(examples)], *outputs)
     return SplitEvaluation(
         task, examples.ids, examples.targets, joined["statistics"], joined["predictions"]
     )

@@ -33,14 +33,11 @@ def choose(evaluated: SplitEvaluation) -> list[tuple[str, int]]:
     order = np.lexsort([evaluated.ids, *columns[::-1]])  # the last key counts first, NaN is last
     middle = max(0, len(order) // 2 - EACH // 2)
     parts = {
-        "best": order[:EACH],
-        "worst": order[max(EACH, len(order) - EACH) :],
         "median": order[middle : middle + EACH],
-    }
-    kinds: dict[int, str] = {}
-    for kind, positions in parts.items():
-        for position in positions.tolist():
-            kinds.setdefault(position, kind)
+        "worst": order[max(EACH, len(order) - EACH) :],
+        "best": order[:EACH],
+    }  # an example in several is of the last of these kinds
+    kinds = {position: kind for kind, positions in parts.items() for position in positions.tolist()}
     chosen = [(kinds[position], position) for position in order.tolist() if position in kinds]
     if task.mistakes is None:
         return chosen
@@ -63,17 +60,11 @@ def write(path: Path, evaluated: SplitEvaluation, dataset: Dataset, split: str) 
         return
     positions = np.array([position for _, position in chosen])
     images, targets = dataset.at(split, positions)
-    by_group = {
-        "target": targets,
-        "prediction": {name: each[positions] for name, each in evaluated.predictions.items()},
-        "metric": {name: evaluated.statistics[name][positions] for name in evaluated.task.means},
-    }
+    predictions, statistics = evaluated.predictions, evaluated.statistics
     arrays = {
-        f"{group}.{name}": np.asarray(values)
-        for group, by_name in by_group.items()
-        for name, values in by_name.items()
-    }
-    arrays |= {
+        **{f"target.{name}": values for name, values in targets.items()},
+        **{f"prediction.{name}": values[positions] for name, values in predictions.items()},
+        **{f"metric.{name}": statistics[name][positions] for name in evaluated.task.means},
         "kind": np.array([kind for kind, _ in chosen]),
         "ids": evaluated.ids[positions],
         "images": images,

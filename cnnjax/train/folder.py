@@ -21,7 +21,7 @@ def resumed_settings(directory: Path) -> dict[str, Any]:
     """The runtime.json of a run that has a checkpoint; empty where it has none, or where the file
     is damaged. Raises MachineError where it cannot be read just now."""
     stored = _read(directory / "runtime.json") if _has_checkpoint(directory) else {}
-    return _with_defaults(stored) if _is_valid("runtime.json", stored) else {}
+    return _with_defaults(stored) if _is_runtime(stored) else {}
 
 
 def replica_axis(settings: Mapping[str, Any], arm: str) -> tuple[tuple[str, int], ...]:
@@ -42,8 +42,8 @@ def keep_settings(
     number of threads, kind of convolution, precision or way to train replicas (which change the
     order of sums); MachineError where a file cannot be read just now.
     """
-    for name in ("config.json", "runtime.json"):
-        if _has_checkpoint(directory) and not _is_valid(name, _read(directory / name)):
+    for name, is_valid in (("config.json", bool), ("runtime.json", _is_runtime)):
+        if _has_checkpoint(directory) and not is_valid(_read(directory / name)):
             renamed = files.set_aside(directory / "checkpoints").name
             log(
                 f"{directory / name}: is not whole; this run starts anew, its checkpoints so far "
@@ -86,10 +86,8 @@ def check_same_data(directory: Path, current: Fingerprint) -> None:
         )
 
 
-def _is_valid(name: str, stored: Mapping[str, Any]) -> bool:
-    """Whether the content of config.json or runtime.json is complete and makes sense."""
-    if name != "runtime.json":
-        return bool(stored)
+def _is_runtime(stored: Mapping[str, Any]) -> bool:
+    """Whether the content of a runtime.json is complete and makes sense."""
     axis, steps = stored.get("replica_axis", []), stored.get("steps_per_call", 1)
     together = stored.get("replicas") == "together"
     return (

@@ -78,8 +78,6 @@ class Groups:
         """The updates of parameters times the rate of their group; `rates` has one for each group.
         Since updates are proportional to the learning rate, this multiplies the learning rate of
         the group, also with decoupled weight decay and momentum."""
-        if not self.fields:
-            return updates
 
         def scale(index: int | None, leaf: Any) -> Any:
             return leaf if index is None else rates[index] * leaf

@@ -5,14 +5,12 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from cnnjax.config import ResolvedConfig
 from cnnjax.errors import Stopped
 from cnnjax.result import RunResult
 from cnnjax.train import folder, memory
-from cnnjax.train.active_run import ActiveRun, ArmSetup, Job, open_run
+from cnnjax.train.active_run import ActiveRun, ArmSetup, Job, label, open_run
 from cnnjax.train.folder import Log
 from cnnjax.train.metrics_log import Clock
 from cnnjax.train.plan import Plan
@@ -22,7 +20,6 @@ from cnnjax.train.replicas import Metrics, Replicas
 from cnnjax.train.session import Session
 
 NO_PROBES, NO_PROFILE = Probes(), Profile()
-ALONE, TOGETHER = "one after another", "together"
 CALLS_IN_FLIGHT = {"cpu": 1}
 CALLS_IN_FLIGHT_ON_ACCELERATORS = 4
 """How many calls may be incomplete when the host makes the next one: enough to keep a device busy,
@@ -37,37 +34,10 @@ def never() -> str:
     return ""
 
 
-def run(
-    session: Session,
-    config: ResolvedConfig,
-    seed: int,
-    directory: Path,
-    *,
-    identity: Mapping[str, Any] | None = None,
-    steps_per_call: int = 1,
-    probes: Probes = NO_PROBES,
-    log: Log = print,
-    stop: Callable[[], str] = never,
-) -> RunResult:
-    """Trains one run alone to its end, see `train`; returns its result."""
-    job = Job(config, seed, directory, identity or {})
-    (result,) = train(
-        session,
-        [job],
-        together=False,
-        steps_per_call=steps_per_call,
-        probes=probes,
-        log=log,
-        stop=stop,
-    )
-    return result
-
-
 def train(
     session: Session,
     jobs: Sequence[Job],
     *,
-    together: bool = True,
     replica_axis: Sequence[tuple[str, int]] = (),
     steps_per_call: int = 1,
     probes: Probes = NO_PROBES,
@@ -81,9 +51,8 @@ def train(
     Args:
       session: what the runs of this process share.
       jobs: the runs. Their configurations have one `program_key.replica_key`.
-      together: whether the runs take their steps together; if not, there must be one run.
       replica_axis: the arm and seed of each run that these runs were started together with,
-        including their own, in order; by default those of `jobs`.
+        including their own, in order; () for one run that is trained alone.
       steps_per_call: steps per call of the compiled program, where so many are left before a line
         is written. A resumed run keeps the number that it was started with.
       probes: what else is measured of the network, for result.json.
@@ -96,18 +65,17 @@ def train(
     """
     resumed = next(filter(None, (folder.resumed_settings(job.directory) for job in jobs)), {})
     steps_per_call = resumed.get("steps_per_call", steps_per_call)
-    replica_axis = list(replica_axis or [job.key for job in jobs])
     stepping: dict[str, Any] = {"steps_per_call": steps_per_call}
-    if together:
+    if replica_axis:
         convolution = "xla"  # the native convolution has no batching rule
-        stepping |= {"replicas": TOGETHER, "replica_axis": [*map(list, replica_axis)]}
+        stepping |= {"replicas": "together", "replica_axis": [*map(list, replica_axis)]}
     else:
         convolution = session.convolution(jobs[0].config, resumed.get("convolution"))
-        stepping["replicas"] = ALONE
+        stepping["replicas"] = "one after another"
     setups = _arm_setups(session, jobs, convolution, stepping, probes)
-    count = len(replica_axis) if together else 1
-    with memory.explain_training(jobs[0].config, runs=count), contextlib.ExitStack() as stack:
-        bars: list[str | None] = [_label(jobs), *[None] * (len(jobs) - 1)]
+    width = len(replica_axis)
+    with memory.explain_training(jobs[0].config, runs=width), contextlib.ExitStack() as stack:
+        bars: list[str | None] = [label(jobs), *[None] * (len(jobs) - 1)]
         runs = [
             stack.enter_context(open_run(setup, job, bar=bar, log=log))
             for setup, job, bar in zip(setups, jobs, bars, strict=True)
@@ -117,11 +85,9 @@ def train(
         # Runs that were restored at a later step join the others there.
         for first, last in itertools.pairwise(sorted({*restored.values(), plan.total_steps})):
             active = [run for run in runs if restored[run] <= first and not run.outcome]
-            indices = [replica_axis.index(run.job.key) if together else 0 for run in active]
-            width = len(replica_axis) if together else 0
             try:
                 _take_steps(
-                    dict(zip(indices, active, strict=True)),
+                    {replica_axis.index(run.job.key) if width else 0: run for run in active},
                     first,
                     last,
                     width=width,
@@ -163,13 +129,6 @@ def _check_stop(stop: Callable[[], str], step: int, plan: Plan) -> None:
         raise Stopped(f"stopped by {stop()} at step {step} of {plan.total_steps}")
 
 
-def _label(jobs: Sequence[Job]) -> str:
-    """The name of runs that are trained together: their arms and seeds."""
-    arms = dict.fromkeys(job.full_identity["arm"] for job in jobs)
-    seeds = dict.fromkeys(str(job.seed) for job in jobs)
-    return f"{', '.join(arms)} seed {', '.join(seeds)}".strip()
-
-
 def _take_steps(
     runs: Mapping[int, ActiveRun],
     first: int,
@@ -199,11 +158,14 @@ def _take_steps(
     for run in runs.values():
         run.begin(clock, len(runs))
     streams = {index: run.dataset.train_batches(first, last) for index, run in runs.items()}
-    active = dict(runs)
     backend = setup.session.runtime["backend"]
     max_in_flight = CALLS_IN_FLIGHT.get(backend, CALLS_IN_FLIGHT_ON_ACCELERATORS)
     in_flight: collections.deque[tuple[range, Metrics]] = collections.deque()
     complete: list[tuple[range, Metrics]] = []
+
+    def active() -> dict[int, ActiveRun]:
+        """The runs that have not diverged."""
+        return {index: run for index, run in runs.items() if not run.outcome}
 
     def wait(count: int) -> None:
         """Waits until no more than `count` calls are in flight."""
@@ -213,7 +175,7 @@ def _take_steps(
             for value in metrics.values() if backend != "cpu" else ():
                 value.copy_to_host_async()
             clock.tick(len(steps))
-            for run in active.values():
+            for run in active().values():
                 run.advance(len(steps))
             complete.append((steps, metrics))
 
@@ -222,23 +184,18 @@ def _take_steps(
         wait(0)
         for steps, metrics in complete:
             figures = replicas.figures(metrics)
-            for index, run in active.items():
+            for index, run in active().items():
                 for step, values in zip(steps, figures[index], strict=True):
                     if not run.outcome:
                         run.add(step, values)
         complete.clear()
-        drop_diverged()
 
-    def drop_diverged() -> None:
-        for index in [index for index, run in active.items() if run.outcome]:
-            del active[index]
-
-    label = _label([run.job for run in runs.values()])
+    name = label([run.job for run in runs.values()])
     for call, steps in enumerate(plan.calls(first, last, steps_per_call)):
-        profile.before(call, label, functools.partial(wait, 0))
+        profile.before(call, name, functools.partial(wait, 0))
         if stop():
             fetch()
-            for index, run in active.items():
+            for index, run in active().items():
                 run.stop(steps[0] - 1, replicas.state(index))
             _check_stop(stop, steps[0] - 1, plan)
         batches = {
@@ -251,13 +208,12 @@ def _take_steps(
         if plan.due(step) or step == last or len(complete) >= MAX_FETCH:
             fetch()
         if plan.due(step):
-            for index, run in active.items():
+            for index, run in active().items():
                 run.log(step, recent=plan.log_every)
                 if plan.saves(step):
                     run.save(step, replicas.state(index))
                     clock.restart()
-            drop_diverged()
-        if not active:
+        if not active():
             break
-    for index, run in active.items():
+    for index, run in active().items():
         run.state = replicas.state(index)

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from cnnjax import files
 from cnnjax.tasks.task import Task
 from cnnjax.train.board import Board
 from cnnjax.train.folder import Log
+from cnnjax.train.plan import Plan
 
 
 class MetricsLog:
@@ -26,36 +26,42 @@ class MetricsLog:
     Args:
       directory: the run's folder.
       task: what the network is trained for.
+      plan: the steps of the run and their learning rates.
       restored_step: the step that the run is resumed from; 0 for a new run.
-      total_steps: the number of its steps.
       label: the label of the progress bar; None for no bar.
       notes: what `notes` returned when the restored step was saved.
       log: called with each line for the user.
+
+    Attributes:
+      lines: the lines so far.
+      seconds: seconds of training until the restored checkpoint, or else until the last line then.
     """
 
     def __init__(
         self,
         directory: Path,
         task: Task,
+        plan: Plan,
         *,
         restored_step: int,
-        total_steps: int,
         label: str | None,
         notes: Mapping[str, Any],
         log: Log,
     ):
-        self._path, self._task = directory / "metrics.jsonl", task
+        self._path, self._task, self._plan = directory / "metrics.jsonl", task, plan
         self.lines = [
             line
             for line in files.read_lines(self._path)
             if 0 < line.get("step", 0) <= restored_step
         ]
+        last = self.lines[-1] if self.lines else {"seconds": 0.0}
+        self.seconds: float = notes["seconds"] if "seconds" in notes else last["seconds"]
         content = "".join(json.dumps(line) + "\n" for line in self.lines)
         files.write_bytes(self._path, content.encode())
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         self._board = Board(directory / "tensorboard", restored_step + 1, log)
         self._bar = tqdm(
-            total=total_steps,
+            total=plan.total_steps,
             initial=restored_step,
             desc=label,
             unit="step",
@@ -63,27 +69,14 @@ class MetricsLog:
             disable=label is None or not sys.stderr.isatty(),
         )
         self._window: list[Mapping[str, float]] = list(notes.get("window", ()))
-        self._seconds: float | None = notes.get("seconds")
 
     def __enter__(self) -> "MetricsLog":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
         self._board.close()
         self._file.close()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training until the restored checkpoint, or else until the last line."""
-        if self._seconds is not None:
-            return self._seconds
-        return self.lines[-1]["seconds"] if self.lines else 0.0
 
     def notes(self, seconds: float) -> dict[str, Any]:
         """What a checkpoint needs so that the lines after it are those of an uninterrupted run: the
@@ -108,9 +101,7 @@ class MetricsLog:
         """Adds the metrics of one training step."""
         self._window.append(metrics)
 
-    def write_training(
-        self, step: int, epoch: float, rate: float, speed: float, seconds: float
-    ) -> None:
+    def write_training(self, step: int, speed: float, seconds: float) -> None:
         """Writes the means over the steps since the last line, if there were any steps."""
         if not self._window:
             return
@@ -119,19 +110,18 @@ class MetricsLog:
             for name in dict.fromkeys(("loss", *self._task.train_metrics))
         }
         self._window = []
-        extra = {"learning_rate": float(rate), "images_per_second": round(speed, 1)}
-        self.write(step, epoch, "train", means | extra, seconds)
+        extra = {"learning_rate": self._plan.rate(step), "images_per_second": round(speed, 1)}
+        self.write(step, "train", means | extra, seconds)
         primary = self._task.primary
         parts = [f"loss {means['loss']:.3f}", f"{speed:,.0f} img/s"]
         if primary.name in means:
             parts.insert(1, f"{primary.title} {primary.show(means[primary.name])}")
         self._bar.set_postfix_str(", ".join(parts))
 
-    def write(
-        self, step: int, epoch: float, split: str, figures: Mapping[str, Any], seconds: float
-    ) -> None:
+    def write(self, step: int, split: str, figures: Mapping[str, Any], seconds: float) -> None:
         """Writes one line; values that are not finite are written as null."""
-        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
+        epoch = round(step / self._plan.steps_per_epoch, 4)
+        line: dict[str, Any] = {"step": step, "epoch": epoch, "split": split}
         line |= {
             name: None if isinstance(value, float) and not np.isfinite(value) else value
             for name, value in figures.items()

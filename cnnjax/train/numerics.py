@@ -37,8 +37,6 @@ def precision(name: str) -> contextlib.AbstractContextManager[Any]:
 def at_precision(name: str, function: Callable[P, R]) -> Callable[P, R]:
     """`function`, traced with a precision of `resolve`. It also applies to gradients inside the
     function, and where the function is mapped or scanned."""
-    if name == FLOAT32:
-        return function
 
     @functools.wraps(function)
     def traced(*args: P.args, **kwargs: P.kwargs) -> R:

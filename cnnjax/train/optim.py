@@ -44,7 +44,7 @@ def optimizer(config: schema.Optimizer) -> MakeOptimizer:
         return optax.lars(rate, decay, mask or True, momentum=momentum, trust_ratio_mask=decay_mask)
 
     coupled: dict[str, Callable[[Number], optax.GradientTransformation]] = {
-        "sgd": lambda rate: optax.sgd(rate),
+        "sgd": optax.sgd,
         "momentum": lambda rate: optax.sgd(rate, momentum),
         "nesterov": lambda rate: optax.sgd(rate, momentum, nesterov=True),
         "rmsprop": lambda rate: optax.rmsprop(rate, config.rmsprop_decay, epsilon),
@@ -78,13 +78,7 @@ def _mask(config: schema.Optimizer) -> Callable[[Any], Any] | None:
 
 
 def learning_rates(
-    config: schema.Schedule,
-    peak: float,
-    total_steps: int,
-    steps_per_epoch: float,
-    *,
-    first: int = 0,
-    count: int | None = None,
+    config: schema.Schedule, peak: float, total_steps: int, steps_per_epoch: float, steps: range
 ) -> np.ndarray:
     """Returns the learning rates of some steps of a run.
 
@@ -93,13 +87,11 @@ def learning_rates(
       peak: the configured learning rate, reached at the end of the warm-up.
       total_steps: steps of the run.
       steps_per_epoch: steps of one pass over the training examples.
-      first: the first step, from 0.
-      count: the number of steps; by default all of the run.
+      steps: the steps, from 0.
 
     Returns:
-      float32 [count]. The warm-up rises linearly from peak / warm-up steps.
+      float32 [len(steps)]. The warm-up rises linearly from peak / warm-up steps.
     """
-    count = total_steps if count is None else count
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total_steps)
     rest = max(total_steps - warmup, 1)
     boundaries = [round(epochs * steps_per_epoch) for epochs in config.boundaries_epochs]
@@ -118,11 +110,12 @@ def learning_rates(
 
     @jax.jit
     def rates() -> jax.Array:
-        schedule, steps = jax.vmap(schedules[config.name]()), jnp.arange(count) + first
+        schedule = jax.vmap(schedules[config.name]())
+        step = jnp.arange(len(steps)) + steps.start
         if config.name == "one_cycle":
-            return schedule(steps)
-        falling = schedule(jnp.maximum(steps - warmup, 0))
-        rising = peak * (steps + 1) / max(warmup, 1)
-        return jnp.broadcast_to(jnp.where(steps < warmup, rising, falling), (count,))
+            return schedule(step)
+        falling = schedule(jnp.maximum(step - warmup, 0))
+        rising = peak * (step + 1) / max(warmup, 1)
+        return jnp.broadcast_to(jnp.where(step < warmup, rising, falling), step.shape)
 
     return np.asarray(rates(), np.float32)

@@ -11,13 +11,11 @@ from typing import Any
 
 from cnnjax.config import Data, ResolvedConfig, flat_json
 
-KEEP_PROB = "model.dropout.keep_prob"
-
 TRACED = {
     "optimizer.learning_rate",
     "optimizer.weight_decay",
     "training.label_smoothing",
-    KEEP_PROB,  # except for 1, a network without dropout
+    "model.dropout.keep_prob",  # except for 1, a network without dropout
 }
 """The numbers that the compiled steps receive as arrays, `state.HParams`; the rates of parameter
 groups are such numbers too."""
@@ -51,7 +49,6 @@ DURATION = {
 }
 """How many steps there are, and what the host does between them."""
 
-_CROP = "data.augmentation.random_resized_crop"
 _AUGMENTATION = {
     f"data.augmentation.{name}"
     for name in ("flip", "shift_pixels", "rotation_degrees", "scale", "color", "cutout_pixels")
@@ -63,7 +60,7 @@ def data_key(data: Data) -> str:
     while an image is decoded."""
     values = flat_json(data.model_dump(mode="json"), "data.")
     if data.pipeline == "memory":
-        values[_CROP] = 1.0
+        values["data.augmentation.random_resized_crop"] = 1.0
     return _key(values, _AUGMENTATION | SCALING | SUBSET)
 
 

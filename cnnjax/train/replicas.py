@@ -31,7 +31,8 @@ class Replicas:
       store: the examples on the devices.
       states: the state of each run. They are donated.
       hparams: the traced numbers and the keys of each run.
-      width: the length of the replica axis; 0 for a run alone, whose state is not stacked.
+      width: the length of the replica axis; 0 for a run alone, whose state is not stacked and
+        whose index is 0.
 
     Raises UserError where the steps cannot be taken together.
     """
@@ -66,13 +67,12 @@ class Replicas:
     def batch(self, batches: Mapping[int, Sequence[Batch]]) -> Batch:
         """Returns the argument of `steps` from the batches of each run, one for each step of a
         call. Images are put on the devices; indices are transferred with the call."""
-        replicas = self._padded({index: _stacked(steps) for index, steps in batches.items()})
-        batch = replicas[0]
-        if self._width:
-            batch = {name: np.stack([replica[name] for replica in replicas]) for name in batch}
+        several = len(next(iter(batches.values()))) > 1
+        of_runs = {index: _stacked(each) if several else each[0] for index, each in batches.items()}
+        replicas = self._padded(of_runs)
+        batch = _stacked(replicas) if self._width else replicas[0]
         if "images" not in batch:
             return batch
-        several = len(next(iter(batches.values()))) > 1
         return self._compiled.feed(batch, several and not self._width)
 
     def steps(self, batch: Batch, learning_rates: Mapping[int, Sequence[float]]) -> Metrics:
@@ -96,10 +96,7 @@ class Replicas:
         steps = len(next(iter(values.values()))[0])
         return {
             index: [
-                {
-                    name: float(value[index if self._width else 0, step])
-                    for name, value in values.items()
-                }
+                {name: float(value[index, step]) for name, value in values.items()}
                 for step in range(steps)
             ]
             for index in self._indices
@@ -117,7 +114,5 @@ class Replicas:
 
 
 def _stacked(batches: Sequence[Batch]) -> Batch:
-    """Batches stacked along a leading axis of steps; a single one as it is."""
-    if len(batches) == 1:
-        return batches[0]
+    """Batches stacked along a new leading axis."""
     return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}

@@ -44,7 +44,6 @@ class Program:
       task: what it is trained for.
       initialize: (key) -> fresh variables.
       create: (variables) -> the state before the first step.
-      make_optimizer: (learning_rate, weight_decay) -> optax transformation.
       normalize: images in 0..1 -> the network's inputs.
       compiled: the compiled steps.
       matmul_precision: see `cnnjax.train.numerics.resolve`.
@@ -54,7 +53,6 @@ class Program:
     task: Task
     initialize: Callable[[jax.Array], Any]
     create: Callable[[Any], state.TrainState]
-    make_optimizer: optim.MakeOptimizer
     normalize: step.Images
     compiled: parallel.Compiled
     matmul_precision: str
@@ -180,9 +178,9 @@ class Session:
             self._compiled[steps] = self._programs[key].compiled
         return self._programs[key]
 
-    def steps_key(self, config: schema.ResolvedConfig, convolution: str | None = None) -> str:
+    def steps_key(self, config: schema.ResolvedConfig) -> str:
         """The key of the compiled steps: runs that have the same key share them."""
-        return steps_key(config, convolution or self.convolution(config))
+        return steps_key(config, self.convolution(config))
 
     def task(self, config: schema.ResolvedConfig) -> Task:
         """The task of a configuration. Raises UserError if its data set lacks a target."""
@@ -194,12 +192,9 @@ class Session:
         params = self.program(config).shapes["params"]
         return Groups(config.optimizer.groups).describe(params)
 
-    def plain_module(self, config: schema.ResolvedConfig) -> nn.Module:
-        """The network of a configuration in float32 and without operations of a backend, which
-        `cnnjax.analysis.layers` can read."""
-        return self._module(config)
-
-    def _module(self, config: schema.ResolvedConfig, **options: Any) -> nn.Module:
+    def module(self, config: schema.ResolvedConfig, **options: Any) -> nn.Module:
+        """The network of a configuration. Without `options` it is in float32 and has no operations
+        of a backend, so that `cnnjax.analysis.layers` can read it."""
         spec = self.load(config.data).spec
         task = self.task(config)
         try:
@@ -220,18 +215,16 @@ class Session:
         self, config: schema.ResolvedConfig, convolution: str, compiled: parallel.Compiled | None
     ) -> Program:
         """Builds a program, with new compiled steps unless some are given."""
-        spec = self.load(config.data).spec
-        synchronised = config.model.norm.statistics == "global"
-        mapped = config.training.parallel == "pmap"
+        spec, task = self.load(config.data).spec, self.task(config)
+        axis_name = parallel.AXIS if config.training.parallel == "pmap" else None
         backend, resolved = self.runtime["backend"], self.numerics(config)
-        options = numerics.compiler_options(backend, resolved["deterministic"])
-        module = self._module(
+        precision, deterministic = resolved["matmul_precision"], resolved["deterministic"]
+        options = numerics.compiler_options(backend, deterministic)
+        module = self.module(
             config,
             dtype=PRECISIONS[config.training.precision],
-            axis_name=parallel.AXIS if mapped and synchronised else None,
-            operations=operations.choose(
-                backend, convolution, deterministic=resolved["deterministic"]
-            ),
+            axis_name=axis_name if config.model.norm.statistics == "global" else None,
+            operations=operations.choose(backend, convolution, deterministic=deterministic),
         )
         make_optimizer = optim.optimizer(config.optimizer)
         groups = Groups(config.optimizer.groups)
@@ -242,9 +235,28 @@ class Session:
             config.data.sd if configured else spec.sd,
             config.data.channel_order,
         )
-        compiled = compiled or self._compile(config, module, make_optimizer, normalize)
+        if compiled is None:
+            augmentation = self.dataset(config, seed=0).augmentation
+            train = step.train_step(
+                module,
+                task,
+                make_optimizer,
+                augment=augment.build(augmentation, spec.image_shape, spec.mean),
+                normalize=normalize,
+                ema_decay=config.training.ema_decay,
+                axis_name=axis_name,
+                auxiliary_weight=config.model.auxiliary_weight or 0.0,
+                groups=groups,
+            )
+            evaluate = step.eval_step(module, task, normalize=normalize)
+            compiled = parallel.Compiled(
+                numerics.at_precision(precision, train),
+                numerics.at_precision(precision, evaluate),
+                mode=config.training.parallel,
+                devices=self.devices,
+                compiler_options=options,
+            )
         averaged = config.training.ema_decay is not None
-        task = self.task(config)
         program = Program(
             module,
             task,
@@ -257,54 +269,18 @@ class Session:
                     state.create, make_optimizer=make_optimizer, averaged=averaged, groups=groups
                 )
             ),
-            make_optimizer,
             normalize,
             compiled,
-            resolved["matmul_precision"],
+            precision,
         )
         if groups.fields:
             groups.check(program.shapes["params"])
         if self.levels:  # the user's own code
             shape, needed = spec.image_shape, task.output_shape(spec)
-            state.check_outputs(module, program.shapes, shape, needed, train=not mapped)
+            state.check_outputs(module, program.shapes, shape, needed, train=axis_name is None)
             first = self.dataset(config, seed=0).first("train", 64)
             step.check_task(task, config.task, spec, *first)
         return program
-
-    def _compile(
-        self,
-        config: schema.ResolvedConfig,
-        module: nn.Module,
-        make_optimizer: optim.MakeOptimizer,
-        normalize: step.Images,
-    ) -> parallel.Compiled:
-        dataset = self.dataset(config, seed=0)
-        spec = dataset.spec
-        mapped = config.training.parallel == "pmap"
-        resolved = self.numerics(config)
-        task = self.task(config)
-        train = step.train_step(
-            module,
-            task,
-            make_optimizer,
-            augment=augment.build(dataset.augmentation, spec.image_shape, spec.mean),
-            normalize=normalize,
-            ema_decay=config.training.ema_decay,
-            axis_name=parallel.AXIS if mapped else None,
-            auxiliary_weight=config.model.auxiliary_weight or 0.0,
-            groups=Groups(config.optimizer.groups),
-        )
-        evaluate = step.eval_step(module, task, normalize=normalize)
-        return parallel.compile(
-            numerics.at_precision(resolved["matmul_precision"], train),
-            numerics.at_precision(resolved["matmul_precision"], evaluate),
-            inputs.gather,
-            mode=config.training.parallel,
-            devices=self.devices,
-            compiler_options=numerics.compiler_options(
-                self.runtime["backend"], resolved["deterministic"]
-            ),
-        )
 
     def initial_state(
         self, config: schema.ResolvedConfig, program: Program, dataset: data.Dataset, seed: int
@@ -313,7 +289,7 @@ class Session:
         variables = program.initialize(state.keys(seed)["params"])
         if config.model.initializer == "lsuv":
             first, _ = dataset.first("train", config.training.batch_size)
-            images = jnp.asarray(first, jnp.float32) / 255.0
+            images = inputs.to_float(first)
             with numerics.precision(program.matmul_precision):
                 variables = lsuv.lsuv(program.module, variables, program.normalize(images))
         if config.transfer.init_from:

@@ -18,7 +18,9 @@ from cnnjax.train.groups import NO_GROUPS, Groups, merge, with_running_statistic
 from cnnjax.train.optim import MakeOptimizer
 from cnnjax.train.state import Ema, HParams, TrainState, batched
 
-TrainStep = Callable[[TrainState, Batch, HParams], tuple[TrainState, dict[str, jax.Array]]]
+StepResult = tuple[TrainState, dict[str, jax.Array]]
+"""The next state, and the metrics."""
+TrainStep = Callable[[TrainState, Batch, HParams], StepResult]
 EvalStep = Callable[[Any, Batch, ArrayLike], dict[str, Arrays]]
 PredictStep = Callable[[Any, jax.Array | np.ndarray, ArrayLike], Arrays]
 Images = Callable[[jax.Array], jax.Array]
@@ -58,9 +60,7 @@ def train_step(
     def mean(tree: Any) -> Any:
         return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
-    def step(
-        state: TrainState, batch: Batch, hparams: HParams
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Batch, hparams: HParams) -> StepResult:
         count = batch["images"].shape[0]
         device = 0 if axis_name is None else jax.lax.axis_index(axis_name)
         augment_key = jax.random.fold_in(hparams.augment_key, state.step)

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from cnnjax import files
 from cnnjax.config import ResolvedConfig
 from cnnjax.errors import Mismatch, UserError, unknown
-from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.checkpoint import Checkpoints, without_layers
 from cnnjax.train.state import TrainState
 
 
 def check(directory: Path, variables: Mapping[str, Any], *, reset: Sequence[str] = ()) -> None:
     """Raises what `start_from` would; reads only the metadata of the checkpoint."""
-    with _open_source(directory, variables, reset) as (checkpoints, target):
-        checkpoints.check(checkpoints.find("last"), target, ignore=reset)
+    with _open_source(directory, variables, reset) as (checkpoints, step, target):
+        checkpoints.check(step, target, ignore=reset)
 
 
 def start_from(
@@ -38,8 +38,8 @@ def start_from(
     Raises UserError where the folder holds no checkpoint, a layer in `reset` does not exist, or
     an entry is missing, extra or differently shaped; it names the layers to put into `reset`.
     """
-    with _open_source(directory, variables, reset) as (checkpoints, target):
-        stored = checkpoints.variables(checkpoints.find("last"), target, ignore=reset)
+    with _open_source(directory, variables, reset) as (checkpoints, step, target):
+        stored = checkpoints.variables(step, target, ignore=reset)
     return {
         kind: {**{name: tree[name] for name in reset if name in tree}, **stored.get(kind, {})}
         for kind, tree in variables.items()
@@ -57,12 +57,6 @@ def write(
     """
     if directory.exists():
         raise UserError(f"--output: {directory} exists already; name a new folder.")
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = directory.parent / f".{directory.name}@{secrets.token_hex(4)}"
-        temporary.mkdir()
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be written: {error.strerror}.") from None
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -71,7 +65,10 @@ def write(
         ema=None,
     )
     values = config.model_dump(mode="json")
+    temporary = directory.parent / f".{directory.name}@{secrets.token_hex(4)}"
     try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
         with Checkpoints(temporary / "checkpoints") as checkpoints:
             checkpoints.save(state, values, None)
             checkpoints.wait()
@@ -88,25 +85,23 @@ def write(
 @contextlib.contextmanager
 def _open_source(
     directory: Path, variables: Mapping[str, Any], reset: Sequence[str]
-) -> Iterator[tuple[Checkpoints, dict[str, Any]]]:
-    """Yields the checkpoints of a folder, and the variables to be taken from them. The error of
-    variables that do not fit names the layers to put into `reset`."""
+) -> Iterator[tuple[Checkpoints, int, dict[str, Any]]]:
+    """Yields the checkpoints of a folder, the newest step, and the variables to be taken from it.
+    The error of variables that do not fit names the layers to put into `reset`."""
     path = directory / "checkpoints"
     if not path.is_dir():
         raise UserError(f"{directory}: holds no weights (no checkpoints/ in it).")
     params = variables["params"]
     left_out = [name for name in reset if name not in params]
-    target = {
-        kind: {name: value for name, value in tree.items() if name not in reset}
-        for kind, tree in variables.items()
-    }
+    target = without_layers(variables, reset)
     with Checkpoints(path, read_only=True) as checkpoints:
-        stored = checkpoints.layers(checkpoints.find("last")) if left_out else ()
+        step = checkpoints.find("last")
+        stored = checkpoints.weights(step, shapes=True)["params"] if left_out else {}
         for name in left_out:
             if name not in stored:
                 raise unknown("transfer.reset", name, dict.fromkeys((*params, *stored)))
         try:
-            yield checkpoints, target
+            yield checkpoints, step, target
         except Mismatch as error:
             raise UserError(f"{error}{_reset_hint(error, reset, target['params'])}") from None
 

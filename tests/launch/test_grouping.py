@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from launch_requests import axis, runs, start, training
 
-from common import small
+from common import small, train_alone
 from launch import grouping, work
 from launch.grouping import Dispatch
 
@@ -275,12 +275,11 @@ def test_the_steps_that_are_timed_are_those_of_the_runs(session):
 
 
 def test_the_first_run_reports_the_compilation_for_timing(session, tmp_path, monkeypatch):
-    from cnnjax.train import loop
 
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "cache"))
     config = small(training__steps=4, model__hidden=(19,))
     requested = runs(tmp_path, ["a"])
     chosen = grouping.choose_dispatches(session, training({"a": config}), requested, processes=1)
     assert chosen == {"a": Dispatch()}
-    results = [loop.run(session, config, run.seed, run.directory) for run in requested]
+    results = [train_alone(session, config, run.seed, run.directory) for run in requested]
     assert [result.compilations for result in results] == [1, 0, 0]

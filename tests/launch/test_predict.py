@@ -12,9 +12,8 @@ from cnnjax.data import boxes
 from cnnjax.data.records import Resize
 from cnnjax.data.targets import IGNORE
 from cnnjax.report import palette
-from cnnjax.train import loop
 from cnnjax.train.session import Session
-from common import program, small
+from common import program, small, train_alone
 from launch import predict
 
 
@@ -37,7 +36,7 @@ def runs(session, tmp_path_factory):
         ),
     }
     for name, config in configs.items():
-        loop.run(session, config, 0, folder / name / "seed-0")
+        train_alone(session, config, 0, folder / name / "seed-0")
     return folder, configs
 
 

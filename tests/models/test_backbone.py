@@ -167,7 +167,7 @@ def test_the_head_of_a_task_is_that_of_its_network():
     levels = {"task": {"own": own}}
     small = {"name": "mlp", "hidden": (4,)}
     config = configs.resolve(configs.create({"task": "own", "model": small}, levels), levels)
-    module = Session(levels=levels).plain_module(config)
+    module = Session(levels=levels).module(config)
     assert (module.head, module.num_outputs) == (TwoLayers(10), 10)
     variables = module.init(jax.random.key(0), jnp.ones((1, 8, 8, 1)), train=False)
     assert set(variables["params"]["head"]) == {"hidden", "out"}

@@ -18,9 +18,9 @@ from cnnjax.errors import location
 from cnnjax.models import custom
 from cnnjax.nn.blocks import ConvBlock
 from cnnjax.nn.upsampling import bilinear
-from cnnjax.train import loop, state
+from cnnjax.train import state
 from cnnjax.train.session import Session
-from common import ROOT, program
+from common import ROOT, program, train_alone
 
 IMAGES = jnp.ones((2, 8, 8, 1))
 EXAMPLES = re.findall(
@@ -141,7 +141,7 @@ def test_the_examples_of_the_documentation_are_trained(name, text, tmp_path):
     arm = list(loaded.experiment.arms)[-1]
     config = loaded.experiment.config(arm, {"training.steps": 40}, loaded.levels)
     session.check(config)
-    result = loop.run(session, config, 0, tmp_path / "run")
+    result = train_alone(session, config, 0, tmp_path / "run")
     assert result.status == "finished"
     assert result.validation.get("accuracy") > 0.3
 

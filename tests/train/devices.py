@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnjax import models
 from cnnjax.config import Augmentation, Optimizer, create
-from cnnjax.data import augment, inputs
+from cnnjax.data import augment
 from cnnjax.models.vgg import VGG
 from cnnjax.tasks import classification, segmentation
 from cnnjax.train import optim, parallel, replicas, state, step
@@ -59,10 +59,9 @@ def built(mode, devices, statistics="global", task=classification.TASK, **model)
         normalize=normalize,
         axis_name=parallel.AXIS if mapped else None,
     )
-    compiled = parallel.compile(
+    compiled = parallel.Compiled(
         train,
         step.eval_step(module, task, normalize=normalize),
-        inputs.gather,
         mode=mode,
         devices=jax.devices()[:devices],
     )
@@ -103,7 +102,7 @@ def run(mode, devices, statistics="global", per_call=1, **built_with):
     return {
         "values": values(current),
         "loss": float(np.ravel(metrics["loss"])[-1]),
-        "traces": compiled.traces(),
+        "traces": compiled.traces,
         "whole": whole,
         "logits": np.asarray(figures["predictions"].get("logits", figures["statistics"]["loss"])),
         "step": int(current.step),
@@ -158,7 +157,7 @@ def seeds(chosen, devices, together, per_call=1, arms=False, steps=10):
             losses_of = np.concatenate([call[index] for call in losses])
             results[seed] = values(last) | {"losses": losses_of}
             assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(last))
-    return results | {"traces": compiled.traces()}
+    return results | {"traces": compiled.traces}
 
 
 def gaps(a, b):

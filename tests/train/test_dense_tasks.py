@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import Stopped, UserError
-from cnnjax.train import loop
-from common import small
+from common import small, train_alone
 
 SCENES = {"examples": 60, "canvas_size": 16, "smallest": 1.0, "largest": 1.5, "digits": 2}
 COMMON = {"data__scenes__" + name: value for name, value in SCENES.items()} | {
@@ -52,7 +51,7 @@ def stopping_at(step):
 def finished(request, session, tmp_path_factory):
     """The task, the folder and the result of an uninterrupted run."""
     folder = tmp_path_factory.mktemp(request.param)
-    return request.param, folder, loop.run(session, config(request.param), 1, folder)
+    return request.param, folder, train_alone(session, config(request.param), 1, folder)
 
 
 def test_its_figures_are_those_of_its_predictions(finished, session):
@@ -80,15 +79,15 @@ def test_its_figures_are_those_of_its_predictions(finished, session):
 def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(finished, session, tmp_path):
     task, _, result = finished
     with pytest.raises(Stopped):
-        loop.run(session, config(task), 1, tmp_path, stop=stopping_at(7))
-    again = loop.run(session, config(task), 1, tmp_path)
+        train_alone(session, config(task), 1, tmp_path, stop=stopping_at(7))
+    again = train_alone(session, config(task), 1, tmp_path)
     assert again.params_digest == result.params_digest
     assert again.test == result.test
 
 
 def test_streamed_is_in_memory_bit_for_bit(finished, session, tmp_path):
     task, _, result = finished
-    streamed = loop.run(session, config(task, data__pipeline="stream"), 1, tmp_path)
+    streamed = train_alone(session, config(task, data__pipeline="stream"), 1, tmp_path)
     assert streamed.params_digest == result.params_digest
     assert streamed.validation == result.validation
 

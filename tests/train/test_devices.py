@@ -71,9 +71,8 @@ def fails(monkeypatch):
 
 
 def test_all_devices_are_taken_or_the_first_so_many():
-    available = devices.find()
-    assert (available.devices, available.fallback) == (jax.local_devices(), "")
-    assert devices.find(1).devices == jax.local_devices()[:1]
+    assert devices.find() == (jax.local_devices(), "")
+    assert devices.find(1) == (jax.local_devices()[:1], "")
     with pytest.raises(UserError, match=r"^--devices: 3 is more than there are: 1 \(cpu; cpu\)\.$"):
         devices.find(3)
 
@@ -115,7 +114,7 @@ def test_the_error_of_an_old_driver_has_the_version_that_is_needed(gpu, fails, c
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n"
     )
     fails(logged="Unable to load cuDNN. Is it installed?")
-    assert devices.find().fallback == (
+    assert devices.find()[1] == (
         "no accelerator: jax-cuda13-plugin is installed, but jax computes on the CPU: the NVIDIA "
         f"driver is 535.183.01, and jax-cuda13-plugin needs 580 or newer; update it. {ON_PURPOSE}"
     )
@@ -124,12 +123,12 @@ def test_the_error_of_an_old_driver_has_the_version_that_is_needed(gpu, fails, c
 
 def test_for_other_reasons_the_error_has_the_message_of_jax(gpu, fails):
     fails(logged="Unable to load cuDNN. Is it installed?")
-    assert ": Unable to load cuDNN. Is it installed. To" in devices.find().fallback
+    assert ": Unable to load cuDNN. Is it installed. To" in devices.find()[1]
 
 
 def test_warnings_of_jax_are_logged_where_no_accelerator_is_missing(fails, caplog):
     fails(logged="a warning of another plugin")
-    assert not devices.find().fallback
+    assert not devices.find()[1]
     assert [record.message for record in caplog.records] == ["Jax plugin error"]
 
 

@@ -10,7 +10,8 @@ from cnnjax import catalog, models
 from cnnjax.config import override
 from cnnjax.data import DatasetSpec, augment
 from cnnjax.tasks import registry
-from cnnjax.train import loop, optim, state, step
+from cnnjax.train import optim, state, step
+from common import train_alone
 
 SHAPES = {
     "digits": (8, 8, 1),
@@ -101,6 +102,6 @@ def test_the_first_arm_trains_for_real(name, session, tmp_path):
         "data.train_examples": 100,
         "evaluation.every_epochs": 1,
     }
-    result = loop.run(session, override(config, few), 0, tmp_path)
+    result = train_alone(session, override(config, few), 0, tmp_path)
     assert result.status == "finished"
     assert np.isfinite(result.test.get("loss"))

@@ -19,7 +19,7 @@ from cnnjax.train.active_run import Job
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.groups import Groups
 from cnnjax.train.session import Session
-from common import small
+from common import small, train_alone
 
 PARAMS = {
     "conv1": {"conv": {"kernel": jnp.array([[2.0, -1.0]]), "bias": jnp.array([0.5, 1.5])}},
@@ -374,7 +374,7 @@ def test_frozen_parameters_keep_their_bits_also_after_resuming(session, tmp_path
     params, stats = jax.device_get((before.params, before.batch_stats))
     calls = []
     with pytest.raises(Stopped):
-        loop.run(
+        train_alone(
             session,
             chosen,
             1,
@@ -383,9 +383,9 @@ def test_frozen_parameters_keep_their_bits_also_after_resuming(session, tmp_path
         )
     with Checkpoints(tmp_path / "a/checkpoints", read_only=True) as checkpoints:
         assert 0 < checkpoints.steps[-1] < 8
-    resumed = loop.run(session, chosen, 1, tmp_path / "a")
+    resumed = train_alone(session, chosen, 1, tmp_path / "a")
     assert resumed.status == "finished"
-    assert resumed.params_digest == loop.run(session, chosen, 1, tmp_path / "b").params_digest
+    assert resumed.params_digest == train_alone(session, chosen, 1, tmp_path / "b").params_digest
     with Checkpoints(tmp_path / "a/checkpoints", read_only=True) as checkpoints:
         after, _ = checkpoints.restore(8, before)
     for old, new in ((params, after.params), (params, after.ema.params)):
@@ -406,22 +406,22 @@ def test_two_rates_share_a_program_and_give_the_results_of_single_runs(tmp_path)
     for rate in (0.5, 0.25):
         fields = [{"pattern": "fc*", "rate": rate}]
         chosen = small(training__steps=6, optimizer__groups=fields)
-        shared = loop.run(session, chosen, 1, tmp_path / f"{rate}")
-        alone = loop.run(Session(), chosen, 1, tmp_path / f"{rate}-alone")
+        shared = train_alone(session, chosen, 1, tmp_path / f"{rate}")
+        alone = train_alone(Session(), chosen, 1, tmp_path / f"{rate}-alone")
         assert shared.params_digest == alone.params_digest
         digests.append(shared.params_digest)
     assert digests[0] != digests[1]
-    assert session.program(chosen).compiled.traces() == 1
+    assert session.program(chosen).compiled.traces == 1
 
 
 def test_runs_that_differ_in_rates_are_trained_together(session, tmp_path):
     jobs = [
-        Job(network_of_rate(rate), 0, tmp_path / name, {"arm": name, "seed": 0})
+        Job(network_of_rate(rate), 0, tmp_path / name, name)
         for name, rate in (("a", 1.0), ("b", 0.1))
     ]
-    results = loop.train(session, jobs)
+    results = loop.train(session, jobs, replica_axis=[job.key for job in jobs])
     for job, result in zip(jobs, results, strict=True):
-        alone = loop.run(session, job.config, 0, tmp_path / f"{job.label} alone")
+        alone = train_alone(session, job.config, 0, tmp_path / f"{job.arm} alone")
         assert result.validation.loss == pytest.approx(alone.validation.loss, rel=1e-4)
     losses = [result.validation.loss for result in results]
     assert losses[0] != pytest.approx(losses[1], rel=1e-2)

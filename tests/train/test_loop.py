@@ -13,7 +13,7 @@ from cnnjax.train import board, evaluation, folder, loop, state
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.probe import Probes
 from cnnjax.train.session import Session
-from common import small
+from common import small, train_alone
 
 
 def lines(directory):
@@ -26,8 +26,7 @@ def lines(directory):
 @pytest.fixture(scope="module")
 def finished(session, tmp_path_factory):
     directory = tmp_path_factory.mktemp("run")
-    identity = {"arm": "a", "block": "", "seed": 1}
-    return directory, loop.run(session, small(), 1, directory, identity=identity)
+    return directory, train_alone(session, small(), 1, directory, arm="a")
 
 
 def test_what_a_run_leaves(finished):
@@ -148,7 +147,9 @@ def test_a_full_disk_under_tensorboard_stops_nothing(
 
     monkeypatch.setattr(board, "open", full, raising=False)
     messages = []
-    result = loop.run(session, small(training__log_every_steps=1), 1, tmp_path, log=messages.append)
+    result = train_alone(
+        session, small(training__log_every_steps=1), 1, tmp_path, log=messages.append
+    )
     assert messages == [
         f"{tmp_path}/tensorboard: cannot be written (No space left on device); TensorBoard will "
         "not see the rest of this run."
@@ -175,7 +176,7 @@ def interrupted(session, config, directory, at):
     loop.Clock.tick = tick
     try:
         with pytest.raises(Stop):
-            loop.run(session, config, 1, directory)
+            train_alone(session, config, 1, directory)
     finally:
         loop.Clock.tick = original
 
@@ -189,7 +190,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
     config = small(data__pipeline=pipeline)
     interrupted(session, config, tmp_path, at)
     messages = []
-    again = loop.run(session, config, 1, tmp_path, log=messages.append)
+    again = train_alone(session, config, 1, tmp_path, log=messages.append)
     assert again.params_digest == result.params_digest
     assert lines(tmp_path) == lines(directory)
     assert again.test == result.test
@@ -209,10 +210,10 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(finished, session, tmp
     directory, result = finished
     config = small()
     with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {at} of 30"):
-        loop.run(session, config, 1, tmp_path, stop=stopping_at(at))
+        train_alone(session, config, 1, tmp_path, stop=stopping_at(at))
     assert max(folder.steps(tmp_path / "checkpoints"), default=0) == at
     messages = []
-    again = loop.run(session, config, 1, tmp_path, log=messages.append)
+    again = train_alone(session, config, 1, tmp_path, log=messages.append)
     assert messages == ([f"resumed: seed 1 at step {at} of 30"] if at else [])
     assert again.params_digest == result.params_digest
     assert again.test == result.test
@@ -221,11 +222,11 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(finished, session, tmp
 
 def test_where_no_step_was_taken_nothing_more_is_written(session, tmp_path, monkeypatch):
     with pytest.raises(Stopped):
-        loop.run(session, small(), 1, tmp_path, stop=stopping_at(16))
+        train_alone(session, small(), 1, tmp_path, stop=stopping_at(16))
     saved = []
     monkeypatch.setattr(Checkpoints, "save", lambda *_: saved.append(0))
     with pytest.raises(Stopped, match="at step 16 of 30"):
-        loop.run(session, small(), 1, tmp_path, stop=lambda: "SIGHUP")
+        train_alone(session, small(), 1, tmp_path, stop=lambda: "SIGHUP")
     assert not saved
 
 
@@ -237,10 +238,10 @@ def test_mid_epoch_checkpoints_are_resumed_from(session, tmp_path):
         training__ema_decay=0.9,
         model__norm__kind="batch",
     )
-    whole = loop.run(session, config, 1, tmp_path / "whole")
+    whole = train_alone(session, config, 1, tmp_path / "whole")
     interrupted(session, config, tmp_path / "parts", 18)
     messages = []
-    parts = loop.run(session, config, 1, tmp_path / "parts", log=messages.append)
+    parts = train_alone(session, config, 1, tmp_path / "parts", log=messages.append)
     assert messages == ["resumed: seed 1 at step 16 of 30"]
     assert parts.params_digest == whole.params_digest
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
@@ -259,7 +260,7 @@ def test_probes_measure_the_start_and_the_end(finished, session, tmp_path):
 
     probes = Probes({"share": share}, {"size": size})
     _, plain = finished
-    whole = loop.run(session, small(), 1, tmp_path / "whole", probes=probes)
+    whole = train_alone(session, small(), 1, tmp_path / "whole", probes=probes)
     assert whole.params_digest == plain.params_digest
     assert whole.measures == {
         split: {"share": whole.figures(split).get("accuracy")} for split in ("validation", "test")
@@ -267,17 +268,17 @@ def test_probes_measure_the_start_and_the_end(finished, session, tmp_path):
     start, end = (whole.signals[moment]["head"]["size"] for moment in ("start", "end"))
     assert start != end
     with pytest.raises(Stop):
-        loop.run(session, small(), 1, tmp_path / "parts", probes=stopping(probes))
-    again = loop.run(session, small(), 1, tmp_path / "parts", probes=probes)
+        train_alone(session, small(), 1, tmp_path / "parts", probes=stopping(probes))
+    again = train_alone(session, small(), 1, tmp_path / "parts", probes=probes)
     assert again.signals == whole.signals
     assert results.read(tmp_path / "parts/result.json").signals == whole.signals
 
 
 def test_probes_of_a_resumed_run_that_had_none_have_no_start(session, tmp_path):
     with pytest.raises(Stop):
-        loop.run(session, small(), 1, tmp_path, probes=stopping(Probes()))
+        train_alone(session, small(), 1, tmp_path, probes=stopping(Probes()))
     late = Probes(signals={"one": lambda subject: {"head": {"one": 1.0}}})
-    result = loop.run(session, small(), 1, tmp_path, probes=late)
+    result = train_alone(session, small(), 1, tmp_path, probes=late)
     assert result.signals == {"end": {"head": {"one": 1.0}}}
 
 
@@ -292,7 +293,7 @@ def stopping(probes):
 
 def test_pmap_gives_the_same_results(finished, session, tmp_path):
     _, expected = finished
-    result = loop.run(session, small(training__parallel="pmap"), 1, tmp_path)
+    result = train_alone(session, small(training__parallel="pmap"), 1, tmp_path)
     assert result.test.get("loss") == pytest.approx(expected.test.get("loss"), rel=1e-4)
     assert result.compilations == 1
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
@@ -305,7 +306,7 @@ def test_a_run_that_diverges_keeps_its_last_finite_checkpoint(session, tmp_path)
         optimizer__learning_rate=1e9, schedule__name="linear", schedule__warmup_epochs=0.8,
         checkpointing__every_steps=1, model__activation="identity",
     )  # fmt: skip
-    result = loop.run(session, config, 0, tmp_path)
+    result = train_alone(session, config, 0, tmp_path)
     assert result.status == "diverged"
     assert 1 <= result.diverged_at_step <= 30
     assert result.validation is None
@@ -332,7 +333,7 @@ def test_lsuv_starts_from_unit_variance_on_the_first_batch(session, tmp_path):
 def test_another_configuration_in_the_same_folder_is_refused(finished, session):
     directory, _ = finished
     with pytest.raises(UserError, match="pick another --workdir"):
-        loop.run(session, small(training__epochs=3), 1, directory)
+        train_alone(session, small(training__epochs=3), 1, directory)
 
 
 def test_a_run_is_not_resumed_with_another_number_of_threads(finished, tmp_path):
@@ -342,7 +343,7 @@ def test_a_run_is_not_resumed_with_another_number_of_threads(finished, tmp_path)
     settings = json.loads(path.read_text())
     path.write_text(json.dumps({**settings, "threads": settings["threads"] + 1}))
     with pytest.raises(UserError, match=r"runtime.json: threads is"):
-        loop.run(Session(), small(), 1, tmp_path / "run")
+        train_alone(Session(), small(), 1, tmp_path / "run")
 
 
 def test_a_run_is_not_resumed_on_other_data(finished, session, tmp_path):
@@ -354,10 +355,10 @@ def test_a_run_is_not_resumed_on_other_data(finished, session, tmp_path):
     data = {**runtime["data"], "examples": {"train": 1300, "test": 450}}
     path.write_text(json.dumps({**runtime, "data": data}))
     with pytest.raises(UserError, match=r"other data \(examples.train 1300 -> 1347\)"):
-        loop.run(session, small(), 1, tmp_path / "run")
+        train_alone(session, small(), 1, tmp_path / "run")
     del runtime["data"]  # older versions have no fingerprint
     path.write_text(json.dumps(runtime))
-    again = loop.run(session, small(), 1, tmp_path / "run")
+    again = train_alone(session, small(), 1, tmp_path / "run")
     assert again.params_digest == result.params_digest
 
 
@@ -382,7 +383,7 @@ def test_a_damaged_file_makes_the_run_start_anew(finished, session, tmp_path, na
     shutil.copytree(original, tmp_path / "run")
     (tmp_path / "run" / name).write_text(content)
     messages: list[str] = []
-    again = loop.run(session, small(), 1, tmp_path / "run", log=messages.append)
+    again = train_alone(session, small(), 1, tmp_path / "run", log=messages.append)
     assert messages == [
         f"{tmp_path / 'run' / name}: is not whole; this run starts anew, its checkpoints so far "
         "are kept as checkpoints.unreadable."
@@ -404,9 +405,9 @@ def test_a_file_that_cannot_be_read_just_now_changes_nothing(finished, session, 
     (tmp_path / "run" / name).rename(tmp_path / name)
     (tmp_path / "run" / name).symlink_to("/proc/self/mem")
     with pytest.raises(MachineError, match=rf"{name}: cannot be read just now.*Input/output error"):
-        loop.run(session, small(), 1, tmp_path / "run")
+        train_alone(session, small(), 1, tmp_path / "run")
     (tmp_path / name).replace(tmp_path / "run" / name)
     messages: list[str] = []
-    again = loop.run(session, small(), 1, tmp_path / "run", log=messages.append)
+    again = train_alone(session, small(), 1, tmp_path / "run", log=messages.append)
     assert messages == ["resumed: seed 1 at step 30 of 30"]
     assert again.params_digest == result.params_digest

@@ -17,9 +17,9 @@ import pytest
 from cnnjax.ablation import results
 from cnnjax.analysis import probes
 from cnnjax.errors import UserError
-from cnnjax.train import loop, numerics, probe
+from cnnjax.train import numerics, probe
 from cnnjax.train.session import Session
-from common import small, variables
+from common import small, train_alone, variables
 
 CONVOLUTIONAL = {
     "model__name": "lenet5_modern",
@@ -148,7 +148,7 @@ def test_the_resolved_precision_is_recorded(backend, asked, recorded):
 
 def test_what_a_run_computed_with_is_in_its_result_and_stays(gpu, session, tmp_path):
     config = small(training__matmul_precision="highest", training__deterministic=True)
-    result = loop.run(gpu, config, 0, tmp_path)
+    result = train_alone(gpu, config, 0, tmp_path)
     assert result.status == "finished"
     assert result.runtime["matmul_precision"] == "highest"
     assert result.runtime["deterministic"] is True
@@ -157,7 +157,7 @@ def test_what_a_run_computed_with_is_in_its_result_and_stays(gpu, session, tmp_p
     assert result.runtime == {**settings, "jax": jax.__version__}
     path.write_text(json.dumps({**settings, "matmul_precision": "high"}))
     with pytest.raises(UserError, match=r"matmul_precision is 'high' there and 'highest' now"):
-        loop.run(gpu, config, 0, tmp_path)
+        train_alone(gpu, config, 0, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -165,20 +165,20 @@ def test_what_a_run_computed_with_is_in_its_result_and_stays(gpu, session, tmp_p
 )
 def test_a_run_of_a_version_that_did_not_record_it_is_resumed(gpu, tmp_path, asked, refused):
     config = small(training__matmul_precision=asked)
-    result = loop.run(gpu, config, 0, tmp_path)
+    result = train_alone(gpu, config, 0, tmp_path)
     path = tmp_path / "runtime.json"
     settings = json.loads(path.read_text())
     del settings["matmul_precision"], settings["deterministic"]
     path.write_text(json.dumps(settings))
     if refused:
         with pytest.raises(UserError, match=refused):
-            loop.run(gpu, config, 0, tmp_path)
+            train_alone(gpu, config, 0, tmp_path)
     else:
-        assert loop.run(gpu, config, 0, tmp_path).params_digest == result.params_digest
+        assert train_alone(gpu, config, 0, tmp_path).params_digest == result.params_digest
 
 
 def test_on_a_cpu_it_is_resumed_whatever_the_fields_are(session, tmp_path):
-    result = loop.run(session, small(), 0, tmp_path)
+    result = train_alone(session, small(), 0, tmp_path)
     path = tmp_path / "runtime.json"
     settings = json.loads(path.read_text())
     assert (settings.pop("matmul_precision"), settings.pop("deterministic")) == ("float32", True)
@@ -187,7 +187,7 @@ def test_on_a_cpu_it_is_resumed_whatever_the_fields_are(session, tmp_path):
     stored = json.loads(config.read_text())
     del stored["training"]["matmul_precision"], stored["training"]["deterministic"]
     config.write_text(json.dumps(stored))
-    assert loop.run(session, small(), 0, tmp_path).params_digest == result.params_digest
+    assert train_alone(session, small(), 0, tmp_path).params_digest == result.params_digest
 
 
 def test_probes_multiply_as_the_run_does(gpu, tmp_path, monkeypatch):
@@ -211,7 +211,7 @@ def test_probes_multiply_as_the_run_does(gpu, tmp_path, monkeypatch):
         {name: probes.SIGNALS[name] for name in names if name in probes.SIGNALS},
     )
     config = small(training__matmul_precision="highest", model__initializer="lsuv")
-    loop.run(gpu, config, 0, tmp_path, probes=asked)
+    train_alone(gpu, config, 0, tmp_path, probes=asked)
     assert len(precisions) >= 5  # of the steps, the probes and lsuv
     assert set(precisions) == {"highest"}
 

@@ -106,7 +106,7 @@ def test_clipping_bounds_the_global_norm():
 
 
 def rates(total=10, per_epoch=2.0, peak=1.0, **fields):
-    return optim.learning_rates(Schedule(**fields), peak, total, per_epoch)
+    return optim.learning_rates(Schedule(**fields), peak, total, per_epoch, range(total))
 
 
 def test_schedules_by_hand():

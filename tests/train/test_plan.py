@@ -15,7 +15,7 @@ from cnnjax.train import optim, plan
 def make_plan(examples=1212, **changes):
     dotted = {name.replace("__", "."): value for name, value in changes.items()}
     config = override(RunConfig(), dotted)
-    return plan.make_plan(config, Order(examples, config.training.batch_size, 0))
+    return plan.Plan(config, Order(examples, config.training.batch_size, 0))
 
 
 @pytest.mark.parametrize("every", [1, 0.5, 1 / 3, 0.01, 0.001, 2.7])
@@ -38,13 +38,13 @@ def test_checkpoints_are_written_between_evaluations_and_lines_with_both():
 
 
 def whole_rates(steps):
-    return optim.learning_rates(Schedule(), 0.05, steps, 1212 / 64)
+    return optim.learning_rates(Schedule(), 0.05, steps, 1212 / 64, range(steps))
 
 
 @pytest.mark.parametrize("name", catalog.SCHEDULES)
 def test_learning_rates_in_chunks_are_those_of_the_whole_run(name, monkeypatch):
     settings = {"name": name, "warmup_epochs": 3, "boundaries_epochs": (5, 9), "final": 0.01}
-    whole = optim.learning_rates(Schedule(**settings), 0.1, 1000, 1212 / 64)
+    whole = optim.learning_rates(Schedule(**settings), 0.1, 1000, 1212 / 64, range(1000))
     monkeypatch.setattr(plan, "CHUNK", 96)
     run_plan = make_plan(
         training__steps=1000, optimizer__learning_rate=0.1,

@@ -8,7 +8,7 @@ import pytest
 from cnnjax.train import loop
 from cnnjax.train.active_run import Job
 from cnnjax.train.profile import Profile
-from common import small
+from common import small, train_alone
 
 CONFIG = small(training__steps=20)
 
@@ -29,16 +29,14 @@ def calls(directory):
 
 
 def test_ten_calls_of_the_first_run_that_is_long_enough_are_traced(session, tmp_path):
-    messages, plain = [], loop.run(session, CONFIG, 1, tmp_path / "plain")
+    messages, plain = [], train_alone(session, CONFIG, 1, tmp_path / "plain")
     profile = Profile(tmp_path / "trace", messages.append)
     too_short = Job(small(training__steps=3), 0, tmp_path / "short")
-    loop.train(session, [too_short], together=False, profile=profile)
+    loop.train(session, [too_short], profile=profile)
     assert calls(tmp_path / "trace") is None
-    (result,) = loop.train(
-        session, [Job(CONFIG, 1, tmp_path / "run")], together=False, profile=profile
-    )
+    (result,) = loop.train(session, [Job(CONFIG, 1, tmp_path / "run")], profile=profile)
     assert calls(tmp_path / "trace") == 10
-    loop.train(session, [Job(CONFIG, 2, tmp_path / "next")], together=False, profile=profile)
+    loop.train(session, [Job(CONFIG, 2, tmp_path / "next")], profile=profile)
     assert calls(tmp_path / "trace") == 10
     assert [line.partition(";")[0] for line in messages] == [
         f"profile: 10 calls of seed 1 are in {tmp_path / 'trace'}"
@@ -57,7 +55,7 @@ def test_a_short_run_is_traced_as_far_as_it_goes(session, tmp_path, steps, trace
     messages = []
     profile = Profile(tmp_path / "trace", messages.append)
     job = Job(small(training__steps=steps), 1, tmp_path / "run")
-    loop.train(session, [job], together=False, profile=profile)
+    loop.train(session, [job], profile=profile)
     profile.close()
     assert calls(tmp_path / "trace") == traced
     assert [line.partition(" are in ")[0] for line in messages] == [told]

@@ -4,10 +4,10 @@ or a run honours another value all the same."""
 import pytest
 
 from cnnjax.config import ParameterGroup, RunConfig, flat, override
-from cnnjax.train import loop, program_key
+from cnnjax.train import program_key
 from cnnjax.train.program_key import replica_key, steps_key
 from cnnjax.train.session import Session
-from common import small
+from common import small, train_alone
 
 BASE = {
     "model.dropout.keep_prob": 0.8,
@@ -123,14 +123,14 @@ def train(shared, tmp_path_factory):
     """(changes, session) -> what a run leaves that one of other steps, weights, numbers, examples
     or evaluations would not: in its result, its lines and its checkpoints."""
     weights = tmp_path_factory.mktemp("weights")
-    loop.run(shared, override(small(), BASE), 7, weights)
+    train_alone(shared, override(small(), BASE), 7, weights)
 
     def run(changes, session=shared):
         overrides = {
             path: str(weights) if value == WEIGHTS else value for path, value in changes.items()
         }
         directory = tmp_path_factory.mktemp("run")
-        result = loop.run(session, override(small(), BASE | overrides), 1, directory)
+        result = train_alone(session, override(small(), BASE | overrides), 1, directory)
         lines = len((directory / "metrics.jsonl").read_text().splitlines())
         checkpoints = sorted(path.name for path in (directory / "checkpoints").iterdir())
         return result.params_digest, result.test, lines, checkpoints
@@ -142,7 +142,7 @@ def train(shared, tmp_path_factory):
 def test_a_run_honours_them_with_steps_compiled_for_other_values(path, shared, train):
     value, needed = HONOURED[path]
     assert train({**needed, path: value}) != train(needed)
-    assert shared.program(override(small(), BASE)).compiled.traces() == 1
+    assert shared.program(override(small(), BASE)).compiled.traces == 1
 
 
 def test_the_results_are_those_of_steps_compiled_for_the_run(train):

@@ -10,7 +10,7 @@ from cnnjax.train import folder, loop, state
 from cnnjax.train.active_run import Job
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.probe import Probes
-from common import small
+from common import small, train_alone
 
 CONFIG = small(
     model__norm__kind="batch",
@@ -24,9 +24,7 @@ REPLICA_AXIS = [("a", 0), ("a", 1), ("a", 2)]
 
 
 def jobs(directory, seeds=(0, 1, 2), config=CONFIG):
-    return [
-        Job(config, seed, directory / f"seed-{seed}", {"arm": "a", "seed": seed}) for seed in seeds
-    ]
+    return [Job(config, seed, directory / f"seed-{seed}", "a") for seed in seeds]
 
 
 def params(directory, step):
@@ -43,12 +41,12 @@ def figures(directory):
 @pytest.fixture(scope="module")
 def together(session, tmp_path_factory):
     directory = tmp_path_factory.mktemp("together")
-    return directory, loop.train(session, jobs(directory))
+    return directory, loop.train(session, jobs(directory), replica_axis=REPLICA_AXIS)
 
 
 def test_replicas_give_the_results_of_single_runs(together, session, tmp_path):
     directory, results = together
-    alone = loop.run(session, CONFIG, 1, tmp_path, identity={"arm": "a", "seed": 1})
+    alone = train_alone(session, CONFIG, 1, tmp_path, arm="a")
     stacked = results[1]
     assert stacked.model_fields_set == alone.model_fields_set
     assert (stacked.arm, stacked.seed, stacked.steps) == ("a", 1, 8)
@@ -77,7 +75,7 @@ def test_results_record_the_replicas_and_share_the_time(together, session, tmp_p
     assert [result.compilations for result in results] == [1, 0, 0]
     assert len({result.params_digest for result in results}) == 3
     assert all(result.seconds > 0 for result in results)
-    alone = loop.run(session, CONFIG, 0, tmp_path)
+    alone = train_alone(session, CONFIG, 0, tmp_path)
     assert alone.runtime["replicas"] == "one after another"
 
 
@@ -98,7 +96,7 @@ def stopped(session, directory, kind, method, at):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kind, method, stop)
         with pytest.raises(Stop):
-            loop.train(session, jobs(directory))
+            loop.train(session, jobs(directory), replica_axis=REPLICA_AXIS)
 
 
 def assert_same(results, expected, directory, expected_directory):
@@ -113,7 +111,7 @@ def test_replicas_that_were_killed_are_resumed_bit_for_bit(together, session, tm
     expected, results = together
     stopped(session, tmp_path, loop.Clock, "tick", 7)
     messages = []
-    again = loop.train(session, jobs(tmp_path), log=messages.append)
+    again = loop.train(session, jobs(tmp_path), replica_axis=REPLICA_AXIS, log=messages.append)
     assert messages == [f"resumed: a seed {seed} at step 5 of 8" for seed in range(3)]
     assert_same(again, results, tmp_path, expected)
 
@@ -122,9 +120,14 @@ def test_replicas_that_were_asked_to_stop_are_resumed_bit_for_bit(together, sess
     expected, results = together
     asked = iter(range(9))
     with pytest.raises(Stopped, match="stopped by SIGHUP at step 4 of 8"):
-        loop.train(session, jobs(tmp_path), stop=lambda: "SIGHUP" if next(asked) >= 4 else "")
+        loop.train(
+            session,
+            jobs(tmp_path),
+            replica_axis=REPLICA_AXIS,
+            stop=lambda: "SIGHUP" if next(asked) >= 4 else "",
+        )
     messages = []
-    again = loop.train(session, jobs(tmp_path), log=messages.append)
+    again = loop.train(session, jobs(tmp_path), replica_axis=REPLICA_AXIS, log=messages.append)
     assert messages == [f"resumed: a seed {seed} at step 4 of 8" for seed in range(3)]
     assert_same(again, results, tmp_path, expected)
 
@@ -139,7 +142,9 @@ def test_replicas_of_an_older_version_are_resumed_bit_for_bit(together, session,
         del runtime["replica_axis"]
         old = {"replicates": runtime.pop("replicas"), "lanes": [0, 1, 2]}
         path.write_text(json.dumps(runtime | old))
-    assert_same(loop.train(session, jobs(tmp_path)), results, tmp_path, expected)
+    assert_same(
+        loop.train(session, jobs(tmp_path), replica_axis=REPLICA_AXIS), results, tmp_path, expected
+    )
 
 
 def test_a_replica_at_an_earlier_step_catches_up_bit_for_bit(together, session, tmp_path):
@@ -147,7 +152,7 @@ def test_a_replica_at_an_earlier_step_catches_up_bit_for_bit(together, session, 
     expected, results = together
     stopped(session, tmp_path, Checkpoints, "save", 6)
     messages = []
-    again = loop.train(session, jobs(tmp_path), log=messages.append)
+    again = loop.train(session, jobs(tmp_path), replica_axis=REPLICA_AXIS, log=messages.append)
     assert [line.rpartition(" at ")[2] for line in messages] == [
         "step 5 of 8", "step 5 of 8", "step 3 of 8",
     ]  # fmt: skip
@@ -175,7 +180,7 @@ def test_a_replica_that_diverges_does_not_change_the_others(
         return values
 
     monkeypatch.setattr(loop.Replicas, "figures", with_a_fault)
-    first, second, third = loop.train(session, jobs(tmp_path))
+    first, second, third = loop.train(session, jobs(tmp_path), replica_axis=REPLICA_AXIS)
     assert (second.status, second.diverged_at_step) == ("diverged", 5)
     assert second.validation is None
     assert second.examples_seen == 250
@@ -189,7 +194,7 @@ def test_training_ends_when_all_replicas_have_diverged(session, tmp_path):
     config = CONFIG.model_copy(
         update={"optimizer": CONFIG.optimizer.model_copy(update={"learning_rate": 1e30})}
     )
-    results = loop.train(session, jobs(tmp_path, config=config))
+    results = loop.train(session, jobs(tmp_path, config=config), replica_axis=REPLICA_AXIS)
     assert {result.status for result in results} == {"diverged"}
     assert max(result.steps for result in results) < 8
 
@@ -200,7 +205,7 @@ def test_probes_measure_each_replica(session, tmp_path):
         return {"first": {"norm": float(np.linalg.norm(leaf))}}
 
     probes = Probes({"seed": lambda subject, split: {"seed": subject.seed}}, {"norm": norm})
-    results = loop.train(session, jobs(tmp_path), probes=probes)
+    results = loop.train(session, jobs(tmp_path), replica_axis=REPLICA_AXIS, probes=probes)
     assert [result.measures["test"]["seed"] for result in results] == [0, 1, 2]
     for moment in ("start", "end"):
         assert len({result.signals[moment]["first"]["norm"] for result in results}) == 3
@@ -215,10 +220,10 @@ def test_a_run_of_replicas_cannot_be_resumed_alone(together, session):
         ["a", 2],
     ]
     with pytest.raises(UserError, match="replicas is 'together' there and 'one after another'"):
-        loop.run(session, CONFIG, 0, directory / "seed-0")
+        train_alone(session, CONFIG, 0, directory / "seed-0")
 
 
 def test_pmap_does_not_train_replicas(session, tmp_path):
     config = small(training__parallel="pmap", training__steps=2)
     with pytest.raises(UserError, match=r"--replicas: .*=pmap are trained one after another"):
-        loop.train(session, jobs(tmp_path, config=config))
+        loop.train(session, jobs(tmp_path, config=config), replica_axis=REPLICA_AXIS)

@@ -131,10 +131,10 @@ def trained(session):
     batch = next(iter(dataset.train_batches(0, 1)))
     losses, traces = [], []
     for _ in range(6):
-        traces.append(program.compiled.traces())
+        traces.append(program.compiled.traces)
         current, metrics = program.compiled.train(current, store, batch, hparams)
         losses.append(float(metrics["loss"]))
-    return losses, [*traces, program.compiled.traces()]
+    return losses, [*traces, program.compiled.traces]
 
 
 def test_steps_on_a_fixed_batch_lower_the_loss(trained):
@@ -201,7 +201,7 @@ def test_two_keep_probs_share_one_program_and_one_trace_and_give_other_losses(se
         _, metrics = program.compiled.train(current, store, batch, hparams)
         losses.append(float(metrics["loss"]))
     assert losses[0] != losses[1]
-    assert program.compiled.traces() == 1
+    assert program.compiled.traces == 1
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state(session):

@@ -10,8 +10,8 @@ from cnnjax.config import RunConfig, override
 from cnnjax.data.order import Order
 from cnnjax.errors import Stopped
 from cnnjax.train import folder, loop, parallel
-from cnnjax.train.plan import make_plan
-from common import small
+from cnnjax.train.plan import Plan
+from common import small, train_alone
 
 CONFIG = small(
     model__hidden=(17,), model__dropout__keep_prob=0.9, data__augmentation__shift_pixels=1
@@ -27,7 +27,7 @@ def lines(directory):
 @pytest.fixture(scope="module")
 def scanned(session, tmp_path_factory):
     directory = tmp_path_factory.mktemp("scanned")
-    return directory, loop.run(session, CONFIG, 1, directory, steps_per_call=4)
+    return directory, train_alone(session, CONFIG, 1, directory, steps_per_call=4)
 
 
 def stopping_at(call):
@@ -38,7 +38,7 @@ def stopping_at(call):
 
 def test_calls_end_where_something_is_written_and_depend_on_their_start_alone():
     config = override(RunConfig(), {"training.steps": 23, "training.log_every_steps": 10})
-    plan = make_plan(config, Order(1212, 64, 0))
+    plan = Plan(config, Order(1212, 64, 0))
     calls = [(steps[0], len(steps)) for steps in plan.calls(0, 23, 4)]
     assert calls == [
         (1, 4), (5, 4), (9, 1), (10, 1), (11, 4), (15, 4), (19, 1), (20, 1), (21, 1), (22, 1),
@@ -52,7 +52,7 @@ def test_calls_end_where_something_is_written_and_depend_on_their_start_alone():
 
 def test_several_steps_a_call_give_the_results_of_single_steps(scanned, session, tmp_path):
     directory, result = scanned
-    alone = loop.run(session, CONFIG, 1, tmp_path)
+    alone = train_alone(session, CONFIG, 1, tmp_path)
     assert result.runtime["steps_per_call"] == 4
     assert alone.runtime["steps_per_call"] == 1
     assert result.compilations == 2  # a call of four steps, and of one
@@ -70,9 +70,9 @@ def test_stopped_and_resumed_is_uninterrupted_bit_for_bit(scanned, session, tmp_
     directory, result = scanned
     step = {0: 0, 1: 4, 4: 10, 7: 13}[call]
     with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {step} of 30"):
-        loop.run(session, CONFIG, 1, tmp_path, steps_per_call=4, stop=stopping_at(call))
+        train_alone(session, CONFIG, 1, tmp_path, steps_per_call=4, stop=stopping_at(call))
     assert max(folder.steps(tmp_path / "checkpoints"), default=0) == step
-    again = loop.run(session, CONFIG, 1, tmp_path, steps_per_call=1 if step else 4)
+    again = train_alone(session, CONFIG, 1, tmp_path, steps_per_call=1 if step else 4)
     assert again.params_digest == result.params_digest
     assert again.runtime == result.runtime
     assert lines(tmp_path) == lines(directory)
@@ -82,7 +82,7 @@ def test_streamed_batches_give_the_same_bits(scanned, session, tmp_path):
     config = CONFIG.model_copy(
         update={"data": CONFIG.data.model_copy(update={"pipeline": "stream"})}
     )
-    result = loop.run(session, config, 1, tmp_path, steps_per_call=4)
+    result = train_alone(session, config, 1, tmp_path, steps_per_call=4)
     assert result.params_digest == scanned[1].params_digest
 
 
@@ -98,7 +98,7 @@ def test_images_are_on_the_devices_before_their_call(
         return steps(self, batch, rates)
 
     monkeypatch.setattr(loop.Replicas, "steps", looking)
-    loop.run(session, small(data__pipeline="stream"), 1, tmp_path, steps_per_call=steps_per_call)
+    train_alone(session, small(data__pipeline="stream"), 1, tmp_path, steps_per_call=steps_per_call)
     images = seen[0]["images"]
     assert isinstance(images, jax.Array)
     assert (images.dtype, images.shape[-4:]) == (np.uint8, (50, 8, 8, 1))
@@ -117,7 +117,7 @@ def test_a_run_that_diverges_ends_with_its_first_step_that_is_not_finite(
         optimizer__learning_rate=1e9, schedule__name="linear", schedule__warmup_epochs=0.8,
         training__log_every_steps=20, model__activation="identity", training__steps=20,
     )  # fmt: skip
-    single = loop.run(
+    single = train_alone(
         session,
         config.model_copy(
             update={"training": config.training.model_copy(update={"log_every_steps": 1})}
@@ -125,7 +125,7 @@ def test_a_run_that_diverges_ends_with_its_first_step_that_is_not_finite(
         0,
         tmp_path / "single",
     )
-    result = loop.run(session, config, 0, tmp_path / "run", steps_per_call=steps_per_call)
+    result = train_alone(session, config, 0, tmp_path / "run", steps_per_call=steps_per_call)
     assert (single.status, result.status) == ("diverged", "diverged")
     assert result.diverged_at_step == single.diverged_at_step == result.steps
     assert result.diverged_at_step % 20
@@ -147,7 +147,7 @@ def test_figures_are_fetched_where_a_line_is_written(session, tmp_path, monkeypa
 
     monkeypatch.setattr(loop.Replicas, "steps", counting_steps)
     monkeypatch.setattr(loop.Replicas, "figures", counting_figures)
-    loop.run(session, small(), 1, tmp_path)
+    train_alone(session, small(), 1, tmp_path)
     assert sorted(set(fetched)) == [5, 10, 13, 15, 20, 25, 30]
 
 
@@ -166,18 +166,18 @@ def test_no_more_calls_are_in_flight_than_allowed(session, tmp_path, monkeypatch
         loop.Clock, "tick", lambda self, count: (waited.append(0), tick(self, count))
     )
     config = small(training__log_every_steps=30, evaluation__every_epochs=30)
-    loop.run(session, config, 1, tmp_path)
+    train_alone(session, config, 1, tmp_path)
     assert len(dispatched) == len(waited) == 30
 
 
 def test_a_run_of_an_older_version_is_resumed_with_single_steps(session, tmp_path):
     with pytest.raises(Stopped):
-        loop.run(session, CONFIG, 1, tmp_path, stop=stopping_at(6))
+        train_alone(session, CONFIG, 1, tmp_path, stop=stopping_at(6))
     path = tmp_path / "runtime.json"
     settings = json.loads(path.read_text())
     del settings["steps_per_call"]
     path.write_text(json.dumps(settings))
-    result = loop.run(session, CONFIG, 1, tmp_path, steps_per_call=4)
+    result = train_alone(session, CONFIG, 1, tmp_path, steps_per_call=4)
     assert result.status == "finished"
     assert folder.resumed_settings(tmp_path)["steps_per_call"] == 1
 
@@ -185,7 +185,7 @@ def test_a_run_of_an_older_version_is_resumed_with_single_steps(session, tmp_pat
 @pytest.mark.parametrize("damaged", ["two", 0, None])
 def test_an_invalid_number_of_steps_per_call_makes_the_run_start_anew(session, tmp_path, damaged):
     with pytest.raises(Stopped):
-        loop.run(session, CONFIG, 1, tmp_path, stop=stopping_at(6))
+        train_alone(session, CONFIG, 1, tmp_path, stop=stopping_at(6))
     path = tmp_path / "runtime.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"steps_per_call": damaged}))
     assert folder.resumed_settings(tmp_path) == {}
