@@ -22,19 +22,17 @@ from cnnjax.ablation.claims import (
 from cnnjax.errors import UserError, unknown
 from cnnjax.metric import Metric
 
-_RESERVED = (
-    "study",
-    "figures",
-    "final",
-    "logs",
-    "study.json",
+REPORT = (
     "report.html",
     "report.md",
     "results.csv",
     "signals.csv",
     "tables.tex",
-    "tuning",
+    "figures",
+    "final",
 )
+"""What a report consists of."""
+_RESERVED = (*REPORT, "study", "logs", "study.json", "tuning")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]{0,199}")
 SEEDS = 10**9  # all seeds are smaller
 MOST_SEEDS = 10_000  # of one study
