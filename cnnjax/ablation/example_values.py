@@ -42,6 +42,14 @@ class ExampleValues:
             self._cache[run.path] = loaded
         return self._cache[run.path]
 
+    def missing(self, arms: Iterable[Arm]) -> tuple[str, ...]:
+        """The finished runs whose values cannot be read; none if the metric is no mean over
+        examples."""
+        if self.metric.kind not in ("share", "mean"):
+            return ()
+        finished = [run for arm in arms for run in arm.runs if run.status == "finished"]
+        return tuple(run.path for run in finished if self.of_run(run) is None)
+
     def mean(self, arms: Iterable[Arm], seeds: Iterable[int]) -> tuple[np.ndarray, bytes] | None:
         """The mean over arms, float64 [seeds, examples], and the bytes of the examples' ids; None
         if a run has no values, or runs differ in their examples."""

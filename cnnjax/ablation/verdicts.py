@@ -92,8 +92,12 @@ def findings(study: Study) -> list[Finding]:
     planned = [i for i, test in enumerate(tests) if not test.post_hoc]
 
     def correct(ps: Iterable[float]) -> list[float]:
+        """Holm's correction over all p values; for those of planned tests, over these only."""
         ps = [1.0 if test.waiting else p for p, test in zip(ps, tests, strict=True)]
-        return _corrected(ps, planned)
+        corrected = statistics.holm(ps)
+        for i, p in zip(planned, statistics.holm([ps[i] for i in planned]), strict=True):
+            corrected[i] = p
+        return corrected
 
     results = [test.evidence for test in tests]
     corrected = correct(result.p for result in results)
@@ -170,14 +174,6 @@ def _verdict(test: _Test, corrected: float, against: float) -> Verdict:
     return "contradicted" if against < ALPHA and not contrary_doubt else "undecided"
 
 
-def _corrected(ps: Sequence[float], planned: Sequence[int]) -> list[float]:
-    """Holm's correction over all p values; for those at indices in `planned`, over these only."""
-    corrected = statistics.holm(ps)
-    for i, p in zip(planned, statistics.holm([ps[i] for i in planned]), strict=True):
-        corrected[i] = p
-    return corrected
-
-
 def _reasons(test: _Test, verdict: Verdict, corrected: float, against: float) -> list[str]:
     """Why there is no verdict, if there is none."""
     if verdict in ("supported", "contradicted"):
@@ -210,13 +206,10 @@ def _run_notes(test: _Test) -> list[str]:
 def _missing_examples(test: _Test, example_values: ExampleValues) -> list[str]:
     """The runs whose values of examples cannot be read, if those of other runs can. Only for claims
     that can be tested for other images too, as they compare means over images."""
-    metric = example_values.metric
-    comparing = test.claim.kind in ("better", "equivalent", "monotone")
-    if metric.kind not in ("share", "mean") or not comparing:
+    if test.claim.kind not in ("better", "equivalent", "monotone"):
         return []
-    finished = [run for arm in test.arms for run in arm.runs if run.status == "finished"]
-    missing = [run.path for run in finished if example_values.of_run(run) is None]
-    if not missing or len(missing) == len(finished):
+    missing = example_values.missing(test.arms)
+    if not missing or len(missing) == sum(arm.count("finished") for arm in test.arms):
         return []
     return [f"On other images nothing is known: no predictions of {', '.join(missing)}."]
 
