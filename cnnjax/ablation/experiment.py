@@ -122,12 +122,12 @@ class Experiment:
     @property
     def factors(self) -> list[str]:
         """The dotted paths that differ between arms, in order of appearance."""
-        paths = dict.fromkeys(path for arm in self.arms.values() for path in arm)
+        arms = self.arms.values()
+        paths = dict.fromkeys(path for arm in arms for path in arm)
         return [
             path
             for path in paths
-            if path not in (self.tune.grid if self.tune else ())
-            and len({repr(arm.get(path, self.base.get(path))) for arm in self.arms.values()}) > 1
+            if len({repr(arm.get(path, self.base.get(path))) for arm in arms}) > 1
         ]
 
     @property
