@@ -11,8 +11,6 @@ On CamVid, street scenes (a folder of images and labels):
 from cnnjax.ablation.claims import better
 from cnnjax.ablation.experiment import Experiment
 
-KINDS = ("nearest", "bilinear", "max_unpool", "transposed")
-
 EXPERIMENT = Experiment(
     name="decoders",
     question="How should a decoder make feature maps larger?",
@@ -40,7 +38,7 @@ EXPERIMENT = Experiment(
     arms={
         **{
             kind: {"model.decoder": kind, "model.decoder_convolutions": 1, "model.skips": "none"}
-            for kind in KINDS
+            for kind in ("nearest", "bilinear", "max_unpool", "transposed")
         },
         "naive": {"model.name": "naive_segmentation"},
     },
