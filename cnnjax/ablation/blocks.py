@@ -103,9 +103,9 @@ def _compare(
         arm,
         values,
         statistics.describe(list(values.values()), primary.ends),
-        versus and versus.paired,
-        versus and versus.finished,
-        versus and versus.population,
+        versus.paired if versus else None,
+        versus.finished if versus else None,
+        versus.population if versus else None,
         at_chance,
         improving(arm, primary),
     )
