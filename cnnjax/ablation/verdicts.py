@@ -32,36 +32,18 @@ _WAITING = ("failed", "unreadable", "unfinished", "missing")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The verdict on a claim in one block.
+class _Test:
+    """A claim tested in one block.
 
     Attributes:
       claim, block: the claim, and the block in which it was tested.
       metric: the metric that it compares.
       post_hoc: whether it was made after there were results.
-      verdict: see the module.
-      evidence: what the verdict is based on.
-      corrected, against: the p values for and against it, corrected over the family.
-      notes: what the reader must know besides.
-      scale_matters: whether an interaction is undecided because log-odds do not show it.
+      arms: its arms.
+      levels: the levels of all arms of the study that may belong to it.
+      evidence: what its verdict is based on.
+      waiting: why it cannot be judged; "" if it can.
     """
-
-    claim: Claim
-    block: str
-    metric: Metric
-    post_hoc: bool
-    verdict: Verdict
-    evidence: Evidence
-    corrected: float
-    against: float
-    notes: tuple[str, ...]
-    scale_matters: bool = False
-
-
-@dataclass(frozen=True)
-class _Test:
-    """A claim tested in one block: its arms, the levels of all arms of the study that may belong to
-    it, and why it cannot be judged ("" if it can)."""
 
     claim: Claim
     block: str
@@ -71,6 +53,24 @@ class _Test:
     levels: Mapping[str, Mapping[str, Any]]
     evidence: Evidence
     waiting: str
+
+
+@dataclass(frozen=True)
+class Finding(_Test):
+    """The verdict on a claim in one block.
+
+    Attributes, besides those of the test:
+      verdict: see the module.
+      corrected, against: the p values for and against it, corrected over the family.
+      notes: what the reader must know besides.
+      scale_matters: whether an interaction is undecided because log-odds do not show it.
+    """
+
+    verdict: Verdict
+    corrected: float
+    against: float
+    notes: tuple[str, ...]
+    scale_matters: bool
 
 
 def findings(study: Study) -> list[Finding]:
@@ -125,16 +125,12 @@ def findings(study: Study) -> list[Finding]:
         )
         judged.append(
             Finding(
-                test.claim,
-                test.block,
-                test.metric,
-                test.post_hoc,
-                verdict,
-                test.evidence,
-                corrected[i],
-                against[i],
-                notes,
-                scale_matters,
+                **vars(test),
+                verdict=verdict,
+                corrected=corrected[i],
+                against=against[i],
+                notes=notes,
+                scale_matters=scale_matters,
             )
         )
     return judged
