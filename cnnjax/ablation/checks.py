@@ -150,12 +150,10 @@ def tune(
             raise UserError(f"{where}: {path}: needs at least two values, each once.")
         if any(isinstance(value, list | tuple | dict) for value in values):
             raise UserError(f"{where}: {path}: values must be numbers, texts, true or false.")
-        varying = [arm for arm, overrides in arms.items() if path in overrides]
-        if varying:
+        if varying := [arm for arm, overrides in arms.items() if path in overrides]:
             raise UserError(f"{where}: {path}: is what arm {varying[0]!r} is; tune another field.")
     tuning_seeds = seeds(where, getattr(tune, "seeds", ()))
-    shared = set(tuning_seeds) & set(compared)
-    if shared:
+    if shared := set(tuning_seeds) & set(compared):
         raise UserError(
             f"{where}: seed {min(shared)} is one of the comparison; tuning needs its own."
         )
