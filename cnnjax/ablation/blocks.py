@@ -75,7 +75,7 @@ class Block:
 
 def compare(study: Study) -> list[Block]:
     """Compares the arms of every block with its baseline; never arms of different blocks."""
-    values = ExampleValues(study.workdir, study.split, study.primary)
+    values = ExampleValues(study, study.primary)
     return [_block(name, arms, study, values) for name, arms in study.blocks().items()]
 
 

@@ -80,8 +80,7 @@ def findings(study: Study) -> list[Finding]:
 
     @functools.cache
     def example_values(metric: Metric) -> ExampleValues:
-        primary = metric == study.primary
-        return ExampleValues(study.workdir, study.split, metric, primary=primary)
+        return ExampleValues(study, metric)
 
     tests = []
     for claim, late in study.claims:
