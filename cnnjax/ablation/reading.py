@@ -32,25 +32,24 @@ class _ValidationFigures(Figures):
 def load(workdir: str | Path, split: str = "validation") -> Study:
     """Reads a workdir. Raises UserError if its study.json is missing or not valid."""
     workdir = Path(workdir)
-    path = record.path(workdir)
-    about = record.read(path)
+    about = record.read(workdir)
     metrics = tuple(map(metric.from_dict, about["metrics"])) or metric.CLASSIFICATION
     arms = tuple(_arm(workdir, name, about, metrics[0]) for name in about["arms"])
-    return Study(about, arms, claims_of(path, about, metrics), workdir, split, metrics)
+    return Study(about, arms, claims_of(workdir, about, metrics), workdir, split, metrics)
 
 
 def claims_of(
-    path: Path, about: Mapping[str, Any], metrics: Sequence[Metric]
+    workdir: Path, about: Mapping[str, Any], metrics: Sequence[Metric]
 ) -> tuple[tuple[Claim, bool], ...]:
     """The claims of a study, each with whether it was made after there were results. Raises
-    UserError, naming the file `path`, for one that makes no sense."""
+    UserError for one that makes no sense."""
     try:
         return tuple(
             (claims.from_dict(values, metrics), bool(values.get("post_hoc")))
             for values in about["claims"]
         )
     except ValueError as error:
-        raise UserError(f"{path}: claims: {error}.") from None
+        raise UserError(f"{workdir / 'study.json'}: claims: {error}.") from None
 
 
 def _arm(workdir: Path, name: str, study: Mapping[str, Any], primary: Metric) -> Arm:

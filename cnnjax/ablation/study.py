@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import cache, files, fingerprint, machine, metric, result
-from cnnjax.ablation import agreement, checks, claims, provenance, reading, record, tuning
+from cnnjax.ablation import agreement, checks, claims, provenance, reading, tuning
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.experiment import TEXTS, Experiment
+from cnnjax.ablation.record import read
 from cnnjax.config import ResolvedConfig, RunConfig, flat_json
 from cnnjax.config import changes as config_changes
 from cnnjax.errors import UserError
@@ -82,11 +83,6 @@ def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[RunFo
     return [RunFolder(arm, seed, workdir / arm / f"seed-{seed}") for arm in arms for seed in seeds]
 
 
-def read(workdir: Path) -> dict[str, Any]:
-    """The content of study.json, validated. Raises UserError if `workdir` holds no study."""
-    return record.read(record.path(workdir))
-
-
 def extend(
     workdir: Path,
     experiment: Experiment,
@@ -136,7 +132,7 @@ def extend(
         ]
         requested = dict.fromkeys([*seeds, *itertools.chain.from_iterable(adopted.values())])
         new_seeds = [seed for seed in requested if seed not in study["seeds"]]
-        old_claims = reading.claims_of(workdir / "study.json", study, metrics)
+        old_claims = reading.claims_of(workdir, study, metrics)
         old_keys = {claim.key for claim, _ in old_claims}
         new_claims = [claim for claim in experiment.claims if claim.key not in old_keys]
         has_results = any(workdir.glob("*/seed-*/result.json"))
