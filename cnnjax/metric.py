@@ -147,10 +147,7 @@ def from_dict(values: Mapping[str, Any]) -> Metric:
 
 def task_metrics(name: str, levels: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:
     """The metrics of a task: one of TASKS, or one of the user's `levels["task"]`."""
-    if name in TASKS:
-        return TASKS[name]
-    metrics: tuple[Metric, ...] = levels["task"][name].metrics
-    return metrics
+    return TASKS[name] if name in TASKS else levels["task"][name].metrics
 
 
 COSTS = (
@@ -217,8 +214,8 @@ def find(name: str, task: Sequence[Metric] = CLASSIFICATION) -> Metric:
         return measure_metric(name.removeprefix("measures."))
     if match := _STEPS_TO.fullmatch(name):
         return _steps_to(name, match["target"], task[0])
-    if match := _SIGNAL.fullmatch(name):
-        return _signal(name, match["name"], match["reduction"], at_start=bool(match["start"]))
+    if signal := parse_signal(name):
+        return _signal(name, *signal)
     allowed = [*by_name, "measures.NAME", "signals.NAME.REDUCTION", "steps_to(0.9)"]
     raise unknown("metric", name, allowed)
 
@@ -237,13 +234,14 @@ def _steps_to(name: str, target: str, primary: Metric) -> Metric:
     return Metric(name, "steps", False, "run", NONNEGATIVE, 0, title)
 
 
-def _signal(name: str, signal: str, reduction: str, *, at_start: bool) -> Metric:
+def _signal(name: str, moment: str, signal: str, reduction: str) -> Metric:
     if signal not in SIGNALS:
         raise unknown("metric: signals", signal, SIGNALS)
     if reduction not in REDUCTIONS:
         raise unknown(f"metric: signals.{signal}", reduction, REDUCTIONS)
     metric = SIGNALS[signal]
-    title = REDUCTIONS[reduction].format(metric.title) + (" before training" if at_start else "")
+    before = " before training" if moment == "start" else ""
+    title = REDUCTIONS[reduction].format(metric.title) + before
     if reduction == "first_over_last":
         if metric.ends != NONNEGATIVE:
             raise UserError(f"metric: {name!r}: {metric.title} may be 0; allowed: of gradient, sd")

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from cnnjax import files
 from cnnjax.metric import CLASSIFICATION, COSTS, UNBOUNDED, Metric, parse_signal
-from cnnjax.validation import Count, Number, Record, from_file
+from cnnjax.validation import Count, Number, Record, from_file, inconsistent
 
 Status = Literal["finished", "diverged", "failed"]
 Seconds = Annotated[float, Field(ge=0, le=1e10)]
@@ -107,9 +107,8 @@ class RunResult(Record):
     runtime: Annotated[dict[str, Any], BeforeValidator(current_names)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _figures_in_range(self) -> "RunResult":
-        names = (*SPLITS, "best_validation")
-        by_path = {name: getattr(self, name) for name in names}
+    def _check_figures(self) -> "RunResult":
+        by_path = {name: getattr(self, name) for name in (*SPLITS, "best_validation")}
         by_path |= {f"chance.{split}": figures for split, figures in self.chance.items()}
         for path, figures in by_path.items():
             for name, value in figures.values.items() if figures else ():
@@ -117,12 +116,7 @@ class RunResult(Record):
                 if value is not None and not low <= value <= high:
                     most = f" and at most {high:g}" if math.isfinite(high) else ""
                     allowed = f"allowed: a number, at least {low:g}{most}"
-                    text = f"{path}.{name}: {value} is not valid; {allowed}"
-                    raise PydanticCustomError("inconsistent", "{text}", {"text": text})
-        return self
-
-    @model_validator(mode="after")
-    def _has_figures(self) -> "RunResult":
+                    raise inconsistent(f"{path}.{name}", f"{value} is not valid; {allowed}")
         if self.status == "finished" and not any(map(self.evaluated, SPLITS)):
             text = "finished, but without a figure of any split"
             raise PydanticCustomError("inconsistent", "{text}", {"text": text})
@@ -140,8 +134,7 @@ class RunResult(Record):
         """The value of a metric, on `split` if it is measured on one; None if the result does not
         have it. A run that diverged has the value of `chance`."""
         if metric in COSTS:
-            value: float | None = getattr(self, metric.name)
-            return value
+            return getattr(self, metric.name)
         if signal := parse_signal(metric.name):
             return self.signal(*signal)
         if self.status == "diverged":

@@ -18,8 +18,7 @@ TESTED_LEVELS = {
     "elu": "elu",
     "linear": "identity",
 }
-NORMS = {"": "none", "bn": "batch"}
-arms = crossed({"model.activation": TESTED_LEVELS, "model.norm.kind": NORMS})
+arms = crossed({"model.activation": TESTED_LEVELS, "model.norm.kind": {"": "none", "bn": "batch"}})
 arms |= {
     name: {"model.activation": "leaky_relu", "model.leaky_slope": 0.3, "model.norm.kind": kind}
     for name, kind in (("leaky30", "none"), ("leaky30_bn", "batch"))

@@ -5,19 +5,9 @@
 Full size: --set training.steps=20000.
 """
 
-from typing import Any
-
 from cnnjax.ablation.claims import better
 from cnnjax.ablation.design import in_blocks
 from cnnjax.ablation.experiment import Experiment
-
-KINDS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "flip": {"data.augmentation.flip": 0.5},
-    "shift": {"data.augmentation.shift_pixels": 2},
-    "rotate": {"data.augmentation.rotation_degrees": 10.0},
-    "scale": {"data.augmentation.scale": 0.1},
-}
 
 EXPERIMENT = Experiment(
     name="augmentation",
@@ -43,7 +33,13 @@ EXPERIMENT = Experiment(
             for name, data in (("digits", "mnist"), ("clothes", "fashion_mnist"))
             for size in (300, 3000)
         },
-        KINDS,
+        {
+            "none": {},
+            "flip": {"data.augmentation.flip": 0.5},
+            "shift": {"data.augmentation.shift_pixels": 2},
+            "rotate": {"data.augmentation.rotation_degrees": 10.0},
+            "scale": {"data.augmentation.scale": 0.1},
+        },
     ),
     seeds=range(5),
     claims=(

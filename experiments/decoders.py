@@ -8,8 +8,6 @@ On street scenes: `decoders_camvid`.
 from cnnjax.ablation.claims import better
 from cnnjax.ablation.experiment import Experiment
 
-KINDS = ("nearest", "bilinear", "max_unpool", "transposed")
-
 EXPERIMENT = Experiment(
     name="decoders",
     question="How should a decoder make feature maps larger?",
@@ -37,7 +35,7 @@ EXPERIMENT = Experiment(
     arms={
         **{
             kind: {"model.decoder": kind, "model.decoder_convolutions": 1, "model.skips": "none"}
-            for kind in KINDS
+            for kind in ("nearest", "bilinear", "max_unpool", "transposed")
         },
         "naive": {"model.name": "naive_segmentation"},
     },

@@ -9,7 +9,6 @@ The first command trains the classifier whose weights the second starts from.
 from cnnjax.ablation.claims import better
 from cnnjax.ablation.experiment import Experiment
 
-SIZES = (50, 200, 800)
 WEIGHTS = {
     "transfer.init_from": "runs/scenes/resnet8/seed-0",
     "transfer.reset": ("decoder1", "decoder2", "head"),
@@ -41,7 +40,7 @@ EXPERIMENT = Experiment(
     },
     arms={
         f"{start}_{size}": {"data.train_examples": size, **weights}
-        for size in SIZES
+        for size in (50, 200, 800)
         for start, weights in {"scratch": {}, "pretrained": WEIGHTS}.items()
     },
     seeds=range(4),

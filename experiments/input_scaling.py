@@ -9,8 +9,6 @@ from cnnjax.ablation.claims import better, equivalent
 from cnnjax.ablation.design import in_blocks
 from cnnjax.ablation.experiment import Experiment
 
-TESTED_LEVELS = ("none", "centered", "standardize")
-
 EXPERIMENT = Experiment(
     name="input_scaling",
     question="Does it matter how the pixels are scaled?",
@@ -33,7 +31,7 @@ EXPERIMENT = Experiment(
             "lenet5_modern": {"model.name": "lenet5_modern"},
             "lenet5_bn": {"model.name": "lenet5_modern", "model.norm.kind": "batch"},
         },
-        {level: {"data.normalize": level} for level in TESTED_LEVELS},
+        {level: {"data.normalize": level} for level in ("none", "centered", "standardize")},
     ),
     seeds=range(8),
     claims=(

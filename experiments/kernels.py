@@ -9,8 +9,6 @@ from cnnjax.ablation.claims import better, equivalent
 from cnnjax.ablation.design import in_blocks
 from cnnjax.ablation.experiment import Experiment
 
-STACK = {"model.name": "stack", "model.depth": 5}
-INCEPTION = {"model.name": "inception_small"}
 LITTLE = "a fifth of what separates activations on this data"
 
 EXPERIMENT = Experiment(
@@ -36,7 +34,7 @@ EXPERIMENT = Experiment(
     },
     arms={
         **in_blocks(
-            {"stack": STACK},
+            {"stack": {"model.name": "stack", "model.depth": 5}},
             {
                 "one_5x5": {"model.kernel": "5x5"},
                 "two_3x3": {"model.kernel": "two_3x3"},
@@ -44,7 +42,7 @@ EXPERIMENT = Experiment(
             },
         ),
         **in_blocks(
-            {"inception": INCEPTION},
+            {"inception": {"model.name": "inception_small"}},
             {form: {"model.inception_block": form} for form in ("naive", "reduced")},
         ),
     },

@@ -9,8 +9,6 @@ from cnnjax.ablation.claims import better
 from cnnjax.ablation.design import in_blocks
 from cnnjax.ablation.experiment import Experiment
 
-TESTED_LEVELS = ("max", "average", "sum", "strided", "blur")
-
 EXPERIMENT = Experiment(
     name="pooling",
     question="Which pooling is better, and which keeps the answer when the image moves?",
@@ -34,7 +32,7 @@ EXPERIMENT = Experiment(
             "lenet5_modern": {"model.name": "lenet5_modern"},
             "stack4": {"model.name": "stack", "model.depth": 4},
         },
-        {level: {"model.pooling": level} for level in TESTED_LEVELS},
+        {kind: {"model.pooling": kind} for kind in ("max", "average", "sum", "strided", "blur")},
     ),
     seeds=range(6),
     probes=("shift_consistency",),

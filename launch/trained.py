@@ -84,6 +84,6 @@ def _levels_hint(directory: Path) -> str:
 
     for parent in (directory, *directory.parents[:2]):
         if (parent / "study.json").is_file():
-            source = record.read(parent / "study.json")["source"].get("path")
+            source = record.read(parent)["source"].get("path")
             return f"\nIf it is a level of your own, add --experiment={source}" if source else ""
     return ""

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files, fingerprint, metric
+from cnnjax import files, metric
 from cnnjax.ablation.experiment import Experiment
 from cnnjax.config import ResolvedConfig, changes
 from cnnjax.errors import UserError
-from cnnjax.fingerprint import Fingerprint
 from cnnjax.metric import Metric
 
 
@@ -79,15 +78,6 @@ def adoptable_runs(
         _check_config(f"{lost} {path.parent} is a run", before, configs[arm], tuned)
         runs.setdefault(arm, []).append(int(number))
     return runs
-
-
-def check_data(workdir: Path, recorded: Iterable[Any], current: Iterable[Fingerprint]) -> None:
-    """Raises UserError if the data are not those that runs of a workdir have started with."""
-    if text := fingerprint.changed(recorded, current):
-        raise UserError(
-            f"--workdir: {workdir} has runs on other data, {text}. Put the data back, or pick "
-            "another folder."
-        )
 
 
 def _check_config(

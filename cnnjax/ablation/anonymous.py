@@ -12,12 +12,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from cnnjax import paths
 from cnnjax.ablation import claims
 from cnnjax.ablation.results import Arm, Run, Study, lookup
 
-_DATA = "folder:"
-_PATH_FIELDS = ("data.name", "transfer.init_from")
-"""The fields that may be paths."""
 _PATH_FLAGS = ("init_from", "flagfile", "output", "file")
 """The flags that are paths, besides those that `_flag` treats in another way."""
 _PATH_IN_TEXT = re.compile(
@@ -69,8 +67,8 @@ class _FolderNames:
         workdirs = study.workdir.absolute(), study.workdir.resolve()
         self._known = {str(path): self._workdir for path in workdirs}
         configs = [arm.config for arm in study.arms] + [run.config for run in study.runs]
-        for value in (lookup(config, field) for config in configs for field in _PATH_FIELDS):
-            if isinstance(value, str) and (path := value.removeprefix(_DATA)).count("/"):
+        for value in (lookup(config, field) for config in configs for field in paths.FIELDS):
+            if isinstance(value, str) and (path := value.removeprefix(paths.FOLDER)).count("/"):
                 self._known[path] = self._path(path)
 
     def value(self, value: Any, field: str = "") -> Any:
@@ -85,8 +83,8 @@ class _FolderNames:
             return self.command(value)
         if field == "set":
             return self._setting(value)
-        if value.startswith(_DATA):
-            return _DATA + self._path(value.removeprefix(_DATA))
+        if value.startswith(paths.FOLDER):
+            return paths.FOLDER + self._path(value.removeprefix(paths.FOLDER))
         if field.rpartition(".")[2] == "init_from":
             return self._path(value)
         return self.text(value)
@@ -117,7 +115,7 @@ class _FolderNames:
 
         def replace(match: re.Match[str]) -> str:
             quote, path = match["quote"] or "", match["quoted"] or match["bare"]
-            kind = _DATA if path.startswith(_DATA) else ""
+            kind = paths.FOLDER if path.startswith(paths.FOLDER) else ""
             return f"{quote}{kind}{self._path(path.removeprefix(kind))}{quote}"
 
         return _PATH_IN_TEXT.sub(replace, text)

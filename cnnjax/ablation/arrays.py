@@ -22,7 +22,6 @@ DAMAGED = (
     OverflowError,
     MemoryError,
     SyntaxError,
-    NotImplementedError,
     RuntimeError,
     struct.error,
     tokenize.TokenError,

@@ -75,7 +75,7 @@ class Block:
 
 def compare(study: Study) -> list[Block]:
     """Compares the arms of every block with its baseline; never arms of different blocks."""
-    values = ExampleValues(study.workdir, study.split, study.primary)
+    values = ExampleValues(study, study.primary)
     return [_block(name, arms, study, values) for name, arms in study.blocks().items()]
 
 
@@ -83,10 +83,7 @@ def _block(name: str, arms: tuple[Arm, ...], study: Study, values: ExampleValues
     baseline = arms[0] if arms[0].baseline else None
     family = max(1, len(arms) - 1)
     results = [_compare(arm, baseline, study, values, family) for arm in arms]
-    averaged = study.primary.kind in ("share", "mean")  # over examples
-    finished = [run for arm in arms for run in arm.runs if run.status == "finished" and averaged]
-    missing = tuple(run.path for run in finished if values.of_run(run) is None)
-    return Block(name, tuple(results), _grid(results, study.factors), missing)
+    return Block(name, tuple(results), _grid(results, study.factors), values.missing(arms))
 
 
 def _compare(
@@ -98,21 +95,19 @@ def _compare(
         run.status == "finished" and bool(evidence.at_chance(run, primary, split))
         for run in arm.runs
     )
-    sample = statistics.describe(list(values.values()), primary.ends)
-    rising = improving(arm, primary)
-    if baseline is None or arm.baseline:
-        return ArmResult(arm, values, sample, None, None, None, at_chance, rising)
-    names, arms = (arm.label, baseline.label), ([arm], [baseline])
-    comparison = Sides(names, arms, example_values, split, primary).compare(0, 1, family=family)
+    versus = None
+    if baseline is not None and not arm.baseline:
+        names, arms = (arm.label, baseline.label), ([arm], [baseline])
+        versus = Sides(names, arms, example_values, split, primary).compare(0, 1, family=family)
     return ArmResult(
         arm,
         values,
-        sample,
-        comparison.paired,
-        comparison.finished,
-        comparison.population,
+        statistics.describe(list(values.values()), primary.ends),
+        versus.paired if versus else None,
+        versus.finished if versus else None,
+        versus.population if versus else None,
         at_chance,
-        rising,
+        improving(arm, primary),
     )
 
 
@@ -134,20 +129,16 @@ def improving(arm: Arm, primary: Metric) -> bool:
 
 def _grid(results: list[ArmResult], factors: tuple[str, ...]) -> Grid | None:
     """The grid, if exactly two factors vary in the block and every pair of levels is one arm."""
-    levels = {
-        factor: tuple(dict.fromkeys(as_text(lookup(r.arm.config, factor)) for r in results))
-        for factor in factors
-    }
-    varied = [factor for factor in factors if len(levels[factor]) > 1]
+    values = {f: [as_text(lookup(r.arm.config, f)) for r in results] for f in factors}
+    levels = {f: tuple(dict.fromkeys(values[f])) for f in factors}
+    varied = [f for f in factors if len(levels[f]) > 1]
     if len(varied) != 2:
         return None
-    rows, columns = sorted(varied, key=lambda factor: len(levels[factor]))
-    positions = [
-        tuple(levels[f].index(as_text(lookup(r.arm.config, f))) for f in (rows, columns))
-        for r in results
-    ]
+    rows, columns = sorted(varied, key=lambda f: len(levels[f]))
+    pairs = zip(values[rows], values[columns], strict=True)
+    positions = [(levels[rows].index(row), levels[columns].index(column)) for row, column in pairs]
     product = itertools.product(range(len(levels[rows])), range(len(levels[columns])))
-    if sorted(positions) != sorted(product):
+    if sorted(positions) != list(product):
         return None
-    cells = {(row, column): r.sample for (row, column), r in zip(positions, results, strict=True)}
+    cells = dict(zip(positions, (r.sample for r in results), strict=True))
     return Grid(rows, columns, levels[rows], levels[columns], cells)

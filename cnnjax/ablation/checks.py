@@ -22,19 +22,17 @@ from cnnjax.ablation.claims import (
 from cnnjax.errors import UserError, unknown
 from cnnjax.metric import Metric
 
-_RESERVED = (
-    "study",
-    "figures",
-    "final",
-    "logs",
-    "study.json",
+REPORT = (
     "report.html",
     "report.md",
     "results.csv",
     "signals.csv",
     "tables.tex",
-    "tuning",
+    "figures",
+    "final",
 )
+"""What a report consists of."""
+_RESERVED = (*REPORT, "study", "logs", "study.json", "tuning")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]{0,199}")
 SEEDS = 10**9  # all seeds are smaller
 MOST_SEEDS = 10_000  # of one study
@@ -152,12 +150,10 @@ def tune(
             raise UserError(f"{where}: {path}: needs at least two values, each once.")
         if any(isinstance(value, list | tuple | dict) for value in values):
             raise UserError(f"{where}: {path}: values must be numbers, texts, true or false.")
-        varying = [arm for arm, overrides in arms.items() if path in overrides]
-        if varying:
+        if varying := [arm for arm, overrides in arms.items() if path in overrides]:
             raise UserError(f"{where}: {path}: is what arm {varying[0]!r} is; tune another field.")
     tuning_seeds = seeds(where, getattr(tune, "seeds", ()))
-    shared = set(tuning_seeds) & set(compared)
-    if shared:
+    if shared := set(tuning_seeds) & set(compared):
         raise UserError(
             f"{where}: seed {min(shared)} is one of the comparison; tuning needs its own."
         )

@@ -83,9 +83,7 @@ class Claim:
 
 def _claim(kind: ClaimKind, sides: tuple[Side, ...], **fields: Any) -> Claim:
     """A claim. Raises UserError for a keyword that is no field of it."""
-    allowed = [
-        field.name for field in dataclasses.fields(Claim) if field.name not in ("kind", "sides")
-    ]
+    allowed = [field.name for field in dataclasses.fields(Claim)[2:]]  # without kind and sides
     for name in fields:
         if name not in allowed:
             raise unknown(f"claims: {kind}: keyword", name, allowed)
@@ -196,16 +194,18 @@ def unbalanced_factors(
     sides = [side for side in claim.sides if not isinstance(side, str)]
     named = {path for side in sides for path in side}
     paths = dict.fromkeys(path for values in arms.values() for path in values)
-    unbalanced = []
-    for path in paths:
-        shares = []
-        for side in sides:
-            names = arms_of(side, block, arms)
-            counts = collections.Counter(json.dumps(arms[name].get(path)) for name in names)
-            shares.append({level: count / len(names) for level, count in counts.items()})
-        if path not in named and any(share != shares[0] for share in shares):
-            unbalanced.append(path)
-    return unbalanced
+    by_side = [arms_of(side, block, arms) for side in sides]
+
+    def shares(names: Sequence[str], path: str) -> dict[str, float]:
+        counts = collections.Counter(json.dumps(arms[name].get(path)) for name in names)
+        return {level: count / len(names) for level, count in counts.items()}
+
+    return [
+        path
+        for path in paths
+        if path not in named
+        and any(shares(names, path) != shares(by_side[0], path) for names in by_side)
+    ]
 
 
 def to_dict(claim: Claim) -> dict[str, Any]:
@@ -261,8 +261,7 @@ def problem(claim: Claim, task: Sequence[Metric] | None = CLASSIFICATION) -> str
     if not isinstance(claim.expected, bool):
         return f"expected: {claim.expected!r} is neither True nor False"
     for name, kinds in _KINDS_WITH.items():
-        default = Claim.__dataclass_fields__[name].default
-        if claim.kind not in kinds and getattr(claim, name) != default:
+        if claim.kind not in kinds and getattr(claim, name) != getattr(Claim, name):  # the default
             return f"{name}: means nothing here; it belongs to {', '.join(kinds)}"
     for name in _TEXTS:
         if not isinstance(getattr(claim, name), str):

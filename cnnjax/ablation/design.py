@@ -21,7 +21,7 @@ def crossed(factors: Factors) -> Arms:
     Example: `crossed({"model.activation": {"relu": "relu", "tanh": "tanh"},
     "model.norm.kind": {"": "none", "bn": "batch"}})` has arms relu, relu_bn, tanh, tanh_bn.
     """
-    return _by_name(_arm(factors, names) for names in itertools.product(*factors.values()))
+    return _arms(factors, itertools.product(*factors.values()))
 
 
 def one_at_a_time(factors: Factors) -> Arms:
@@ -33,7 +33,7 @@ def one_at_a_time(factors: Factors) -> Arms:
         for i, levels in enumerate(factors.values())
         for name in itertools.islice(levels, 1, None)
     ]
-    return _by_name(_arm(factors, names) for names in combinations)
+    return _arms(factors, combinations)
 
 
 def fractional(factors: Factors, generators: Mapping[str, Sequence[str]]) -> Arms:
@@ -66,14 +66,14 @@ def fractional(factors: Factors, generators: Mapping[str, Sequence[str]]) -> Arm
                 f"fractional: {path}: is decided by {', '.join(deciding) or 'nothing'}; allowed: "
                 f"factors without a generator ({', '.join(free)})."
             )
-    arms = []
+    combinations = []
     for bits in itertools.product((0, 1), repeat=len(free)):
         level = dict(zip(free, bits, strict=True))
         level |= {
             path: sum(level[each] for each in deciding) % 2 for path, deciding in generators.items()
         }
-        arms.append(_arm(factors, [list(factors[path])[level[path]] for path in factors]))
-    return _by_name(arms)
+        combinations.append([list(factors[path])[level[path]] for path in factors])
+    return _arms(factors, combinations)
 
 
 def in_blocks(
@@ -164,10 +164,13 @@ def _level_indices(
     return {path: len(values) for path, values in varied.items()}, rows
 
 
-def _by_name(arms: Iterable[tuple[str, dict[str, Any]]]) -> Arms:
-    """Arms by name. Raises UserError if two have the same name."""
+def _arms(factors: Factors, combinations: Iterable[Sequence[str]]) -> Arms:
+    """The arms by name, each from the short names of its levels. Raises UserError if two have the
+    same name."""
     by_name: Arms = {}
-    for name, values in arms:
+    for names in combinations:
+        values = {path: factors[path][name] for path, name in zip(factors, names, strict=True)}
+        name = "_".join(name for name in names if name) or "base"
         if name in by_name:
             raise UserError(
                 f"arms: {by_name[name]} and {values} are both called {name!r}; "
@@ -175,8 +178,3 @@ def _by_name(arms: Iterable[tuple[str, dict[str, Any]]]) -> Arms:
             )
         by_name[name] = values
     return by_name
-
-
-def _arm(factors: Factors, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    values = {path: factors[path][name] for path, name in zip(factors, names, strict=True)}
-    return "_".join(name for name in names if name) or "base", values

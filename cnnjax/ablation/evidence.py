@@ -1,7 +1,7 @@
 """The test of a claim in one block: its comparisons, and p values for and against it."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cnnjax.ablation import statistics
@@ -43,28 +43,22 @@ class Evidence:
     doubts: tuple[str, str] = ("", "")
 
 
-Test = Callable[[Claim, Sides], Evidence]
-
-
 def test(claim: Claim, sides: Sides) -> Evidence:
     """Tests a claim."""
-    return _TESTS[claim.kind](claim, sides)
-
-
-def _with_doubts(test: Test) -> Test:
-    """A test of a metric, with the doubts about it."""
-
-    def test_with_doubts(claim: Claim, sides: Sides) -> Evidence:
-        evidence = test(claim, sides)
-        # A contrary that holds without the margin does not depend on the sides being similar.
-        differ = claim.margin > 0 and test(replace(claim, margin=0.0), sides).against < ALPHA
-        if sides.metric.kind == "fixed" and all(
-            comparison.paired and comparison.paired.n > 1 for comparison in evidence.comparisons
-        ):  # no test is needed: the difference is the same for every seed
-            evidence = replace(evidence, p=float(evidence.p >= 1), against=float(evidence.p < 1))
-        return replace(evidence, doubts=_doubts(claim, sides, differ=differ))
-
-    return test_with_doubts
+    if claim.kind == "diverges":
+        return _count([run.status == "diverged" for run in sides.runs], claim, sides)
+    if claim.kind == "chance_level":
+        results = [at_chance(run, sides.metric, sides.split) for run in sides.runs]
+        return _count(results, claim, sides)
+    compare = _TESTS[claim.kind]
+    evidence = compare(claim, sides)
+    # A contrary that holds without the margin does not depend on the sides being similar.
+    differ = claim.margin > 0 and compare(replace(claim, margin=0.0), sides).against < ALPHA
+    if sides.metric.kind == "fixed" and all(
+        comparison.paired and comparison.paired.n > 1 for comparison in evidence.comparisons
+    ):  # no test is needed: the difference is the same for every seed
+        evidence = replace(evidence, p=float(evidence.p >= 1), against=float(evidence.p < 1))
+    return replace(evidence, doubts=_doubts(claim, sides, differ=differ))
 
 
 def pairs(claim: Claim) -> list[tuple[int, int]]:
@@ -103,15 +97,6 @@ def _doubts(claim: Claim, sides: Sides, *, differ: bool) -> tuple[str, str]:
     return favors or opposes or both, favors or opposes or both or near
 
 
-def _better(claim: Claim, sides: Sides) -> Evidence:
-    comparison, margin = sides.compare(0, 1), sides.margin(claim)
-    return Evidence(
-        statistics.p_above(comparison.differences, margin),
-        statistics.p_below(comparison.differences, margin),
-        (comparison,),
-    )
-
-
 def _equivalent(claim: Claim, sides: Sides) -> Evidence:
     comparison, margin = sides.compare(0, 1), sides.margin(claim)
     return Evidence(
@@ -121,9 +106,9 @@ def _equivalent(claim: Claim, sides: Sides) -> Evidence:
     )
 
 
-def _monotone(claim: Claim, sides: Sides) -> Evidence:
-    """The claim needs every step (the largest p); one step in the other direction contradicts it,
-    corrected for the number of steps."""
+def _better(claim: Claim, sides: Sides) -> Evidence:
+    """`better` is one step, `monotone` several. The claim needs every step (the largest p); one
+    step in the other direction contradicts it, corrected for the number of steps."""
     steps = tuple(itertools.starmap(sides.compare, pairs(claim)))
     margin = sides.margin(claim)
     smallest = min(statistics.p_below(step.differences, margin) for step in steps)
@@ -176,14 +161,6 @@ def _directed(differences: Sequence[float], claim: Claim, margin: float) -> tupl
     return statistics.p_above(signed, margin), statistics.p_below(signed, margin)
 
 
-def _diverges(claim: Claim, sides: Sides) -> Evidence:
-    return _count([run.status == "diverged" for run in sides.runs], claim, sides)
-
-
-def _chance_level(claim: Claim, sides: Sides) -> Evidence:
-    return _count([at_chance(run, sides.metric, sides.split) for run in sides.runs], claim, sides)
-
-
 def at_chance(run: Run, primary: Metric, split: str) -> bool | None:
     """Whether a run diverged, or finished no better than the best constant prediction (a share of
     examples: not significantly better); None if that is not known."""
@@ -214,11 +191,9 @@ def _count(results: Sequence[bool | None], claim: Claim, sides: Sides) -> Eviden
     )
 
 
-_TESTS: dict[str, Test] = {
-    "better": _with_doubts(_better),
-    "equivalent": _with_doubts(_equivalent),
-    "monotone": _with_doubts(_monotone),
-    "interaction": _with_doubts(_interaction),
-    "diverges": _diverges,
-    "chance_level": _chance_level,
+_TESTS = {
+    "better": _better,
+    "monotone": _better,
+    "equivalent": _equivalent,
+    "interaction": _interaction,
 }

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.ablation import arrays
-from cnnjax.ablation.results import Arm, Run
+from cnnjax.ablation.results import Arm, Run, Study
 from cnnjax.errors import UserError
-from cnnjax.metric import ACCURACY, Metric
+from cnnjax.metric import Metric
 from cnnjax.result import OUTCOME
 
 LARGE = 1e30
@@ -16,31 +16,37 @@ LARGE = 1e30
 
 
 class ExampleValues:
-    """The value of a metric, a mean over examples, for each example of a split, for the runs of one
-    workdir; each file is read once. `primary`: whether it is the first metric of its task."""
+    """The value of a metric, a mean over examples, for each example of the split of a study, for
+    its runs; each file is read once."""
 
-    def __init__(
-        self, workdir: Path, split: str, metric: Metric = ACCURACY, *, primary: bool = True
-    ):
-        self._workdir, self._split = workdir, split
-        self._key = OUTCOME if primary else f"{OUTCOME}_{metric.name}"
-        self.metric = metric
+    def __init__(self, study: Study, metric: Metric):
+        self._study, self._metric = study, metric
+        self._key = OUTCOME if metric == study.primary else f"{OUTCOME}_{metric.name}"
         self._cache: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}
 
     def of_run(self, run: Run) -> tuple[np.ndarray, np.ndarray] | None:
         """(ids, values) [examples] of a finished run; None if there is no file, it is damaged, or
         the mean of the values is not the metric in the run's result."""
         if run.path not in self._cache:
-            path = self._workdir / run.path / f"predictions_{self._split}.npz"
+            split = self._study.split
+            path = self._study.workdir / run.path / f"predictions_{split}.npz"
             loaded = _load(path, self._key) if run.status == "finished" else None
-            mean = run.result.figures(self._split).get(self.metric.name)
+            mean = run.result.figures(split).get(self._metric.name)
             if loaded and mean is not None:
                 _, values = loaded
-                share = self.metric.kind == "share"
+                share = self._metric.kind == "share"
                 tolerance = 0.5 / len(values) if share else 1e-4 * max(1.0, abs(mean))
                 loaded = loaded if abs(values.mean(dtype=np.float64) - mean) < tolerance else None
             self._cache[run.path] = loaded
         return self._cache[run.path]
+
+    def missing(self, arms: Iterable[Arm]) -> tuple[str, ...]:
+        """The finished runs whose values cannot be read; none if the metric is no mean over
+        examples."""
+        if self._metric.kind not in ("share", "mean"):
+            return ()
+        finished = [run for arm in arms for run in arm.runs if run.status == "finished"]
+        return tuple(run.path for run in finished if self.of_run(run) is None)
 
     def mean(self, arms: Iterable[Arm], seeds: Iterable[int]) -> tuple[np.ndarray, bytes] | None:
         """The mean over arms, float64 [seeds, examples], and the bytes of the examples' ids; None

@@ -109,12 +109,11 @@ class Experiment:
         task, None if they are not known yet."""
         where = f"experiment {self.name}: claims"
         levels = {arm: self.levels(arm) for arm in self.arms}
-        if metrics is not None and metrics[0] != metric.ACCURACY:
-            measuring = [probe for probe in self.probes if probe in catalog.MEASURES]
-            if measuring:
-                text = f"{measuring[0]!r} is for classification; allowed here"
-                allowed = ", ".join(catalog.SIGNALS)
-                raise UserError(f"experiment {self.name}: probes: {text}: {allowed}.")
+        measuring = [probe for probe in self.probes if probe in catalog.MEASURES]
+        if measuring and metrics is not None and metrics[0] != metric.ACCURACY:
+            text = f"{measuring[0]!r} is for classification; allowed here"
+            allowed = ", ".join(catalog.SIGNALS)
+            raise UserError(f"experiment {self.name}: probes: {text}: {allowed}.")
         for claim in self.claims:
             checks.claim(where, claim, levels, metrics)
             checks.measured(f"{where}: {claim.kind}", claim, self.probes)
@@ -122,12 +121,12 @@ class Experiment:
     @property
     def factors(self) -> list[str]:
         """The dotted paths that differ between arms, in order of appearance."""
-        paths = dict.fromkeys(path for arm in self.arms.values() for path in arm)
+        arms = self.arms.values()
+        paths = dict.fromkeys(path for arm in arms for path in arm)
         return [
             path
             for path in paths
-            if path not in (self.tune.grid if self.tune else ())
-            and len({repr(arm.get(path, self.base.get(path))) for arm in self.arms.values()}) > 1
+            if len({repr(arm.get(path, self.base.get(path))) for arm in arms}) > 1
         ]
 
     @property

@@ -21,29 +21,17 @@ from cnnjax.metric import UNBOUNDED, Ends
 
 @dataclass(frozen=True)
 class Population:
-    """A mean difference for the population of images and seeds.
-
-    Attributes:
-      mean: the mean difference, a fraction.
-      low, high: its 95% interval.
-      df: Satterthwaite's degrees of freedom.
-      seed_sd, image_sd, rest_sd: the standard deviations of the parts; negative estimates are 0.
-    """
+    """A mean difference for the population of images and seeds, a fraction, with its 95%
+    interval."""
 
     mean: float
     low: float
     high: float
-    df: float
-    seed_sd: float
-    image_sd: float
-    rest_sd: float
 
 
-def population(
-    differences: np.ndarray, confidence: float = 0.95, ends: Ends = UNBOUNDED
-) -> Population | None:
-    """The mean of `differences` [seeds, images], each between `ends`, with an interval; None with
-    fewer than 2 seeds or images.
+def population(differences: np.ndarray, ends: Ends = UNBOUNDED) -> Population | None:
+    """The mean of `differences` [seeds, images], each between `ends`, with a 95% interval; None
+    with fewer than 2 seeds or images.
 
     The interval is never narrower than the one over seeds alone, or over images alone.
     """
@@ -62,20 +50,9 @@ def population(
     parts = square_seed**2 / (seeds - 1) + square_image**2 / (images - 1) + square_rest**2 / df_rest
     df = max(1.0, total**2 / parts) if parts else 1.0
     cell = math.sqrt(seeds * images)
+    squares = ((total, df), (square_seed, seeds - 1), (square_image, images - 1))
     half = max(
-        float(scipy.stats.t.ppf((1 + confidence) / 2, degrees)) * math.sqrt(square) / cell
-        for square, degrees in (
-            (total, df),
-            (square_seed, seeds - 1),
-            (square_image, images - 1),
-        )
+        float(scipy.stats.t.ppf(0.975, degrees)) * math.sqrt(square) / cell
+        for square, degrees in squares
     )
-    return Population(
-        mean,
-        max(mean - half, ends[0]),
-        min(mean + half, ends[1]),
-        df,
-        math.sqrt(max(0.0, square_seed - square_rest) / images),
-        math.sqrt(max(0.0, square_image - square_rest) / seeds),
-        math.sqrt(square_rest),
-    )
+    return Population(mean, max(mean - half, ends[0]), min(mean + half, ends[1]))

@@ -4,6 +4,7 @@ Source: Cohen 1988, "Statistical Power Analysis", chapter 2; Hoenig and Heisey 2
 power", on why the observed effect is no input.
 """
 
+import bisect
 import math
 
 from cnnjax.ablation.statistics import ALPHA, p_more
@@ -28,19 +29,18 @@ def detectable(seeds: int, family: int = 1) -> float | None:
     return float(solve(nobs=seeds, alpha=alpha, power=POWER, alternative="larger"))
 
 
-def seeds_needed(margin: float, sd: float, family: int = 1, most: int = 1000) -> int | None:
+def seeds_needed(margin: float, sd: float, family: int = 1) -> int | None:
     """The number of seeds that detect a difference of `margin` with probability 0.8 (as in
-    `detectable`) if the paired differences have standard deviation `sd`; None beyond `most`."""
+    `detectable`) if the paired differences have standard deviation `sd`; None beyond 1000."""
     if not margin > 0 or not math.isfinite(sd):
         return None
-    low, high = 2, most
-    if (detectable(high, family) or math.inf) * sd > margin:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        enough = (detectable(middle, family) or math.inf) * sd <= margin
-        low, high = (low, middle) if enough else (middle + 1, high)
-    return low
+
+    def enough(seeds: int) -> bool:
+        return (detectable(seeds, family) or math.inf) * sd <= margin
+
+    seeds = range(2, 1001)
+    index = bisect.bisect_left(seeds, True, key=enough)
+    return seeds[index] if index < len(seeds) else None
 
 
 def runs_to_show(runs: int, share: float, family: int = 1) -> int | None:

@@ -32,51 +32,38 @@ class _ValidationFigures(Figures):
 def load(workdir: str | Path, split: str = "validation") -> Study:
     """Reads a workdir. Raises UserError if its study.json is missing or not valid."""
     workdir = Path(workdir)
-    path = record.path(workdir)
-    about = record.read(path)
-    requested = _requested(about)
+    about = record.read(workdir)
     metrics = tuple(map(metric.from_dict, about["metrics"])) or metric.CLASSIFICATION
-    arms = tuple(
-        _arm(workdir, name, arm, requested, metrics[0]) for name, arm in about["arms"].items()
-    )
-    return Study(about, arms, _claims(path, about, metrics), workdir, split, metrics)
+    arms = tuple(_arm(workdir, name, about, metrics[0]) for name in about["arms"])
+    return Study(about, arms, claims_of(workdir, about, metrics), workdir, split, metrics)
 
 
-def _claims(
-    path: Path, about: Mapping[str, Any], metrics: Sequence[Metric]
+def claims_of(
+    workdir: Path, about: Mapping[str, Any], metrics: Sequence[Metric]
 ) -> tuple[tuple[Claim, bool], ...]:
-    """The claims, each with whether it was made after there were results. Raises UserError for one
-    that makes no sense."""
+    """The claims of a study, each with whether it was made after there were results. Raises
+    UserError for one that makes no sense."""
     try:
         return tuple(
             (claims.from_dict(values, metrics), bool(values.get("post_hoc")))
             for values in about["claims"]
         )
     except ValueError as error:
-        raise UserError(f"{path}: claims: {error}.") from None
+        raise UserError(f"{workdir / 'study.json'}: claims: {error}.") from None
 
 
-def _requested(about: Mapping[str, Any]) -> set[tuple[str, int]]:
-    """(arm, seed) of every run that was requested."""
-    return {
-        (arm, seed)
-        for part in about["extensions"] or [about]
-        for arm in part["arms"] or about["arms"]
-        for seed in part["seeds"] or about["seeds"]
+def _arm(workdir: Path, name: str, study: Mapping[str, Any], primary: Metric) -> Arm:
+    """An arm with its runs: those that were requested, and those that are there."""
+    seeds = {
+        seed
+        for part in study["extensions"] or [study]
+        if name in (part["arms"] or study["arms"])
+        for seed in part["seeds"] or study["seeds"]
     }
-
-
-def _arm(
-    workdir: Path,
-    name: str,
-    about: Mapping[str, Any],
-    requested: set[tuple[str, int]],
-    primary: Metric,
-) -> Arm:
-    seeds = {seed for arm, seed in requested if arm == name}
     for folder in (workdir / name).glob("seed-*"):
         number = folder.name.removeprefix("seed-")
         seeds |= {int(number)} if number.isdecimal() and str(int(number)) == number else set()
+    about = study["arms"][name]
     runs = tuple(
         _run(workdir / name / f"seed-{seed}", name, about["block"], seed, about["config"], primary)
         for seed in sorted(seeds)

@@ -117,20 +117,15 @@ class StudyRecord(Record):
     machine: dict[str, Any] = Field(default_factory=dict)
 
 
-def path(workdir: Path) -> Path:
-    """The path of a workdir's study.json. Raises UserError if there is none."""
-    file = workdir / "study.json"
-    if not os.path.lexists(file):
+def read(workdir: Path) -> dict[str, Any]:
+    """The study.json of a workdir as plain values with the types above, without `tune` and `data`
+    if the study is of a version that did not record them. Raises UserError if there is none, and
+    with the path of the file and the field if it is not valid."""
+    path = workdir / "study.json"
+    if not os.path.lexists(path):
         has_runs = any(workdir.glob("*/seed-*/config.json"))
         hint = "; the command that made its runs makes it again" if has_runs else ""
         raise UserError(f"{workdir}: holds no study (no study.json in it){hint}.")
-    return file
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A study.json as plain values with the types above, without `tune` and `data` if the study is
-    of a version that did not record them. Raises UserError with the path of the file and the
-    field."""
     try:
         study = from_file(StudyRecord, path)
     except MachineError:

@@ -117,28 +117,29 @@ class Sides:
     def imputed_ahead(self, first: int, second: int) -> bool:
         """Whether an imputed score (see `Run.score`) of the first side is ahead of an observed one
         of the second with the same seed."""
-        imputed, observed = (
-            [
-                (run.seed, self.metric.sign * score)
-                for arm in self.arms[side]
-                for run in arm.runs
-                if run.is_imputed(self.metric) == is_imputed
-                and (score := run.score(self.metric, self.split)) is not None
-            ]
-            for side, is_imputed in ((first, True), (second, False))
-        )
+        imputed = self._signed_scores(first, imputed=True)
+        observed = self._signed_scores(second, imputed=False)
         return any(a == b and score > other for a, score in imputed for b, other in observed)
 
     def both_imputed(self, first: int, second: int) -> bool:
-        """Whether a run of the first side and one of the second with the same seed are imputed."""
-        a, b = (
-            {run.seed for arm in self.arms[side] for run in arm.runs if run.is_imputed(self.metric)}
-            for side in (first, second)
-        )
-        return bool(a & b)
+        """Whether the scores of a run of the first side and of one of the second with the same seed
+        are imputed."""
+        a, b = (dict(self._signed_scores(side, imputed=True)) for side in (first, second))
+        return bool(a.keys() & b.keys())
+
+    def _signed_scores(self, side: int, *, imputed: bool) -> list[tuple[int, float]]:
+        """(seed, score) of the runs of a side whose score is imputed, or observed, signed so that
+        larger is better."""
+        return [
+            (run.seed, self.metric.sign * score)
+            for arm in self.arms[side]
+            for run in arm.runs
+            if run.is_imputed(self.metric) == imputed
+            and (score := run.score(self.metric, self.split)) is not None
+        ]
 
     def _population(self, first: int, second: int, seeds: Sequence[int]) -> Population | None:
-        if self.metric != self.example_values.metric or len(seeds) < 2:
+        if len(seeds) < 2:
             return None
         a, b = (self.example_values.mean(self.arms[side], seeds) for side in (first, second))
         if a is None or b is None or a[1] != b[1]:

@@ -39,7 +39,7 @@ class Sample:
 class Share:
     """`count` of `n` with 95% Clopper-Pearson bounds, which are 0 and 1 if `n` is 0."""
 
-    count: float
+    count: int
     n: int
     low: float
     high: float
@@ -51,18 +51,15 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """`n` paired differences: mean, t interval, two-sided permutation p, and Cohen's dz.
+class Paired(Sample):
+    """`n` paired differences: mean, t interval, two-sided permutation p, and Cohen's dz, the mean
+    in standard deviations.
 
     `sd`, `low`, `high` are None if n < 2; `dz` also where the differences are all equal.
     `differences` are in the order of the seeds and lie between `ends`.
+    Source of dz: Cohen 1988, "Statistical Power Analysis", section 2.3.5; named so by Lakens 2013.
     """
 
-    n: int
-    mean: float
-    sd: float | None
-    low: float | None
-    high: float | None
     p: float
     dz: float | None
     differences: tuple[float, ...] = ()
@@ -199,14 +196,6 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     return (hits + 1) / (_RANDOM_FLIPS + 1)
 
 
-def cohens_dz(mean: float, sd: float | None) -> float | None:
-    """The mean difference in standard deviations of the differences; None if sd is 0 or None.
-
-    Source: Cohen 1988, "Statistical Power Analysis", section 2.3.5; named dz by Lakens 2013.
-    """
-    return mean / sd if sd else None
-
-
 def compare(
     values: Mapping[int, float],
     baseline: Mapping[int, float],
@@ -226,19 +215,18 @@ def compare(
     sd = standard_deviation(differences)
     sd = 0.0 if sd is not None and sd <= 1e-12 * scale else sd
     low, high = t_interval(mean, sd, n, family=family, ends=ends) or (None, None)
-    p, dz = sign_flip_p(differences), cohens_dz(mean, sd)
+    p, dz = sign_flip_p(differences), (mean / sd if sd else None)
     return Paired(n, mean, sd, low, high, p, dz, tuple(differences), ends)
 
 
-def share(count: float, n: int, confidence: float = 0.95) -> Share:
-    """`count` of `n` with two-sided exact bounds. A half count (a tie) widens them to both sides.
+def share(count: int, n: int) -> Share:
+    """`count` of `n` with two-sided exact bounds.
 
     Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits".
     """
-    tail = (1 - confidence) / 2
-    below, above = math.floor(count), math.ceil(count)
-    low = float(scipy.stats.beta.ppf(tail, below, n - below + 1)) if below else 0.0
-    high = float(scipy.stats.beta.isf(tail, above + 1, n - above)) if above < n else 1.0
+    tail = (1 - 0.95) / 2
+    low = float(scipy.stats.beta.ppf(tail, count, n - count + 1)) if count else 0.0
+    high = float(scipy.stats.beta.isf(tail, count + 1, n - count)) if count < n else 1.0
     return Share(count, n, low, high)
 
 

@@ -23,10 +23,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import cache, files, machine, metric, result
-from cnnjax.ablation import agreement, claims, provenance, record, tuning
+from cnnjax import cache, files, fingerprint, machine, metric, result
+from cnnjax.ablation import agreement, checks, claims, provenance, reading, tuning
 from cnnjax.ablation.claims import block_of
 from cnnjax.ablation.experiment import TEXTS, Experiment
+from cnnjax.ablation.record import read
 from cnnjax.config import ResolvedConfig, RunConfig, flat_json
 from cnnjax.config import changes as config_changes
 from cnnjax.errors import UserError
@@ -35,15 +36,6 @@ from cnnjax.metric import CLASSIFICATION, Metric
 from cnnjax.result import SPLITS, RunResult
 
 FINAL = "final"
-REPORT = (
-    "report.html",
-    "report.md",
-    "results.csv",
-    "signals.csv",
-    "tables.tex",
-    "figures",
-    FINAL,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +83,6 @@ def runs(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[RunFo
     return [RunFolder(arm, seed, workdir / arm / f"seed-{seed}") for arm in arms for seed in seeds]
 
 
-def read(workdir: Path) -> dict[str, Any]:
-    """The content of study.json, validated. Raises UserError if `workdir` holds no study."""
-    return record.read(record.path(workdir))
-
-
 def extend(
     workdir: Path,
     experiment: Experiment,
@@ -138,7 +125,6 @@ def extend(
             study |= _adopted_fields(workdir)
         configs = {**{arm: planned[arm] for arm in adopted}, **configs}
         arms = study["arms"]
-        plain = {arm: config.model_dump(mode="json") for arm, config in configs.items()}
         missing = [
             arm
             for arm, config in configs.items()
@@ -146,15 +132,16 @@ def extend(
         ]
         requested = dict.fromkeys([*seeds, *itertools.chain.from_iterable(adopted.values())])
         new_seeds = [seed for seed in requested if seed not in study["seeds"]]
-        old_claims = _claim_keys(workdir, study, metrics)
-        new_claims = [claim for claim in experiment.claims if claim.key not in old_claims]
+        old_claims = reading.claims_of(workdir, study, metrics)
+        old_keys = {claim.key for claim, _ in old_claims}
+        new_claims = [claim for claim in experiment.claims if claim.key not in old_keys]
         has_results = any(workdir.glob("*/seed-*/result.json"))
         digests = _settings_digests(experiment, {**planned, **configs})
         extensions = study["extensions"]
         recorded = has_results or any(part["planned"] == digests for part in extensions)
         fingerprints = _recorded_data(workdir, study)
-        for fingerprint in data:
-            fingerprints += [] if fingerprint in fingerprints else [fingerprint]
+        for each in data:
+            fingerprints += [] if each in fingerprints else [each]
         recorded = recorded and fingerprints == study.get("data", [])
         if not new and not missing and not new_seeds and not new_claims and recorded:
             return 0
@@ -167,31 +154,26 @@ def extend(
                 "defined": digests[arm],
                 "overrides": experiment.overrides(arm),
                 "levels": experiment.levels(arm),
-                "config": plain[arm],
+                "config": configs[arm].model_dump(mode="json"),
             }
         study["factors"] = list(dict.fromkeys([*experiment.factors, *study["factors"]]))
         study["tune"] = experiment.plain_tune
         study["metrics"] = [metric.to_dict(each) for each in metrics]
-        order = [*experiment.arms, *arms]
-        study["arms"] = dict(sorted(arms.items(), key=lambda item: order.index(item[0])))
+        study["arms"] = {arm: arms[arm] for arm in (*experiment.arms, *arms) if arm in arms}
         study["seeds"] = sorted([*study["seeds"], *new_seeds])
         study["data"] = fingerprints
         study["set"] = [f"{path}={value}" for path, value in changes.items()]
         study["command"] = study["command"] or command
         study["source"] = {"path": str(source.resolve()), "sha256": files.sha256(source)}
         now = datetime.datetime.now(datetime.UTC)
-        study["claims"] = study["claims"] + [
-            {
-                **claims.to_dict(claim),
-                "added": now.isoformat(timespec="seconds"),
-                "post_hoc": has_results,
-            }
+        date, stamp = now.isoformat(timespec="seconds"), now.strftime("%Y%m%dT%H%M%S")
+        study["claims"] += [
+            {**claims.to_dict(claim), "added": date, "post_hoc": has_results}
             for claim in new_claims
         ]
-        stamp = now.strftime("%Y%m%dT%H%M%S")
         extensions.append(
             {
-                "date": now.isoformat(timespec="seconds"),
+                "date": date,
                 "command": command,
                 "arms": list(configs),
                 "planned": digests,
@@ -205,24 +187,13 @@ def extend(
         return sum(map(len, adopted.values()))
 
 
-def _claim_keys(workdir: Path, study: Mapping[str, Any], metrics: Sequence[Metric]) -> set[str]:
-    """The keys of the claims of a study. Raises UserError for one that makes no sense."""
-    try:
-        return {claims.from_dict(values, metrics).key for values in study["claims"]}
-    except ValueError as error:
-        raise UserError(f"{workdir / 'study.json'}: claims: {error}.") from None
-
-
 def count_look(workdir: Path, command: str) -> None:
     """Counts a look at the test split. Raises UserError if `workdir` holds no study."""
     read(workdir)
     with files.lock(workdir / ".lock", wait=True):
         study = read(workdir)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        study["looks_at_test"] = [
-            *study["looks_at_test"],
-            {"date": now, "command": command},
-        ]
+        study["looks_at_test"].append({"date": now, "command": command})
         files.write_json(workdir / "study.json", study)
 
 
@@ -254,7 +225,7 @@ def check(
         return {}
     if adopted := agreement.adoptable_runs(workdir, experiment, {**planned, **configs}):
         return adopted
-    if taken := [name for name in REPORT if (workdir / name).exists()]:
+    if taken := [name for name in checks.REPORT if (workdir / name).exists()]:
         raise UserError(
             f"--workdir: {workdir} is of no study and has a {taken[0]}, which the report would "
             "overwrite; pick another folder."
@@ -267,7 +238,11 @@ def check_data(workdir: Path, data: Iterable[Fingerprint]) -> None:
     the study that tunes its arms, have started with."""
     for folder in (workdir, workdir / tuning.FOLDER):
         study = read(folder) if (folder / "study.json").is_file() else {}
-        agreement.check_data(workdir, _recorded_data(folder, study), data)
+        if text := fingerprint.changed(_recorded_data(folder, study), data):
+            raise UserError(
+                f"--workdir: {workdir} has runs on other data, {text}. Put the data back, or pick "
+                "another folder."
+            )
 
 
 def _recorded_data(workdir: Path, study: Mapping[str, Any]) -> list[Any]:
@@ -281,9 +256,9 @@ def _recorded_data(workdir: Path, study: Mapping[str, Any]) -> list[Any]:
     fingerprints: list[Any] = []
     for path in workdir.glob("*/seed-*/runtime.json"):
         with contextlib.suppress(UserError, AttributeError):
-            fingerprint = files.read_json(path).get("data")
-            if fingerprint and fingerprint not in fingerprints:
-                fingerprints.append(fingerprint)
+            recorded = files.read_json(path).get("data")
+            if recorded and recorded not in fingerprints:
+                fingerprints.append(recorded)
     return fingerprints
 
 

@@ -1,15 +1,14 @@
 """results.csv and signals.csv: the figures of every run, and of every layer, as CSV text."""
 
 import csv
-import functools
 import io
-import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from cnnjax.ablation.results import Study, as_text, lookup
+from cnnjax.ablation.results import NO_RESULT, Study, as_text, lookup
 from cnnjax.result import MOMENTS, SPLITS, RunResult
 
+_RUN = ("arm", "block", "seed", "status")
 COLUMNS = (
     "steps",
     "examples_seen",
@@ -26,27 +25,19 @@ COLUMNS = (
 
 def results_csv(study: Study) -> str:
     """`rows` as CSV text with a header; an absent value is an empty field."""
-    table = rows(study)
-    head = ["arm", "block", "seed", "status", *study.factors, *_columns(study)]
-    return csv_text(dict.fromkeys([*head, *(name for row in table for name in row)]), table)
+    return csv_text((*_RUN, *study.factors, *_figures(NO_RESULT, study)), rows(study))
 
 
 def rows(study: Study) -> list[dict[str, Any]]:
     """One row for each run that has a result: arm, block, seed, status, factors, metrics. Those of
     the test split are left out if the study shows the validation split."""
-    columns = _columns(study)
     table = []
     for run in study.runs:
         if run.status in ("missing", "unfinished"):
             continue
-        row: dict[str, Any] = {
-            "arm": run.arm,
-            "block": run.block,
-            "seed": run.seed,
-            "status": run.status,
-        }
+        row = {name: getattr(run, name) for name in _RUN}
         row |= {path: lookup(run.config, path) for path in study.factors}
-        row |= {name: read(run.result) for name, read in columns.items()}
+        row |= _figures(run.result, study)
         row |= {
             f"{split}_{name}": value
             for split, measures in run.result.measures.items()
@@ -57,26 +48,18 @@ def rows(study: Study) -> list[dict[str, Any]]:
     return table
 
 
-def _columns(study: Study) -> dict[str, Callable[[RunResult], Any]]:
-    """The columns of results.csv that are read off a result, and how. Those of the test split are
-    left out if the study shows the validation split."""
-    primary = study.primary.name
-    columns: dict[str, Callable[[RunResult], Any]] = {
-        f"{split}_{metric.name}": functools.partial(_figure, split=split, name=metric.name)
+def _figures(result: RunResult, study: Study) -> dict[str, Any]:
+    """The columns of results.csv that are read off a result. Those of the test split are left out
+    if the study shows the validation split."""
+    figures: dict[str, Any] = {
+        f"{split}_{metric.name}": result.figures(split).get(metric.name)
         for split in (SPLITS if study.split == "test" else SPLITS[:1])
         for metric in study.metrics
     }
-    columns[f"best_validation_{primary}"] = lambda result: (
-        result.best_validation and result.best_validation.get(primary)
-    )
-    columns["best_validation_step"] = lambda result: (
-        result.best_validation and result.best_validation.step
-    )
-    return columns | {name: operator.attrgetter(name) for name in COLUMNS}
-
-
-def _figure(result: RunResult, split: str, name: str) -> float | None:
-    return result.figures(split).get(name)
+    primary, best = study.primary.name, result.best_validation
+    figures[f"best_validation_{primary}"] = best and best.get(primary)
+    figures["best_validation_step"] = best and best.step
+    return figures | {name: getattr(result, name) for name in COLUMNS}
 
 
 def signals_csv(study: Study) -> str:
@@ -100,20 +83,20 @@ def signals_csv(study: Study) -> str:
                 for position, layer in enumerate(layers, 1)
                 if layer in signals
             ]
-    head = ("arm", "block", "seed", "moment", "layer", "position")
-    return csv_text(dict.fromkeys([*head, *(name for row in table for name in row)]), table)
+    return csv_text(("arm", "block", "seed", "moment", "layer", "position"), table)
 
 
 def _six_digits(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
 
 
-def csv_text(columns: Iterable[str], table: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV text with a header. Text that a spreadsheet would take for a formula is prefixed
-    with an apostrophe, as spreadsheets do themselves; numbers stay numbers."""
+def csv_text(first: Collection[str], table: Collection[Mapping[str, Any]]) -> str:
+    """Rows as CSV text with a header: the `first` columns, and those that only rows have. Text that
+    a spreadsheet would take for a formula is prefixed with an apostrophe, as spreadsheets do
+    themselves; numbers stay numbers."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = list(columns)
+    names = dict.fromkeys([*first, *(name for row in table for name in row)])
     writer.writerow(map(_escape_formula, names))
     for row in table:
         values = (row.get(name) for name in names)

@@ -93,7 +93,7 @@ def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
     by_name = {arm.name: arm for arm in study.arms}
     choices = []
     for arm in arms:
-        means, diverged = [], []
+        means, diverged, ranks = [], [], []
         for name, point in zip(tuning_arms(tune, arm), points(tune), strict=True):
             scores = by_name[name].scores(study.primary, study.split) if name in by_name else {}
             missing = [seed for seed in tune.seeds if seed not in scores]
@@ -102,13 +102,11 @@ def choose(tune: Tune, workdir: Path, arms: Sequence[str]) -> list[Choice]:
                     f"{workdir / FOLDER}: {name} seed {missing[0]} has no result, so arm {arm!r} "
                     "cannot be tuned; give the same sweep again."
                 )
-            means.append((point, float(np.mean([scores[seed] for seed in tune.seeds]))))
+            mean = float(np.mean([scores[seed] for seed in tune.seeds]))
+            means.append((point, mean))
             diverged.append(by_name[name].count("diverged"))
-        # A point of which no run finished is the last choice, even if chance is better than others.
-        ranks = [
-            (number < len(tune.seeds), study.primary.sign * mean)
-            for (_, mean), number in zip(means, diverged, strict=True)
-        ]
+            # A point of which no run finished is the last choice, even if chance is better.
+            ranks.append((diverged[-1] < len(tune.seeds), study.primary.sign * mean))
         point, _ = means[ranks.index(max(ranks))]
         edges = [
             path

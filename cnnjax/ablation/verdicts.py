@@ -32,36 +32,18 @@ _WAITING = ("failed", "unreadable", "unfinished", "missing")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The verdict on a claim in one block.
+class _Test:
+    """A claim tested in one block.
 
     Attributes:
       claim, block: the claim, and the block in which it was tested.
       metric: the metric that it compares.
       post_hoc: whether it was made after there were results.
-      verdict: see the module.
-      evidence: what the verdict is based on.
-      corrected, against: the p values for and against it, corrected over the family.
-      notes: what the reader must know besides.
-      scale_matters: whether an interaction is undecided because log-odds do not show it.
+      arms: its arms.
+      levels: the levels of all arms of the study that may belong to it.
+      evidence: what its verdict is based on.
+      waiting: why it cannot be judged; "" if it can.
     """
-
-    claim: Claim
-    block: str
-    metric: Metric
-    post_hoc: bool
-    verdict: Verdict
-    evidence: Evidence
-    corrected: float
-    against: float
-    notes: tuple[str, ...]
-    scale_matters: bool = False
-
-
-@dataclass(frozen=True)
-class _Test:
-    """A claim tested in one block: its arms, the levels of all arms of the study that may belong to
-    it, and why it cannot be judged ("" if it can)."""
 
     claim: Claim
     block: str
@@ -73,6 +55,24 @@ class _Test:
     waiting: str
 
 
+@dataclass(frozen=True)
+class Finding(_Test):
+    """The verdict on a claim in one block.
+
+    Attributes, besides those of the test:
+      verdict: see the module.
+      corrected, against: the p values for and against it, corrected over the family.
+      notes: what the reader must know besides.
+      scale_matters: whether an interaction is undecided because log-odds do not show it.
+    """
+
+    verdict: Verdict
+    corrected: float
+    against: float
+    notes: tuple[str, ...]
+    scale_matters: bool
+
+
 def findings(study: Study) -> list[Finding]:
     """The verdict on every claim of a study in every block, in the order of the claims."""
     levels = {arm.name: _levels(arm, study.factors) for arm in study.arms}
@@ -80,8 +80,7 @@ def findings(study: Study) -> list[Finding]:
 
     @functools.cache
     def example_values(metric: Metric) -> ExampleValues:
-        primary = metric == study.primary
-        return ExampleValues(study.workdir, study.split, metric, primary=primary)
+        return ExampleValues(study, metric)
 
     tests = []
     for claim, late in study.claims:
@@ -92,8 +91,12 @@ def findings(study: Study) -> list[Finding]:
     planned = [i for i, test in enumerate(tests) if not test.post_hoc]
 
     def correct(ps: Iterable[float]) -> list[float]:
+        """Holm's correction over all p values; for those of planned tests, over these only."""
         ps = [1.0 if test.waiting else p for p, test in zip(ps, tests, strict=True)]
-        return _corrected(ps, planned)
+        corrected = statistics.holm(ps)
+        for i, p in zip(planned, statistics.holm([ps[i] for i in planned]), strict=True):
+            corrected[i] = p
+        return corrected
 
     results = [test.evidence for test in tests]
     corrected = correct(result.p for result in results)
@@ -121,16 +124,12 @@ def findings(study: Study) -> list[Finding]:
         )
         judged.append(
             Finding(
-                test.claim,
-                test.block,
-                test.metric,
-                test.post_hoc,
-                verdict,
-                test.evidence,
-                corrected[i],
-                against[i],
-                notes,
-                scale_matters,
+                **vars(test),
+                verdict=verdict,
+                corrected=corrected[i],
+                against=against[i],
+                notes=notes,
+                scale_matters=scale_matters,
             )
         )
     return judged
@@ -170,14 +169,6 @@ def _verdict(test: _Test, corrected: float, against: float) -> Verdict:
     return "contradicted" if against < ALPHA and not contrary_doubt else "undecided"
 
 
-def _corrected(ps: Sequence[float], planned: Sequence[int]) -> list[float]:
-    """Holm's correction over all p values; for those at indices in `planned`, over these only."""
-    corrected = statistics.holm(ps)
-    for i, p in zip(planned, statistics.holm([ps[i] for i in planned]), strict=True):
-        corrected[i] = p
-    return corrected
-
-
 def _reasons(test: _Test, verdict: Verdict, corrected: float, against: float) -> list[str]:
     """Why there is no verdict, if there is none."""
     if verdict in ("supported", "contradicted"):
@@ -210,13 +201,10 @@ def _run_notes(test: _Test) -> list[str]:
 def _missing_examples(test: _Test, example_values: ExampleValues) -> list[str]:
     """The runs whose values of examples cannot be read, if those of other runs can. Only for claims
     that can be tested for other images too, as they compare means over images."""
-    metric = example_values.metric
-    comparing = test.claim.kind in ("better", "equivalent", "monotone")
-    if metric.kind not in ("share", "mean") or not comparing:
+    if test.claim.kind not in ("better", "equivalent", "monotone"):
         return []
-    finished = [run for arm in test.arms for run in arm.runs if run.status == "finished"]
-    missing = [run.path for run in finished if example_values.of_run(run) is None]
-    if not missing or len(missing) == len(finished):
+    missing = example_values.missing(test.arms)
+    if not missing or len(missing) == sum(arm.count("finished") for arm in test.arms):
         return []
     return [f"On other images nothing is known: no predictions of {', '.join(missing)}."]
 

@@ -10,15 +10,20 @@ from cnnjax.ablation import power
 from cnnjax.ablation.population import population
 
 
-def test_variance_components_by_hand():
-    # Two seeds, three images; row means 1/3, 2/3, column means 1, 1/2, 0, mean 1/2.
-    # Seeds: 3 * 2 * (1/6)^2 = 1/6; images: 2 * (1/4 + 0 + 1/4) / 2 = 1/2;
-    # rest: [1/6, -1/3, 1/6] and its negative: 2 * (1/36 + 4/36 + 1/36) / 2 = 1/6.
+def test_an_interval_by_variance_components_by_hand():
+    # Four seeds by four images, with a part of 1 or -1 each and a rest of 3/4 or -3/4. Mean
+    # squares: seeds 4 * 4 / 3 = 16/3, images the same, rest 16 * 9/16 / 9 = 1; in total 29/3.
+    part, sign = np.array([1, 1, -1, -1]), np.array([1, -1, 1, -1])
+    result = population(np.add.outer(part, part) + 0.75 * np.outer(sign, sign))
+    df = (29 / 3) ** 2 / ((16 / 3) ** 2 / 3 * 2 + 1 / 9)
+    half = scipy.stats.t.ppf(0.975, df) * math.sqrt(29 / 3 / 16)
+    assert (result.mean, result.low, result.high) == pytest.approx((0.0, -half, half))
+
+
+def test_an_interval_over_seeds_alone_by_hand():
+    # Two seeds, three images; row means 1/3, 2/3, mean 1/2. Seeds: 3 * 2 * (1/6)^2 = 1/6.
     result = population(np.array([[1, 0, 0], [1, 1, 0]]), ends=(-1.0, 1.0))
     assert result.mean == pytest.approx(0.5)
-    assert result.seed_sd == 0.0
-    assert result.image_sd == pytest.approx(math.sqrt((1 / 2 - 1 / 6) / 2))
-    assert result.rest_sd == pytest.approx(math.sqrt(1 / 6))
     # The interval over the two seeds alone (1 degree of freedom) is the widest, so it stays; what
     # lies beyond 1, the largest difference of two shares, is cut off.
     half = scipy.stats.t.ppf(0.975, 1) * math.sqrt(1 / 6 / 6)

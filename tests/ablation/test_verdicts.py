@@ -271,6 +271,7 @@ def test_other_images_widen_the_interval(tmp_path):
     population = finding.evidence.comparisons[0].population
     assert population.mean == pytest.approx(differs.mean(), abs=0.01)
     # The images' part dominates: about 1.96 sd(d) / sqrt(400), sd(d) about 0.3.
+    loaded = reading.load(tmp_path, "test")
     behind = dataclasses.replace(
         finding,
         claim=better("tanh", "relu"),
@@ -278,8 +279,8 @@ def test_other_images_widen_the_interval(tmp_path):
             better("tanh", "relu"),
             Sides(
                 ("tanh", "relu"),
-                [[arm] for arm in reading.load(tmp_path, "test").arms],
-                ExampleValues(tmp_path, "test"),
+                [[arm] for arm in loaded.arms],
+                ExampleValues(loaded, ACCURACY),
                 "test",
                 ACCURACY,
             ),

@@ -126,8 +126,9 @@ def test_its_figures_are_those_of_the_predictions(study):
     assert kept["outputs"].shape == (450, 1)
     assert result["absolute_error"] == pytest.approx(kept["outcome"].mean(dtype=np.float64))
     assert result["worst"] == pytest.approx(kept["outcome"].max())
-    run = next(run for run in reading.load(workdir, "test").runs if run.path == "fast/seed-1")
-    ids, values = ExampleValues(workdir, "test", run.primary).of_run(run)
+    loaded = reading.load(workdir, "test")
+    run = next(run for run in loaded.runs if run.path == "fast/seed-1")
+    ids, values = ExampleValues(loaded, loaded.primary).of_run(run)
     np.testing.assert_array_equal(values, kept["outcome"])
     assert len(ids) == 450
 
