@@ -1,13 +1,13 @@
 """What a data set is: its source, its shape and its splits."""
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cnnjax.config import Augmentation
-from cnnjax.data.records import Example, Records
+from cnnjax.data.records import Example, Records, at
 from cnnjax.errors import UserError
 
 
@@ -102,17 +102,22 @@ class Split:
       ids: int32 [N], the positions of the examples in the split of the source.
       targets: what is to be predicted, resized as the images, {name: [N, ...]}.
       images: uint8 [N, H, W, C], resized; None where the data set is streamed.
-      read: (positions) -> the decoded originals, uint8 [h, w, C] each, with their targets.
+      records: the split of the source.
     """
 
     ids: np.ndarray
     targets: Mapping[str, np.ndarray]
     images: np.ndarray | None
-    read: Callable[[Sequence[int]], list[Example]]
+    records: Records
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def targets_at(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """The targets of the examples at `positions`."""
-        return {name: values[positions] for name, values in self.targets.items()}
+    def read(self, positions: Sequence[int]) -> list[Example]:
+        """The decoded originals at `positions`, uint8 [h, w, C] each, and their targets."""
+        return self.records.read(self.ids[np.asarray(positions)].tolist())
+
+    def subset(self, positions: np.ndarray) -> "Split":
+        """The split of the examples at `positions`."""
+        images = None if self.images is None else self.images[positions]
+        return Split(self.ids[positions], at(self.targets, positions), images, self.records)
