@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cnnjax import config as configs
-from cnnjax.data import content, folder, folder_listing, folder_targets, pictures, source, split
+from cnnjax.data import content, folder, folder_targets, pictures, source, split
+from cnnjax.data.spec import SPLITS
 
 MAX_CLASSES = 12
 """For more classes only the smallest and the largest count are given."""
 MAX_LEFT_OUT = 5
-SPLITS = ("train", "validation", "test")
 
 
 def describe(data: Iterable[configs.Data], data_dir: str | None = None) -> list[str]:
@@ -23,34 +23,30 @@ def describe(data: Iterable[configs.Data], data_dir: str | None = None) -> list[
 
     Raises UserError, as `folder.read`, `folder_targets.read`, `source.find` and `split.parts` do.
     """
-    data = list(data)
     draws_of: dict[tuple[str, bool], dict[tuple[float, int | None], None]] = {}
+    others = {}
     for config in data:
         if config.name.startswith(folder.PREFIX):
             draw = (config.validation_fraction, config.split_seed)
             draws_of.setdefault((config.name, config.skip_bad), {})[draw] = None
-    others = {
-        config.name: config
-        for config in data
-        if config.skip_bad and not config.name.startswith(folder.PREFIX)
-    }
+        elif config.skip_bad:
+            others[config.name] = config
     lines = [
         f"{name}: {line}"
         for name, config in others.items()
         for line in left_out(source.find(name, data_dir, config).left_out)
     ]
     for (name, skip_bad), draws in draws_of.items():
-        if folder_listing.recognized(name):
-            annotated = folder_targets.read(name, skip_bad)
-            images = annotated.images
-            lines.append(f"{name}: {_summary(images)}{_targets(annotated)}")
-            lines += [f"  {line}" for line in left_out(annotated.left_out)]
-        else:
-            images = folder.read(name)
-            lines.append(f"{name}: {_summary(images)} in {len(images.class_names)} classes")
-        lines += [f"  {line}" for line in (*_changes(images), *_copies_in_classes(images))]
+        images = folder_targets.read(name, skip_bad)
+        lines.append(f"{name}: {_summary(images)} {_targets(images)}")
+        details = [
+            *left_out(images.left_out),
+            *_changes(images),
+            *_copies(images, images.labels, "classes", images.names),
+        ]
         for fraction, seed in draws:
-            lines += [f"  {line}" for line in _splits(images, fraction, seed)]
+            details += _splits(images, fraction, seed)
+        lines += [f"  {line}" for line in details]
     return lines
 
 
@@ -60,15 +56,17 @@ def _summary(images: folder.Folder) -> str:
     return f"{len(images.names)} {colour} images {size}"
 
 
-def _targets(annotated: folder_targets.TargetFolder) -> str:
-    """Which targets the images have: ` with masks of 11 classes`."""
+def _targets(images: folder.Folder) -> str:
+    """Which targets the images have: `with masks of 11 classes`."""
+    count = len(images.class_names)
+    if images.targets == ("label",):
+        return f"in {count} classes"
     phrases = []
-    if annotated.masks:
-        phrases.append(f"masks of {len(annotated.mask_classes.names)} classes")
-    if annotated.boxes is not None:
-        count = len(annotated.images.class_names)
+    if images.masks:
+        phrases.append(f"masks of {len(images.mask_names)} classes")
+    if images.boxes is not None:
         phrases.append(f"boxes of {count} class{'es' if count > 1 else ''}")
-    return f" with {' and '.join(phrases)}"
+    return f"with {' and '.join(phrases)}"
 
 
 def left_out(reasons: Sequence[str]) -> Iterator[str]:
@@ -112,11 +110,9 @@ def _changes(images: folder.Folder) -> Iterator[str]:
 
 def _splits(images: folder.Folder, fraction: float, seed: int | None) -> Iterator[str]:
     counts = {name: part.stop - part.start for name, part in images.splits.items()}
-    train = images.splits["train"]
-    groups = None if images.groups is None else images.groups[train]
+    drawn = split.parts(counts, fraction, seed, images.groups)
     parts = {
-        name: images.splits[origin].start + positions
-        for name, (origin, positions) in split.parts(counts, fraction, seed, groups).items()
+        name: images.splits[origin].start + positions for name, (origin, positions) in drawn.items()
     }
     yield _how_drawn(images, fraction, seed, set(parts) - set(counts))
     per_class = {
@@ -143,7 +139,7 @@ def _how_drawn(images: folder.Folder, fraction: float, seed: int | None, drawn: 
     which = "a fixed draw" if seed is None else f"draw {seed} (data.split_seed)"
     groups = ""
     if images.groups is not None:
-        number = len(np.unique(images.groups[images.splits["train"]]))
+        number = len(np.unique(images.groups))
         groups = f", by the {number} groups of groups.csv and so approximately"
     return f"splits: {' and '.join(shares)}, {which} for all arms and seeds{groups}"
 
@@ -165,33 +161,32 @@ def _counts(images: folder.Folder, per_class: dict[str, np.ndarray]) -> Iterator
         yield " ".join([f"{label:<{width}}", *cells])
 
 
-def _copies(images: folder.Folder, kind_of: np.ndarray, kinds: str, names: Sequence[str]) -> str:
-    """A phrase about files with the same content but of different kinds, "" if there are none.
+def _copies(
+    images: folder.Folder, kind_of: np.ndarray, kinds: str, names: Sequence[str], advice: str = ""
+) -> Iterator[str]:
+    """A warning of files with the same content but of different kinds, if there are any.
 
     Args:
       images: the files.
       kind_of: the class or split of each file, int [N].
       kinds: "classes" or "splits".
-      names: of the files, for the phrase.
+      names: of the files, for the warning.
+      advice: how it ends.
     """
     if not images.hashed:
-        return ""
+        return
     contents = np.ascontiguousarray(images.contents["sha256"]).view("V32")[:, 0]
     _, first, content_of = np.unique(contents, return_index=True, return_inverse=True)
     differ = np.flatnonzero(kind_of[first][content_of] != kind_of)
     if not len(differ):
-        return ""
+        return
     several = np.unique(content_of[differ])
     files = np.isin(content_of, several).sum()
-    return (
-        f"{len(several)} image{'s lie' if len(several) > 1 else ' lies'} in several {kinds} as "
-        f"{files} files, such as {names[first[content_of[differ[0]]]]} and {names[differ[0]]}"
+    yield (
+        f"warning: {len(several)} image{'s lie' if len(several) > 1 else ' lies'} in several "
+        f"{kinds} as {files} files, such as {names[first[content_of[differ[0]]]]} and "
+        f"{names[differ[0]]}{advice}"
     )
-
-
-def _copies_in_classes(images: folder.Folder) -> Iterator[str]:
-    if copies := _copies(images, images.labels, "classes", images.names):
-        yield f"warning: {copies}"
 
 
 def _copies_in_splits(images: folder.Folder, parts: dict[str, np.ndarray]) -> Iterator[str]:
@@ -200,5 +195,5 @@ def _copies_in_splits(images: folder.Folder, parts: dict[str, np.ndarray]) -> It
         if name in parts:
             split_of[parts[name]] = index
     names = [f"{name} ({SPLITS[i]})" for name, i in zip(images.names, split_of, strict=True)]
-    if copies := _copies(images, split_of, "splits", names):
-        yield f"warning: {copies}; remove the copies or keep them together with a groups.csv"
+    advice = "; remove the copies or keep them together with a groups.csv"
+    return _copies(images, split_of, "splits", names, advice)

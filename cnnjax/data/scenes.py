@@ -16,7 +16,7 @@ from cnnjax import cache
 from cnnjax.config import Scenes
 from cnnjax.data import boxes, content, keys
 from cnnjax.data.records import ArrayRecords
-from cnnjax.data.spec import Source
+from cnnjax.data.spec import SPLITS, Source
 
 VALIDATION_DIGITS = 200
 INK = 64
@@ -52,7 +52,7 @@ def source(name: str, config: Scenes, digits: Source) -> Source:
 
     folder = cache.folder(f"scenes/{key}", write)
     splits, arrays = {}, []
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         with np.load(folder / f"{split}.npz", allow_pickle=False) as stored:
             targets = {target: stored[target] for target in stored.files if target != "images"}
             splits[split] = ArrayRecords(stored["images"], targets)

@@ -4,15 +4,13 @@
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cnnjax import cache, catalog, paths
 from cnnjax.config import Data, Scenes
-from cnnjax.data import content, folder, folder_listing, folder_targets, keys, scenes, tfds_source
+from cnnjax.data import content, folder, folder_targets, keys, scenes, tfds_source
 from cnnjax.data.originals import ORIGINALS, fetch
 from cnnjax.data.records import ArrayRecords, FolderRecords
 from cnnjax.data.spec import Source
@@ -44,8 +42,7 @@ def find(name: str, data_dir: str | None = None, config: Data | None = None) -> 
         return scenes.source(name, config.scenes if config else Scenes(), digits())
     skip_bad = bool(config and config.skip_bad)
     if name.startswith(folder.PREFIX):
-        annotated = folder_listing.recognized(name)
-        return _from_target_folder(name, skip_bad) if annotated else _from_folder(name)
+        return _from_folder(name, skip_bad)
     directory = _find_prepared(name, root) or _prepare_originals(name, root)
     return tfds_source.read(name, directory, skip_bad)
 
@@ -121,49 +118,22 @@ def digits() -> Source:
     return Source("digits", "digits", tuple("0123456789"), 1, (8, 8), splits, digest)
 
 
-def _from_folder(name: str) -> Source:
-    images = folder.read(name)
-    paths = [images.path / file for file in images.names]
-    splits = {
-        split: FolderRecords(paths[part], {"label": images.labels[part]}, images.channels)
-        for split, part in images.splits.items()
-    }
-    return _folder_source(name, images, splits, images.content)
-
-
-def _from_target_folder(name: str, skip_bad: bool) -> Source:
-    annotated = folder_targets.read(name, skip_bad)
-    images = annotated.images
-    targets = {} if annotated.boxes is None else {"label": images.labels, "box": annotated.boxes}
+def _from_folder(name: str, skip_bad: bool) -> Source:
+    images = folder_targets.read(name, skip_bad)
+    arrays = {"label": images.labels, "box": images.boxes}
+    targets = {target: arrays[target] for target in images.targets if target != "mask"}
+    hint = "" if images.targets == ("label",) else " (data.skip_bad=true leaves it out.)"
     splits = {
         split: FolderRecords(
             [images.path / file for file in images.names[part]],
             {target: values[part] for target, values in targets.items()},
             images.channels,
-            annotated.masks[part],
-            annotated.mask_classes.of_value,
-            hint=" (data.skip_bad=true leaves it out.)",
+            images.masks[part],
+            images.mask_classes,
+            hint,
         )
         for split, part in images.splits.items()
     }
-    return _folder_source(
-        name,
-        images,
-        splits,
-        annotated.content,
-        targets=annotated.targets,
-        mask_names=annotated.mask_classes.names,
-        left_out=annotated.left_out,
-    )
-
-
-def _folder_source(
-    name: str,
-    images: folder.Folder,
-    splits: Mapping[str, FolderRecords],
-    digest: str,
-    **targets: Any,
-) -> Source:
     return Source(
         name,
         images.key,
@@ -171,9 +141,11 @@ def _folder_source(
         images.channels,
         images.size,
         splits,
-        digest,
-        groups=None if images.groups is None else images.groups[images.splits["train"]],
-        **targets,
+        images.content,
+        groups=images.groups,
+        targets=images.targets,
+        mask_names=images.mask_names,
+        left_out=images.left_out,
     )
 
 

@@ -10,11 +10,19 @@ from cnnjax.config import Augmentation
 from cnnjax.data.records import Example, Records, at
 from cnnjax.errors import UserError
 
+SPLITS = ("train", "validation", "test")
+
 
 def showable(name: str) -> bool:
     """Whether a name can be printed and written as UTF-8: it has no control characters, no line
     ends and no bytes of another encoding."""
     return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
+
+
+def bad_examples(reasons: Sequence[str]) -> UserError:
+    """The error for examples that cannot be used; only the first of the reasons is given."""
+    which = "the bad example" if len(reasons) == 1 else f"all {len(reasons)} bad examples"
+    return UserError(f"{reasons[0]} (data.skip_bad=true leaves out {which}.)")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 from cnnjax import cache, files
 from cnnjax.data import content
 from cnnjax.data.records import Records, TfdsRecords
-from cnnjax.data.spec import Source, showable
-from cnnjax.data.targets import IGNORE
+from cnnjax.data.spec import Source, bad_examples, showable
+from cnnjax.data.targets import IGNORE, class_of_value
 from cnnjax.errors import UserError, nearest, shown
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -196,7 +196,7 @@ def _checked(
       skip_bad: leave bad examples out, rather than raise.
     """
     if mask_values is not None:
-        mask_classes = _mask_classes(mask_values)
+        mask_classes = class_of_value(mask_values)
         splits = {
             split: dataclasses.replace(records, mask_classes=mask_classes)
             for split, records in splits.items()
@@ -204,7 +204,7 @@ def _checked(
     values, problems = _inspect(f"{source.key}-{cache.digest(mask_values)}", splits)
     if mask_values is None:
         mask_values = {value: str(value) for value in values if value != IGNORE}
-        mask_classes = _mask_classes(mask_values)
+        mask_classes = class_of_value(mask_values)
     left_out: list[str] = []
     kept: dict[str, Records] = {}
     for split, records in splits.items():
@@ -215,23 +215,13 @@ def _checked(
         positions = np.setdiff1d(np.arange(len(records)), list(bad)) if bad else None
         kept[split] = dataclasses.replace(records, mask_classes=mask_classes, positions=positions)
     if left_out and not skip_bad:
-        count = len(left_out)
-        which = "the bad example" if count == 1 else f"all {count} bad examples"
-        raise UserError(f"{left_out[0]} (data.skip_bad=true leaves out {which}.)")
+        raise bad_examples(left_out)
     return dataclasses.replace(
         source,
         splits=kept,
         mask_names=tuple(mask_values.values()) if "mask" in source.targets else (),
         left_out=tuple(text.replace(f"{directory}, ", "", 1) for text in left_out),
     )
-
-
-def _mask_classes(names: Mapping[int, str]) -> np.ndarray:
-    """The class of each value of a mask, int16 [256]; -1 for values without a name."""
-    classes = np.full(IGNORE + 1, -1, np.int16)
-    classes[list(names)] = np.arange(len(names))
-    classes[IGNORE] = IGNORE
-    return classes
 
 
 Problems = Mapping[str, list[tuple[int, str]]]
