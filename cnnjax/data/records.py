@@ -106,6 +106,32 @@ class FolderRecords:
         return {**targets, "mask": classes.astype(np.uint8)}
 
 
+class Features(NamedTuple):
+    """The features of a TFDS set that are read; None for those that it does not have.
+
+    Attributes:
+      image: with the image.
+      label: with the class.
+      mask: with the mask.
+      box: with the box.
+      objects: the sequence of objects with boxes, the largest of which is the target, and, if there
+        is no `label`, their classes.
+    """
+
+    image: str
+    label: str | None
+    mask: str | None
+    box: str | None
+    objects: str | None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the targets."""
+        names = {"label": self.label or self.objects, "box": self.box or self.objects}
+        names["mask"] = self.mask
+        return tuple(name for name, key in names.items() if key)
+
+
 @dataclass(frozen=True)
 class TfdsRecords:
     """A split of a prepared TFDS directory in a random-access format, read without TensorFlow.
@@ -113,27 +139,18 @@ class TfdsRecords:
     Attributes:
       directory: with the files.
       split: as the directory calls it.
-      image_key: the feature with the image.
-      label_key: the feature with the class; None without one.
+      features: what is read of each example.
       channels: 1 or 3.
-      mask_key: the feature with the mask; None without masks.
       mask_classes: int16 [256], the class of each value of a mask, -1 for one that is not allowed;
         None for the values themselves.
-      box_key: the feature with the box; None without one.
-      objects_key: the sequence of objects with boxes, the largest of which is the target, and, if
-        there is no `label_key`, their classes; None without one.
       positions: of the examples that are used, int [N]; None for all.
     """
 
     directory: Path
     split: str
-    image_key: str
-    label_key: str | None
+    features: Features
     channels: int
-    mask_key: str | None = None
     mask_classes: np.ndarray | None = None
-    box_key: str | None = None
-    objects_key: str | None = None
     positions: np.ndarray | None = None
 
     @functools.cached_property
@@ -142,7 +159,7 @@ class TfdsRecords:
 
         with _one_line_errors(self):
             builder = tfds.builder_from_directory(self.directory)
-            encoded = filter(None, (self.image_key, self.mask_key))
+            encoded = filter(None, (self.features.image, self.features.mask))
             decoders = {key: tfds.decode.SkipDecoding() for key in encoded}
             return builder.as_data_source(split=self.split, decoders=decoders)
 
@@ -155,7 +172,7 @@ class TfdsRecords:
         where = f"{self.directory}, split {self.split!r}"
         return [
             (
-                pictures.decode(io.BytesIO(row[self.image_key]), self.channels, where),
+                pictures.decode(io.BytesIO(row[self.features.image]), self.channels, where),
                 self._targets(row, index),
             )
             for index, row in self._rows([int(index) for index in positions])
@@ -163,8 +180,8 @@ class TfdsRecords:
 
     def targets(self) -> Mapping[str, np.ndarray]:
         """`label`, int32 [N], read without decoding the images."""
-        assert self.label_key is not None, "others are read with the images"
-        labels = [row[self.label_key] for _, row in self._all_rows()]
+        assert self.features.label is not None, "others are read with the images"
+        labels = [row[self.features.label] for _, row in self._all_rows()]
         return {"label": np.array(labels, np.int32)}
 
     def checked_targets(self) -> Iterator[Mapping[str, ArrayLike] | UserError]:
@@ -177,8 +194,8 @@ class TfdsRecords:
 
     def first_label(self) -> int:
         """The label of the first example; -1 where the labels of a split are withheld."""
-        assert self.label_key is not None
-        return int(self._rows([0])[0][1][self.label_key])
+        assert self.features.label is not None
+        return int(self._rows([0])[0][1][self.features.label])
 
     def _all_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for start in range(0, len(self), 1000):
@@ -194,25 +211,26 @@ class TfdsRecords:
     def _targets(self, row: Mapping[str, Any], index: int) -> Mapping[str, ArrayLike]:
         """The targets in the features of an example. Raises UserError if they are not valid."""
         targets: dict[str, ArrayLike] = {}
+        features = self.features
         where = f"{self.directory}, split {self.split!r}, example {index}"
-        if self.label_key is not None:
-            targets["label"] = np.int32(int(row[self.label_key]))
-        if self.box_key is None and self.objects_key is None and self.mask_key is None:
+        if features.label is not None:
+            targets["label"] = np.int32(int(row[features.label]))
+        if features.targets == ("label",):
             return targets
-        size = pictures.size(io.BytesIO(row[self.image_key]), where)
-        if self.box_key is not None:
-            targets["box"] = tfds_box(np.asarray(row[self.box_key]), size, where)
-        if self.objects_key is not None:
-            objects = row[self.objects_key]
+        size = pictures.size(io.BytesIO(row[features.image]), where)
+        if features.box is not None:
+            targets["box"] = tfds_box(np.asarray(row[features.box]), size, where)
+        if features.objects is not None:
+            objects = row[features.objects]
             corners = np.asarray(objects["bbox"], np.float64).reshape(-1, 4)
             if not len(corners):
                 raise UserError(f"{where}: has no objects.")
             largest = int(np.argmax(np.prod(corners[:, 2:] - corners[:, :2], axis=1)))
             targets["box"] = tfds_box(corners[largest], size, where)
-            if self.label_key is None:
+            if features.label is None:
                 targets["label"] = np.int32(int(objects["label"][largest]))
-        if self.mask_key is not None:
-            targets["mask"] = self._mask(io.BytesIO(row[self.mask_key]), size, where)
+        if features.mask is not None:
+            targets["mask"] = self._mask(io.BytesIO(row[features.mask]), size, where)
         return targets
 
     def _mask(self, file: io.BytesIO, size: tuple[int, int], where: str) -> np.ndarray:

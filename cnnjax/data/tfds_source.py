@@ -1,20 +1,19 @@
 """Prepared TFDS directories, which are read without TensorFlow and prepared with it."""
 
-import contextlib
 import dataclasses
 import importlib.util
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cnnjax import cache, files
 from cnnjax.data import content
-from cnnjax.data.records import Records, TfdsRecords
-from cnnjax.data.spec import Source, bad_examples, showable
+from cnnjax.data.records import Features, Records, TfdsRecords
+from cnnjax.data.spec import SPLITS, Source, bad_examples, showable
 from cnnjax.data.targets import IGNORE, class_of_value
 from cnnjax.errors import UserError, nearest, shown
 
@@ -22,6 +21,7 @@ VERSION = re.compile(r"\d+\.\d+\.\d+")
 MAX_CLASSES = 1_000_000
 READABLE = ("array_record", "parquet")
 FEATURES = "features.json"
+INFO = "dataset_info.json"
 MASK = "segmentation_mask"
 BOXES = ("bbox", "head_bbox")
 OBJECTS = "objects"
@@ -40,46 +40,24 @@ def version(name: str, root: Path, readable: bool = True) -> Path | None:
     TensorFlow count, or if `readable` is false only the others. Raises UserError if a
     dataset_info.json is damaged, or `root` cannot be read.
     """
-    try:
-        return _version(name, root, readable)
-    except OSError as error:
-        raise UserError(f"{root}: cannot be read ({files.reason(error)}).") from None
-
-
-def _version(name: str, root: Path, readable: bool) -> Path | None:
     path, _, number = name.partition(":")
     base = root / path
-    if (root / "dataset_info.json").is_file() and _info(root).get("name") == path.split("/")[0]:
-        matches = number in ("", root.name) and _readable(root) is readable
-        return root if matches else None
-    if not base.is_dir():
-        return None
-    versions = [
-        entry
-        for entry in base.iterdir()
-        if VERSION.fullmatch(entry.name)
-        and number in ("", entry.name)
-        and (entry / "dataset_info.json").is_file()
-        and _readable(entry) is readable
-    ]
+
+    def matches(folder: Path) -> bool:
+        return (
+            number in ("", folder.name)
+            and (folder / INFO).is_file()
+            and (_info(folder).get("fileFormat") in READABLE) is readable
+        )
+
+    try:
+        if (root / INFO).is_file() and _info(root).get("name") == path.split("/")[0]:
+            return root if matches(root) else None
+        entries = list(base.iterdir()) if base.is_dir() else []
+        versions = [each for each in entries if VERSION.fullmatch(each.name) and matches(each)]
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({files.reason(error)}).") from None
     return max(versions, key=lambda entry: tuple(map(int, entry.name.split("."))), default=None)
-
-
-class Features(NamedTuple):
-    """The features that are read, by their keys; None for those that a data set does not have."""
-
-    image: str
-    label: str | None
-    mask: str | None
-    box: str | None
-    objects: str | None
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The names of the targets."""
-        names = {"label": self.label or self.objects, "box": self.box or self.objects}
-        names["mask"] = self.mask
-        return tuple(name for name, key in names.items() if key)
 
 
 def read(name: str, directory: Path, skip_bad: bool = False) -> Source:
@@ -126,13 +104,10 @@ def read(name: str, directory: Path, skip_bad: bool = False) -> Source:
     elif keys.objects:
         class_names = _class_names(directory, features[keys.objects].feature["label"])
     splits = {
-        split: TfdsRecords(
-            directory, split, keys.image, keys.label, channels, keys.mask, None, keys.box,
-            keys.objects,
-        )
-        for split in ("train", "validation", "test")
+        split: TfdsRecords(directory, split, keys, channels)
+        for split in SPLITS
         if split in split_names
-    }  # fmt: skip
+    }
     if keys.label:
         splits = {
             split: records
@@ -148,10 +123,11 @@ def read(name: str, directory: Path, skip_bad: bool = False) -> Source:
     digest = content.of_files(key, {entry.name: entry for entry in entries if entry.is_file()})
     config = getattr(builder.builder_config, "name", "")
     version = f"{config}:{builder.version}" if config else str(builder.version)
-    source = Source(name, key, class_names, channels, size, splits, digest, version)
+    source = Source(
+        name, key, class_names, channels, size, splits, digest, version, targets=keys.targets
+    )
     if keys.targets == ("label",):
         return source
-    source = dataclasses.replace(source, targets=keys.targets)
     return _checked(source, splits, directory, MASK_VALUES.get(builder.name), skip_bad)
 
 
@@ -244,14 +220,11 @@ def _inspect(key: str, splits: Mapping[str, TfdsRecords]) -> tuple[list[int], Pr
         inspected = {"values": np.flatnonzero(occur).tolist(), "problems": problems}
         files.write_json(folder / "inspected.json", inspected)
 
-    def load(overwrite: bool) -> tuple[list[int], Problems]:
-        folder = cache.folder(f"inspected/{key}", write, overwrite)
+    def load(folder: Path) -> tuple[list[int], Problems]:
         inspected = json.loads((folder / "inspected.json").read_text())
         return inspected["values"], {split: inspected["problems"][split] for split in splits}
 
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return load(overwrite=False)
-    return load(overwrite=True)
+    return cache.load(f"inspected/{key}", write, load)
 
 
 def _class_names(directory: Path, label: Any) -> tuple[str, ...]:
@@ -298,12 +271,8 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
     return Path(builder.data_path)
 
 
-def _readable(directory: Path) -> bool:
-    return _info(directory).get("fileFormat") in READABLE
-
-
 def _info(directory: Path) -> dict[str, str]:
-    info = files.read_json(directory / "dataset_info.json")
+    info = files.read_json(directory / INFO)
     return info if isinstance(info, dict) else {}
 
 
