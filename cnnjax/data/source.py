@@ -11,7 +11,7 @@ import numpy as np
 from cnnjax import cache, catalog, paths
 from cnnjax.config import Data, Scenes
 from cnnjax.data import content, folder, folder_targets, keys, scenes, tfds_source
-from cnnjax.data.originals import ORIGINALS, fetch
+from cnnjax.data.originals import ORIGINALS, fetch, tfds_folders
 from cnnjax.data.records import ArrayRecords, FolderRecords
 from cnnjax.data.spec import Source
 from cnnjax.errors import UserError, nearest
@@ -19,7 +19,6 @@ from cnnjax.errors import UserError, nearest
 DIGITS_TEST_EXAMPLES = 450
 EMBEDDED = ("digits", *catalog.SCENES)
 """The data sets that need no preparation."""
-TFDS_HOME = "~/tensorflow_datasets"
 
 
 def find(name: str, data_dir: str | None = None, config: Data | None = None) -> Source:
@@ -60,8 +59,8 @@ def prepare(name: str, data_dir: str | None = None) -> Path | None:
         find(name, data_dir)
         return None
     directory = _find_prepared(name, root)
-    if not directory and _base_name(name) not in ORIGINALS:
-        tfds_source.download(name, root, _tfds_home())
+    if not directory and tfds_source.base_name(name) not in ORIGINALS:
+        tfds_source.download(name, root, tfds_folders(None)[0])
         directory = _find_prepared(name, root)
     return directory or _prepare_originals(name, root)
 
@@ -149,18 +148,8 @@ def _from_folder(name: str, skip_bad: bool) -> Source:
     )
 
 
-def _base_name(name: str) -> str:
-    return name.split(":")[0].split("/")[0]
-
-
-def _tfds_home() -> Path:
-    return paths.parse("TFDS_DATA_DIR", os.environ.get("TFDS_DATA_DIR") or TFDS_HOME)
-
-
 def _roots(data_dir: Path | None) -> list[Path]:
-    requested = [data_dir, data_dir / "tfds"] if data_dir else []
-    default = [_tfds_home(), paths.parse("TFDS_DATA_DIR", TFDS_HOME), cache.root() / "tfds"]
-    return list(dict.fromkeys([*requested, *default]))
+    return list(dict.fromkeys([*tfds_folders(data_dir), cache.root() / "tfds"]))
 
 
 def _not_prepared(name: str, data_dir: Path | None) -> UserError:

@@ -33,8 +33,13 @@ TFDS_FEATURE = re.compile(r"tensorflow_datasets\.core\.features(\.\w+)+")
 CLASS_FIELDS = ("type", "pythonClassName", "python_class_name")
 
 
+def base_name(name: str) -> str:
+    """The name of a set (`set`, `set/config`, `set:1.2.3`) without config and version."""
+    return name.partition(":")[0].partition("/")[0]
+
+
 def version(name: str, root: Path, readable: bool = True) -> Path | None:
-    """The newest prepared version of `name` (`set`, `set/config`, `set:1.2.3`) in `root`, or None.
+    """The newest prepared version of `name` in `root`, or None.
 
     `root` may hold set/1.2.3 or be that folder itself. Only formats that can be read without
     TensorFlow count, or if `readable` is false only the others. Raises UserError if a
@@ -51,7 +56,7 @@ def version(name: str, root: Path, readable: bool = True) -> Path | None:
         )
 
     try:
-        if (root / INFO).is_file() and _info(root).get("name") == path.split("/")[0]:
+        if (root / INFO).is_file() and _info(root).get("name") == base_name(name):
             return root if matches(root) else None
         entries = list(base.iterdir()) if base.is_dir() else []
         versions = [each for each in entries if VERSION.fullmatch(each.name) and matches(each)]
@@ -238,7 +243,7 @@ def _class_names(directory: Path, label: Any) -> tuple[str, ...]:
     return names
 
 
-def download(name: str, data_dir: Path | None, home: Path) -> Path:
+def download(name: str, data_dir: Path | None, home: Path) -> None:
     """Downloads and prepares a TFDS set as array_record in the cache; needs TensorFlow.
 
     Originals that TFDS cannot download are looked for in `data_dir`, or in `home`/downloads/manual.
@@ -247,7 +252,7 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
     import tensorflow_datasets as tfds
 
     try:
-        tfds.builder_cls(name.split(":")[0].split("/")[0])
+        tfds.builder_cls(base_name(name))
     except ValueError:  # an unknown name, or one that is not possible
         near = nearest(name, tfds.list_builders(with_community_datasets=False))
         hint = f" Did you mean {near!r}?" if near else ""
@@ -268,7 +273,6 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise UserError(f"data.name: {name!r} could not be prepared: {text}") from error
-    return Path(builder.data_path)
 
 
 def _info(directory: Path) -> dict[str, str]:
