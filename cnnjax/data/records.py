@@ -348,14 +348,10 @@ class Resize(NamedTuple):
         """A box of the resized image, [4], as (left, top, right, bottom) in pixels of the image of
         this size that it was made of, clipped to it."""
         left, top, right, bottom = self.visible(height, width)
-        x0, y0, x1, y1 = (float(edge) for edge in boxes.to_corners(box.astype(np.float64)))
-        across, down = right - left, bottom - top
-        return (
-            min(max(left + x0 * across, 0.0), float(width)),
-            min(max(top + y0 * down, 0.0), float(height)),
-            min(max(left + x1 * across, 0.0), float(width)),
-            min(max(top + y1 * down, 0.0), float(height)),
-        )
+        shares = np.array(boxes.to_corners(box.astype(np.float64)))
+        corner, size = np.array([left, top] * 2), np.array([right - left, bottom - top] * 2)
+        x0, y0, x1, y1 = np.clip(corner + shares * size, 0, [width, height] * 2).tolist()
+        return x0, y0, x1, y1
 
     def original_mask(self, mask: np.ndarray, height: int, width: int) -> np.ndarray:
         """A mask of the resized image, uint8 [H, W], at the size of the image that it was made of,
@@ -372,19 +368,11 @@ class Resize(NamedTuple):
 
     def _pixels(self, image: np.ndarray, interpolation: str, box: Box | None) -> np.ndarray:
         size = self.size or image.shape[:2]
-        if box is None and self.shorter_side is not None:
-            return self._centre_crop(image, interpolation, size, self.shorter_side)
-        if box is None and image.shape[:2] == size:
-            return image
-        return _resize(image, interpolation, size, box)
-
-    def _centre_crop(
-        self, image: np.ndarray, interpolation: str, size: tuple[int, int], shorter: int
-    ) -> np.ndarray:
-        resized = _shorter_side(shorter, *image.shape[:2])
-        if resized != image.shape[:2]:
-            image = _resize(image, interpolation, resized, None)
+        if box is not None or self.shorter_side is None:
+            return _resize(image, interpolation, size, box)
+        resized = _shorter_side(self.shorter_side, *image.shape[:2])
         top, left = _centre(resized, size)
+        image = _resize(image, interpolation, resized, None)
         return image[top : top + size[0], left : left + size[1]]
 
     def visible(self, height: int, width: int) -> Box:
@@ -412,6 +400,8 @@ def _centre(full: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
 def _resize(
     image: np.ndarray, interpolation: str, size: tuple[int, int], box: Box | None
 ) -> np.ndarray:
+    if box is None and image.shape[:2] == size:
+        return image
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     method = Image.Resampling[interpolation.upper()]
     resized = picture.resize((size[1], size[0]), method, box=box)
