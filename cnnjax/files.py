@@ -78,8 +78,11 @@ def parse_json(text: str | bytes) -> Any:
         if depth > MAX_DEPTH:
             raise ValueError(f"is nested more than {MAX_DEPTH} times")
     surrogates = "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower()
-    if surrogates and not _is_encodable(value):
-        raise ValueError("holds half a character (a lone surrogate)")
+    if surrogates:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("holds half a character (a lone surrogate)") from None
     return value
 
 
@@ -299,11 +302,3 @@ def _children(node: Any) -> Iterable[Any]:
     if isinstance(node, dict):
         return node.values()
     return node if isinstance(node, list) else ()
-
-
-def _is_encodable(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -50,7 +50,12 @@ def build(name: str, files: Mapping[str, Path], folder: Path) -> Path:
             )
     builder = _builder(name, arrays, class_names)(data_dir=folder, file_format="array_record")
     print(f"Preparing {name} from its originals (once) ...", file=sys.stderr)
-    with _quiet():
+    with contextlib.ExitStack() as stack:
+        # TFDS prints about temporary folders; its bars are for terminals.
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        if not sys.stderr.isatty():
+            tfds.disable_progress_bar()
+            stack.callback(tfds.enable_progress_bar)
         builder.download_and_prepare()
     return Path(builder.data_path)
 
@@ -110,20 +115,6 @@ def _png(image: np.ndarray) -> bytes:
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     picture.save(out, "PNG", compress_level=1)
     return out.getvalue()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what TFDS prints about temporary folders; progress bars only on a terminal."""
-    terminal = sys.stderr.isatty()
-    if not terminal:
-        tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        if not terminal:
-            tfds.enable_progress_bar()
 
 
 def _builder(name: str, arrays: Arrays, class_names: Sequence[str]) -> type[Any]:

@@ -53,9 +53,11 @@ def load(source: Source, split: str, resize: Resize) -> Decoded:
         return _decode(source, records, split, resize)
     if resize.size == source.size and not resize.shorter_side:
         resize = UNCHANGED
-    if resize != UNCHANGED and source.size is not None and _fits_in_cache(source, records):
-        originals = load(source, split, UNCHANGED)
-        records = ArrayRecords(originals.images, originals.targets)
+    if resize != UNCHANGED and source.size is not None:
+        height, width = source.size
+        if len(records) * height * width * source.channels <= MAX_ORIGINAL_BYTES:
+            originals = load(source, split, UNCHANGED)
+            records = ArrayRecords(originals.images, originals.targets)
 
     def write(folder: Path) -> None:
         result = _decode(source, records, split, resize)
@@ -153,11 +155,6 @@ def mask_pixels(
         stored = np.load(cache.folder(f"pixels/{key}", write) / "pixels.npy")
     pixels, present = stored.tolist()
     return tuple(pixels), tuple(present)
-
-
-def _fits_in_cache(source: Source, records: Records) -> bool:
-    height, width = source.size or (0, 0)
-    return len(records) * height * width * source.channels <= MAX_ORIGINAL_BYTES
 
 
 def _cache_name(source: Source, *parts: str) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 
 from cnnjax import config as configs
 from cnnjax.data import content, folder, folder_targets, pictures, source, split
-from cnnjax.data.spec import SPLITS
 
 MAX_CLASSES = 12
 """For more classes only the smallest and the largest count are given."""
@@ -146,18 +145,16 @@ def _how_drawn(images: folder.Folder, fraction: float, seed: int | None, drawn: 
 
 def _counts(images: folder.Folder, per_class: dict[str, np.ndarray]) -> Iterator[str]:
     """A table of the images of each class in each split."""
-    names = [name for name in SPLITS if name in per_class]
     if len(images.class_names) > MAX_CLASSES:
-        for name in names:
-            counts = per_class[name]
+        for name, counts in per_class.items():
             yield f"{name}: {counts.sum()} images, {counts.min()} to {counts.max()} of a class"
         return
     labels = [*images.class_names, "all"]
-    columns = {name: [*per_class[name].tolist(), per_class[name].sum()] for name in names}
+    columns = {name: [*counts.tolist(), counts.sum()] for name, counts in per_class.items()}
     width = max(map(len, labels))
-    yield " ".join([" " * width, *names])
+    yield " ".join([" " * width, *columns])
     for row, label in enumerate(labels):
-        cells = [f"{columns[name][row]:>{len(name)}}" for name in names]
+        cells = [f"{column[row]:>{len(name)}}" for name, column in columns.items()]
         yield " ".join([f"{label:<{width}}", *cells])
 
 
@@ -168,7 +165,7 @@ def _copies(
 
     Args:
       images: the files.
-      kind_of: the class or split of each file, int [N].
+      kind_of: the class or split of each file, [N].
       kinds: "classes" or "splits".
       names: of the files, for the warning.
       advice: how it ends.
@@ -190,10 +187,9 @@ def _copies(
 
 
 def _copies_in_splits(images: folder.Folder, parts: dict[str, np.ndarray]) -> Iterator[str]:
-    split_of = np.zeros(len(images.names), np.int64)
-    for index, name in enumerate(SPLITS):
-        if name in parts:
-            split_of[parts[name]] = index
-    names = [f"{name} ({SPLITS[i]})" for name, i in zip(images.names, split_of, strict=True)]
+    split_of = np.empty(len(images.names), "U10")
+    for split_name, positions in parts.items():
+        split_of[positions] = split_name
+    names = [f"{name} ({part})" for name, part in zip(images.names, split_of, strict=True)]
     advice = "; remove the copies or keep them together with a groups.csv"
     return _copies(images, split_of, "splits", names, advice)

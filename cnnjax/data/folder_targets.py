@@ -101,7 +101,7 @@ def read(name: str, skip_bad: bool = False) -> folder.Folder:
     inspected = _inspect(key, examples, hashed, decode=skip_bad)
     digests = inspected.digests(listing) | listing.tables if hashed else None
     mask_names, mask_classes = _mask_classes(name, class_names, inspected.masks)
-    problems = _problems(listing, inspected, mask_classes, class_names)
+    problems = _problems(listing, inspected, mask_classes)
     if problems and not skip_bad:
         raise bad_examples(list(problems.values()))
     kept = [i for i, example in enumerate(examples) if example.image not in problems]
@@ -213,7 +213,6 @@ def _problems(
     listing: Listing,
     inspected: Inspected,
     mask_classes: np.ndarray,
-    class_names: Sequence[str] | None,
 ) -> dict[Path, str]:
     """{image, or annotation without image: why it cannot be used}."""
     examples, problems = listing.examples, dict(listing.problems)
@@ -226,7 +225,7 @@ def _problems(
             text = f"{example.image}: has no annotation."
         else:
             text = inspected.errors.get(index) or _problem(
-                example, inspected.images[index], inspected.masks[index], mask_classes, class_names
+                example, inspected.images[index], inspected.masks[index], mask_classes
             )
         if text:
             problems[example.image] = text
@@ -238,7 +237,6 @@ def _problem(
     image: np.void,
     mask: np.void,
     mask_classes: np.ndarray,
-    class_names: Sequence[str] | None,
 ) -> str | None:
     """Why an example cannot be used; None if it can.
 
@@ -246,7 +244,6 @@ def _problem(
       example: with a mask or objects.
       image, mask: what is known of its image (`folder.CONTENTS`) and its mask (MASK_CONTENTS).
       mask_classes: the class of each value of a mask.
-      class_names: the lines of `classes.txt`.
     """
     height, width = int(image["height"]), int(image["width"])
     if example.mask:
@@ -258,7 +255,8 @@ def _problem(
         if (wrong := np.flatnonzero(mask["values"] & (mask_classes < 0))).size:
             return (
                 f"{example.mask}: has the value {wrong[0]}; allowed: 0 to "
-                f"{len(class_names or ()) - 1}, the lines of {CLASSES}, and {IGNORE}."
+                f"{np.flatnonzero(mask_classes[:IGNORE] >= 0)[-1]}, the lines of {CLASSES}, and "
+                f"{IGNORE}."
             )
     reasons = (annotations.problem(each, example.image, height, width) for each in example.objects)
     return next(filter(None, reasons), None)

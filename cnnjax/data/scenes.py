@@ -16,7 +16,7 @@ import numpy as np
 from cnnjax import cache
 from cnnjax.config import Scenes
 from cnnjax.data import boxes, content, keys
-from cnnjax.data.records import ArrayRecords
+from cnnjax.data.records import ArrayRecords, stack_examples
 from cnnjax.data.spec import SPLITS, Source
 
 VALIDATION_DIGITS = 200
@@ -55,9 +55,9 @@ def source(name: str, config: Scenes, digits: Source) -> Source:
     splits, arrays = {}, []
     for split in SPLITS:
         with np.load(folder / f"{split}.npz", allow_pickle=False) as stored:
-            targets = {target: stored[target] for target in stored.files if target != "images"}
-            splits[split] = ArrayRecords(stored["images"], targets)
-        arrays += [splits[split].images, *targets.values()]
+            targets = dict(stored)
+        arrays += targets.values()
+        splits[split] = ArrayRecords(targets.pop("images"), targets)
     masks = name == "digit_masks"
     return Source(
         name,
@@ -76,9 +76,8 @@ def _divided(digits: Source) -> Digits:
     """The digits of each split."""
     parts = {}
     for split, records in digits.splits.items():
-        examples = records.read(range(len(records)))
-        images = np.stack([image[:, :, 0] for image, _ in examples])
-        parts[split] = images, records.targets()["label"]
+        images, targets = stack_examples(records.read(range(len(records))))
+        parts[split] = images[..., 0], targets["label"]
     images, labels = parts["train"]
     order = keys.permutation(len(images), "scenes", "validation")
     held, rest = np.sort(order[:VALIDATION_DIGITS]), np.sort(order[VALIDATION_DIGITS:])
