@@ -63,7 +63,7 @@ def _targets(images: folder.Folder) -> str:
     phrases = []
     if images.masks:
         phrases.append(f"masks of {len(images.mask_names)} classes")
-    if images.boxes is not None:
+    if "box" in images.targets:
         phrases.append(f"boxes of {count} class{'es' if count > 1 else ''}")
     return f"with {' and '.join(phrases)}"
 

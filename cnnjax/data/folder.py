@@ -42,7 +42,7 @@ CONTENTS = np.dtype(
         ("sha256", np.uint8, (32,)),
     ]
 )
-"""Of an image file: its `pictures.Header` and the SHA-256 of its bytes."""
+"""Of an image file: its `pictures.Header`."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,16 @@ class Folder:
       key: a digest of the path and of the names, sizes and times of the files.
       class_names: one for each label, in the order of the names.
       names: of all images, relative to `path`.
-      labels: of all images, int32 [N]; 0 if they have masks alone.
       splits: {`train`, and if they exist `validation`, `test`: its slice of `names`}.
       contents: of each image, a structured array [N] with the fields of CONTENTS.
       hashed: whether the bytes of the files were read and hashed.
       content: a digest of the names and the bytes of all files; see `cnnjax.data.content`.
       groups: the group of each image for training, int [N], by `groups.csv`; None without one.
       ignored: {kind: number of files that are not images, or outside the class folders}.
+      arrays: the targets, except masks, {name: [N, ...]}, as in `cnnjax.data.targets`.
       masks: one for each image; () without masks.
       mask_names: of the classes of pixels.
       mask_classes: the class of each value of a mask, int16 [256]: -1 for one that is not allowed.
-      boxes: float32 [N, 4], as in `cnnjax.data.boxes`; None without boxes.
       left_out: why each example that is left out cannot be used, with its file.
     """
 
@@ -72,25 +71,27 @@ class Folder:
     key: str
     class_names: tuple[str, ...]
     names: tuple[str, ...]
-    labels: np.ndarray
     splits: Mapping[str, slice]
     contents: np.ndarray
     hashed: bool
     content: str
     groups: np.ndarray | None
     ignored: Mapping[str, int]
+    arrays: Mapping[str, np.ndarray]
     masks: tuple[Path, ...] = ()
     mask_names: tuple[str, ...] = ()
     mask_classes: np.ndarray | None = None
-    boxes: np.ndarray | None = None
     left_out: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[str, ...]:
         """The names of the targets."""
-        if not self.masks:
-            return ("label",) if self.boxes is None else ("label", "box")
-        return ("mask",) if self.boxes is None else ("label", "box", "mask")
+        return (*self.arrays, *(("mask",) if self.masks else ()))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N]; 0 if they have masks alone."""
+        return self.arrays.get("label", np.zeros(len(self.names), np.int32))
 
     @property
     def channels(self) -> int:
@@ -125,11 +126,9 @@ def read(name: str) -> Folder:
     labelled = {split: _images(root, class_names, ignored) for split, root in roots.items()}
     _check_not_empty(name, roots, class_names, labelled, ignored)
     image_files = [file for images in labelled.values() for file, _ in images]
-    statuses = {str(file.relative_to(path)): file_status(file) for file in image_files}
-    names = tuple(statuses)
-    versions = [(file, *content.version(status)) for file, status in statuses.items()]
-    key = cache.digest([str(path.resolve()), versions])
-    sizes = {file: status.st_size for file, status in statuses.items()}
+    labels = [label for images in labelled.values() for _, label in images]
+    key, sizes = key_and_sizes(path, image_files)
+    names = tuple(sizes)
     hashed = sum(sizes.values()) <= content.MAX_BYTES
     contents = _contents(key, image_files, hashed)
     digests = [digest.tobytes().hex() for digest in contents["sha256"]]
@@ -140,13 +139,13 @@ def read(name: str) -> Folder:
         key=key,
         class_names=class_names,
         names=names,
-        labels=np.array([label for images in labelled.values() for _, label in images], np.int32),
         splits=splits,
         contents=contents,
         hashed=hashed,
         content=content.of_digests(by_name, sizes),
         groups=read_groups(path / GROUPS_FILE, names, splits),
         ignored=ignored,
+        arrays={"label": np.array(labels, np.int32)},
     )
 
 
@@ -305,8 +304,16 @@ def format_counts(counts: Mapping[str, int], max_kinds: int = 6) -> str:
     return ", ".join(phrases)
 
 
-def file_status(file: Path) -> os.stat_result:
-    """The status of an image file. Raises UserError if it is not a regular file."""
+def key_and_sizes(path: Path, files: Sequence[Path], *more: Any) -> tuple[str, dict[str, int]]:
+    """A digest of a folder, the names and versions of files in it and `more`; and the sizes of the
+    files by name. Raises UserError if one is not a regular file."""
+    statuses = {str(file.relative_to(path)): _status(file) for file in files}
+    versions = [(name, *content.version(status)) for name, status in statuses.items()]
+    key = cache.digest([str(path.resolve()), versions, *more])
+    return key, {name: status.st_size for name, status in statuses.items()}
+
+
+def _status(file: Path) -> os.stat_result:
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -324,7 +331,7 @@ def _contents(key: str, paths: Sequence[Path], hashed: bool) -> np.ndarray:
     def write(folder: Path) -> None:
         contents = np.zeros(len(paths), CONTENTS)
         for index, path in enumerate(progress(paths)):
-            contents[index] = inspect(path, hashed)
+            contents[index] = pictures.inspect(path, hashed)
         np.save(folder / "contents.npy", contents)
 
     def load(folder: Path) -> np.ndarray:
@@ -334,12 +341,6 @@ def _contents(key: str, paths: Sequence[Path], hashed: bool) -> np.ndarray:
         return np.asarray(contents)
 
     return cache.load(f"folders/{key}", write, load)
-
-
-def inspect(path: Path, hashed: bool) -> tuple[Any, ...]:
-    """The fields of CONTENTS of an image file. Raises UserError, as `pictures.inspect`."""
-    header, digest = pictures.inspect(path, hashed)
-    return (*header, np.frombuffer(digest, np.uint8) if hashed else 0)
 
 
 def progress(items: Sequence[T]) -> Iterable[T]:

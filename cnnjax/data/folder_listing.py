@@ -29,11 +29,6 @@ class ListedImage(NamedTuple):
     mask: Path | None
     objects: Sequence[Object]
 
-    @property
-    def largest(self) -> Object | None:
-        """The object with the largest box, the first of several."""
-        return max(self.objects, key=lambda each: each.area, default=None)
-
 
 @dataclass
 class Listing:

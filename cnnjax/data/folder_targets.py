@@ -93,11 +93,8 @@ def read(name: str, skip_bad: bool = False) -> folder.Folder:
         raise UserError(f"data.name: {name!r}: no image has a mask or a box.")
     class_names = _read_classes(listing) if any(example.mask for example in examples) else None
     files_of = [file for example in examples for file in (example.image, example.mask) if file]
-    statuses = {listing.name(file): folder.file_status(file) for file in files_of}
-    sizes = {file: status.st_size for file, status in statuses.items()}
+    key, sizes = folder.key_and_sizes(listing.path, files_of, listing.tables)
     hashed = sum(sizes.values()) <= content.MAX_BYTES
-    versions = [(file, *content.version(status)) for file, status in statuses.items()]
-    key = cache.digest([str(listing.path.resolve()), versions, listing.tables])
     inspected = _inspect(key, examples, hashed, decode=skip_bad)
     digests = inspected.digests(listing) | listing.tables if hashed else None
     mask_names, mask_classes = _mask_classes(name, class_names, inspected.masks)
@@ -105,27 +102,28 @@ def read(name: str, skip_bad: bool = False) -> folder.Folder:
     if problems and not skip_bad:
         raise bad_examples(list(problems.values()))
     kept = [i for i, example in enumerate(examples) if example.image not in problems]
-    names = tuple(listing.name(examples[index].image) for index in kept)
-    splits = _splits(name, [examples[index].split for index in kept])
-    chosen = [largest for index in kept if (largest := examples[index].largest)]
+    contents, examples = inspected.images[kept], [examples[index] for index in kept]
+    names = tuple(listing.name(example.image) for example in examples)
+    splits = _splits(name, [example.split for example in examples])
+    objects = (example.objects for example in examples if example.objects)
+    chosen = [max(of_image, key=lambda each: each.area) for of_image in objects]
     labels = sorted({each.label for each in chosen})
-    contents = inspected.images[kept]
+    label_of = np.array([labels.index(each.label) for each in chosen], np.int32)
     return folder.Folder(
         path=listing.path,
         key=key,
         class_names=tuple(labels),
         names=names,
-        labels=np.array([labels.index(each.label) for each in chosen] or [0] * len(kept), np.int32),
         splits=splits,
         contents=contents,
         hashed=hashed,
         content=content.of_digests(digests, {**sizes, **listing.tables}),
         groups=folder.read_groups(listing.path / folder.GROUPS_FILE, names, splits),
         ignored=listing.ignored,
-        masks=tuple(mask for index in kept if (mask := examples[index].mask)),
+        arrays={"label": label_of, "box": _shares(chosen, contents)} if chosen else {},
+        masks=tuple(example.mask for example in examples if example.mask),
         mask_names=mask_names,
         mask_classes=mask_classes,
-        boxes=_shares(chosen, contents) if chosen else None,
         left_out=tuple(text.replace(f"{listing.path}/", "") for text in problems.values()),
     )
 
@@ -140,7 +138,7 @@ def _inspect(key: str, examples: Sequence[ListedImage], hashed: bool, decode: bo
         errors = {}
         for index, example in enumerate(folder.progress(examples)):
             try:
-                images[index] = folder.inspect(example.image, hashed)
+                images[index] = pictures.inspect(example.image, hashed)
                 if decode:
                     pictures.read(example.image, channels=3)
                 if example.mask:

@@ -119,13 +119,11 @@ def digits() -> Source:
 
 def _from_folder(name: str, skip_bad: bool) -> Source:
     images = folder_targets.read(name, skip_bad)
-    arrays = {"label": images.labels, "box": images.boxes}
-    targets = {target: arrays[target] for target in images.targets if target != "mask"}
     hint = "" if images.targets == ("label",) else " (data.skip_bad=true leaves it out.)"
     splits = {
         split: FolderRecords(
             [images.path / file for file in images.names[part]],
-            {target: values[part] for target, values in targets.items()},
+            {target: values[part] for target, values in images.arrays.items()},
             images.channels,
             images.masks[part],
             images.mask_classes,
