@@ -168,12 +168,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not os.path.lexists(path):
         return records
     for line in read_bytes(path, MAX_LINES_BYTES).decode("utf-8", errors="replace").splitlines():
-        try:
+        with contextlib.suppress(ValueError):
             record = parse_json(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
+            if isinstance(record, dict):
+                records.append(record)
     return records
 
 

@@ -114,12 +114,8 @@ class Dataset:
         of all examples, one split after another, the same for every seed; {} when streaming."""
         if not self.in_memory:
             return {}
-        parts = list(self.loaded.splits.values())
-        targets = {
-            name: np.concatenate([part.targets[name] for part in parts])
-            for name in parts[0].targets
-        }
-        return {"images": np.concatenate([part.images for part in parts]), **targets}
+        parts = [{"images": part.images, **part.targets} for part in self.loaded.splits.values()]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def train_batches(self, start_step: int, stop_step: int) -> Iterator[HostBatch]:
         """The host batches of the steps start_step..stop_step - 1, in order.

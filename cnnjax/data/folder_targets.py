@@ -207,11 +207,7 @@ def _mask_classes(
     return tuple(names.values()), mask_classes
 
 
-def _problems(
-    listing: Listing,
-    inspected: Inspected,
-    mask_classes: np.ndarray,
-) -> dict[Path, str]:
+def _problems(listing: Listing, inspected: Inspected, mask_classes: np.ndarray) -> dict[Path, str]:
     """{image, or annotation without image: why it cannot be used}."""
     examples, problems = listing.examples, dict(listing.problems)
     masked = any(example.mask for example in examples)
@@ -231,10 +227,7 @@ def _problems(
 
 
 def _problem(
-    example: ListedImage,
-    image: np.void,
-    mask: np.void,
-    mask_classes: np.ndarray,
+    example: ListedImage, image: np.void, mask: np.void, mask_classes: np.ndarray
 ) -> str | None:
     """Why an example cannot be used; None if it can.
 

@@ -255,10 +255,8 @@ class TfdsRecords:
 def tfds_box(corners: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
     """The box, float32 [4], of TFDS's (ymin, xmin, ymax, xmax) in shares; 0 for one of size 0."""
     y0, x0, y1, x1 = corners.astype(np.float64).tolist()
-    rounding = 0.5 / np.array(size)  # half a pixel
-    inside = (min(y0, y1) >= -rounding[0]) & (max(y0, y1) <= 1 + rounding[0])
-    inside &= (min(x0, x1) >= -rounding[1]) & (max(x0, x1) <= 1 + rounding[1])
-    if not (inside and y1 >= y0 and x1 >= x0):  # NaN too
+    down, across = (0.5 / side for side in size)  # half a pixel
+    if not (-down <= y0 <= y1 <= 1 + down and -across <= x0 <= x1 <= 1 + across):  # NaN too
         raise UserError(
             f"{where}: the box (ymin, xmin, ymax, xmax) = ({y0:g}, {x0:g}, {y1:g}, {x1:g}) is not "
             "inside the image; allowed: shares of its sides, from 0 to 1."

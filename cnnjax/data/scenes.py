@@ -58,7 +58,6 @@ def source(name: str, config: Scenes, digits: Source) -> Source:
             targets = dict(stored)
         arrays += targets.values()
         splits[split] = ArrayRecords(targets.pop("images"), targets)
-    masks = name == "digit_masks"
     return Source(
         name,
         key,
@@ -67,8 +66,8 @@ def source(name: str, config: Scenes, digits: Source) -> Source:
         (config.canvas_size, config.canvas_size),
         splits,
         content.of_arrays(*arrays),
-        targets=("mask",) if masks else ("label", "box"),
-        mask_names=("background", *digits.class_names) if masks else (),
+        targets=tuple(targets),
+        mask_names=("background", *digits.class_names) if "mask" in targets else (),
     )
 
 
