@@ -47,9 +47,7 @@ def private(name: str) -> Path:
     Raises Untrusted if others can write to both, and OSError if it cannot be created.
     """
     reasons = []
-    for path in dict.fromkeys((root(), _default_root())):
-        if path is None:
-            continue
+    for path in filter(None, dict.fromkeys((root(), _default_root()))):
         path.mkdir(parents=True, exist_ok=True)
         for part in Path(name).parts:
             path /= part

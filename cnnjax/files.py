@@ -256,18 +256,15 @@ def _lock_file(path: Path, wait: bool) -> Iterator[bool]:
     import filelock
 
     holder = filelock.SoftFileLock(f"{path}.holder")
-    timeout = 5.0 if wait else 0.0  # seconds until a message says who has it
-    while True:
-        try:
-            holder.acquire(timeout=timeout)
-            break
-        except filelock.Timeout as error:
-            if str(error) != str(filelock.Timeout(error.lock_file)):  # of another host
-                _print_once(f"{error} Remove the file if that process has ended.")
-            if not wait:
-                yield False
-                return
-            timeout = -1.0
+    try:
+        holder.acquire(timeout=5.0 if wait else 0.0)  # seconds until a message says who has it
+    except filelock.Timeout as error:
+        if str(error) != str(filelock.Timeout(error.lock_file)):  # of another host
+            _print_once(f"{error} Remove the file if that process has ended.")
+        if not wait:
+            yield False
+            return
+        holder.acquire()
     try:
         yield True
     finally:

@@ -37,7 +37,7 @@ def describe(data: Iterable[configs.Data], data_dir: str | None = None) -> list[
     ]
     for (name, skip_bad), draws in draws_of.items():
         images = folder_targets.read(name, skip_bad)
-        lines.append(f"{name}: {_summary(images)} {_targets(images)}")
+        lines.append(f"{name}: {_summary(images)}")
         details = [
             *left_out(images.left_out),
             *_changes(images),
@@ -50,22 +50,16 @@ def describe(data: Iterable[configs.Data], data_dir: str | None = None) -> list[
 
 
 def _summary(images: folder.Folder) -> str:
+    """`30 grey images 6x8 with masks of 11 classes`."""
     size = f"{images.size[0]}x{images.size[1]}" if images.size else "of several sizes"
     colour = "grey" if images.channels == 1 else "colour"
-    return f"{len(images.names)} {colour} images {size}"
-
-
-def _targets(images: folder.Folder) -> str:
-    """Which targets the images have: `with masks of 11 classes`."""
-    count = len(images.class_names)
-    if images.targets == ("label",):
-        return f"in {count} classes"
-    phrases = []
+    count, targets = len(images.class_names), []
     if images.masks:
-        phrases.append(f"masks of {len(images.mask_names)} classes")
+        targets.append(f"masks of {len(images.mask_names)} classes")
     if "box" in images.targets:
-        phrases.append(f"boxes of {count} class{'es' if count > 1 else ''}")
-    return f"with {' and '.join(phrases)}"
+        targets.append(f"boxes of {count} class{'es' if count > 1 else ''}")
+    which = f"with {' and '.join(targets)}" if targets else f"in {count} classes"
+    return f"{len(images.names)} {colour} images {size} {which}"
 
 
 def left_out(reasons: Sequence[str]) -> Iterator[str]:
@@ -124,7 +118,12 @@ def _splits(images: folder.Folder, fraction: float, seed: int | None) -> Iterato
         if missing:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             yield f"warning: {name} has no images of {', '.join(missing[:5])}{more}"
-    yield from _copies_in_splits(images, parts)
+    split_of = np.empty(len(images.names), "U10")
+    for name, positions in parts.items():
+        split_of[positions] = name
+    names = [f"{file} ({name})" for file, name in zip(images.names, split_of, strict=True)]
+    advice = "; remove the copies or keep them together with a groups.csv"
+    yield from _copies(images, split_of, "splits", names, advice)
 
 
 def _how_drawn(images: folder.Folder, fraction: float, seed: int | None, drawn: set[str]) -> str:
@@ -184,12 +183,3 @@ def _copies(
         f"{kinds} as {files} files, such as {names[first[content_of[differ[0]]]]} and "
         f"{names[differ[0]]}{advice}"
     )
-
-
-def _copies_in_splits(images: folder.Folder, parts: dict[str, np.ndarray]) -> Iterator[str]:
-    split_of = np.empty(len(images.names), "U10")
-    for split_name, positions in parts.items():
-        split_of[positions] = split_name
-    names = [f"{name} ({part})" for name, part in zip(images.names, split_of, strict=True)]
-    advice = "; remove the copies or keep them together with a groups.csv"
-    return _copies(images, split_of, "splits", names, advice)
