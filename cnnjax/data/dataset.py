@@ -11,7 +11,7 @@ from cnnjax import cache, fingerprint
 from cnnjax import config as configs
 from cnnjax.data import content, decoded, source, split, stream
 from cnnjax.data.order import Order
-from cnnjax.data.records import Resize, at, stack_examples
+from cnnjax.data.records import Resize, stack_examples, targets_at
 from cnnjax.data.spec import DatasetSpec, Source, Split
 from cnnjax.data.stream import HostBatch
 from cnnjax.errors import UserError, unknown
@@ -99,7 +99,7 @@ class Dataset:
         splits = self.loaded.splits
         if self.chosen is None:
             return splits
-        return {**splits, "train": splits["train"].subset(self.chosen)}
+        return {**splits, "train": splits["train"].take(self.chosen)}
 
     @property
     def augmentation(self) -> configs.Augmentation:
@@ -170,7 +170,7 @@ class Dataset:
         their targets, [n, ...] each."""
         part = self.splits[split]
         if part.images is not None:
-            return part.images[positions], at(part.targets, positions)
+            return part.images[positions], targets_at(part.targets, positions)
         return stack_examples(
             [self.loaded.resize(example) for example in part.read(positions.tolist())]
         )
@@ -258,7 +258,7 @@ def _memory_splits(
     arrays = {name: decoded.load(origin, name, resize) for name in drawn_from}
     splits = {}
     for name, (whole, positions) in parts.items():
-        images, targets = arrays[whole].images, at(arrays[whole].targets, positions)
+        images, targets = arrays[whole].images, targets_at(arrays[whole].targets, positions)
         if len(positions) < len(images):
             images = images[positions]
         splits[name] = Split(positions, targets, images, origin.splits[whole])
@@ -270,7 +270,7 @@ def _stream_splits(
 ) -> tuple[dict[str, Split], decoded.Moments]:
     splits = {}
     for name, (whole, positions) in parts.items():
-        targets = at(decoded.targets(origin, whole, resize), positions)
+        targets = targets_at(decoded.targets(origin, whole, resize), positions)
         splits[name] = Split(positions, targets, None, origin.splits[whole])
     return splits, decoded.streamed_moments(origin, splits["train"], resize)
 

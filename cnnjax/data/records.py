@@ -50,7 +50,7 @@ class ArrayRecords:
 
     def read(self, positions: Sequence[int]) -> list[Example]:
         """Images uint8 [H, W, C] and targets."""
-        return [(self.images[index], at(self.all_targets, index)) for index in positions]
+        return [(self.images[index], targets_at(self.all_targets, index)) for index in positions]
 
     def targets(self) -> Mapping[str, np.ndarray]:
         """The targets of all examples, [N, ...] each."""
@@ -97,7 +97,7 @@ class FolderRecords:
         return self.all_targets
 
     def _targets(self, index: int) -> Mapping[str, ArrayLike]:
-        targets = at(self.all_targets, index)
+        targets = targets_at(self.all_targets, index)
         if not self.masks or self.mask_classes is None:
             return targets
         classes = self.mask_classes[pictures.read_mask(self.masks[index])]
@@ -289,7 +289,7 @@ def stack_targets(targets: Sequence[Mapping[str, ArrayLike]]) -> dict[str, np.nd
     return {name: np.array([each[name] for each in targets]) for name in targets[0]}
 
 
-def at(targets: Mapping[str, np.ndarray], positions: Any) -> dict[str, np.ndarray]:
+def targets_at(targets: Mapping[str, np.ndarray], positions: Any) -> dict[str, np.ndarray]:
     """The targets of the examples at one position or several."""
     return {name: values[positions] for name, values in targets.items()}
 

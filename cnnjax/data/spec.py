@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnjax.config import Augmentation
-from cnnjax.data.records import Example, Records, at
+from cnnjax.data.records import Example, Records, targets_at
 from cnnjax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -125,7 +125,7 @@ class Split:
         """The decoded originals at `positions`, uint8 [h, w, C] each, and their targets."""
         return self.records.read(self.ids[np.asarray(positions)].tolist())
 
-    def subset(self, positions: np.ndarray) -> "Split":
+    def take(self, positions: np.ndarray) -> "Split":
         """The split of the examples at `positions`."""
         images = None if self.images is None else self.images[positions]
-        return Split(self.ids[positions], at(self.targets, positions), images, self.records)
+        return Split(self.ids[positions], targets_at(self.targets, positions), images, self.records)
