@@ -12,9 +12,9 @@ from cnnjax import cache
 from cnnjax.data import content, keys
 from cnnjax.data.records import (
     ArrayRecords,
-    FolderRecords,
     Records,
     Resize,
+    TfdsRecords,
     stack_examples,
     stack_targets,
 )
@@ -77,10 +77,12 @@ def targets(source: Source, split: str, resize: Resize) -> Mapping[str, np.ndarr
     are not in memory."""
     records = source.splits[split]
     labels_only = source.targets == ("label",)
+    if labels_only and not isinstance(records, TfdsRecords):
+        return _verify(records.targets, source, split)
 
     def resized() -> Mapping[str, np.ndarray]:
-        if labels_only:
-            return records.targets()
+        if labels_only and isinstance(records, TfdsRecords):
+            return {"label": records.labels()}
         starts = range(0, len(records), CHUNK)
         chunks = (records.read(range(i, min(i + CHUNK, len(records)))) for i in starts)
         return stack_targets([resize.targets(*example) for chunk in chunks for example in chunk])
@@ -91,7 +93,7 @@ def targets(source: Source, split: str, resize: Resize) -> Mapping[str, np.ndarr
     def read(folder: Path) -> Mapping[str, np.ndarray]:
         return _load_targets(folder, source)
 
-    if isinstance(records, ArrayRecords) or (labels_only and isinstance(records, FolderRecords)):
+    if isinstance(records, ArrayRecords):
         return _verify(resized(), source, split)
     parts = [split, "labels"] if labels_only else [split, "targets", *_suffixes(resize)]
     return _verify(cache.load(_cache_name(source, *parts), write, read), source, split)

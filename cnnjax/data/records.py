@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,37 +24,19 @@ Example = tuple[np.ndarray, Mapping[str, ArrayLike]]
 is uint8 [h, w]."""
 
 
-class Records(Protocol):
-    """The examples of one split as their source holds them."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C] and targets of the examples at `positions`. (A prepared TFDS
-        directory reads a thousand examples at once four times as fast as one by one.)"""
-
-    def targets(self) -> Mapping[str, np.ndarray]:
-        """The targets of all examples, [N, ...] each, without decoding the images. Only labels and,
-        where they are in memory, others: masks and boxes of files are read with the images."""
-
-
 @dataclass(frozen=True)
 class ArrayRecords:
     """Examples in memory: images uint8 [N, H, W, C], targets [N, ...]."""
 
     images: np.ndarray
-    all_targets: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def read(self, positions: Sequence[int]) -> list[Example]:
         """Images uint8 [H, W, C] and targets."""
-        return [(self.images[index], targets_at(self.all_targets, index)) for index in positions]
-
-    def targets(self) -> Mapping[str, np.ndarray]:
-        """The targets of all examples, [N, ...] each."""
-        return self.all_targets
+        return [(self.images[index], targets_at(self.targets, index)) for index in positions]
 
 
 @dataclass(frozen=True)
@@ -63,7 +45,7 @@ class FolderRecords:
 
     Attributes:
       paths: of the images.
-      all_targets: except masks.
+      targets: except masks.
       channels: 1 or 3.
       masks: one for each image, or ().
       mask_classes: int16 [256], the class of each value of a mask, -1 for one that is not allowed.
@@ -71,7 +53,7 @@ class FolderRecords:
     """
 
     paths: Sequence[Path]
-    all_targets: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
     channels: int
     masks: Sequence[Path] = ()
     mask_classes: np.ndarray | None = None
@@ -92,12 +74,8 @@ class FolderRecords:
         except UserError as error:
             raise UserError(f"{error}{self.hint}") from None
 
-    def targets(self) -> Mapping[str, np.ndarray]:
-        """The targets of all examples except masks, [N, ...] each."""
-        return self.all_targets
-
     def _targets(self, index: int) -> Mapping[str, ArrayLike]:
-        targets = targets_at(self.all_targets, index)
+        targets = targets_at(self.targets, index)
         if not self.masks or self.mask_classes is None:
             return targets
         classes = self.mask_classes[pictures.read_mask(self.masks[index])]
@@ -167,8 +145,9 @@ class TfdsRecords:
         return len(self._source if self.positions is None else self.positions)
 
     def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C] and targets. Raises UserError if the directory is damaged, or a
-        target is not valid."""
+        """Images uint8 [h, w, C] and targets. A thousand examples at once are read four times as
+        fast as one by one. Raises UserError if the directory is damaged, or a target is not
+        valid."""
         where = f"{self.directory}, split {self.split!r}"
         return [
             (
@@ -178,11 +157,10 @@ class TfdsRecords:
             for index, row in self._rows([int(index) for index in positions])
         ]
 
-    def targets(self) -> Mapping[str, np.ndarray]:
-        """`label`, int32 [N], read without decoding the images."""
-        assert self.features.label is not None, "others are read with the images"
-        labels = [row[self.features.label] for _, row in self._all_rows()]
-        return {"label": np.array(labels, np.int32)}
+    def labels(self) -> np.ndarray:
+        """The target `label`, int32 [N], read without decoding the images."""
+        assert self.features.label is not None
+        return np.array([row[self.features.label] for _, row in self._all_rows()], np.int32)
 
     def checked_targets(self) -> Iterator[Mapping[str, ArrayLike] | UserError]:
         """The targets of each example, or why they cannot be used; images are not decoded."""
@@ -250,6 +228,10 @@ class TfdsRecords:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_source"}
+
+
+Records = ArrayRecords | FolderRecords | TfdsRecords
+"""The examples of one split as their source holds them."""
 
 
 def tfds_box(corners: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:

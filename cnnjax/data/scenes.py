@@ -120,11 +120,8 @@ def _scenes(
                 np.maximum(canvas[place], piece, out=canvas[place])
     if name == "digit_masks":
         return {"images": canvases, "mask": masks}
-    return {
-        "images": canvases,
-        "label": classes,
-        "box": boxes.from_corners(*corners.T).astype(np.float32),
-    }
+    box = boxes.from_corners(*corners.T).astype(np.float32)
+    return {"images": canvases, "label": classes, "box": box}
 
 
 def _draws(*name: str | int) -> Iterator[float]:

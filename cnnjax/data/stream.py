@@ -97,7 +97,7 @@ def batches(
     return iter(dataset)
 
 
-def _initialize_worker(parent: int, number: int, workers: int) -> None:
+def _initialize_worker(parent: int, *_: int) -> None:
     """Makes a worker process end with its parent process, however that ends, and not before.
     Signals that ask a whole job to end, and Ctrl-C, are ignored: the parent handles them, and may
     need further batches to end well.
@@ -105,7 +105,6 @@ def _initialize_worker(parent: int, number: int, workers: int) -> None:
     PR_SET_PDEATHSIG would take the thread that started the worker for its parent, and Grain starts
     workers from a thread that does not last.
     """
-    del number, workers
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
 

@@ -108,17 +108,14 @@ def read(name: str, directory: Path, skip_bad: bool = False) -> Source:
         class_names = _class_names(directory, features[keys.label])
     elif keys.objects:
         class_names = _class_names(directory, features[keys.objects].feature["label"])
-    splits = {
-        split: TfdsRecords(directory, split, keys, channels)
-        for split in SPLITS
-        if split in split_names
-    }
-    if keys.label:
-        splits = {
-            split: records
-            for split, records in splits.items()
-            if split == "train" or records.first_label() != -1
-        }
+    mask_values = MASK_VALUES.get(builder.name)
+    mask_classes = None if mask_values is None else class_of_value(mask_values)
+    splits = {}
+    for split in SPLITS:
+        if split in split_names:
+            records = TfdsRecords(directory, split, keys, channels, mask_classes)
+            if split == "train" or not keys.label or records.first_label() != -1:
+                splits[split] = records
     if "train" not in splits:
         raise UserError(f"data.name: {name!r} has no split 'train' in {directory}.")
     entries = sorted(directory.iterdir())
@@ -133,7 +130,7 @@ def read(name: str, directory: Path, skip_bad: bool = False) -> Source:
     )
     if keys.targets == ("label",):
         return source
-    return _checked(source, splits, directory, MASK_VALUES.get(builder.name), skip_bad)
+    return _checked(source, splits, directory, mask_values, skip_bad)
 
 
 def _features(features: Any, supervised: Sequence[str] | None) -> Features | None:
@@ -171,21 +168,15 @@ def _checked(
 
     Args:
       source: with masks or boxes.
-      splits: its records, whose masks are values.
+      splits: its records.
       directory: with the files.
       mask_values: {value of a mask: name of its class}; None for the values that occur.
       skip_bad: leave bad examples out, rather than raise.
     """
-    if mask_values is not None:
-        mask_classes = class_of_value(mask_values)
-        splits = {
-            split: dataclasses.replace(records, mask_classes=mask_classes)
-            for split, records in splits.items()
-        }
     values, problems = _inspect(f"{source.key}-{cache.digest(mask_values)}", splits)
     if mask_values is None:
         mask_values = {value: str(value) for value in values if value != IGNORE}
-        mask_classes = class_of_value(mask_values)
+    mask_classes = class_of_value(mask_values)
     left_out: list[str] = []
     kept: dict[str, Records] = {}
     for split, records in splits.items():
