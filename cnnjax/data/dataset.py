@@ -55,11 +55,8 @@ class LoadedData:
             )
         self.spec.check(self.config.augmentation)
         train = self.splits["train"]
-        chosen = split.subset(
-            len(train),
-            self.config.train_examples,
-            seed if self.config.subset == "per_seed" else None,
-        )
+        subset_seed = seed if self.config.subset == "per_seed" else None
+        chosen = split.subset(len(train), self.config.train_examples, subset_seed)
         examples = len(train) if chosen is None else len(chosen)
         if batch_size > examples:
             raise UserError(
@@ -132,8 +129,7 @@ class Dataset:
             )
         crop = self.loaded.config.augmentation.random_resized_crop
         batch = stream.TrainBatch(self.splits["train"], self.order, self.loaded.resize, crop)
-        workers = self.loaded.config.stream_workers
-        return stream.batches(batch, start_step, stop_step, workers)
+        return stream.batches(batch, start_step, stop_step, self.loaded.config.stream_workers)
 
     def eval_batches(self, name: str, batch_size: int) -> Iterator[HostBatch]:
         """Every example of a split exactly once, in its own order.

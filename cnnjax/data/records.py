@@ -301,7 +301,13 @@ class Resize(NamedTuple):
     def image(self, image: np.ndarray, box: Box | None = None) -> np.ndarray:
         """An image uint8 [h, w, C] of one or three channels, or its part `box` stretched, as
         uint8 [H, W, C]."""
-        return self._pixels(image, self.interpolation, box)
+        size = self.size or image.shape[:2]
+        if box is not None or self.shorter_side is None:
+            return _resize(image, self.interpolation, size, box)
+        resized = _shorter_side(self.shorter_side, *image.shape[:2])
+        top, left = _centre(resized, size)
+        image = _resize(image, self.interpolation, resized, None)
+        return image[top : top + size[0], left : left + size[1]]
 
     def targets(
         self, image: np.ndarray, targets: Mapping[str, ArrayLike], box: Box | None = None
@@ -313,8 +319,8 @@ class Resize(NamedTuple):
         """
         resized = dict(targets)
         if "mask" in targets:
-            mask = np.asarray(targets["mask"])[:, :, None]
-            resized["mask"] = self._pixels(mask, "nearest", box)[:, :, 0]
+            mask, nearest = np.asarray(targets["mask"]), self._replace(interpolation="nearest")
+            resized["mask"] = nearest.image(mask[:, :, None], box)[:, :, 0]
         if "box" in targets and (box is not None or self.shorter_side is not None):
             height, width = image.shape[:2]
             left, top, right, bottom = box or self.visible(height, width)
@@ -345,15 +351,6 @@ class Resize(NamedTuple):
         original = np.full((height, width), IGNORE, np.uint8)
         original[np.ix_(inside_rows, inside_columns)] = mask[kept]
         return original
-
-    def _pixels(self, image: np.ndarray, interpolation: str, box: Box | None) -> np.ndarray:
-        size = self.size or image.shape[:2]
-        if box is not None or self.shorter_side is None:
-            return _resize(image, interpolation, size, box)
-        resized = _shorter_side(self.shorter_side, *image.shape[:2])
-        top, left = _centre(resized, size)
-        image = _resize(image, interpolation, resized, None)
-        return image[top : top + size[0], left : left + size[1]]
 
     def visible(self, height: int, width: int) -> Box:
         """The part of an image of this size that is kept."""

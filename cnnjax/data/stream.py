@@ -38,8 +38,7 @@ class TrainBatch:
 
     def __call__(self, step: int) -> HostBatch:
         """{"images": uint8 [B, H, W, C]} and the targets ([B, ...]) of one step."""
-        positions = self.order.indices(step)
-        examples = self.split.read(positions.tolist())
+        examples = self.split.read(self.order.indices(step).tolist())
         boxes = [self._box(image, step, index) for index, (image, _) in enumerate(examples)]
         return _batch([self.resize(*pair) for pair in zip(examples, boxes, strict=True)])
 
