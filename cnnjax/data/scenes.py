@@ -52,7 +52,8 @@ def source(name: str, config: Scenes, digits: Source) -> Source:
             np.savez(folder / f"{split}.npz", **arrays)  # type: ignore[arg-type]
 
     folder = cache.folder(f"scenes/{key}", write)
-    splits, arrays = {}, []
+    splits = {}
+    arrays: list[np.ndarray] = []
     for split in SPLITS:
         with np.load(folder / f"{split}.npz", allow_pickle=False) as stored:
             targets = dict(stored)
