@@ -10,10 +10,12 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cnnjax import files, machine, paths
 from cnnjax.errors import UserError
+
+T = TypeVar("T")
 
 
 def root() -> Path:
@@ -45,9 +47,7 @@ def private(name: str) -> Path:
     Raises Untrusted if others can write to both, and OSError if it cannot be created.
     """
     reasons = []
-    for path in dict.fromkeys((root(), _default_root())):
-        if path is None:
-            continue
+    for path in filter(None, dict.fromkeys((root(), _default_root()))):
         path.mkdir(parents=True, exist_ok=True)
         for part in Path(name).parts:
             path /= part
@@ -133,6 +133,14 @@ def folder(name: str | Path, write: Callable[[Path], None], overwrite: bool = Fa
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return path
+
+
+def load(name: str, write: Callable[[Path], None], read: Callable[[Path], T]) -> T:
+    """What `read` returns for the `folder` of that name, which is written again if it cannot be
+    read."""
+    with contextlib.suppress(OSError, ValueError, EOFError, KeyError):
+        return read(folder(name, write))
+    return read(folder(name, write, overwrite=True))
 
 
 def keep_compilations() -> None:

@@ -78,8 +78,11 @@ def parse_json(text: str | bytes) -> Any:
         if depth > MAX_DEPTH:
             raise ValueError(f"is nested more than {MAX_DEPTH} times")
     surrogates = "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower()
-    if surrogates and not _is_encodable(value):
-        raise ValueError("holds half a character (a lone surrogate)")
+    if surrogates:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("holds half a character (a lone surrogate)") from None
     return value
 
 
@@ -165,12 +168,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not os.path.lexists(path):
         return records
     for line in read_bytes(path, MAX_LINES_BYTES).decode("utf-8", errors="replace").splitlines():
-        try:
+        with contextlib.suppress(ValueError):
             record = parse_json(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
+            if isinstance(record, dict):
+                records.append(record)
     return records
 
 
@@ -255,18 +256,15 @@ def _lock_file(path: Path, wait: bool) -> Iterator[bool]:
     import filelock
 
     holder = filelock.SoftFileLock(f"{path}.holder")
-    timeout = 5.0 if wait else 0.0  # seconds until a message says who has it
-    while True:
-        try:
-            holder.acquire(timeout=timeout)
-            break
-        except filelock.Timeout as error:
-            if str(error) != str(filelock.Timeout(error.lock_file)):  # of another host
-                _print_once(f"{error} Remove the file if that process has ended.")
-            if not wait:
-                yield False
-                return
-            timeout = -1.0
+    try:
+        holder.acquire(timeout=5.0 if wait else 0.0)  # seconds until a message says who has it
+    except filelock.Timeout as error:
+        if str(error) != str(filelock.Timeout(error.lock_file)):  # of another host
+            _print_once(f"{error} Remove the file if that process has ended.")
+        if not wait:
+            yield False
+            return
+        holder.acquire()
     try:
         yield True
     finally:
@@ -299,11 +297,3 @@ def _children(node: Any) -> Iterable[Any]:
     if isinstance(node, dict):
         return node.values()
     return node if isinstance(node, list) else ()
-
-
-def _is_encodable(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -22,30 +22,27 @@ def parse(where: str, text: str) -> Path:
     Raises UserError for an unknown home folder, control characters, names that are too long for a
     file system, and links to themselves.
     """
+
+    def error(message: str) -> UserError:
+        return UserError(f"{where}: {message}", path=where)
+
     if any(unicodedata.category(char) in ("Cc", "Cs") for char in text):
-        raise UserError(
-            f"{where}: {shown(text)} has a character that cannot be in a path here.", path=where
-        )
+        raise error(f"{shown(text)} has a character that cannot be in a path here.")
     try:
         path = Path(text).expanduser()
     except RuntimeError:
-        text = f"{where}: {text}: no home folder is known for it."
-        raise UserError(text, path=where) from None
+        raise error(f"{text}: no home folder is known for it.") from None
     for name in path.parts:
-        if len(os.fsencode(name)) > MAX_NAME_BYTES:
-            raise UserError(
-                f"{where}: {name[:40]}... is a name of {len(os.fsencode(name))} bytes; "
-                f"allowed: at most {MAX_NAME_BYTES}",
-                path=where,
-            )
+        if (size := len(os.fsencode(name))) > MAX_NAME_BYTES:
+            allowed = f"allowed: at most {MAX_NAME_BYTES}"
+            raise error(f"{name[:40]}... is a name of {size} bytes; {allowed}")
     if len(os.fsencode(path)) > 16 * MAX_NAME_BYTES:
-        raise UserError(f"{where}: {text[:40]}... is too long for a path.", path=where)
+        raise error(f"{text[:40]}... is too long for a path.")
     try:
         path.stat()
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            text = f"{where}: {text}: is a link that leads to itself."
-            raise UserError(text, path=where) from None
+    except OSError as reason:
+        if reason.errno == errno.ELOOP:
+            raise error(f"{text}: is a link that leads to itself.") from None
     return path
 
 

@@ -9,14 +9,13 @@ from cnnjax.data.dataset import Dataset, LoadedData, load
 from cnnjax.data.description import describe
 from cnnjax.data.order import Order
 from cnnjax.data.source import prepare
-from cnnjax.data.spec import DatasetSpec, Split
+from cnnjax.data.spec import DatasetSpec
 
 __all__ = [
     "Dataset",
     "DatasetSpec",
     "LoadedData",
     "Order",
-    "Split",
     "describe",
     "load",
     "prepare",

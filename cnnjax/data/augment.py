@@ -95,46 +95,34 @@ def build(config: Augmentation, image_shape: Shape, mean: Sequence[float] | None
 
 
 def _geometric(config: Augmentation, shape: Shape) -> dict[int, Geometric]:
-    crop, max_shift = config.random_resized_crop, config.shift_pixels
-    warp = functools.partial(_draw_warp, config.scale, config.rotation_degrees)
-    flip = functools.partial(jax.random.bernoulli, p=config.flip)
-    shift = functools.partial(jax.random.randint, shape=(2,), minval=0, maxval=2 * max_shift + 1)
     size = np.array(shape[1::-1], np.float32)  # (width, height)
-    steps = {
-        0: (
-            crop < 1,
-            Geometric(
-                functools.partial(_draw_crop, crop, shape),
-                _crop,
-                _crop_mask,
-                functools.partial(_crop_box, size),
-            ),
-        ),
-        1: (
-            config.scale > 0 or config.rotation_degrees > 0,
-            Geometric(warp, _warp, _warp_mask, functools.partial(_warp_box, size)),
-        ),
-        2: (config.flip > 0, Geometric(flip, _flip, _flip, _flip_box)),
-        3: (
-            max_shift > 0,
-            Geometric(
-                shift,
-                functools.partial(_shift, max_shift, 0),
-                functools.partial(_shift, max_shift, IGNORE),
-                functools.partial(_shift_box, max_shift, size),
-            ),
-        ),
-    }
-    return {number: step for number, (on, step) in steps.items() if on}
+    steps = {}
+    if config.random_resized_crop < 1:
+        crop = functools.partial(_draw_crop, config.random_resized_crop, shape)
+        steps[0] = Geometric(crop, _crop, _crop_mask, functools.partial(_crop_box, size))
+    if config.scale > 0 or config.rotation_degrees > 0:
+        warp = functools.partial(_draw_warp, config.scale, config.rotation_degrees)
+        steps[1] = Geometric(warp, _warp, _warp_mask, functools.partial(_warp_box, size))
+    if config.flip > 0:
+        flip = functools.partial(jax.random.bernoulli, p=config.flip)
+        steps[2] = Geometric(flip, _flip, _flip, _flip_box)
+    if pixels := config.shift_pixels:
+        steps[3] = Geometric(
+            functools.partial(jax.random.randint, shape=(2,), minval=0, maxval=2 * pixels + 1),
+            functools.partial(_shift, pixels, 0),
+            functools.partial(_shift, pixels, IGNORE),
+            functools.partial(_shift_box, pixels, size),
+        )
+    return steps
 
 
 def _photometric(config: Augmentation, mean: Sequence[float] | None) -> dict[int, Photometric]:
-    side = config.cutout_pixels
-    steps: dict[int, tuple[bool, Photometric]] = {
-        4: (config.color > 0, functools.partial(color.jitter, config.color)),
-        5: (side > 0, functools.partial(_cutout, side, mean)),
-    }
-    return {number: step for number, (on, step) in steps.items() if on}
+    steps: dict[int, Photometric] = {}
+    if config.color > 0:
+        steps[4] = functools.partial(color.jitter, config.color)
+    if config.cutout_pixels > 0:
+        steps[5] = functools.partial(_cutout, config.cutout_pixels, mean)
+    return steps
 
 
 def _draw_crop(smallest: float, shape: Shape, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -251,10 +239,8 @@ def _cutout(side: int, mean: Sequence[float] | None, key: jax.Array, image: jax.
     the image (DeVries and Taylor 2017)."""
     height, width, _ = image.shape
     centre_y, centre_x = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
-    rows, columns = (
-        jnp.arange(height) - centre_y + side // 2,
-        jnp.arange(width) - centre_x + side // 2,
-    )
+    rows = jnp.arange(height) - centre_y + side // 2
+    columns = jnp.arange(width) - centre_x + side // 2
     hidden = ((rows >= 0) & (rows < side))[:, None] & ((columns >= 0) & (columns < side))
     fill = image.mean((0, 1)) if mean is None else jnp.asarray(mean, image.dtype)
     return jnp.where(hidden[:, :, None], fill, image)

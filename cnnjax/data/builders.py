@@ -50,7 +50,12 @@ def build(name: str, files: Mapping[str, Path], folder: Path) -> Path:
             )
     builder = _builder(name, arrays, class_names)(data_dir=folder, file_format="array_record")
     print(f"Preparing {name} from its originals (once) ...", file=sys.stderr)
-    with _quiet():
+    with contextlib.ExitStack() as stack:
+        # TFDS prints about temporary folders; its bars are for terminals.
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        if not sys.stderr.isatty():
+            tfds.disable_progress_bar()
+            stack.callback(tfds.enable_progress_bar)
         builder.download_and_prepare()
     return Path(builder.data_path)
 
@@ -71,25 +76,23 @@ def read_cifar(archive: Path) -> tuple[Arrays, tuple[str, ...]]:
     names of the classes. Of the two labels in CIFAR-100 it takes the second, fine one. Nothing is
     unpacked to disk."""
     with tarfile.open(archive, "r:gz") as tar:
-        members = {Path(member.name).name: member for member in tar if member.isfile()}
-
-        def read(file: str) -> bytes:
-            handle = tar.extractfile(members[file])
-            assert handle is not None, "members are files"
-            return handle.read()
-
-        fine = "fine_label_names.txt" in members
-        class_names = read("fine_label_names.txt" if fine else "batches.meta.txt").decode().split()
-        batches = sorted(file for file in members if file.startswith("data_batch_"))
-        files_of = {"train": ["train.bin"] if fine else batches}
-        files_of["test"] = ["test.bin" if fine else "test_batch.bin"]
-        label_bytes = 2 if fine else 1
-        splits = {}
-        for split, members_of_split in files_of.items():
-            content = np.frombuffer(b"".join(map(read, members_of_split)), np.uint8)
-            rows = content.reshape(-1, label_bytes + 3072)
-            images = rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            splits[split] = (images, rows[:, label_bytes - 1])
+        contents = {
+            Path(member.name).name: file.read()
+            for member in tar
+            if member.isfile() and (file := tar.extractfile(member))
+        }
+    fine = "fine_label_names.txt" in contents
+    class_names = contents["fine_label_names.txt" if fine else "batches.meta.txt"].decode().split()
+    batches = sorted(file for file in contents if file.startswith("data_batch_"))
+    files_of = {"train": ["train.bin"] if fine else batches}
+    files_of["test"] = ["test.bin" if fine else "test_batch.bin"]
+    label_bytes = 2 if fine else 1
+    splits = {}
+    for split, names in files_of.items():
+        content = np.frombuffer(b"".join(contents[name] for name in names), np.uint8)
+        rows = content.reshape(-1, label_bytes + 3072)
+        images = rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        splits[split] = (images, rows[:, label_bytes - 1])
     return splits, tuple(class_names)
 
 
@@ -110,20 +113,6 @@ def _png(image: np.ndarray) -> bytes:
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     picture.save(out, "PNG", compress_level=1)
     return out.getvalue()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what TFDS prints about temporary folders; progress bars only on a terminal."""
-    terminal = sys.stderr.isatty()
-    if not terminal:
-        tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        if not terminal:
-            tfds.enable_progress_bar()
 
 
 def _builder(name: str, arrays: Arrays, class_names: Sequence[str]) -> type[Any]:

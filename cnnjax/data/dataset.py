@@ -1,8 +1,9 @@
 """A data set ready for training: loaded once per process, ordered anew for each seed."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +11,9 @@ from cnnjax import cache, fingerprint
 from cnnjax import config as configs
 from cnnjax.data import content, decoded, source, split, stream
 from cnnjax.data.order import Order
-from cnnjax.data.records import Example, Records, Resize, stack_examples
+from cnnjax.data.records import Resize, stack_examples, targets_at
 from cnnjax.data.spec import DatasetSpec, Source, Split
 from cnnjax.data.stream import HostBatch
-from cnnjax.data.targets import count_pixels
 from cnnjax.errors import UserError, unknown
 from cnnjax.fingerprint import Fingerprint
 
@@ -21,35 +21,19 @@ MEMORY_BUDGET = 2 * 2**30
 
 
 @dataclass(frozen=True)
-class Reader:
-    """The decoded originals of the examples at `positions` of `records`, with their targets."""
-
-    records: Records
-    positions: np.ndarray
-
-    def __call__(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C], which may differ in size, and targets."""
-        return self.records.read(self.positions[np.asarray(positions)].tolist())
-
-
-@dataclass(frozen=True)
 class LoadedData:
     """Decoded splits and their description, the same for all seeds; `for_seed` orders them.
 
-    `splits["train"]` holds all training examples, before `data.train_examples` is applied;
-    `fingerprint` says what was read (`cnnjax.fingerprint`).
+    `splits["train"]` holds all training examples, before `data.train_examples` is applied; they are
+    resized by `resize`; `fingerprint` says what was read (`cnnjax.fingerprint`).
     """
 
     config: configs.Data
     spec: DatasetSpec
     splits: Mapping[str, Split]
     in_memory: bool
+    resize: Resize
     fingerprint: Fingerprint
-
-    @property
-    def resize(self) -> Resize:
-        """How images are resized."""
-        return _resize(self.config, self.spec.image_shape[:2])
 
     def for_seed(self, seed: int, batch_size: int) -> "Dataset":
         """The data of one run.
@@ -58,24 +42,21 @@ class LoadedData:
         number of channels than the images, or the augmentation is larger than the images.
         """
         means, channels = len(self.config.mean), self.spec.image_shape[2]
+        plural = "s" if channels > 1 else ""
+        images = f"the images of {self.spec.name!r} have {channels} channel{plural}"
         if means not in (0, channels):
             raise UserError(
-                f"data.mean: has {means} numbers, but the images of {self.spec.name!r} have "
-                f"{channels} channel{'s' if channels > 1 else ''}. To scale by the data's own mean "
+                f"data.mean: has {means} numbers, but {images}. To scale by the data's own mean "
                 "and sd: --set data.normalize=standardize"
             )
         if self.config.channel_order == "bgr" and channels != 3:
             raise UserError(
-                f"data.channel_order: bgr, but the images of {self.spec.name!r} have {channels} "
-                f"channel{'s' if channels > 1 else ''}. Add --set data.channel_order=rgb"
+                f"data.channel_order: bgr, but {images}. Add --set data.channel_order=rgb"
             )
         self.spec.check(self.config.augmentation)
         train = self.splits["train"]
-        chosen = split.subset(
-            len(train),
-            self.config.train_examples,
-            seed if self.config.subset == "per_seed" else None,
-        )
+        subset_seed = seed if self.config.subset == "per_seed" else None
+        chosen = split.subset(len(train), self.config.train_examples, subset_seed)
         examples = len(train) if chosen is None else len(chosen)
         if batch_size > examples:
             raise UserError(
@@ -115,7 +96,7 @@ class Dataset:
         splits = self.loaded.splits
         if self.chosen is None:
             return splits
-        return {**splits, "train": _take(splits["train"], self.chosen)}
+        return {**splits, "train": splits["train"].take(self.chosen)}
 
     @property
     def augmentation(self) -> configs.Augmentation:
@@ -130,12 +111,8 @@ class Dataset:
         of all examples, one split after another, the same for every seed; {} when streaming."""
         if not self.in_memory:
             return {}
-        parts = list(self.loaded.splits.values())
-        targets = {
-            name: np.concatenate([part.targets[name] for part in parts])
-            for name in parts[0].targets
-        }
-        return {"images": np.concatenate([part.images for part in parts]), **targets}
+        parts = [{"images": part.images, **part.targets} for part in self.loaded.splits.values()]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def train_batches(self, start_step: int, stop_step: int) -> Iterator[HostBatch]:
         """The host batches of the steps start_step..stop_step - 1, in order.
@@ -152,8 +129,7 @@ class Dataset:
             )
         crop = self.loaded.config.augmentation.random_resized_crop
         batch = stream.TrainBatch(self.splits["train"], self.order, self.loaded.resize, crop)
-        workers = self.loaded.config.stream_workers
-        return stream.batches(batch, start_step, stop_step, workers)
+        return stream.batches(batch, start_step, stop_step, self.loaded.config.stream_workers)
 
     def eval_batches(self, name: str, batch_size: int) -> Iterator[HostBatch]:
         """Every example of a split exactly once, in its own order.
@@ -163,7 +139,9 @@ class Dataset:
 
         Raises UserError if there is no such split.
         """
-        part = self._split(name)
+        if name not in self.loaded.splits:
+            raise unknown("split", name, self.loaded.splits)
+        part = self.splits[name]
         if self.in_memory:
             indices = self._store_indices(name)
             return (
@@ -188,7 +166,7 @@ class Dataset:
         their targets, [n, ...] each."""
         part = self.splits[split]
         if part.images is not None:
-            return part.images[positions], part.targets_at(positions)
+            return part.images[positions], targets_at(part.targets, positions)
         return stack_examples(
             [self.loaded.resize(example) for example in part.read(positions.tolist())]
         )
@@ -200,11 +178,6 @@ class Dataset:
         if name == "train" and self.chosen is not None:
             return start + self.chosen
         return np.arange(start, start + len(self.loaded.splits[name]), dtype=np.int32)
-
-    def _split(self, name: str) -> Split:
-        if name not in self.loaded.splits:
-            raise unknown("split", name, self.loaded.splits)
-        return self.splits[name]
 
 
 def load(config: configs.Data, data_dir: str | None = None) -> LoadedData:
@@ -220,18 +193,17 @@ def load(config: configs.Data, data_dir: str | None = None) -> LoadedData:
     counts = {name: len(records) for name, records in origin.splits.items()}
     parts = split.parts(counts, config.validation_fraction, config.split_seed, origin.groups)
     split.subset(len(parts["train"][1]), config.train_examples, None)  # raises if there are fewer
-    image_shape = (*size, origin.channels)
     bytes_of_example = size[0] * size[1] * (origin.channels + ("mask" in origin.targets))
     in_memory = config.pipeline == "memory" or (
         config.pipeline == "auto" and counts["train"] * bytes_of_example <= MEMORY_BUDGET
     )
+    resize = Resize(size, config.interpolation, config.shorter_side)
     make_splits = _memory_splits if in_memory else _stream_splits
-    resize = _resize(config, size)
     splits, (mean, sd) = make_splits(origin, parts, resize)
-    pixels, present = _pixels(origin, splits["train"], in_memory, resize)
+    pixels, present = decoded.mask_pixels(origin, splits["train"], resize)
     spec = DatasetSpec(
         name=config.name,
-        image_shape=image_shape,
+        image_shape=(*size, origin.channels),
         num_classes=len(origin.class_names),
         class_names=origin.class_names,
         mean=mean,
@@ -241,7 +213,8 @@ def load(config: configs.Data, data_dir: str | None = None) -> LoadedData:
         mask_pixels=pixels,
         mask_present=present,
     )
-    return LoadedData(config, spec, splits, in_memory, _fingerprint(config, origin, counts, parts))
+    read = _fingerprint(config, origin, counts, parts)
+    return LoadedData(config, spec, splits, in_memory, resize, read)
 
 
 Parts = Mapping[str, tuple[str, np.ndarray]]
@@ -251,7 +224,7 @@ Parts = Mapping[str, tuple[str, np.ndarray]]
 def _fingerprint(
     config: configs.Data, origin: Source, counts: Mapping[str, int], parts: Parts
 ) -> Fingerprint:
-    return {
+    fields: dict[str, Any] = {
         "name": origin.name,
         "version": origin.version,
         "class_names": fingerprint.names(origin.class_names),
@@ -265,23 +238,13 @@ def _fingerprint(
             name: f"{len(positions)} of {drawn_from}, {content.of_arrays(positions)}"
             for name, (drawn_from, positions) in parts.items()
         },
-        **_of_targets(origin),
     }
-
-
-def _of_targets(origin: Source) -> Fingerprint:
-    """The fields of a fingerprint that only data sets with masks or bad examples have."""
-    fields: dict[str, str] = {}
     if origin.mask_names:
         fields["mask_names"] = fingerprint.names(origin.mask_names)
     if count := len(origin.left_out):
         examples = f"{count} example{'s' if count > 1 else ''}"
         fields["left_out"] = f"{examples}, digest {cache.digest(sorted(origin.left_out))}"
     return fields
-
-
-def _resize(config: configs.Data, size: tuple[int, int]) -> Resize:
-    return Resize(size, config.interpolation, config.shorter_side)
 
 
 def _memory_splits(
@@ -291,12 +254,11 @@ def _memory_splits(
     arrays = {name: decoded.load(origin, name, resize) for name in drawn_from}
     splits = {}
     for name, (whole, positions) in parts.items():
-        part, reader = arrays[whole], Reader(origin.splits[whole], positions)
-        images = part.images if len(positions) == len(part.images) else part.images[positions]
-        targets = {target: values[positions] for target, values in part.targets.items()}
-        splits[name] = Split(positions, targets, images, reader)
-    sums = arrays["train"].sums[parts["train"][1]]
-    return splits, decoded.moments(sums, resize)
+        images, targets = arrays[whole].images, targets_at(arrays[whole].targets, positions)
+        if len(positions) < len(images):
+            images = images[positions]
+        splits[name] = Split(positions, targets, images, origin.splits[whole])
+    return splits, decoded.moments(arrays["train"].sums[splits["train"].ids], resize)
 
 
 def _stream_splits(
@@ -304,43 +266,18 @@ def _stream_splits(
 ) -> tuple[dict[str, Split], decoded.Moments]:
     splits = {}
     for name, (whole, positions) in parts.items():
-        reader = Reader(origin.splits[whole], positions)
-        all_targets = decoded.targets(origin, whole, resize)
-        targets = {target: values[positions] for target, values in all_targets.items()}
-        splits[name] = Split(positions, targets, None, reader)
+        targets = targets_at(decoded.targets(origin, whole, resize), positions)
+        splits[name] = Split(positions, targets, None, origin.splits[whole])
     return splits, decoded.streamed_moments(origin, splits["train"], resize)
-
-
-def _pixels(
-    origin: Source, train: Split, in_memory: bool, resize: Resize
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The fields `mask_pixels` and `mask_present` of the specification."""
-    if "mask" not in origin.targets:
-        return (), ()
-    if in_memory:
-        counts = count_pixels(train.targets["mask"], len(origin.mask_names))
-    else:
-        counts = decoded.streamed_pixels(origin, train, resize)
-    pixels, present = (tuple(count.tolist()) for count in counts)
-    return pixels, present
-
-
-def _take(part: Split, chosen: np.ndarray) -> Split:
-    images = None if part.images is None else part.images[chosen]
-    reader = part.read
-    if isinstance(reader, Reader):
-        reader = replace(reader, positions=reader.positions[chosen])
-    return Split(part.ids[chosen], part.targets_at(chosen), images, reader)
 
 
 def _pad(batch: HostBatch, batch_size: int) -> HostBatch:
     """The batch, filled up to `batch_size` with copies of its last example, and `valid`."""
     count = len(next(iter(batch.values())))
     padding = batch_size - count
-    padded = {
-        name: np.concatenate([values, np.repeat(values[-1:], padding, axis=0)])
-        if padding
-        else values
-        for name, values in batch.items()
-    }
-    return {**padded, "valid": (np.arange(batch_size) < count).astype(np.float32)}
+    if padding:
+        batch = {
+            name: np.concatenate([values, np.repeat(values[-1:], padding, axis=0)])
+            for name, values in batch.items()
+        }
+    return {**batch, "valid": (np.arange(batch_size) < count).astype(np.float32)}

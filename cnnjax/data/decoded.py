@@ -1,11 +1,9 @@
 """Decoded splits: uint8 images, targets and channel sums, which are cached."""
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +22,6 @@ from cnnjax.data.spec import Source, Split
 from cnnjax.data.targets import count_pixels, verify
 from cnnjax.errors import UserError
 
-T = TypeVar("T")
 Size = tuple[int, int]
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and sd of each channel, in the 0..1 scale."""
@@ -56,10 +53,11 @@ def load(source: Source, split: str, resize: Resize) -> Decoded:
         return _decode(source, records, split, resize)
     if resize.size == source.size and not resize.shorter_side:
         resize = UNCHANGED
-    if resize != UNCHANGED and source.size is not None and _fits_in_cache(source, records):
-        originals = load(source, split, UNCHANGED)
-        records = ArrayRecords(originals.images, originals.targets)
-    name = _cache_name(source, "-".join([split, *_suffixes(resize)]))
+    if resize != UNCHANGED and source.size is not None:
+        height, width = source.size
+        if len(records) * height * width * source.channels <= MAX_ORIGINAL_BYTES:
+            originals = load(source, split, UNCHANGED)
+            records = ArrayRecords(originals.images, originals.targets)
 
     def write(folder: Path) -> None:
         result = _decode(source, records, split, resize)
@@ -71,32 +69,20 @@ def load(source: Source, split: str, resize: Resize) -> Decoded:
         images = np.load(folder / "images.npy", mmap_mode="r")
         return Decoded(images, _load_targets(folder, source), np.load(folder / "sums.npy"))
 
-    return _cached(name, write, read)
+    return cache.load(_cache_name(source, split, *_suffixes(resize)), write, read)
 
 
 def targets(source: Source, split: str, resize: Resize) -> Mapping[str, np.ndarray]:
     """The verified targets of a split, [N, ...] each, resized as its images are; cached where they
     are not in memory."""
     records = source.splits[split]
-    if source.targets != ("label",):
-        return _resized_targets(source, split, resize)
-    if not isinstance(records, TfdsRecords):
-        return _verify(records.targets(), source, split)
-
-    def write(folder: Path) -> None:
-        _save_targets(folder, records.targets())
-
-    def read(folder: Path) -> Mapping[str, np.ndarray]:
-        return _load_targets(folder, source)
-
-    name = _cache_name(source, f"{split}-labels")
-    return _verify(_cached(name, write, read), source, split)
-
-
-def _resized_targets(source: Source, split: str, resize: Resize) -> Mapping[str, np.ndarray]:
-    records = source.splits[split]
+    labels_only = source.targets == ("label",)
+    if labels_only and not isinstance(records, TfdsRecords):
+        return _verify(records.targets, source, split)
 
     def resized() -> Mapping[str, np.ndarray]:
+        if labels_only and isinstance(records, TfdsRecords):
+            return {"label": records.labels()}
         starts = range(0, len(records), CHUNK)
         chunks = (records.read(range(i, min(i + CHUNK, len(records)))) for i in starts)
         return stack_targets([resize.targets(*example) for chunk in chunks for example in chunk])
@@ -109,8 +95,8 @@ def _resized_targets(source: Source, split: str, resize: Resize) -> Mapping[str,
 
     if isinstance(records, ArrayRecords):
         return _verify(resized(), source, split)
-    name = _cache_name(source, "-".join([split, "targets", *_suffixes(resize)]))
-    return _verify(_cached(name, write, read), source, split)
+    parts = [split, "labels"] if labels_only else [split, "targets", *_suffixes(resize)]
+    return _verify(cache.load(_cache_name(source, *parts), write, read), source, split)
 
 
 def channel_sums(images: np.ndarray) -> np.ndarray:
@@ -150,37 +136,32 @@ def streamed_moments(source: Source, train: Split, resize: Resize) -> Moments:
     return moments(np.load(cache.folder(f"moments/{key}", write) / "sums.npy"), resize)
 
 
-def streamed_pixels(source: Source, train: Split, resize: Resize) -> tuple[np.ndarray, np.ndarray]:
-    """`count_pixels` of the masks of a training split that is streamed; cached."""
+def mask_pixels(
+    source: Source, train: Split, resize: Resize
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """`count_pixels` of the masks of a training split, () without masks; cached where the split is
+    streamed."""
+    if "mask" not in source.targets:
+        return (), ()
 
-    def counts() -> tuple[np.ndarray, np.ndarray]:
-        return count_pixels(train.targets["mask"], len(source.mask_names))
+    def counts() -> np.ndarray:
+        return np.stack(count_pixels(train.targets["mask"], len(source.mask_names)))
 
     def write(folder: Path) -> None:
-        np.save(folder / "pixels.npy", np.stack(counts()))
+        np.save(folder / "pixels.npy", counts())
 
-    if isinstance(source.splits["train"], ArrayRecords):
-        return counts()
-    key = cache.digest([source.key, resize, content.of_arrays(train.ids)])
-    pixels, present = np.load(cache.folder(f"pixels/{key}", write) / "pixels.npy")
-    return pixels, present
-
-
-def _fits_in_cache(source: Source, records: Records) -> bool:
-    height, width = source.size or (0, 0)
-    return len(records) * height * width * source.channels <= MAX_ORIGINAL_BYTES
+    if train.images is not None or isinstance(train.records, ArrayRecords):
+        stored = counts()
+    else:
+        key = cache.digest([source.key, resize, content.of_arrays(train.ids)])
+        stored = np.load(cache.folder(f"pixels/{key}", write) / "pixels.npy")
+    pixels, present = stored.tolist()
+    return tuple(pixels), tuple(present)
 
 
-def _cache_name(source: Source, part: str) -> str:
+def _cache_name(source: Source, *parts: str) -> str:
     plain = "".join(char if char.isalnum() else "_" for char in source.name)[-40:]
-    return f"decoded/{plain}-{source.key}/{part}"
-
-
-def _cached(name: str, write: Callable[[Path], None], read: Callable[[Path], T]) -> T:
-    """The content of a folder of the cache, which is written again if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError):
-        return read(cache.folder(name, write))
-    return read(cache.folder(name, write, overwrite=True))
+    return f"decoded/{plain}-{source.key}/{'-'.join(parts)}"
 
 
 def _save_targets(folder: Path, targets: Mapping[str, np.ndarray]) -> None:
@@ -214,7 +195,7 @@ def _suffixes(resize: Resize) -> list[str]:
 def _decode(source: Source, records: Records, split: str, resize: Resize) -> Decoded:
     height, width = resize.size or source.size or records.read([0])[0][0].shape[:2]
     shape = (len(records), height, width, source.channels)
-    images, chunks = np.empty(shape, np.uint8), []
+    images, sums, chunks = np.empty(shape, np.uint8), [], []
     disable = True if len(records) <= SMALL else None  # None: a bar only on a terminal
     title = f"decoding {source.name} {split}"
     with tqdm(total=len(records), desc=title, unit="img", disable=disable, leave=False) as bar:
@@ -225,9 +206,9 @@ def _decode(source: Source, records: Records, split: str, resize: Resize) -> Dec
                 if image.shape != shape[1:]:
                     raise several_sizes(source, image.shape[:2], (height, width))
             images[start : positions.stop], targets_of_chunk = stack_examples(examples)
+            sums.append(channel_sums(images[start : positions.stop]))
             chunks.append(targets_of_chunk)
             bar.update(len(positions))
-    sums = [channel_sums(images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
     targets = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in source.targets}
     return Decoded(images, _verify(targets, source, split), np.concatenate(sums))
 

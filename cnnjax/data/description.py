@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cnnjax import config as configs
-from cnnjax.data import content, folder, folder_listing, folder_targets, pictures, source, split
+from cnnjax.data import content, folder, folder_targets, pictures, source, split
 
 MAX_CLASSES = 12
 """For more classes only the smallest and the largest count are given."""
 MAX_LEFT_OUT = 5
-SPLITS = ("train", "validation", "test")
 
 
 def describe(data: Iterable[configs.Data], data_dir: str | None = None) -> list[str]:
@@ -23,52 +22,44 @@ def describe(data: Iterable[configs.Data], data_dir: str | None = None) -> list[
 
     Raises UserError, as `folder.read`, `folder_targets.read`, `source.find` and `split.parts` do.
     """
-    data = list(data)
     draws_of: dict[tuple[str, bool], dict[tuple[float, int | None], None]] = {}
+    others = {}
     for config in data:
         if config.name.startswith(folder.PREFIX):
             draw = (config.validation_fraction, config.split_seed)
             draws_of.setdefault((config.name, config.skip_bad), {})[draw] = None
-    others = {
-        config.name: config
-        for config in data
-        if config.skip_bad and not config.name.startswith(folder.PREFIX)
-    }
+        elif config.skip_bad:
+            others[config.name] = config
     lines = [
         f"{name}: {line}"
         for name, config in others.items()
         for line in left_out(source.find(name, data_dir, config).left_out)
     ]
     for (name, skip_bad), draws in draws_of.items():
-        if folder_listing.recognized(name):
-            annotated = folder_targets.read(name, skip_bad)
-            images = annotated.images
-            lines.append(f"{name}: {_summary(images)}{_targets(annotated)}")
-            lines += [f"  {line}" for line in left_out(annotated.left_out)]
-        else:
-            images = folder.read(name)
-            lines.append(f"{name}: {_summary(images)} in {len(images.class_names)} classes")
-        lines += [f"  {line}" for line in (*_changes(images), *_copies_in_classes(images))]
+        images = folder_targets.read(name, skip_bad)
+        lines.append(f"{name}: {_summary(images)}")
+        details = [
+            *left_out(images.left_out),
+            *_changes(images),
+            *_copies(images, images.labels, "classes", images.names),
+        ]
         for fraction, seed in draws:
-            lines += [f"  {line}" for line in _splits(images, fraction, seed)]
+            details += _splits(images, fraction, seed)
+        lines += [f"  {line}" for line in details]
     return lines
 
 
 def _summary(images: folder.Folder) -> str:
+    """`30 grey images 6x8 with masks of 11 classes`."""
     size = f"{images.size[0]}x{images.size[1]}" if images.size else "of several sizes"
     colour = "grey" if images.channels == 1 else "colour"
-    return f"{len(images.names)} {colour} images {size}"
-
-
-def _targets(annotated: folder_targets.TargetFolder) -> str:
-    """Which targets the images have: ` with masks of 11 classes`."""
-    phrases = []
-    if annotated.masks:
-        phrases.append(f"masks of {len(annotated.mask_classes.names)} classes")
-    if annotated.boxes is not None:
-        count = len(annotated.images.class_names)
-        phrases.append(f"boxes of {count} class{'es' if count > 1 else ''}")
-    return f" with {' and '.join(phrases)}"
+    count, targets = len(images.class_names), []
+    if images.masks:
+        targets.append(f"masks of {len(images.mask_names)} classes")
+    if "box" in images.targets:
+        targets.append(f"boxes of {count} class{'es' if count > 1 else ''}")
+    which = f"with {' and '.join(targets)}" if targets else f"in {count} classes"
+    return f"{len(images.names)} {colour} images {size} {which}"
 
 
 def left_out(reasons: Sequence[str]) -> Iterator[str]:
@@ -112,11 +103,9 @@ def _changes(images: folder.Folder) -> Iterator[str]:
 
 def _splits(images: folder.Folder, fraction: float, seed: int | None) -> Iterator[str]:
     counts = {name: part.stop - part.start for name, part in images.splits.items()}
-    train = images.splits["train"]
-    groups = None if images.groups is None else images.groups[train]
+    drawn = split.parts(counts, fraction, seed, images.groups)
     parts = {
-        name: images.splits[origin].start + positions
-        for name, (origin, positions) in split.parts(counts, fraction, seed, groups).items()
+        name: images.splits[origin].start + positions for name, (origin, positions) in drawn.items()
     }
     yield _how_drawn(images, fraction, seed, set(parts) - set(counts))
     per_class = {
@@ -129,7 +118,12 @@ def _splits(images: folder.Folder, fraction: float, seed: int | None) -> Iterato
         if missing:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             yield f"warning: {name} has no images of {', '.join(missing[:5])}{more}"
-    yield from _copies_in_splits(images, parts)
+    split_of = np.empty(len(images.names), "U10")
+    for name, positions in parts.items():
+        split_of[positions] = name
+    names = [f"{file} ({name})" for file, name in zip(images.names, split_of, strict=True)]
+    advice = "; remove the copies or keep them together with a groups.csv"
+    yield from _copies(images, split_of, "splits", names, advice)
 
 
 def _how_drawn(images: folder.Folder, fraction: float, seed: int | None, drawn: set[str]) -> str:
@@ -143,62 +137,49 @@ def _how_drawn(images: folder.Folder, fraction: float, seed: int | None, drawn: 
     which = "a fixed draw" if seed is None else f"draw {seed} (data.split_seed)"
     groups = ""
     if images.groups is not None:
-        number = len(np.unique(images.groups[images.splits["train"]]))
+        number = len(np.unique(images.groups))
         groups = f", by the {number} groups of groups.csv and so approximately"
     return f"splits: {' and '.join(shares)}, {which} for all arms and seeds{groups}"
 
 
 def _counts(images: folder.Folder, per_class: dict[str, np.ndarray]) -> Iterator[str]:
     """A table of the images of each class in each split."""
-    names = [name for name in SPLITS if name in per_class]
     if len(images.class_names) > MAX_CLASSES:
-        for name in names:
-            counts = per_class[name]
+        for name, counts in per_class.items():
             yield f"{name}: {counts.sum()} images, {counts.min()} to {counts.max()} of a class"
         return
     labels = [*images.class_names, "all"]
-    columns = {name: [*per_class[name].tolist(), per_class[name].sum()] for name in names}
+    columns = {name: [*counts.tolist(), counts.sum()] for name, counts in per_class.items()}
     width = max(map(len, labels))
-    yield " ".join([" " * width, *names])
+    yield " ".join([" " * width, *columns])
     for row, label in enumerate(labels):
-        cells = [f"{columns[name][row]:>{len(name)}}" for name in names]
+        cells = [f"{column[row]:>{len(name)}}" for name, column in columns.items()]
         yield " ".join([f"{label:<{width}}", *cells])
 
 
-def _copies(images: folder.Folder, kind_of: np.ndarray, kinds: str, names: Sequence[str]) -> str:
-    """A phrase about files with the same content but of different kinds, "" if there are none.
+def _copies(
+    images: folder.Folder, kind_of: np.ndarray, kinds: str, names: Sequence[str], advice: str = ""
+) -> Iterator[str]:
+    """A warning of files with the same content but of different kinds, if there are any.
 
     Args:
       images: the files.
-      kind_of: the class or split of each file, int [N].
+      kind_of: the class or split of each file, [N].
       kinds: "classes" or "splits".
-      names: of the files, for the phrase.
+      names: of the files, for the warning.
+      advice: how it ends.
     """
     if not images.hashed:
-        return ""
+        return
     contents = np.ascontiguousarray(images.contents["sha256"]).view("V32")[:, 0]
     _, first, content_of = np.unique(contents, return_index=True, return_inverse=True)
     differ = np.flatnonzero(kind_of[first][content_of] != kind_of)
     if not len(differ):
-        return ""
+        return
     several = np.unique(content_of[differ])
     files = np.isin(content_of, several).sum()
-    return (
-        f"{len(several)} image{'s lie' if len(several) > 1 else ' lies'} in several {kinds} as "
-        f"{files} files, such as {names[first[content_of[differ[0]]]]} and {names[differ[0]]}"
+    yield (
+        f"warning: {len(several)} image{'s lie' if len(several) > 1 else ' lies'} in several "
+        f"{kinds} as {files} files, such as {names[first[content_of[differ[0]]]]} and "
+        f"{names[differ[0]]}{advice}"
     )
-
-
-def _copies_in_classes(images: folder.Folder) -> Iterator[str]:
-    if copies := _copies(images, images.labels, "classes", images.names):
-        yield f"warning: {copies}"
-
-
-def _copies_in_splits(images: folder.Folder, parts: dict[str, np.ndarray]) -> Iterator[str]:
-    split_of = np.zeros(len(images.names), np.int64)
-    for index, name in enumerate(SPLITS):
-        if name in parts:
-            split_of[parts[name]] = index
-    names = [f"{name} ({SPLITS[i]})" for name, i in zip(images.names, split_of, strict=True)]
-    if copies := _copies(images, split_of, "splits", names):
-        yield f"warning: {copies}; remove the copies or keep them together with a groups.csv"

@@ -6,15 +6,15 @@ suffix of an image.
 """
 
 import collections
-import contextlib
 import csv
 import io
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -24,6 +24,7 @@ from cnnjax.data import content, pictures
 from cnnjax.data.spec import showable
 from cnnjax.errors import UserError
 
+T = TypeVar("T")
 PREFIX = paths.FOLDER
 GROUPS_FILE = "groups.csv"
 SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation"} | {
@@ -41,7 +42,7 @@ CONTENTS = np.dtype(
         ("sha256", np.uint8, (32,)),
     ]
 )
-"""Of an image file: its `pictures.Header` and the SHA-256 of its bytes."""
+"""Of an image file: its `pictures.Header`."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +51,47 @@ class Folder:
 
     Attributes:
       path: of the folder.
-      key: a digest of the path and of the names, sizes and times of the images.
+      key: a digest of the path and of the names, sizes and times of the files.
       class_names: one for each label, in the order of the names.
       names: of all images, relative to `path`.
-      bytes: the size of each file, int64 [N].
-      labels: of all images, int32 [N].
       splits: {`train`, and if they exist `validation`, `test`: its slice of `names`}.
-      contents: of each file, a structured array [N] with the fields of CONTENTS.
-      groups: the group of each image, int [N], by `groups.csv`; None without one.
+      contents: of each image, a structured array [N] with the fields of CONTENTS.
+      hashed: whether the bytes of the files were read and hashed.
+      content: a digest of the names and the bytes of all files; see `cnnjax.data.content`.
+      groups: the group of each image for training, int [N], by `groups.csv`; None without one.
       ignored: {kind: number of files that are not images, or outside the class folders}.
+      arrays: the targets, except masks, {name: [N, ...]}, as in `cnnjax.data.targets`.
+      masks: one for each image; () without masks.
+      mask_names: of the classes of pixels.
+      mask_classes: the class of each value of a mask, int16 [256]: -1 for one that is not allowed.
+      left_out: why each example that is left out cannot be used, with its file.
     """
 
     path: Path
     key: str
     class_names: tuple[str, ...]
     names: tuple[str, ...]
-    bytes: np.ndarray
-    labels: np.ndarray
     splits: Mapping[str, slice]
     contents: np.ndarray
+    hashed: bool
+    content: str
     groups: np.ndarray | None
     ignored: Mapping[str, int]
+    arrays: Mapping[str, np.ndarray]
+    masks: tuple[Path, ...] = ()
+    mask_names: tuple[str, ...] = ()
+    mask_classes: np.ndarray | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the targets."""
+        return (*self.arrays, *(("mask",) if self.masks else ()))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N]; 0 if they have masks alone."""
+        return self.arrays.get("label", np.zeros(len(self.names), np.int32))
 
     @property
     def channels(self) -> int:
@@ -82,18 +103,6 @@ class Folder:
         """(height, width) of all images, None if they differ."""
         heights, widths = (np.unique(self.contents[side]) for side in ("height", "width"))
         return (int(heights[0]), int(widths[0])) if len(heights) == len(widths) == 1 else None
-
-    @property
-    def hashed(self) -> bool:
-        """Whether the bytes of the files were read and hashed."""
-        return int(self.bytes.sum()) <= content.MAX_BYTES
-
-    @property
-    def content(self) -> str:
-        """A digest of the names and the bytes of all images; see `cnnjax.data.content`."""
-        digests = [digest.tobytes().hex() for digest in self.contents["sha256"]]
-        by_name = dict(zip(self.names, digests, strict=True)) if self.hashed else None
-        return content.of_digests(by_name, dict(zip(self.names, self.bytes.tolist(), strict=True)))
 
 
 def read(name: str) -> Folder:
@@ -117,26 +126,35 @@ def read(name: str) -> Folder:
     labelled = {split: _images(root, class_names, ignored) for split, root in roots.items()}
     _check_not_empty(name, roots, class_names, labelled, ignored)
     image_files = [file for images in labelled.values() for file, _ in images]
-    stats = [file_status(file) for file in image_files]
-    names = tuple(str(file.relative_to(path)) for file in image_files)
-    versions = [(file, *content.version(status)) for file, status in zip(names, stats, strict=True)]
-    key = cache.digest([str(path.resolve()), versions])
-    sizes = np.array([status.st_size for status in stats], np.int64)
-    splits, start = {}, 0
-    for split, images in labelled.items():
-        splits[split] = slice(start, start := start + len(images))
+    labels = [label for images in labelled.values() for _, label in images]
+    key, sizes = key_and_sizes(path, image_files)
+    names = tuple(sizes)
+    hashed = sum(sizes.values()) <= content.MAX_BYTES
+    contents = _contents(key, image_files, hashed)
+    digests = [digest.tobytes().hex() for digest in contents["sha256"]]
+    by_name = dict(zip(names, digests, strict=True)) if hashed else None
+    splits = slices({split: len(images) for split, images in labelled.items()})
     return Folder(
         path=path,
         key=key,
         class_names=class_names,
         names=names,
-        bytes=sizes,
-        labels=np.array([label for images in labelled.values() for _, label in images], np.int32),
         splits=splits,
-        contents=_contents(key, image_files, hashed=int(sizes.sum()) <= content.MAX_BYTES),
+        contents=contents,
+        hashed=hashed,
+        content=content.of_digests(by_name, sizes),
         groups=read_groups(path / GROUPS_FILE, names, splits),
         ignored=ignored,
+        arrays={"label": np.array(labels, np.int32)},
     )
+
+
+def slices(counts: Mapping[str, int]) -> dict[str, slice]:
+    """{split: its slice of examples} in the order of `counts`, {split: number of examples}."""
+    parts, start = {}, 0
+    for split, count in counts.items():
+        parts[split] = slice(start, start := start + count)
+    return parts
 
 
 def path_of(name: str) -> Path:
@@ -286,8 +304,16 @@ def format_counts(counts: Mapping[str, int], max_kinds: int = 6) -> str:
     return ", ".join(phrases)
 
 
-def file_status(file: Path) -> os.stat_result:
-    """The status of an image file. Raises UserError if it is not a regular file."""
+def key_and_sizes(path: Path, files: Sequence[Path], *more: Any) -> tuple[str, dict[str, int]]:
+    """A digest of a folder, the names and versions of files in it and `more`; and the sizes of the
+    files by name. Raises UserError if one is not a regular file."""
+    statuses = {str(file.relative_to(path)): _status(file) for file in files}
+    versions = [(name, *content.version(status)) for name, status in statuses.items()]
+    key = cache.digest([str(path.resolve()), versions, *more])
+    return key, {name: status.st_size for name, status in statuses.items()}
+
+
+def _status(file: Path) -> os.stat_result:
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -304,27 +330,28 @@ def _contents(key: str, paths: Sequence[Path], hashed: bool) -> np.ndarray:
 
     def write(folder: Path) -> None:
         contents = np.zeros(len(paths), CONTENTS)
-        quiet = True if len(paths) < PROGRESS_BAR_FROM else None  # None: a bar only on a terminal
-        bar = tqdm(paths, desc="inspecting images", unit="img", disable=quiet, leave=False)
-        for index, path in enumerate(bar):
-            header, digest = pictures.inspect(path, hashed)
-            contents[index] = (*header, np.frombuffer(digest, np.uint8) if hashed else 0)
+        for index, path in enumerate(progress(paths)):
+            contents[index] = pictures.inspect(path, hashed)
         np.save(folder / "contents.npy", contents)
 
-    def load(overwrite: bool) -> np.ndarray:
-        contents = np.load(cache.folder(f"folders/{key}", write, overwrite) / "contents.npy")
+    def load(folder: Path) -> np.ndarray:
+        contents = np.load(folder / "contents.npy")
         if contents.shape != (len(paths),) or contents.dtype != CONTENTS:
             raise ValueError("not of these files")
         return np.asarray(contents)
 
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        return load(overwrite=False)
-    return load(overwrite=True)
+    return cache.load(f"folders/{key}", write, load)
+
+
+def progress(items: Sequence[T]) -> Iterable[T]:
+    """The items, with a bar on a terminal if they are many."""
+    disable = True if len(items) < PROGRESS_BAR_FROM else None  # None: a bar only on a terminal
+    return tqdm(items, desc="inspecting images", unit="img", disable=disable, leave=False)
 
 
 def read_groups(path: Path, names: Sequence[str], splits: Mapping[str, slice]) -> np.ndarray | None:
-    """The group of each image, int [N], numbered in the order of the groups' names; None if there
-    is no such file.
+    """The group of each image for training, int [N], numbered in the order of the groups' names;
+    None if there is no such file.
 
     Args:
       path: of the table, with the columns `file` and `group`. Other lines and columns are ignored.
@@ -350,7 +377,7 @@ def read_groups(path: Path, names: Sequence[str], splits: Mapping[str, slice]) -
                     f"{path}: the group {table[name]!r} is in {first} and in {split}; {name!r} is "
                     "one of its images."
                 )
-    return groups
+    return groups[splits["train"]]
 
 
 def _group_table(path: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import collections
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from cnnjax import files
 from cnnjax.data import annotations, folder
 from cnnjax.data.annotations import Object
+from cnnjax.data.spec import SPLITS
 from cnnjax.errors import UserError, unknown
 
 IMAGES = "images"
@@ -18,7 +19,6 @@ TABLE = "annotations.csv"
 XML = "annotations"
 MAX_TABLE_BYTES = 1 << 30
 MAX_TEXT_BYTES = 1 << 20
-SPLITS = ("train", "validation", "test")
 
 
 class ListedImage(NamedTuple):
@@ -28,11 +28,6 @@ class ListedImage(NamedTuple):
     split: str
     mask: Path | None
     objects: Sequence[Object]
-
-    @property
-    def largest(self) -> Object | None:
-        """The object with the largest box, the first of several."""
-        return max(self.objects, key=lambda each: each.area, default=None)
 
 
 @dataclass
@@ -121,14 +116,21 @@ def _masks(listing: Listing, root: Path, images: Sequence[Path]) -> dict[Path, P
     if len(bases) > 1:
         raise UserError(f"{bases[1]}: is a second folder of masks, beside {bases[0].name}.")
     masks = sorted(folder.images_below(bases[0], listing.ignored))
+    return dict(_pairs(listing, root, images, bases[0], masks))
+
+
+def _pairs(
+    listing: Listing, root: Path, images: Sequence[Path], base: Path, paths: Sequence[Path]
+) -> Iterator[tuple[Path, Path]]:
+    """Each image with the one of the `paths` below `base` that has its name; a path without image
+    is a problem."""
     image_of = _by_stem(images, root / IMAGES)
-    mask_of = {}
-    for stem, mask in _by_stem(masks, bases[0]).items():
+    for stem, path in _by_stem(paths, base).items():
+        folder.check_name(path)
         if stem in image_of:
-            mask_of[image_of[stem]] = mask
+            yield image_of[stem], path
         else:
-            listing.problems[mask] = f"{mask}: has no image."
-    return mask_of
+            listing.problems[path] = f"{path}: has no image."
 
 
 Objects = dict[Path, list[Object]]
@@ -166,13 +168,7 @@ def _xml(listing: Listing, root: Path, images: Sequence[Path]) -> Objects:
     if not paths:
         return {}
     del listing.ignored[".xml"]
-    image_of = _by_stem(images, root / IMAGES)
-    objects: Objects = {}
-    for stem, path in _by_stem(paths, base).items():
-        folder.check_name(path)
-        if stem in image_of:
-            text = listing.read_text(path, MAX_TEXT_BYTES)
-            objects[image_of[stem]] = annotations.read_voc(path, text)
-        else:
-            listing.problems[path] = f"{path}: has no image."
-    return objects
+    return {
+        image: annotations.read_voc(path, listing.read_text(path, MAX_TEXT_BYTES))
+        for image, path in _pairs(listing, root, images, base, paths)
+    }

@@ -18,22 +18,19 @@ the largest box is its target. The column `split` counts where there are no fold
 """
 
 import collections
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from cnnjax import cache, files
 from cnnjax.data import annotations, boxes, content, folder, folder_listing, pictures
 from cnnjax.data.annotations import Object
-from cnnjax.data.folder_listing import MAX_TEXT_BYTES, SPLITS, ListedImage, Listing
-from cnnjax.data.spec import showable
-from cnnjax.data.targets import IGNORE
+from cnnjax.data.folder_listing import MAX_TEXT_BYTES, ListedImage, Listing
+from cnnjax.data.spec import SPLITS, bad_examples, showable
+from cnnjax.data.targets import IGNORE, class_of_value
 from cnnjax.errors import MachineError, UserError
 
 CLASSES = "classes.txt"
@@ -48,41 +45,6 @@ MASK_CONTENTS = np.dtype(
     ]
 )
 """Of a mask: its size, which values occur in it, and the SHA-256 of its bytes."""
-
-
-class MaskClasses(NamedTuple):
-    """The names of the classes of pixels, and the class of each value of a mask, int16 [256]: -1
-    for a value that is not allowed."""
-
-    names: tuple[str, ...]
-    of_value: np.ndarray
-
-
-@dataclass(frozen=True)
-class TargetFolder:
-    """A folder of images with masks or boxes, as listed and inspected.
-
-    Attributes:
-      images: the images; their labels are those of the boxes, 0 without boxes.
-      content: a digest of the content of all files.
-      masks: one for each image; () without masks.
-      mask_classes: of the masks.
-      boxes: float32 [N, 4], as in `cnnjax.data.boxes`; None without boxes.
-      left_out: why each example that is left out cannot be used, with its file.
-    """
-
-    images: folder.Folder
-    content: str
-    masks: tuple[Path, ...]
-    mask_classes: MaskClasses
-    boxes: np.ndarray | None
-    left_out: tuple[str, ...]
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The names of the targets."""
-        of_boxes = () if self.boxes is None else ("label", "box")
-        return (*of_boxes, *(("mask",) if self.masks else ()))
 
 
 @dataclass(frozen=True)
@@ -109,8 +71,9 @@ class Inspected:
         }
 
 
-def read(name: str, skip_bad: bool = False) -> TargetFolder:
-    """Lists and inspects the folder of `name`, `folder:PATH`, that has masks or boxes.
+def read(name: str, skip_bad: bool = False) -> folder.Folder:
+    """Lists and inspects the folder of `name`, `folder:PATH`; one without masks and boxes as
+    `cnnjax.data.folder.read` does.
 
     Every image and mask is opened once: what was found is cached until one of the files changes.
 
@@ -122,49 +85,45 @@ def read(name: str, skip_bad: bool = False) -> TargetFolder:
     of another size than its image or has values outside the classes, a box that is empty or outside
     its image, an image without annotation, an annotation without image, and damaged tables.
     """
+    if not folder_listing.recognized(name):
+        return folder.read(name)
     listing = folder_listing.read(folder.path_of(name))
     examples = listing.examples
     if not any(example.mask or example.objects for example in examples):
         raise UserError(f"data.name: {name!r}: no image has a mask or a box.")
     class_names = _read_classes(listing) if any(example.mask for example in examples) else None
     files_of = [file for example in examples for file in (example.image, example.mask) if file]
-    statuses = {listing.name(file): folder.file_status(file) for file in files_of}
-    sizes = {file: status.st_size for file, status in statuses.items()}
+    key, sizes = folder.key_and_sizes(listing.path, files_of, listing.tables)
     hashed = sum(sizes.values()) <= content.MAX_BYTES
-    versions = [(file, *content.version(status)) for file, status in statuses.items()]
-    key = cache.digest([str(listing.path.resolve()), versions, listing.tables])
     inspected = _inspect(key, examples, hashed, decode=skip_bad)
-    mask_classes = _mask_classes(name, class_names, inspected.masks)
-    problems = _problems(listing, inspected, mask_classes, class_names)
+    digests = inspected.digests(listing) | listing.tables if hashed else None
+    mask_names, mask_classes = _mask_classes(name, class_names, inspected.masks)
+    problems = _problems(listing, inspected, mask_classes)
     if problems and not skip_bad:
-        count = len(problems)
-        which = "the bad example" if count == 1 else f"all {count} bad examples"
-        raise UserError(f"{next(iter(problems.values()))} (data.skip_bad=true leaves out {which}.)")
+        raise bad_examples(list(problems.values()))
     kept = [i for i, example in enumerate(examples) if example.image not in problems]
-    names = [listing.name(examples[index].image) for index in kept]
-    splits = _splits(name, [examples[index].split for index in kept])
-    chosen = [largest for index in kept if (largest := examples[index].largest)]
+    contents, examples = inspected.images[kept], [examples[index] for index in kept]
+    names = tuple(listing.name(example.image) for example in examples)
+    splits = _splits(name, [example.split for example in examples])
+    objects = (example.objects for example in examples if example.objects)
+    chosen = [max(of_image, key=lambda each: each.area) for of_image in objects]
     labels = sorted({each.label for each in chosen})
-    contents = inspected.images[kept]
-    images = folder.Folder(
+    label_of = np.array([labels.index(each.label) for each in chosen], np.int32)
+    return folder.Folder(
         path=listing.path,
         key=key,
         class_names=tuple(labels),
-        names=tuple(names),
-        bytes=np.array([sizes[file] for file in names], np.int64),
-        labels=np.array([labels.index(each.label) for each in chosen] or [0] * len(kept), np.int32),
+        names=names,
         splits=splits,
         contents=contents,
+        hashed=hashed,
+        content=content.of_digests(digests, {**sizes, **listing.tables}),
         groups=folder.read_groups(listing.path / folder.GROUPS_FILE, names, splits),
         ignored=listing.ignored,
-    )
-    digests = inspected.digests(listing) | listing.tables if hashed else None
-    return TargetFolder(
-        images=images,
-        content=content.of_digests(digests, {**sizes, **listing.tables}),
-        masks=tuple(mask for index in kept if (mask := examples[index].mask)),
+        arrays={"label": label_of, "box": _shares(chosen, contents)} if chosen else {},
+        masks=tuple(example.mask for example in examples if example.mask),
+        mask_names=mask_names,
         mask_classes=mask_classes,
-        boxes=_shares(chosen, contents) if chosen else None,
         left_out=tuple(text.replace(f"{listing.path}/", "") for text in problems.values()),
     )
 
@@ -177,12 +136,9 @@ def _inspect(key: str, examples: Sequence[ListedImage], hashed: bool, decode: bo
         images = np.zeros(len(examples), folder.CONTENTS)
         masks = np.zeros(len(examples), MASK_CONTENTS)
         errors = {}
-        quiet = True if len(examples) < folder.PROGRESS_BAR_FROM else None
-        bar = tqdm(examples, desc="inspecting images", unit="img", disable=quiet, leave=False)
-        for index, example in enumerate(bar):
+        for index, example in enumerate(folder.progress(examples)):
             try:
-                header, digest = pictures.inspect(example.image, hashed)
-                images[index] = (*header, np.frombuffer(digest, np.uint8) if hashed else 0)
+                images[index] = pictures.inspect(example.image, hashed)
                 if decode:
                     pictures.read(example.image, channels=3)
                 if example.mask:
@@ -195,17 +151,14 @@ def _inspect(key: str, examples: Sequence[ListedImage], hashed: bool, decode: bo
         np.save(target / "masks.npy", masks)
         files.write_json(target / "errors.json", errors)
 
-    def load(overwrite: bool) -> Inspected:
-        path = cache.folder(f"folders/{key}{'-decoded' if decode else ''}", write, overwrite)
+    def load(path: Path) -> Inspected:
         images, masks = np.load(path / "images.npy"), np.load(path / "masks.npy")
         if not len(images) == len(masks) == len(examples) or masks.dtype != MASK_CONTENTS:
             raise ValueError("not of these files")
         errors = json.loads((path / "errors.json").read_text())
         return Inspected(images, masks, {int(index): text for index, text in errors.items()})
 
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        return load(overwrite=False)
-    return load(overwrite=True)
+    return cache.load(f"folders/{key}{'-decoded' if decode else ''}", write, load)
 
 
 def _inspect_mask(path: Path, hashed: bool) -> tuple[int, int, np.ndarray, np.ndarray]:
@@ -232,36 +185,29 @@ def _read_classes(listing: Listing) -> list[str] | None:
     return names
 
 
-def _mask_classes(name: str, class_names: Sequence[str] | None, masks: np.ndarray) -> MaskClasses:
-    """The classes by the lines of `classes.txt`, or without it by the values that occur."""
-    of_value = np.full(IGNORE + 1, -1, np.int16)
-    of_value[IGNORE] = IGNORE
+def _mask_classes(
+    name: str, class_names: Sequence[str] | None, masks: np.ndarray
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the classes by the lines of `classes.txt`, or without it by the values that
+    occur, and the class of each value."""
     if class_names is None:
         occurring = np.flatnonzero(masks["values"][:, :IGNORE].any(axis=0)).tolist()
         lines = {value: str(value) for value in occurring}
     else:
         lines = dict(enumerate(class_names))
-    names: list[str] = []
-    for value, line in lines.items():
-        if line.lower() in IGNORED:
-            of_value[value] = IGNORE
-        else:
-            of_value[value] = len(names)
-            names.append(line)
+    names = {value: line for value, line in lines.items() if line.lower() not in IGNORED}
     if masks["values"].any() and len(names) < 2:
         raise UserError(
             f"data.name: {name!r}: the masks have fewer than two classes "
-            f"({', '.join(names) or 'none'}); the value {IGNORE} says that the class is not known."
+            f"({', '.join(names.values()) or 'none'}); the value {IGNORE} says that the class is "
+            "not known."
         )
-    return MaskClasses(tuple(names), of_value)
+    mask_classes = class_of_value(names)
+    mask_classes[list(lines.keys() - names.keys())] = IGNORE
+    return tuple(names.values()), mask_classes
 
 
-def _problems(
-    listing: Listing,
-    inspected: Inspected,
-    classes: MaskClasses,
-    class_names: Sequence[str] | None,
-) -> dict[Path, str]:
+def _problems(listing: Listing, inspected: Inspected, mask_classes: np.ndarray) -> dict[Path, str]:
     """{image, or annotation without image: why it cannot be used}."""
     examples, problems = listing.examples, dict(listing.problems)
     masked = any(example.mask for example in examples)
@@ -273,7 +219,7 @@ def _problems(
             text = f"{example.image}: has no annotation."
         else:
             text = inspected.errors.get(index) or _problem(
-                example, inspected.images[index], inspected.masks[index], classes, class_names
+                example, inspected.images[index], inspected.masks[index], mask_classes
             )
         if text:
             problems[example.image] = text
@@ -281,19 +227,14 @@ def _problems(
 
 
 def _problem(
-    example: ListedImage,
-    image: np.void,
-    mask: np.void,
-    classes: MaskClasses,
-    class_names: Sequence[str] | None,
+    example: ListedImage, image: np.void, mask: np.void, mask_classes: np.ndarray
 ) -> str | None:
     """Why an example cannot be used; None if it can.
 
     Args:
       example: with a mask or objects.
       image, mask: what is known of its image (`folder.CONTENTS`) and its mask (MASK_CONTENTS).
-      classes: of masks.
-      class_names: the lines of `classes.txt`.
+      mask_classes: the class of each value of a mask.
     """
     height, width = int(image["height"]), int(image["width"])
     if example.mask:
@@ -302,10 +243,11 @@ def _problem(
                 f"{example.mask}: is {mask['height']}x{mask['width']}, but its image is "
                 f"{height}x{width}."
             )
-        if (wrong := np.flatnonzero(mask["values"] & (classes.of_value < 0))).size:
+        if (wrong := np.flatnonzero(mask["values"] & (mask_classes < 0))).size:
             return (
                 f"{example.mask}: has the value {wrong[0]}; allowed: 0 to "
-                f"{len(class_names or ()) - 1}, the lines of {CLASSES}, and {IGNORE}."
+                f"{np.flatnonzero(mask_classes[:IGNORE] >= 0)[-1]}, the lines of {CLASSES}, and "
+                f"{IGNORE}."
             )
     reasons = (annotations.problem(each, example.image, height, width) for each in example.objects)
     return next(filter(None, reasons), None)
@@ -324,8 +266,4 @@ def _splits(name: str, split_of: Sequence[str]) -> dict[str, slice]:
     counts = collections.Counter(split_of)
     if not counts["train"]:
         raise UserError(f"data.name: {name!r}: there are no images for training.")
-    splits, start = {}, 0
-    for split in SPLITS:
-        if counts[split]:
-            splits[split] = slice(start, start := start + counts[split])
-    return splits
+    return folder.slices({split: counts[split] for split in SPLITS if counts[split]})

@@ -103,13 +103,16 @@ def fetch(name: str, data_dir: Path | None) -> dict[str, Path]:
     return originals
 
 
+def tfds_folders(data_dir: Path | None) -> list[Path]:
+    """The folders of TFDS: D, D/tfds, $TFDS_DATA_DIR and ~/tensorflow_datasets."""
+    given = [data_dir, data_dir / "tfds"] if data_dir else []
+    defaults = filter(None, (os.environ.get("TFDS_DATA_DIR"), "~/tensorflow_datasets"))
+    return given + [paths.parse("TFDS_DATA_DIR", name) for name in defaults]
+
+
 def manual_folders(name: str, data_dir: Path | None) -> list[Path]:
     """The folders in which original archives of `name` are looked for."""
-    roots = [data_dir, data_dir / "tfds"] if data_dir else []
-    if tfds_dir := os.environ.get("TFDS_DATA_DIR"):
-        roots.append(paths.parse("TFDS_DATA_DIR", tfds_dir))
-    roots.append(paths.parse("--data_dir", "~/tensorflow_datasets"))
-    manual = [root / "downloads" / "manual" for root in roots]
+    manual = [root / "downloads" / "manual" for root in tfds_folders(data_dir)]
     parents = [data_dir, *manual] if data_dir else manual
     return [folder for parent in parents for folder in (parent / name, parent)]
 

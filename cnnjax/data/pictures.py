@@ -54,6 +54,7 @@ class Header(NamedTuple):
       height, width: in pixels.
       alpha: whether it has an alpha channel or a transparent colour.
       frames: whether it has several frames or pages.
+      sha256: of the bytes of the file, uint8 [32]; 0 where they were not read.
     """
 
     mode: str
@@ -61,6 +62,7 @@ class Header(NamedTuple):
     width: int
     alpha: bool
     frames: bool
+    sha256: np.ndarray
 
 
 def decode(file: BinaryIO, channels: int, where: str) -> np.ndarray:
@@ -115,8 +117,8 @@ def size(file: BinaryIO, where: str) -> tuple[int, int]:
         return image.height, image.width
 
 
-def inspect(path: Path, hashed: bool) -> tuple[Header, bytes]:
-    """The header of an image file, and the SHA-256 of its bytes; b"" if it is not to be `hashed`.
+def inspect(path: Path, hashed: bool) -> Header:
+    """The header of an image file, with the SHA-256 of its bytes if it is to be `hashed`.
 
     Raises UserError, as `decode` does, if the header shows that the image cannot be read.
     """
@@ -125,14 +127,15 @@ def inspect(path: Path, hashed: bool) -> tuple[Header, bytes]:
         with warnings.catch_warnings(action="ignore"), _opened(file, str(path)) as image:
             alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
             frames = bool(getattr(image, "is_animated", False))
-            header = Header(image.mode, image.height, image.width, alpha, frames)
-        if not hashed:
-            return header, b""
-        try:
-            file.seek(0)
-            return header, hashlib.sha256(file.read()).digest()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({files.reason(error)}).") from error
+            mode, height, width = image.mode, image.height, image.width
+        digest = bytes(32)
+        if hashed:
+            try:
+                file.seek(0)
+                digest = hashlib.sha256(file.read()).digest()
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read ({files.reason(error)}).") from error
+    return Header(mode, height, width, alpha, frames, np.frombuffer(digest, np.uint8))
 
 
 @contextlib.contextmanager

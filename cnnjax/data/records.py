@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,37 +24,19 @@ Example = tuple[np.ndarray, Mapping[str, ArrayLike]]
 is uint8 [h, w]."""
 
 
-class Records(Protocol):
-    """The examples of one split as their source holds them."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C] and targets of the examples at `positions`. (A prepared TFDS
-        directory reads a thousand examples at once four times as fast as one by one.)"""
-
-    def targets(self) -> Mapping[str, np.ndarray]:
-        """The targets of all examples, [N, ...] each, without decoding the images. Only labels and,
-        where they are in memory, others: masks and boxes of files are read with the images."""
-
-
 @dataclass(frozen=True)
 class ArrayRecords:
     """Examples in memory: images uint8 [N, H, W, C], targets [N, ...]."""
 
     images: np.ndarray
-    all_targets: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def read(self, positions: Sequence[int]) -> list[Example]:
         """Images uint8 [H, W, C] and targets."""
-        return [(self.images[index], _targets_at(index, self.all_targets)) for index in positions]
-
-    def targets(self) -> Mapping[str, np.ndarray]:
-        """The targets of all examples, [N, ...] each."""
-        return self.all_targets
+        return [(self.images[index], targets_at(self.targets, index)) for index in positions]
 
 
 @dataclass(frozen=True)
@@ -63,7 +45,7 @@ class FolderRecords:
 
     Attributes:
       paths: of the images.
-      all_targets: except masks.
+      targets: except masks.
       channels: 1 or 3.
       masks: one for each image, or ().
       mask_classes: int16 [256], the class of each value of a mask, -1 for one that is not allowed.
@@ -71,7 +53,7 @@ class FolderRecords:
     """
 
     paths: Sequence[Path]
-    all_targets: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
     channels: int
     masks: Sequence[Path] = ()
     mask_classes: np.ndarray | None = None
@@ -92,18 +74,40 @@ class FolderRecords:
         except UserError as error:
             raise UserError(f"{error}{self.hint}") from None
 
-    def targets(self) -> Mapping[str, np.ndarray]:
-        """The targets of all examples except masks, [N, ...] each."""
-        return self.all_targets
-
     def _targets(self, index: int) -> Mapping[str, ArrayLike]:
-        targets = _targets_at(index, self.all_targets)
+        targets = targets_at(self.targets, index)
         if not self.masks or self.mask_classes is None:
             return targets
         classes = self.mask_classes[pictures.read_mask(self.masks[index])]
         if (classes < 0).any():
             raise UserError(f"{self.masks[index]}: has changed while it was used.")
         return {**targets, "mask": classes.astype(np.uint8)}
+
+
+class Features(NamedTuple):
+    """The features of a TFDS set that are read; None for those that it does not have.
+
+    Attributes:
+      image: with the image.
+      label: with the class.
+      mask: with the mask.
+      box: with the box.
+      objects: the sequence of objects with boxes, the largest of which is the target, and, if there
+        is no `label`, their classes.
+    """
+
+    image: str
+    label: str | None
+    mask: str | None
+    box: str | None
+    objects: str | None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the targets."""
+        names = {"label": self.label or self.objects, "box": self.box or self.objects}
+        names["mask"] = self.mask
+        return tuple(name for name, key in names.items() if key)
 
 
 @dataclass(frozen=True)
@@ -113,27 +117,18 @@ class TfdsRecords:
     Attributes:
       directory: with the files.
       split: as the directory calls it.
-      image_key: the feature with the image.
-      label_key: the feature with the class; None without one.
+      features: what is read of each example.
       channels: 1 or 3.
-      mask_key: the feature with the mask; None without masks.
       mask_classes: int16 [256], the class of each value of a mask, -1 for one that is not allowed;
         None for the values themselves.
-      box_key: the feature with the box; None without one.
-      objects_key: the sequence of objects with boxes, the largest of which is the target, and, if
-        there is no `label_key`, their classes; None without one.
       positions: of the examples that are used, int [N]; None for all.
     """
 
     directory: Path
     split: str
-    image_key: str
-    label_key: str | None
+    features: Features
     channels: int
-    mask_key: str | None = None
     mask_classes: np.ndarray | None = None
-    box_key: str | None = None
-    objects_key: str | None = None
     positions: np.ndarray | None = None
 
     @functools.cached_property
@@ -142,7 +137,7 @@ class TfdsRecords:
 
         with _one_line_errors(self):
             builder = tfds.builder_from_directory(self.directory)
-            encoded = filter(None, (self.image_key, self.mask_key))
+            encoded = filter(None, (self.features.image, self.features.mask))
             decoders = {key: tfds.decode.SkipDecoding() for key in encoded}
             return builder.as_data_source(split=self.split, decoders=decoders)
 
@@ -150,22 +145,22 @@ class TfdsRecords:
         return len(self._source if self.positions is None else self.positions)
 
     def read(self, positions: Sequence[int]) -> list[Example]:
-        """Images uint8 [h, w, C] and targets. Raises UserError if the directory is damaged, or a
-        target is not valid."""
+        """Images uint8 [h, w, C] and targets. A thousand examples at once are read four times as
+        fast as one by one. Raises UserError if the directory is damaged, or a target is not
+        valid."""
         where = f"{self.directory}, split {self.split!r}"
         return [
             (
-                pictures.decode(io.BytesIO(row[self.image_key]), self.channels, where),
+                pictures.decode(io.BytesIO(row[self.features.image]), self.channels, where),
                 self._targets(row, index),
             )
             for index, row in self._rows([int(index) for index in positions])
         ]
 
-    def targets(self) -> Mapping[str, np.ndarray]:
-        """`label`, int32 [N], read without decoding the images."""
-        assert self.label_key is not None, "others are read with the images"
-        labels = [row[self.label_key] for _, row in self._all_rows()]
-        return {"label": np.array(labels, np.int32)}
+    def labels(self) -> np.ndarray:
+        """The target `label`, int32 [N], read without decoding the images."""
+        assert self.features.label is not None
+        return np.array([row[self.features.label] for _, row in self._all_rows()], np.int32)
 
     def checked_targets(self) -> Iterator[Mapping[str, ArrayLike] | UserError]:
         """The targets of each example, or why they cannot be used; images are not decoded."""
@@ -177,8 +172,8 @@ class TfdsRecords:
 
     def first_label(self) -> int:
         """The label of the first example; -1 where the labels of a split are withheld."""
-        assert self.label_key is not None
-        return int(self._rows([0])[0][1][self.label_key])
+        assert self.features.label is not None
+        return int(self._rows([0])[0][1][self.features.label])
 
     def _all_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for start in range(0, len(self), 1000):
@@ -194,25 +189,26 @@ class TfdsRecords:
     def _targets(self, row: Mapping[str, Any], index: int) -> Mapping[str, ArrayLike]:
         """The targets in the features of an example. Raises UserError if they are not valid."""
         targets: dict[str, ArrayLike] = {}
+        features = self.features
         where = f"{self.directory}, split {self.split!r}, example {index}"
-        if self.label_key is not None:
-            targets["label"] = np.int32(int(row[self.label_key]))
-        if self.box_key is None and self.objects_key is None and self.mask_key is None:
+        if features.label is not None:
+            targets["label"] = np.int32(int(row[features.label]))
+        if features.targets == ("label",):
             return targets
-        size = pictures.size(io.BytesIO(row[self.image_key]), where)
-        if self.box_key is not None:
-            targets["box"] = tfds_box(np.asarray(row[self.box_key]), size, where)
-        if self.objects_key is not None:
-            objects = row[self.objects_key]
+        size = pictures.size(io.BytesIO(row[features.image]), where)
+        if features.box is not None:
+            targets["box"] = tfds_box(np.asarray(row[features.box]), size, where)
+        if features.objects is not None:
+            objects = row[features.objects]
             corners = np.asarray(objects["bbox"], np.float64).reshape(-1, 4)
             if not len(corners):
                 raise UserError(f"{where}: has no objects.")
             largest = int(np.argmax(np.prod(corners[:, 2:] - corners[:, :2], axis=1)))
             targets["box"] = tfds_box(corners[largest], size, where)
-            if self.label_key is None:
+            if features.label is None:
                 targets["label"] = np.int32(int(objects["label"][largest]))
-        if self.mask_key is not None:
-            targets["mask"] = self._mask(io.BytesIO(row[self.mask_key]), size, where)
+        if features.mask is not None:
+            targets["mask"] = self._mask(io.BytesIO(row[features.mask]), size, where)
         return targets
 
     def _mask(self, file: io.BytesIO, size: tuple[int, int], where: str) -> np.ndarray:
@@ -234,13 +230,15 @@ class TfdsRecords:
         return {name: value for name, value in self.__dict__.items() if name != "_source"}
 
 
+Records = ArrayRecords | FolderRecords | TfdsRecords
+"""The examples of one split as their source holds them."""
+
+
 def tfds_box(corners: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
     """The box, float32 [4], of TFDS's (ymin, xmin, ymax, xmax) in shares; 0 for one of size 0."""
     y0, x0, y1, x1 = corners.astype(np.float64).tolist()
-    rounding = 0.5 / np.array(size)  # half a pixel
-    inside = (min(y0, y1) >= -rounding[0]) & (max(y0, y1) <= 1 + rounding[0])
-    inside &= (min(x0, x1) >= -rounding[1]) & (max(x0, x1) <= 1 + rounding[1])
-    if not (inside and y1 >= y0 and x1 >= x0):  # NaN too
+    down, across = (0.5 / side for side in size)  # half a pixel
+    if not (-down <= y0 <= y1 <= 1 + down and -across <= x0 <= x1 <= 1 + across):  # NaN too
         raise UserError(
             f"{where}: the box (ymin, xmin, ymax, xmax) = ({y0:g}, {x0:g}, {y1:g}, {x1:g}) is not "
             "inside the image; allowed: shares of its sides, from 0 to 1."
@@ -273,8 +271,9 @@ def stack_targets(targets: Sequence[Mapping[str, ArrayLike]]) -> dict[str, np.nd
     return {name: np.array([each[name] for each in targets]) for name in targets[0]}
 
 
-def _targets_at(index: int, targets: Mapping[str, np.ndarray]) -> Mapping[str, ArrayLike]:
-    return {name: values[index] for name, values in targets.items()}
+def targets_at(targets: Mapping[str, np.ndarray], positions: Any) -> dict[str, np.ndarray]:
+    """The targets of the examples at one position or several."""
+    return {name: values[positions] for name, values in targets.items()}
 
 
 class Resize(NamedTuple):
@@ -302,7 +301,13 @@ class Resize(NamedTuple):
     def image(self, image: np.ndarray, box: Box | None = None) -> np.ndarray:
         """An image uint8 [h, w, C] of one or three channels, or its part `box` stretched, as
         uint8 [H, W, C]."""
-        return self._pixels(image, self.interpolation, box)
+        size = self.size or image.shape[:2]
+        if box is not None or self.shorter_side is None:
+            return _resize(image, self.interpolation, size, box)
+        resized = _shorter_side(self.shorter_side, *image.shape[:2])
+        top, left = _centre(resized, size)
+        image = _resize(image, self.interpolation, resized, None)
+        return image[top : top + size[0], left : left + size[1]]
 
     def targets(
         self, image: np.ndarray, targets: Mapping[str, ArrayLike], box: Box | None = None
@@ -314,8 +319,8 @@ class Resize(NamedTuple):
         """
         resized = dict(targets)
         if "mask" in targets:
-            mask = np.asarray(targets["mask"])[:, :, None]
-            resized["mask"] = self._pixels(mask, "nearest", box)[:, :, 0]
+            mask, nearest = np.asarray(targets["mask"]), self._replace(interpolation="nearest")
+            resized["mask"] = nearest.image(mask[:, :, None], box)[:, :, 0]
         if "box" in targets and (box is not None or self.shorter_side is not None):
             height, width = image.shape[:2]
             left, top, right, bottom = box or self.visible(height, width)
@@ -329,14 +334,10 @@ class Resize(NamedTuple):
         """A box of the resized image, [4], as (left, top, right, bottom) in pixels of the image of
         this size that it was made of, clipped to it."""
         left, top, right, bottom = self.visible(height, width)
-        x0, y0, x1, y1 = (float(edge) for edge in boxes.to_corners(box.astype(np.float64)))
-        across, down = right - left, bottom - top
-        return (
-            min(max(left + x0 * across, 0.0), float(width)),
-            min(max(top + y0 * down, 0.0), float(height)),
-            min(max(left + x1 * across, 0.0), float(width)),
-            min(max(top + y1 * down, 0.0), float(height)),
-        )
+        shares = np.array(boxes.to_corners(box.astype(np.float64)))
+        corner, size = np.array([left, top] * 2), np.array([right - left, bottom - top] * 2)
+        x0, y0, x1, y1 = np.clip(corner + shares * size, 0, [width, height] * 2).tolist()
+        return x0, y0, x1, y1
 
     def original_mask(self, mask: np.ndarray, height: int, width: int) -> np.ndarray:
         """A mask of the resized image, uint8 [H, W], at the size of the image that it was made of,
@@ -350,23 +351,6 @@ class Resize(NamedTuple):
         original = np.full((height, width), IGNORE, np.uint8)
         original[np.ix_(inside_rows, inside_columns)] = mask[kept]
         return original
-
-    def _pixels(self, image: np.ndarray, interpolation: str, box: Box | None) -> np.ndarray:
-        size = self.size or image.shape[:2]
-        if box is None and self.shorter_side is not None:
-            return self._centre_crop(image, interpolation, size, self.shorter_side)
-        if box is None and image.shape[:2] == size:
-            return image
-        return _resize(image, interpolation, size, box)
-
-    def _centre_crop(
-        self, image: np.ndarray, interpolation: str, size: tuple[int, int], shorter: int
-    ) -> np.ndarray:
-        resized = _shorter_side(shorter, *image.shape[:2])
-        if resized != image.shape[:2]:
-            image = _resize(image, interpolation, resized, None)
-        top, left = _centre(resized, size)
-        return image[top : top + size[0], left : left + size[1]]
 
     def visible(self, height: int, width: int) -> Box:
         """The part of an image of this size that is kept."""
@@ -393,6 +377,8 @@ def _centre(full: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
 def _resize(
     image: np.ndarray, interpolation: str, size: tuple[int, int], box: Box | None
 ) -> np.ndarray:
+    if box is None and image.shape[:2] == size:
+        return image
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     method = Image.Resampling[interpolation.upper()]
     resized = picture.resize((size[1], size[0]), method, box=box)

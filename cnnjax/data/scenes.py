@@ -7,6 +7,7 @@ among pieces of other digits, which belong to no class and touch no digit. A sce
 test scenes show different digits.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import numpy as np
 from cnnjax import cache
 from cnnjax.config import Scenes
 from cnnjax.data import boxes, content, keys
-from cnnjax.data.records import ArrayRecords
-from cnnjax.data.spec import Source
+from cnnjax.data.records import ArrayRecords, stack_examples
+from cnnjax.data.spec import SPLITS, Source
 
 VALIDATION_DIGITS = 200
 INK = 64
@@ -51,13 +52,13 @@ def source(name: str, config: Scenes, digits: Source) -> Source:
             np.savez(folder / f"{split}.npz", **arrays)  # type: ignore[arg-type]
 
     folder = cache.folder(f"scenes/{key}", write)
-    splits, arrays = {}, []
-    for split in ("train", "validation", "test"):
+    splits = {}
+    arrays: list[np.ndarray] = []
+    for split in SPLITS:
         with np.load(folder / f"{split}.npz", allow_pickle=False) as stored:
-            targets = {target: stored[target] for target in stored.files if target != "images"}
-            splits[split] = ArrayRecords(stored["images"], targets)
-        arrays += [splits[split].images, *targets.values()]
-    masks = name == "digit_masks"
+            targets = dict(stored)
+        arrays += targets.values()
+        splits[split] = ArrayRecords(targets.pop("images"), targets)
     return Source(
         name,
         key,
@@ -66,8 +67,8 @@ def source(name: str, config: Scenes, digits: Source) -> Source:
         (config.canvas_size, config.canvas_size),
         splits,
         content.of_arrays(*arrays),
-        targets=("mask",) if masks else ("label", "box"),
-        mask_names=("background", *digits.class_names) if masks else (),
+        targets=tuple(targets),
+        mask_names=("background", *digits.class_names) if "mask" in targets else (),
     )
 
 
@@ -75,9 +76,8 @@ def _divided(digits: Source) -> Digits:
     """The digits of each split."""
     parts = {}
     for split, records in digits.splits.items():
-        examples = records.read(range(len(records)))
-        images = np.stack([image[:, :, 0] for image, _ in examples])
-        parts[split] = images, records.targets()["label"]
+        images, targets = stack_examples(records.read(range(len(records))))
+        parts[split] = images[..., 0], targets["label"]
     images, labels = parts["train"]
     order = keys.permutation(len(images), "scenes", "validation")
     held, rest = np.sort(order[:VALIDATION_DIGITS]), np.sort(order[VALIDATION_DIGITS:])
@@ -96,13 +96,13 @@ def _scenes(
     masks = np.zeros((count, size, size), np.uint8)
     classes, corners = np.zeros(count, np.int32), np.zeros((count, 4), np.float32)
     for index in range(count):
-        draw = _Draws("scenes", config.seed, split, index)
+        draws = _draws("scenes", config.seed, split, index)
         canvas, mask = canvases[index, :, :, 0], masks[index]
-        wanted = 1 if name == "digit_boxes" else 1 + draw.integer(config.digits)
+        wanted = 1 if name == "digit_boxes" else 1 + _integer(draws, config.digits)
         for _ in range(wanted):
-            chosen = draw.integer(len(images))
-            digit = _enlarge(images[chosen], draw.between(config.smallest, config.largest))
-            place = _place(mask, digit >= INK, config.overlap, draw)
+            chosen = _integer(draws, len(images))
+            digit = _enlarge(images[chosen], _between(draws, config.smallest, config.largest))
+            place = _place(mask, digit >= INK, config.overlap, draws)
             if place is None:
                 continue
             np.maximum(canvas[place], digit, out=canvas[place])
@@ -113,44 +113,32 @@ def _scenes(
             classes[index] = labels[chosen]
             corners[index] = np.array([left, top, right, bottom]) / size
         for _ in range(config.clutter):
-            row, column = draw.integer(5), draw.integer(5)
-            piece = images[draw.integer(len(images))][row : row + 4, column : column + 4]
-            piece = _enlarge(piece, draw.between(config.smallest, config.largest))
-            place = _place(mask, np.ones(piece.shape, bool), 0.0, draw)
+            row, column = _integer(draws, 5), _integer(draws, 5)
+            piece = images[_integer(draws, len(images))][row : row + 4, column : column + 4]
+            piece = _enlarge(piece, _between(draws, config.smallest, config.largest))
+            place = _place(mask, np.ones(piece.shape, bool), 0.0, draws)
             if place is not None:
                 np.maximum(canvas[place], piece, out=canvas[place])
     if name == "digit_masks":
         return {"images": canvases, "mask": masks}
-    return {
-        "images": canvases,
-        "label": classes,
-        "box": boxes.from_corners(*corners.T).astype(np.float32),
-    }
+    box = boxes.from_corners(*corners.T).astype(np.float32)
+    return {"images": canvases, "label": classes, "box": box}
 
 
-class _Draws:
-    """A sequence of random numbers that is a function of its name."""
+def _draws(*name: str | int) -> Iterator[float]:
+    """An endless sequence of random numbers in [0, 1) that is a function of its name."""
+    for chunk in itertools.count():
+        yield from keys.uniform(256, *name, chunk).tolist()
 
-    def __init__(self, *name: str | int):
-        self._name, self._chunk = name, 0
-        self._values: Iterator[float] = iter(())
 
-    def uniform(self) -> float:
-        """The next number, in [0, 1)."""
-        value = next(self._values, None)
-        if value is None:
-            self._values = iter(keys.uniform(256, *self._name, self._chunk).tolist())
-            self._chunk += 1
-            value = next(self._values)
-        return float(value)
+def _integer(draws: Iterator[float], count: int) -> int:
+    """The next integer, in 0..count - 1."""
+    return int(next(draws) * count)
 
-    def integer(self, count: int) -> int:
-        """The next integer, in 0..count - 1."""
-        return int(self.uniform() * count)
 
-    def between(self, low: float, high: float) -> float:
-        """The next number, in [low, high)."""
-        return low + (high - low) * self.uniform()
+def _between(draws: Iterator[float], low: float, high: float) -> float:
+    """The next number, in [low, high)."""
+    return low + (high - low) * next(draws)
 
 
 def _enlarge(image: np.ndarray, zoom: float) -> np.ndarray:
@@ -166,20 +154,18 @@ def _interpolation(old: int, new: int) -> np.ndarray:
 
 
 def _place(
-    mask: np.ndarray, ink: np.ndarray, overlap: float, draw: _Draws
+    mask: np.ndarray, ink: np.ndarray, overlap: float, draws: Iterator[float]
 ) -> tuple[slice, slice] | None:
     """A place where a digit covers at most the share `overlap` of the ink of another, and of its
     own; None if none is found."""
     total = np.bincount(mask.ravel(), minlength=11)
+    height, width = ink.shape
     for _ in range(TRIES):
-        place = _corner(mask.shape, ink.shape, draw)
+        top = _integer(draws, mask.shape[0] - height + 1)
+        left = _integer(draws, mask.shape[1] - width + 1)
+        place = slice(top, top + height), slice(left, left + width)
         covered = np.bincount(mask[place][ink], minlength=11)[1:]
         smaller = np.minimum(np.maximum(total[1:], 1), ink.sum())
         if (covered <= overlap * smaller).all():
             return place
     return None
-
-
-def _corner(canvas: tuple[int, ...], size: tuple[int, ...], draw: _Draws) -> tuple[slice, slice]:
-    top, left = (draw.integer(full - part + 1) for full, part in zip(canvas, size, strict=True))
-    return slice(top, top + size[0]), slice(left, left + size[1])

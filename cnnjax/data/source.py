@@ -4,17 +4,15 @@
 """
 
 import os
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cnnjax import cache, catalog, paths
 from cnnjax.config import Data, Scenes
-from cnnjax.data import content, folder, folder_listing, folder_targets, keys, scenes, tfds_source
-from cnnjax.data.originals import ORIGINALS, fetch
+from cnnjax.data import content, folder, folder_targets, keys, scenes, tfds_source
+from cnnjax.data.originals import ORIGINALS, fetch, tfds_folders
 from cnnjax.data.records import ArrayRecords, FolderRecords
 from cnnjax.data.spec import Source
 from cnnjax.errors import UserError, nearest
@@ -23,7 +21,6 @@ DIGITS = "sklearn/datasets/data/digits.csv.gz"
 DIGITS_TEST_EXAMPLES = 450
 EMBEDDED = ("digits", *catalog.SCENES)
 """The data sets that need no preparation."""
-TFDS_HOME = "~/tensorflow_datasets"
 
 
 def find(name: str, data_dir: str | None = None, config: Data | None = None) -> Source:
@@ -46,8 +43,7 @@ def find(name: str, data_dir: str | None = None, config: Data | None = None) -> 
         return scenes.source(name, config.scenes if config else Scenes(), digits())
     skip_bad = bool(config and config.skip_bad)
     if name.startswith(folder.PREFIX):
-        annotated = folder_listing.recognized(name)
-        return _from_target_folder(name, skip_bad) if annotated else _from_folder(name)
+        return _from_folder(name, skip_bad)
     directory = _find_prepared(name, root) or _prepare_originals(name, root)
     return tfds_source.read(name, directory, skip_bad)
 
@@ -65,8 +61,8 @@ def prepare(name: str, data_dir: str | None = None) -> Path | None:
         find(name, data_dir)
         return None
     directory = _find_prepared(name, root)
-    if not directory and _base_name(name) not in ORIGINALS:
-        tfds_source.download(name, root, _tfds_home())
+    if not directory and tfds_source.base_name(name) not in ORIGINALS:
+        tfds_source.download(name, root, tfds_folders(None)[0])
         directory = _find_prepared(name, root)
     return directory or _prepare_originals(name, root)
 
@@ -122,49 +118,20 @@ def digits() -> Source:
     return Source("digits", "digits", tuple("0123456789"), 1, (8, 8), splits, digest)
 
 
-def _from_folder(name: str) -> Source:
-    images = folder.read(name)
-    paths = [images.path / file for file in images.names]
-    splits = {
-        split: FolderRecords(paths[part], {"label": images.labels[part]}, images.channels)
-        for split, part in images.splits.items()
-    }
-    return _folder_source(name, images, splits, images.content)
-
-
-def _from_target_folder(name: str, skip_bad: bool) -> Source:
-    annotated = folder_targets.read(name, skip_bad)
-    images = annotated.images
-    targets = {} if annotated.boxes is None else {"label": images.labels, "box": annotated.boxes}
+def _from_folder(name: str, skip_bad: bool) -> Source:
+    images = folder_targets.read(name, skip_bad)
+    hint = "" if images.targets == ("label",) else " (data.skip_bad=true leaves it out.)"
     splits = {
         split: FolderRecords(
             [images.path / file for file in images.names[part]],
-            {target: values[part] for target, values in targets.items()},
+            {target: values[part] for target, values in images.arrays.items()},
             images.channels,
-            annotated.masks[part],
-            annotated.mask_classes.of_value,
-            hint=" (data.skip_bad=true leaves it out.)",
+            images.masks[part],
+            images.mask_classes,
+            hint,
         )
         for split, part in images.splits.items()
     }
-    return _folder_source(
-        name,
-        images,
-        splits,
-        annotated.content,
-        targets=annotated.targets,
-        mask_names=annotated.mask_classes.names,
-        left_out=annotated.left_out,
-    )
-
-
-def _folder_source(
-    name: str,
-    images: folder.Folder,
-    splits: Mapping[str, FolderRecords],
-    digest: str,
-    **targets: Any,
-) -> Source:
     return Source(
         name,
         images.key,
@@ -172,24 +139,16 @@ def _folder_source(
         images.channels,
         images.size,
         splits,
-        digest,
-        groups=None if images.groups is None else images.groups[images.splits["train"]],
-        **targets,
+        images.content,
+        groups=images.groups,
+        targets=images.targets,
+        mask_names=images.mask_names,
+        left_out=images.left_out,
     )
 
 
-def _base_name(name: str) -> str:
-    return name.split(":")[0].split("/")[0]
-
-
-def _tfds_home() -> Path:
-    return paths.parse("TFDS_DATA_DIR", os.environ.get("TFDS_DATA_DIR") or TFDS_HOME)
-
-
 def _roots(data_dir: Path | None) -> list[Path]:
-    requested = [data_dir, data_dir / "tfds"] if data_dir else []
-    default = [_tfds_home(), paths.parse("TFDS_DATA_DIR", TFDS_HOME), cache.root() / "tfds"]
-    return list(dict.fromkeys([*requested, *default]))
+    return list(dict.fromkeys([*tfds_folders(data_dir), cache.root() / "tfds"]))
 
 
 def _not_prepared(name: str, data_dir: Path | None) -> UserError:

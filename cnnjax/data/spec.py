@@ -1,20 +1,28 @@
 """What a data set is: its source, its shape and its splits."""
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cnnjax.config import Augmentation
-from cnnjax.data.records import Example, Records
+from cnnjax.data.records import Example, Records, targets_at
 from cnnjax.errors import UserError
+
+SPLITS = ("train", "validation", "test")
 
 
 def showable(name: str) -> bool:
     """Whether a name can be printed and written as UTF-8: it has no control characters, no line
     ends and no bytes of another encoding."""
     return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
+
+
+def bad_examples(reasons: Sequence[str]) -> UserError:
+    """The error for examples that cannot be used; only the first of the reasons is given."""
+    which = "the bad example" if len(reasons) == 1 else f"all {len(reasons)} bad examples"
+    return UserError(f"{reasons[0]} (data.skip_bad=true leaves out {which}.)")
 
 
 @dataclass(frozen=True)
@@ -102,17 +110,22 @@ class Split:
       ids: int32 [N], the positions of the examples in the split of the source.
       targets: what is to be predicted, resized as the images, {name: [N, ...]}.
       images: uint8 [N, H, W, C], resized; None where the data set is streamed.
-      read: (positions) -> the decoded originals, uint8 [h, w, C] each, with their targets.
+      records: the split of the source.
     """
 
     ids: np.ndarray
     targets: Mapping[str, np.ndarray]
     images: np.ndarray | None
-    read: Callable[[Sequence[int]], list[Example]]
+    records: Records
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def targets_at(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """The targets of the examples at `positions`."""
-        return {name: values[positions] for name, values in self.targets.items()}
+    def read(self, positions: Sequence[int]) -> list[Example]:
+        """The decoded originals at `positions`, uint8 [h, w, C] each, and their targets."""
+        return self.records.read(self.ids[np.asarray(positions)].tolist())
+
+    def take(self, positions: np.ndarray) -> "Split":
+        """The split of the examples at `positions`."""
+        images = None if self.images is None else self.images[positions]
+        return Split(self.ids[positions], targets_at(self.targets, positions), images, self.records)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cnnjax.data import keys
+from cnnjax.data.spec import SPLITS
 from cnnjax.errors import UserError
 
 TEST_SHARE = 0.2
@@ -51,7 +52,7 @@ def parts(
         held, rest = _hold_out(rest, groups, validation_fraction, "validation", *draw)
         positions["validation"] = ("train", held)
     positions["train"] = ("train", rest)
-    return {name: positions[name] for name in ("train", "validation", "test") if name in positions}
+    return {name: positions[name] for name in SPLITS if name in positions}
 
 
 def subset(examples: int, count: int | None, seed: int | None) -> np.ndarray | None:

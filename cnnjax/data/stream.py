@@ -38,8 +38,7 @@ class TrainBatch:
 
     def __call__(self, step: int) -> HostBatch:
         """{"images": uint8 [B, H, W, C]} and the targets ([B, ...]) of one step."""
-        positions = self.order.indices(step)
-        examples = self.split.read(positions.tolist())
+        examples = self.split.read(self.order.indices(step).tolist())
         boxes = [self._box(image, step, index) for index, (image, _) in enumerate(examples)]
         return _batch([self.resize(*pair) for pair in zip(examples, boxes, strict=True)])
 
@@ -97,7 +96,7 @@ def batches(
     return iter(dataset)
 
 
-def _initialize_worker(parent: int, number: int, workers: int) -> None:
+def _initialize_worker(parent: int, *_: int) -> None:
     """Makes a worker process end with its parent process, however that ends, and not before.
     Signals that ask a whole job to end, and Ctrl-C, are ignored: the parent handles them, and may
     need further batches to end well.
@@ -105,7 +104,6 @@ def _initialize_worker(parent: int, number: int, workers: int) -> None:
     PR_SET_PDEATHSIG would take the thread that started the worker for its parent, and Grain starts
     workers from a thread that does not last.
     """
-    del number, workers
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
 

@@ -6,7 +6,7 @@ box     float32 [N, 4], (cx, cy, w, h) of the object as shares of the image's wi
         (`cnnjax.data.boxes`); w = h = 0 if no object is visible
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -66,6 +66,15 @@ def verify(
                 "the image, in shares of its width and height."
             )
     return targets
+
+
+def class_of_value(values: Collection[int]) -> np.ndarray:
+    """The class of each value of a mask, int16 [256]: the place of the value in `values`, IGNORE of
+    255, and -1 of all others."""
+    classes = np.full(IGNORE + 1, -1, np.int16)
+    classes[list(values)] = np.arange(len(values))
+    classes[IGNORE] = IGNORE
+    return classes
 
 
 def count_pixels(masks: np.ndarray, num_mask_classes: int) -> tuple[np.ndarray, np.ndarray]:

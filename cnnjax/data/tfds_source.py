@@ -1,27 +1,27 @@
 """Prepared TFDS directories, which are read without TensorFlow and prepared with it."""
 
-import contextlib
 import dataclasses
 import importlib.util
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cnnjax import cache, files
 from cnnjax.data import content
-from cnnjax.data.records import Records, TfdsRecords
-from cnnjax.data.spec import Source, showable
-from cnnjax.data.targets import IGNORE
+from cnnjax.data.records import Features, Records, TfdsRecords
+from cnnjax.data.spec import SPLITS, Source, bad_examples, showable
+from cnnjax.data.targets import IGNORE, class_of_value
 from cnnjax.errors import UserError, nearest, shown
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 MAX_CLASSES = 1_000_000
 READABLE = ("array_record", "parquet")
 FEATURES = "features.json"
+INFO = "dataset_info.json"
 MASK = "segmentation_mask"
 BOXES = ("bbox", "head_bbox")
 OBJECTS = "objects"
@@ -33,53 +33,36 @@ TFDS_FEATURE = re.compile(r"tensorflow_datasets\.core\.features(\.\w+)+")
 CLASS_FIELDS = ("type", "pythonClassName", "python_class_name")
 
 
+def base_name(name: str) -> str:
+    """The name of a set (`set`, `set/config`, `set:1.2.3`) without config and version."""
+    return name.partition(":")[0].partition("/")[0]
+
+
 def version(name: str, root: Path, readable: bool = True) -> Path | None:
-    """The newest prepared version of `name` (`set`, `set/config`, `set:1.2.3`) in `root`, or None.
+    """The newest prepared version of `name` in `root`, or None.
 
     `root` may hold set/1.2.3 or be that folder itself. Only formats that can be read without
     TensorFlow count, or if `readable` is false only the others. Raises UserError if a
     dataset_info.json is damaged, or `root` cannot be read.
     """
-    try:
-        return _version(name, root, readable)
-    except OSError as error:
-        raise UserError(f"{root}: cannot be read ({files.reason(error)}).") from None
-
-
-def _version(name: str, root: Path, readable: bool) -> Path | None:
     path, _, number = name.partition(":")
     base = root / path
-    if (root / "dataset_info.json").is_file() and _info(root).get("name") == path.split("/")[0]:
-        matches = number in ("", root.name) and _readable(root) is readable
-        return root if matches else None
-    if not base.is_dir():
-        return None
-    versions = [
-        entry
-        for entry in base.iterdir()
-        if VERSION.fullmatch(entry.name)
-        and number in ("", entry.name)
-        and (entry / "dataset_info.json").is_file()
-        and _readable(entry) is readable
-    ]
+
+    def matches(folder: Path) -> bool:
+        return (
+            number in ("", folder.name)
+            and (folder / INFO).is_file()
+            and (_info(folder).get("fileFormat") in READABLE) is readable
+        )
+
+    try:
+        if (root / INFO).is_file() and _info(root).get("name") == base_name(name):
+            return root if matches(root) else None
+        entries = list(base.iterdir()) if base.is_dir() else []
+        versions = [each for each in entries if VERSION.fullmatch(each.name) and matches(each)]
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({files.reason(error)}).") from None
     return max(versions, key=lambda entry: tuple(map(int, entry.name.split("."))), default=None)
-
-
-class Features(NamedTuple):
-    """The features that are read, by their keys; None for those that a data set does not have."""
-
-    image: str
-    label: str | None
-    mask: str | None
-    box: str | None
-    objects: str | None
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The names of the targets."""
-        names = {"label": self.label or self.objects, "box": self.box or self.objects}
-        names["mask"] = self.mask
-        return tuple(name for name, key in names.items() if key)
 
 
 def read(name: str, directory: Path, skip_bad: bool = False) -> Source:
@@ -125,20 +108,14 @@ def read(name: str, directory: Path, skip_bad: bool = False) -> Source:
         class_names = _class_names(directory, features[keys.label])
     elif keys.objects:
         class_names = _class_names(directory, features[keys.objects].feature["label"])
-    splits = {
-        split: TfdsRecords(
-            directory, split, keys.image, keys.label, channels, keys.mask, None, keys.box,
-            keys.objects,
-        )
-        for split in ("train", "validation", "test")
-        if split in split_names
-    }  # fmt: skip
-    if keys.label:
-        splits = {
-            split: records
-            for split, records in splits.items()
-            if split == "train" or records.first_label() != -1
-        }
+    mask_values = MASK_VALUES.get(builder.name)
+    mask_classes = None if mask_values is None else class_of_value(mask_values)
+    splits = {}
+    for split in SPLITS:
+        if split in split_names:
+            records = TfdsRecords(directory, split, keys, channels, mask_classes)
+            if split == "train" or not keys.label or records.first_label() != -1:
+                splits[split] = records
     if "train" not in splits:
         raise UserError(f"data.name: {name!r} has no split 'train' in {directory}.")
     entries = sorted(directory.iterdir())
@@ -148,11 +125,12 @@ def read(name: str, directory: Path, skip_bad: bool = False) -> Source:
     digest = content.of_files(key, {entry.name: entry for entry in entries if entry.is_file()})
     config = getattr(builder.builder_config, "name", "")
     version = f"{config}:{builder.version}" if config else str(builder.version)
-    source = Source(name, key, class_names, channels, size, splits, digest, version)
+    source = Source(
+        name, key, class_names, channels, size, splits, digest, version, targets=keys.targets
+    )
     if keys.targets == ("label",):
         return source
-    source = dataclasses.replace(source, targets=keys.targets)
-    return _checked(source, splits, directory, MASK_VALUES.get(builder.name), skip_bad)
+    return _checked(source, splits, directory, mask_values, skip_bad)
 
 
 def _features(features: Any, supervised: Sequence[str] | None) -> Features | None:
@@ -190,21 +168,15 @@ def _checked(
 
     Args:
       source: with masks or boxes.
-      splits: its records, whose masks are values.
+      splits: its records.
       directory: with the files.
       mask_values: {value of a mask: name of its class}; None for the values that occur.
       skip_bad: leave bad examples out, rather than raise.
     """
-    if mask_values is not None:
-        mask_classes = _mask_classes(mask_values)
-        splits = {
-            split: dataclasses.replace(records, mask_classes=mask_classes)
-            for split, records in splits.items()
-        }
     values, problems = _inspect(f"{source.key}-{cache.digest(mask_values)}", splits)
     if mask_values is None:
         mask_values = {value: str(value) for value in values if value != IGNORE}
-        mask_classes = _mask_classes(mask_values)
+    mask_classes = class_of_value(mask_values)
     left_out: list[str] = []
     kept: dict[str, Records] = {}
     for split, records in splits.items():
@@ -215,23 +187,13 @@ def _checked(
         positions = np.setdiff1d(np.arange(len(records)), list(bad)) if bad else None
         kept[split] = dataclasses.replace(records, mask_classes=mask_classes, positions=positions)
     if left_out and not skip_bad:
-        count = len(left_out)
-        which = "the bad example" if count == 1 else f"all {count} bad examples"
-        raise UserError(f"{left_out[0]} (data.skip_bad=true leaves out {which}.)")
+        raise bad_examples(left_out)
     return dataclasses.replace(
         source,
         splits=kept,
         mask_names=tuple(mask_values.values()) if "mask" in source.targets else (),
         left_out=tuple(text.replace(f"{directory}, ", "", 1) for text in left_out),
     )
-
-
-def _mask_classes(names: Mapping[int, str]) -> np.ndarray:
-    """The class of each value of a mask, int16 [256]; -1 for values without a name."""
-    classes = np.full(IGNORE + 1, -1, np.int16)
-    classes[list(names)] = np.arange(len(names))
-    classes[IGNORE] = IGNORE
-    return classes
 
 
 Problems = Mapping[str, list[tuple[int, str]]]
@@ -254,14 +216,11 @@ def _inspect(key: str, splits: Mapping[str, TfdsRecords]) -> tuple[list[int], Pr
         inspected = {"values": np.flatnonzero(occur).tolist(), "problems": problems}
         files.write_json(folder / "inspected.json", inspected)
 
-    def load(overwrite: bool) -> tuple[list[int], Problems]:
-        folder = cache.folder(f"inspected/{key}", write, overwrite)
+    def load(folder: Path) -> tuple[list[int], Problems]:
         inspected = json.loads((folder / "inspected.json").read_text())
         return inspected["values"], {split: inspected["problems"][split] for split in splits}
 
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return load(overwrite=False)
-    return load(overwrite=True)
+    return cache.load(f"inspected/{key}", write, load)
 
 
 def _class_names(directory: Path, label: Any) -> tuple[str, ...]:
@@ -275,7 +234,7 @@ def _class_names(directory: Path, label: Any) -> tuple[str, ...]:
     return names
 
 
-def download(name: str, data_dir: Path | None, home: Path) -> Path:
+def download(name: str, data_dir: Path | None, home: Path) -> None:
     """Downloads and prepares a TFDS set as array_record in the cache; needs TensorFlow.
 
     Originals that TFDS cannot download are looked for in `data_dir`, or in `home`/downloads/manual.
@@ -284,7 +243,7 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
     import tensorflow_datasets as tfds
 
     try:
-        tfds.builder_cls(name.split(":")[0].split("/")[0])
+        tfds.builder_cls(base_name(name))
     except ValueError:  # an unknown name, or one that is not possible
         near = nearest(name, tfds.list_builders(with_community_datasets=False))
         hint = f" Did you mean {near!r}?" if near else ""
@@ -305,15 +264,10 @@ def download(name: str, data_dir: Path | None, home: Path) -> Path:
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise UserError(f"data.name: {name!r} could not be prepared: {text}") from error
-    return Path(builder.data_path)
-
-
-def _readable(directory: Path) -> bool:
-    return _info(directory).get("fileFormat") in READABLE
 
 
 def _info(directory: Path) -> dict[str, str]:
-    info = files.read_json(directory / "dataset_info.json")
+    info = files.read_json(directory / INFO)
     return info if isinstance(info, dict) else {}
 
 

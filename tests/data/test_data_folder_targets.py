@@ -198,7 +198,7 @@ def test_boxes_of_pascal_voc(boxed, make_config, beside):
         np.testing.assert_allclose(
             boxes.to_corners(targets["box"]), [1 / 8, 1.5 / 6, 7 / 8, 1], rtol=1e-6
         )
-    assert not folder_targets.read(f"folder:{boxed}").images.ignored
+    assert not folder_targets.read(f"folder:{boxed}").ignored
 
 
 BOMB = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><x>&b;</x>'

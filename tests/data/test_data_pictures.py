@@ -69,8 +69,8 @@ def test_every_mode_follows_its_rule(tmp_path, name, image, colour):
     assert pictures.read(path, 3).tolist() == [[colour] * 3] * 2
     grey = GREY_OF_RED if colour == RED else colour[0]
     assert pictures.read(path, 1).tolist() == [[[grey]] * 3] * 2
-    header, digest = pictures.inspect(path, hashed=True)
-    assert (header.height, header.width, len(digest)) == (2, 3, 32)
+    header = pictures.inspect(path, hashed=True)
+    assert (header.height, header.width, len(header.sha256)) == (2, 3, 32)
     assert header.alpha == (name in ("alpha.png", "grey_alpha.png", "transparent.png"))
 
 

@@ -20,7 +20,7 @@ def make(name, **fields):
 def arrays(made, split="train"):
     records = made.splits[split]
     examples = records.read(range(len(records)))
-    return np.stack([image for image, _ in examples]), records.targets()
+    return np.stack([image for image, _ in examples]), records.targets
 
 
 def test_a_scene_is_a_function_of_seed_split_and_index(tmp_path, monkeypatch):

@@ -366,7 +366,7 @@ def test_every_target_of_a_source_reaches_the_batches(
 
     splits = {
         name: source.ArrayRecords(
-            part.images, {**part.targets(), "box": box_of(part.targets()["label"])}
+            part.images, {**part.targets, "box": box_of(part.targets["label"])}
         )
         for name, part in whole.splits.items()
     }

@@ -233,7 +233,7 @@ def test_masks_are_decoded_once(scenes, tmp_path, monkeypatch):
     """Of a source on disk, resized masks and boxes come from the cache the second time."""
     records = scenes.splits["train"]
     on_disk = dataclasses.replace(
-        scenes, splits={"train": Disk(records.images, records.all_targets)}, key=str(tmp_path)[-9:]
+        scenes, splits={"train": Disk(records.images, records.targets)}, key=str(tmp_path)[-9:]
     )
     resize = Resize((10, 10), "nearest", 12)
     first = decoded.load(on_disk, "train", resize)
@@ -249,14 +249,11 @@ def test_masks_are_decoded_once(scenes, tmp_path, monkeypatch):
 class Disk:
     """Records that are not those of arrays."""
 
-    def __init__(self, images, all_targets):
-        self.records = ArrayRecords(images, all_targets)
+    def __init__(self, images, targets):
+        self.records = ArrayRecords(images, targets)
 
     def __len__(self):
         return len(self.records)
 
     def read(self, positions):
         return self.records.read(positions)
-
-    def targets(self):
-        return self.records.targets()

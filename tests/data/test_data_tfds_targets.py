@@ -223,7 +223,7 @@ def test_a_set_of_labels_has_labels_alone(tmp_path, make_config, monkeypatch):
     found = source.find("food101", folder)
     assert found.targets == ("label",)
     assert found.splits["train"].read([2])[0][1] == {"label": 0}
-    assert found.splits["train"].targets()["label"].tolist() == [n % 2 for n in range(COUNT)]
+    assert found.splits["train"].labels().tolist() == [n % 2 for n in range(COUNT)]
     assert description.describe([make_config(name="food101")], folder) == []
 
 
