@@ -17,11 +17,14 @@ Convolve = Callable[..., Array]
 Pool = Callable[[Array], Array]
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 """`SAME`, `VALID`, or the zeros before and after for height and width."""
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
+Connections = tuple[tuple[int, ...], ...]
+"""The input channels of each output channel."""
+LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def _add_bias(layer: nn.Module, y: Array, features: int, param_dtype: Any) -> Array:
-    bias = layer.param("bias", nn.initializers.zeros, (features,), param_dtype)
+def add_bias(layer: Any, y: Array) -> Array:
+    """y, [..., C], plus the parameter `bias`, [C], of a layer."""
+    bias = layer.param("bias", nn.initializers.zeros, (y.shape[-1],), layer.param_dtype)
     return y + bias.astype(y.dtype)
 
 
@@ -55,11 +58,11 @@ class Conv(nn.Module):
             kernel.astype(self.dtype),
             (self.strides, self.strides),
             self.padding,
-            dimension_numbers=_LAYOUT,
+            dimension_numbers=LAYOUT,
             feature_group_count=self.groups,
         )
         y = y if pool is None else pool(y)
-        return _add_bias(self, y, self.features, self.param_dtype) if self.use_bias else y
+        return add_bias(self, y) if self.use_bias else y
 
 
 class ConvolvedDense(nn.Module):
@@ -86,9 +89,9 @@ class ConvolvedDense(nn.Module):
             kernel.astype(self.dtype).reshape(*window, self.features),
             (1, 1),
             "SAME",
-            dimension_numbers=_LAYOUT,
+            dimension_numbers=LAYOUT,
         )
-        return _add_bias(self, y, self.features, self.param_dtype)
+        return add_bias(self, y)
 
 
 class SparseConv(nn.Module):
@@ -101,7 +104,7 @@ class SparseConv(nn.Module):
     reach], where reach is the mean number of outputs of an input: the fans are those of the table.
     """
 
-    connections: tuple[tuple[int, ...], ...]
+    connections: Connections
     kernel_size: tuple[int, int]
     kernel_init: Initializer
     use_bias: bool = True
@@ -119,14 +122,12 @@ class SparseConv(nn.Module):
         kernel = self.param("kernel", init, (*self.kernel_size, len(ins)), self.param_dtype)
         dense = jnp.zeros((*self.kernel_size, inputs, outputs), self.dtype)
         dense = dense.at[:, :, ins, outs].set(kernel.astype(self.dtype))
-        y = self.convolve(x.astype(self.dtype), dense, (1, 1), "VALID", dimension_numbers=_LAYOUT)
+        y = self.convolve(x.astype(self.dtype), dense, (1, 1), "VALID", dimension_numbers=LAYOUT)
         y = y if pool is None else pool(y)
-        return _add_bias(self, y, outputs, self.param_dtype) if self.use_bias else y
+        return add_bias(self, y) if self.use_bias else y
 
 
-def _sparse_init(
-    init: Initializer, connections: tuple[tuple[int, ...], ...]
-) -> Callable[[Array, Sequence[int], Any], Array]:
+def _sparse_init(init: Initializer, connections: Connections) -> Initializer:
     """The initialiser of a kernel [height, width, connections]."""
     inputs = {channel for row in connections for channel in row}
     reach = max(1, round(sum(map(len, connections)) / len(inputs)))

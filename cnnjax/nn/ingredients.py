@@ -12,7 +12,7 @@ from jax import Array
 from cnnjax.config import Levels, Model, ResolvedModel, resolve_model
 from cnnjax.errors import unknown
 from cnnjax.nn.activations import ACTIVATIONS, NON_DECREASING, Activation, PReLU, leaky_relu
-from cnnjax.nn.convolution import Conv, ConvolvedDense, Padding, SparseConv
+from cnnjax.nn.convolution import Connections, Conv, ConvolvedDense, Padding, SparseConv
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.initializers import INITIALIZERS, Initializer
 from cnnjax.nn.normalization import NORMS, BatchStatistics
@@ -44,9 +44,12 @@ class Ingredients:
 
     def activation(self, name: str) -> Callable[[Array], Array]:
         """The activation; `name` is that of the module if it has parameters."""
-        if self.activation_level is PReLU:
+        level = self.activation_level
+        if level is PReLU:
             return PReLU(param_dtype=self.param_dtype, name=name)
-        return _layer(self.activation_level, name=name)
+        if isinstance(level, type) and issubclass(level, nn.Module):
+            return level(name=name)
+        return level
 
     def conv(
         self,
@@ -58,42 +61,23 @@ class Ingredients:
         padding: Padding = "SAME",
         groups: int = 1,
         use_bias: bool = True,
-    ) -> Conv:
+        connections: Connections | None = None,
+    ) -> Conv | SparseConv:
         """A convolution: [B, H, W, C] -> [B, H', W', features]. `kernel` is the side of a square or
-        (height, width)."""
-        return Conv(
-            features,
-            kernel if isinstance(kernel, tuple) else (kernel, kernel),
-            self.initializer(groups),
-            strides=strides,
-            padding=padding,
-            groups=groups,
-            use_bias=use_bias,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            convolve=self.operations.convolve,
-            name=name,
-        )
-
-    def sparse_conv(
-        self,
-        connections: tuple[tuple[int, ...], ...],
-        kernel: int | tuple[int, int],
-        *,
-        name: str,
-        use_bias: bool,
-    ) -> SparseConv:
-        """A convolution with a table of connections, see `SparseConv`."""
-        return SparseConv(
-            connections,
-            kernel if isinstance(kernel, tuple) else (kernel, kernel),
-            self.initializer(1),
-            use_bias=use_bias,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            convolve=self.operations.convolve,
-            name=name,
-        )
+        (height, width). With a table of `connections` it is a `SparseConv`, which has no strides,
+        padding or groups."""
+        size = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        initializer = self.initializer(groups)
+        fields: dict[str, Any] = {
+            "use_bias": use_bias,
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+            "convolve": self.operations.convolve,
+            "name": name,
+        }
+        if connections is not None:
+            return SparseConv(connections, size, initializer, **fields)
+        return Conv(features, size, initializer, strides, padding, groups, **fields)
 
     def transposed_conv(
         self,
@@ -222,9 +206,3 @@ def _level(kind: str, name: str, built_in: Mapping[str, Any], levels: Levels) ->
     if name not in table:
         raise unknown(f"model.{kind}", name, [*built_in, *levels.get(kind, {})])
     return table[name]
-
-
-def _layer(level: Any, **fields: Any) -> Callable[[Array], Array]:
-    """A function unchanged; a module class with its fields."""
-    is_module = isinstance(level, type) and issubclass(level, nn.Module)
-    return level(**fields) if is_module else level

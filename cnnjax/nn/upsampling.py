@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 
 from cnnjax.nn import pooling
-from cnnjax.nn.convolution import Convolve
+from cnnjax.nn.convolution import LAYOUT, Convolve, add_bias
 from cnnjax.nn.initializers import Initializer
 from cnnjax.nn.pooling import HALVE, Window
 
@@ -122,15 +122,12 @@ def scatter_max_unpool(y: Array, x: Array, window: Window = HALVE) -> Array:
 
 def fit(x: Array, size: Size) -> Array:
     """x, [B, h, w, C], padded with zeros or cropped to [B, *size, C], its centre in the centre."""
+    pads = []
     for axis, length in enumerate(size, start=1):
         missing = length - x.shape[axis]
         if missing < 0:
-            x = lax.slice_in_dim(x, -missing // 2, -missing // 2 + length, axis=axis)
-    before = [(length - side) // 2 for side, length in zip(x.shape[1:3], size, strict=True)]
-    pads = [
-        (start, length - side - start)
-        for start, side, length in zip(before, x.shape[1:3], size, strict=True)
-    ]
+            x, missing = lax.slice_in_dim(x, -missing // 2, -missing // 2 + length, axis=axis), 0
+        pads.append((missing // 2, missing - missing // 2))
     return jnp.pad(x, ((0, 0), *pads, (0, 0))) if any(map(any, pads)) else x
 
 
@@ -188,11 +185,10 @@ class TransposedConv(nn.Module):
             (1, 1),
             pads,
             lhs_dilation=strides,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            dimension_numbers=LAYOUT,
         )
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-            y = y + bias.astype(y.dtype)
+            y = add_bias(self, y)
         return fit(y, self.size)
 
 
