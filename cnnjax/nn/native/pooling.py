@@ -51,11 +51,8 @@ def _pooled_shape(x: Any) -> tuple[int, int, int, int]:
     return batch, height // 2, width // 2, channels
 
 
-def _make(name: str, reference: Any, function: str, multiple_results: bool = False) -> Primitive:
-    primitive = Primitive(f"native_{name}")
-    primitive.multiple_results = multiple_results
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("size",)))
-    lowering.register(primitive, function, reference, lowering.no_attributes)
+def _make(name: str, reference: Any, function: str, **options: Any) -> Primitive:
+    primitive = lowering.primitive(name, reference, function, **options)
 
     def batch(operands: Any, axes: Any, **params: Any) -> Any:
         """Merges the mapped axis into that of the examples."""
@@ -80,7 +77,7 @@ def _make(name: str, reference: Any, function: str, multiple_results: bool = Fal
 
 _MAX = _make("max_pool", _largest, "pool_max", multiple_results=True)
 _TAKE = _make("max_pool_take", _take, "pool_take")
-_PUT = _make("max_pool_put", _put, "pool_put")
+_PUT = _make("max_pool_put", _put, "pool_put", static=("size",))
 
 _MAX.def_abstract_eval(
     lambda x: [
@@ -107,19 +104,10 @@ def _max_jvp(primals: tuple[Array], tangents: tuple[Array]) -> Any:
     return (largest, index), (_TAKE.bind(*tangents, index), no_tangent)
 
 
-def _take_transpose(cotangent: Any, x: Any, index: Array) -> Any:
-    if isinstance(cotangent, ad.Zero):
-        return ad.Zero(x.aval), None
-    return _PUT.bind(cotangent, index, size=x.aval.shape[1:3]), None
-
-
-def _put_transpose(cotangent: Any, y: Any, index: Array, *, size: tuple[int, int]) -> Any:
-    if isinstance(cotangent, ad.Zero):
-        return ad.Zero(y.aval), None
-    return _TAKE.bind(cotangent, index), None
-
-
+ad.deflinear2(
+    _TAKE, lambda cotangent, x, index: (_PUT.bind(cotangent, index, size=x.aval.shape[1:3]), None)
+)
+ad.deflinear2(_PUT, lambda cotangent, y, index, size: (_TAKE.bind(cotangent, index), None))
+# `deflinear2` takes them for linear in both arguments; these are the derivatives.
 ad.defjvp(_TAKE, lambda tangent, x, index: _TAKE.bind(tangent, index), None)
 ad.defjvp(_PUT, lambda tangent, y, index, size: _PUT.bind(tangent, index, size=size), None)
-ad.primitive_transposes[_TAKE] = _take_transpose
-ad.primitive_transposes[_PUT] = _put_transpose
