@@ -39,9 +39,9 @@ IMAGENET_PLAIN_DEPTHS = (18, 34)
 
 
 def _by_depth(
-    make: Callable[..., Backbone], depths: Iterable[int], **fields: Any
-) -> dict[int, Constructor]:
-    return {depth: functools.partial(make, depth=depth, **fields) for depth in depths}
+    name: str, make: Callable[..., Backbone], depths: Iterable[int], **fields: Any
+) -> dict[str, Constructor]:
+    return {name.format(depth): functools.partial(make, depth=depth, **fields) for depth in depths}
 
 
 MODELS: dict[str, Constructor] = {
@@ -52,29 +52,15 @@ MODELS: dict[str, Constructor] = {
     "alexnet": alexnet.alexnet,
     "alexnet_grouped": functools.partial(alexnet.alexnet, grouped=True),
     "vgg_small": vgg.vgg_small,
-    **{f"vgg{depth}": make for depth, make in _by_depth(vgg.vgg, vgg.CONVOLUTIONS).items()},
-    **{f"vgg{depth}_bn": make for depth, make in _by_depth(vgg.vgg, vgg.CONVOLUTIONS).items()},
+    **_by_depth("vgg{}", vgg.vgg, vgg.CONVOLUTIONS),
+    **_by_depth("vgg{}_bn", vgg.vgg, vgg.CONVOLUTIONS),
     "inception_small": inception.inception_small,
     "googlenet": googlenet.googlenet,
     "inception_v3": inception.inception_v3,
-    **{
-        f"resnet{depth}": make
-        for depth, make in _by_depth(resnet.resnet, (*CIFAR_DEPTHS, 1202)).items()
-    },
-    **{
-        f"plain{depth}": make
-        for depth, make in _by_depth(resnet.resnet, CIFAR_DEPTHS, residual=False).items()
-    },
-    **{
-        f"resnet{depth}": make
-        for depth, make in _by_depth(resnet.imagenet_resnet, resnet.IMAGENET).items()
-    },
-    **{
-        f"plain{depth}": make
-        for depth, make in _by_depth(
-            resnet.imagenet_resnet, IMAGENET_PLAIN_DEPTHS, residual=False
-        ).items()
-    },
+    **_by_depth("resnet{}", resnet.resnet, (*CIFAR_DEPTHS, 1202)),
+    **_by_depth("plain{}", resnet.resnet, CIFAR_DEPTHS, residual=False),
+    **_by_depth("resnet{}", resnet.imagenet_resnet, resnet.IMAGENET),
+    **_by_depth("plain{}", resnet.imagenet_resnet, IMAGENET_PLAIN_DEPTHS, residual=False),
 }
 
 
@@ -123,7 +109,8 @@ def build(
         that is too small for it.
       TypeError: a `head` for a network that has its own.
     """
-    user_models = (levels or {}).get("model", {})
+    levels = levels or {}
+    user_models = levels.get("model", {})
     known = [*MODELS, *SEGMENTATION_MODELS, *user_models]
     if config.name not in known:
         raise unknown("model.name", config.name, known)
@@ -156,9 +143,8 @@ def build(
     else:
         network = custom.build(user_models[config.name], make, num_outputs, image_shape)
     if isinstance(network, Backbone) and per_pixel:
-        decoders = (levels or {}).get("decoder", {})
         built_in = make.config.decoder in catalog.DECODERS
-        level = None if built_in else decoders[str(make.config.decoder)]
+        level = None if built_in else levels["decoder"][str(make.config.decoder)]
         return segmentation.encoder_decoder(network, numbers[0], head, level)
     if isinstance(network, Backbone):
         trunks: dict[str, Backbone] = {}

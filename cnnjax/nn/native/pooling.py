@@ -58,12 +58,7 @@ def _make(name: str, reference: Any, function: str, **options: Any) -> Primitive
         """Merges the mapped axis into that of the examples."""
         pairs = list(zip(operands, axes, strict=True))
         count = next(operand.shape[axis] for operand, axis in pairs if axis is not None)
-        stacked = [
-            jnp.broadcast_to(operand, (count, *operand.shape))
-            if axis is None
-            else jnp.moveaxis(operand, axis, 0)
-            for operand, axis in pairs
-        ]
+        stacked = [batching.bdim_at_front(operand, axis, count) for operand, axis in pairs]
         merged = [array.reshape(count * array.shape[1], *array.shape[2:]) for array in stacked]
         results = primitive.bind(*merged, **params)
         split = jax.tree.map(
