@@ -1,8 +1,5 @@
 """Building blocks of networks with parallel branches."""
 
-import functools
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,6 +12,16 @@ from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
 
 Kernel = int | tuple[int, int]
+SAME_SIZE = Window(3, 1, 1)
+
+
+class BranchedBackbone(Backbone):
+    """A backbone whose features are the means over its last maps, with dropout of either kind."""
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, n] -> [B, n]."""
+        return forward.dropout(self.ingredients.dropout("dropout"), x.mean(axis=(1, 2)))
 
 
 class Branches:
@@ -41,9 +48,9 @@ class Branches:
             block = ConvBlock(
                 self._make,
                 self._make.width(features),
-                (height, width),
+                kernel,
                 stride,
-                padding=padding,
+                padding,
                 name=f"{name}_{index}",
             )
             x = block(x, train=self._train)
@@ -63,18 +70,17 @@ def average_3x3(make: Ingredients, x: Array) -> Array:
         return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=include_pad)
 
 
-def max_3x3(make: Ingredients, x: Array) -> Array:
-    """The maximum over 3x3 windows at stride 1."""
+def max_pool(make: Ingredients, x: Array, window: Window = SAME_SIZE) -> Array:
+    """The maximum over windows, by default 3x3 at stride 1."""
     with jax.named_scope("pool"):
-        return make.operations.max_pool(x, Window(3, 1, 1))
+        return make.operations.max_pool(x, window)
 
 
-def downsample(make: Ingredients, window: Window) -> Callable[[Array], Array]:
+def downsample(make: Ingredients, x: Array, window: Window) -> Array:
     """The pooling beside strided convolutions, named `pool`: the configured level, or max pooling
     if that would keep the size."""
-    if make.pools:
-        return make.pool("pool", window)
-    return jax.named_scope("pool")(functools.partial(make.operations.max_pool, window=window))
+    pooled: Array = make.pool("pool", window)(x) if make.pools else max_pool(make, x, window)
+    return pooled
 
 
 def adaptive_average(x: Array, size: int) -> Array:

@@ -3,13 +3,14 @@
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, ForwardPass
+from cnnjax.models.backbone import ForwardPass
 from cnnjax.models.branches import (
+    BranchedBackbone,
     Branches,
     adaptive_average,
     concatenate,
     has_auxiliary_heads,
-    max_3x3,
+    max_pool,
 )
 from cnnjax.models.size import require_windows
 from cnnjax.nn.blocks import ConvBlock, DenseBlock, rematerialized
@@ -47,11 +48,11 @@ class Block(nn.Module):
             conv(x, "branch1", (width1, 1)),
             conv(x, "branch2", (reduce3, 1), (width3, 3)),
             conv(x, "branch3", (reduce5, 1), (width5, 3)),
-            conv(max_3x3(self.ingredients, x), "branch4", (width_pool, 1)),
+            conv(max_pool(self.ingredients, x), "branch4", (width_pool, 1)),
         )
 
 
-class GoogLeNet(Backbone):
+class GoogLeNet(BranchedBackbone):
     """Szegedy et al. 2015, "Going Deeper with Convolutions", as torchvision has it: 13,004,888
     parameters with both auxiliary heads, for images of 224 pixels.
 
@@ -85,11 +86,6 @@ class GoogLeNet(Backbone):
                 name = f"pool{stage}"
                 x = forward.pool(name, make.pool(name, POOL if stage == 3 else LAST), x)
         return x
-
-    @nn.nowrap
-    def vector(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, h, w, 1024] -> [B, 1024]."""
-        return forward.dropout(self.ingredients.dropout("dropout"), x.mean(axis=(1, 2)))
 
     def _auxiliary(self, name: str, x: Array, forward: ForwardPass) -> None:
         make, train = self.ingredients, forward.train

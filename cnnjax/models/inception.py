@@ -5,15 +5,16 @@ from typing import Any
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, ForwardPass
+from cnnjax.models.backbone import ForwardPass
 from cnnjax.models.branches import (
+    BranchedBackbone,
     Branches,
     Kernel,
     average_3x3,
     concatenate,
     downsample,
     has_auxiliary_heads,
-    max_3x3,
+    max_pool,
 )
 from cnnjax.models.size import require_size, require_windows
 from cnnjax.nn.blocks import ConvBlock, rematerialized
@@ -54,7 +55,7 @@ class B(nn.Module):
         return concatenate(
             conv(x, "branch1", (384, 3, 2)),
             conv(x, "branch2", (64, 1), (96, 3), (96, 3, 2)),
-            downsample(self.ingredients, POOL)(x),
+            downsample(self.ingredients, x, POOL),
         )
 
 
@@ -89,7 +90,7 @@ class D(nn.Module):
         return concatenate(
             conv(x, "branch1", (192, 1), (320, 3, 2)),
             conv(x, "branch2", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2)),
-            downsample(self.ingredients, POOL)(x),
+            downsample(self.ingredients, x, POOL),
         )
 
 
@@ -114,7 +115,7 @@ class E(nn.Module):
         )
 
 
-class InceptionV3(Backbone):
+class InceptionV3(BranchedBackbone):
     """Szegedy et al. 2016, "Rethinking the Inception Architecture", as torchvision has it: on
     299x299x3 images with 1000 classes 27,161,264 parameters, 23,834,568 without the auxiliary head.
 
@@ -154,11 +155,6 @@ class InceptionV3(Backbone):
                 forward.auxiliary["auxiliary"] = self._auxiliary(x, forward.train)
         return x
 
-    @nn.nowrap
-    def vector(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, h, w, n] -> [B, n]."""
-        return forward.dropout(self.ingredients.dropout("dropout"), x.mean(axis=(1, 2)))
-
     def _auxiliary(self, x: Array, train: bool) -> Array:
         """The features of the auxiliary head, from the 17x17 maps."""
         make = self.ingredients
@@ -186,7 +182,7 @@ class SmallBlock(nn.Module):
         """x: [B, H, W, C] -> [B, H, W, 4 * features], or 3 * features + C (`naive`)."""
         make, n = self.ingredients, self.features
         conv, form, half = Branches(make, train), make.config.inception_block, max(1, n // 2)
-        pooled = max_3x3(make, x)
+        pooled = max_pool(make, x)
         if form == "naive":
             return concatenate(
                 conv(x, "branch1", (n, 1)), conv(x, "branch2", (n, 3)), conv(x, "branch3", (n, 5)),
@@ -209,7 +205,7 @@ class SmallBlock(nn.Module):
         )
 
 
-class InceptionSmall(Backbone):
+class InceptionSmall(BranchedBackbone):
     """A 3x3 convolution of 32 channels and three stages of two blocks (16, 32 and 64 channels a
     branch) with pooling between them, for images of about 32x32. Layers and endpoints: `conv1`,
     `mixed1_1`, `mixed1_2`, `pool1`, ..., `mixed3_2`; `head`. Dropout, of either kind, comes before
@@ -229,11 +225,6 @@ class InceptionSmall(Backbone):
                 block = SmallBlock(make, make.width(features), name=name)
                 x = forward.endpoint(name, rematerialized(block, x, train=forward.train))
         return x
-
-    @nn.nowrap
-    def vector(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, h, w, n] -> [B, n]."""
-        return forward.dropout(self.ingredients.dropout("dropout"), x.mean(axis=(1, 2)))
 
 
 def inception_v3(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> InceptionV3:

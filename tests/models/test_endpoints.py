@@ -12,7 +12,7 @@ from cnnjax.config import Dropout, Model, Norm, Optimizer
 from cnnjax.errors import UserError
 from cnnjax.models import googlenet, resnet
 from cnnjax.models.branches import adaptive_average, average_3x3
-from cnnjax.models.resnet import Block, BlockSpec
+from cnnjax.models.resnet import Block
 from cnnjax.nn import ingredients, operations
 from cnnjax.nn.dropout import drop_path
 from cnnjax.nn.native import library
@@ -213,12 +213,10 @@ def test_drop_path_keeps_the_mean_and_whole_examples():
     assert y.mean() == pytest.approx(1, abs=0.05)
 
 
-def block(train=False, x=None, spec=None, survival=1.0, **fields):
+def block(train=False, x=None, shape=(2, False), survival=1.0, **fields):
     """The parameters and output of one bottleneck block."""
     model = Model(name="resnet50", norm=Norm(kind="batch"), **fields)
-    made = Block(
-        ingredients.build(model), spec or BlockSpec(2, False), True, residual=True, pooled=False
-    )
+    made = Block(ingredients.build(model), *shape, bottleneck=True, residual=True, pooled=False)
     x = jax.random.normal(KEY, (2, 6, 6, 8)) if x is None else x
     variables = made.init(KEY, x, train=False, keep_prob=None)
     options = {"mutable": ["batch_stats"], "rngs": {"dropout": KEY}}
@@ -230,10 +228,10 @@ def block(train=False, x=None, spec=None, survival=1.0, **fields):
     ("kind", "same", "halving"), [("A", False, False), ("B", False, True), ("C", True, True)]
 )
 def test_shortcuts_have_projections_where_they_should(kind, same, halving):
-    for spec, expected in ((BlockSpec(2, False), same), (BlockSpec(4, True), halving)):
-        params, y, _ = block(shortcut=kind, spec=spec)
+    for features, downsample, expected in ((2, False, same), (4, True, halving)):
+        params, y, _ = block(shortcut=kind, shape=(features, downsample))
         assert ("shortcut" in params) is expected
-        assert y.shape == ((2, 3, 3, 16) if spec.downsample else (2, 6, 6, 8))
+        assert y.shape == ((2, 3, 3, 16) if downsample else (2, 6, 6, 8))
 
 
 def test_a_zero_last_scale_makes_the_block_its_shortcut():
@@ -259,7 +257,7 @@ def test_where_the_stride_is_changes_the_size_in_between():
     for where in ("first", "middle"):
         model = Model(name="resnet50", stride_on=where)
         make = ingredients.build(model)
-        made = Block(make, BlockSpec(4, True), True, residual=True, pooled=False)
+        made = Block(make, 4, True, bottleneck=True, residual=True, pooled=False)
         x = jnp.ones((1, 8, 8, 8))
         _, state_ = made.apply(
             made.init(KEY, x, train=False, keep_prob=None),
