@@ -75,8 +75,7 @@ def config(model: str) -> dict[str, Any]:
     """Images as by `preprocess_input`: blue, green, red in 0..255 minus their means for VGG and
     ResNet, -1..1 for Inception; centre crops, as for the published accuracies."""
     if model == "inception_v3":
-        half = (0.5, 0.5, 0.5)
-        fields = torchvision.imagenet(299, 342, half, half)
+        fields = torchvision.imagenet(299, 342, torchvision.HALF, torchvision.HALF)
         return fields | {"model.norm.alpha": 0.01, "model.count_include_pad": False}
     mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
     fields = torchvision.imagenet(mean=mean, sd=(1 / 255,) * 3) | {"data.channel_order": "bgr"}

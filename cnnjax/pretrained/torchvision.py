@@ -1,7 +1,6 @@
 """torchvision's layout, and the preprocessing of its first weights (`IMAGENET1K_V1`)."""
 
 import functools
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,15 +10,15 @@ from cnnjax.pretrained.layout import Layout, SourceModule, torch_rule
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-Names = Mapping[str, str | SourceModule]
+HALF = (0.5, 0.5, 0.5)
 
 
-def blocks(names: Names, conv: str = "{}.conv", norm: str = "{}.bn") -> dict[str, SourceModule]:
-    """The convolution and norm of each block in `names`, {block: module}, by the two patterns."""
+def blocks(names: Mapping[str, str]) -> dict[str, SourceModule]:
+    """The convolution and norm of each block in `names`, {block: module}."""
     return {
-        f"{block}/{layer}": SourceModule(pattern.format(name))
+        f"{block}/{ours}": SourceModule(f"{name}.{theirs}")
         for block, name in names.items()
-        for layer, pattern in (("conv", conv), ("norm", norm))
+        for ours, theirs in (("conv", "conv"), ("norm", "bn"))
     }
 
 
@@ -58,10 +57,13 @@ def vgg(depth: int, norm: bool) -> dict[str, SourceModule]:
 
 
 def resnet(
-    stages: tuple[int, ...], bottleneck: bool, head: str = "fc", shortcut: str = "downsample"
+    stages: tuple[int, ...], head: str = "fc", shortcut: str = "downsample"
 ) -> dict[str, SourceModule]:
     """Residual networks; `stages` are the blocks of each, `head` and `shortcut` the source's names
-    of the last layer and of the projections."""
+    of the last layer and of the projections. Not every block has a third convolution, which
+    bottlenecks have, or a projection."""
+    layers = [(f"conv{index}", f"conv{index}", f"bn{index}") for index in (1, 2, 3)]
+    layers.append(("shortcut", f"{shortcut}.0", f"{shortcut}.1"))
     modules = {
         "conv1/conv": SourceModule("conv1"),
         "conv1/norm": SourceModule("bn1"),
@@ -70,11 +72,9 @@ def resnet(
     for stage, count in enumerate(stages, start=1):
         for block in range(count):
             ours, theirs = f"stage{stage}_block{block + 1}", f"layer{stage}.{block}"
-            for index in (1, 2, 3) if bottleneck else (1, 2):
-                modules[f"{ours}/conv{index}/conv"] = SourceModule(f"{theirs}.conv{index}")
-                modules[f"{ours}/conv{index}/norm"] = SourceModule(f"{theirs}.bn{index}")
-            modules[f"{ours}/shortcut/conv"] = SourceModule(f"{theirs}.{shortcut}.0")
-            modules[f"{ours}/shortcut/norm"] = SourceModule(f"{theirs}.{shortcut}.1")
+            for layer, conv, norm in layers:
+                modules[f"{ours}/{layer}/conv"] = SourceModule(f"{theirs}.{conv}")
+                modules[f"{ours}/{layer}/norm"] = SourceModule(f"{theirs}.{norm}")
     return modules
 
 
@@ -169,17 +169,16 @@ def imagenet(
 def config(model: str) -> dict[str, Any]:
     """The fields of `IMAGENET1K_V1`. GoogLeNet and Inception are from TensorFlow: images in
     -1..1."""
-    half = (0.5, 0.5, 0.5)
     if model == "googlenet":
-        return imagenet(mean=half, sd=half)
+        return imagenet(mean=HALF, sd=HALF)
     if model == "inception_v3":
-        return imagenet(299, 342, half, half)
+        return imagenet(299, 342, HALF, HALF)
     return imagenet()
 
 
 def ignored(name: str) -> bool:
     """Whether an array is a counter of batches."""
-    return bool(re.search(r"\.num_batches_tracked$", name))
+    return name.endswith(".num_batches_tracked")
 
 
 LAYOUT = Layout(
@@ -189,7 +188,7 @@ LAYOUT = Layout(
         **{f"vgg{depth}_bn": functools.partial(vgg, depth, True) for depth in CONVOLUTIONS},
         "googlenet": googlenet,
         "inception_v3": inception_v3,
-        **{f"resnet{depth}": functools.partial(resnet, *IMAGENET[depth]) for depth in IMAGENET},
+        **{f"resnet{depth}": functools.partial(resnet, IMAGENET[depth][0]) for depth in IMAGENET},
     },
     rule=torch_rule,
     config=config,
