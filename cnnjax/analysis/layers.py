@@ -263,10 +263,9 @@ def _multiply_adds(equation: Any) -> tuple[int, int]:
     params = equation.params
     numbers = params["dimension_numbers"]
     image, kernel = (variable.aval.shape for variable in equation.invars)
-    channels = (
+    nominal = inside = (
         kernel[numbers.rhs_spec[1]] * output[numbers.out_spec[1]] * output[numbers.out_spec[0]]
     )
-    nominal = inside = channels
     for axis in range(len(params["window_strides"])):
         length, factor = image[numbers.lhs_spec[2 + axis]], params["lhs_dilation"][axis]
         starts = np.arange(output[numbers.out_spec[2 + axis]]) * params["window_strides"][axis]

@@ -129,17 +129,15 @@ def _unpool(params: Params, fields: Any, shapes: Any, out: Shape) -> Field:
 
 def _dot(params: Params, fields: Any, shapes: Any, out: Shape) -> Field:
     contracted, batched = params["dimension_numbers"]
-    results = []
+    results, first = [], len(batched[0])
     for operand, (field, shape) in enumerate(zip(fields, shapes, strict=True)):
         free = [
             dim for dim in range(len(shape)) if dim not in (*contracted[operand], *batched[operand])
         ]
-        first = len(batched[0]) + (
-            0 if operand == 0 else len(shapes[0]) - len(contracted[0]) - len(batched[0])
-        )
         dims: dict[int | None, int] = {dim: index for index, dim in enumerate(batched[operand])}
         dims |= {dim: first + index for index, dim in enumerate(free)}
         results.append((tuple(side.moved(shape, dims.get(side.dim)) for side in field), out))
+        first += len(free)
     return merge(results)
 
 

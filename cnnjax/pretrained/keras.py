@@ -48,11 +48,8 @@ def resnet(depth: int) -> dict[str, SourceModule]:
 def inception_v3() -> dict[str, SourceModule]:
     """Inception v3, whose layers are numbered in the order of their creation, and whose norms have
     no scale."""
-    layers = list(torchvision.INCEPTION_STEM)
-    for block, branches in torchvision.INCEPTION_BLOCKS.items():
-        layers += [f"{block}/{branch}" for branch in branches]
     modules = {"head": SourceModule("predictions")}
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(torchvision.INCEPTION):
         modules[f"{layer}/conv"] = SourceModule(f"conv2d#{index}")
         modules[f"{layer}/norm"] = SourceModule(f"batch_normalization#{index}", scale=False)
     return modules

@@ -97,15 +97,6 @@ def googlenet() -> dict[str, SourceModule]:
     return modules | blocks(names)
 
 
-INCEPTION_STEM = {
-    "conv1": "Conv2d_1a_3x3",
-    "conv2": "Conv2d_2a_3x3",
-    "conv3": "Conv2d_2b_3x3",
-    "conv4": "Conv2d_3b_1x1",
-    "conv5": "Conv2d_4a_3x3",
-}
-
-
 def _sequence(ours: str, theirs: str, count: int) -> dict[str, str]:
     return {f"{ours}_{index}": f"{theirs}_{index}" for index in range(1, count + 1)}
 
@@ -125,25 +116,31 @@ _E = {
     "branch3b_1": "branch3x3dbl_3b",
     **_POOLED,
 }
-INCEPTION_BLOCKS = {
-    **dict.fromkeys(("mixed1", "mixed2", "mixed3"), _A),
-    "mixed4": _B,
-    **dict.fromkeys(("mixed5", "mixed6", "mixed7", "mixed8"), _C),
-    "mixed9": _D,
-    **dict.fromkeys(("mixed10", "mixed11"), _E),
+_BLOCKS = {
+    **dict.fromkeys(("5b", "5c", "5d"), _A),
+    "6a": _B,
+    **dict.fromkeys(("6b", "6c", "6d", "6e"), _C),
+    "7a": _D,
+    **dict.fromkeys(("7b", "7c"), _E),
 }
-"""The convolutions of the blocks of Inception v3, in the order of their definition."""
+INCEPTION = {
+    "conv1": "Conv2d_1a_3x3",
+    "conv2": "Conv2d_2a_3x3",
+    "conv3": "Conv2d_2b_3x3",
+    "conv4": "Conv2d_3b_1x1",
+    "conv5": "Conv2d_4a_3x3",
+} | {
+    f"mixed{number}/{ours}": f"Mixed_{letter}.{theirs}"
+    for number, (letter, branches) in enumerate(_BLOCKS.items(), start=1)
+    for ours, theirs in branches.items()
+}
+"""The convolutions of Inception v3 without its auxiliary head, in the order of their definition."""
 
 
 def inception_v3() -> dict[str, SourceModule]:
     """Inception v3 with its auxiliary head."""
-    letters = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
-    names = dict(INCEPTION_STEM)
-    for (block, branches), letter in zip(INCEPTION_BLOCKS.items(), letters, strict=True):
-        for ours, theirs in branches.items():
-            names[f"{block}/{ours}"] = f"Mixed_{letter}.{theirs}"
-    names |= {"auxiliary_conv1": "AuxLogits.conv0", "auxiliary_conv2": "AuxLogits.conv1"}
-    return blocks(names) | {
+    auxiliary = {"auxiliary_conv1": "AuxLogits.conv0", "auxiliary_conv2": "AuxLogits.conv1"}
+    return blocks(INCEPTION | auxiliary) | {
         "head": SourceModule("fc"),
         "auxiliary_head": SourceModule("AuxLogits.fc"),
     }
