@@ -22,6 +22,15 @@ Connections = tuple[tuple[int, ...], ...]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
+def _convolve(
+    layer: Any, x: Array, kernel: Array, strides: int, padding: Padding, groups: int = 1
+) -> Array:
+    x, kernel = x.astype(layer.dtype), kernel.astype(layer.dtype)
+    options = {"dimension_numbers": LAYOUT, "feature_group_count": groups}
+    y: Array = layer.convolve(x, kernel, (strides, strides), padding, **options)
+    return y
+
+
 def add_bias(layer: Any, y: Array) -> Array:
     """y, [..., C], plus the parameter `bias`, [C], of a layer."""
     bias = layer.param("bias", nn.initializers.zeros, (y.shape[-1],), layer.param_dtype)
@@ -53,14 +62,7 @@ class Conv(nn.Module):
         """x: [B, H, W, C] -> [B, H', W', features]; `pool` makes it smaller."""
         shape: Any = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        y = self.convolve(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            (self.strides, self.strides),
-            self.padding,
-            dimension_numbers=LAYOUT,
-            feature_group_count=self.groups,
-        )
+        y = _convolve(self, x, kernel, self.strides, self.padding, self.groups)
         y = y if pool is None else pool(y)
         return add_bias(self, y) if self.use_bias else y
 
@@ -84,13 +86,7 @@ class ConvolvedDense(nn.Module):
         window: Any = (self.side, self.side, x.shape[-1])
         shape: Any = (math.prod(window), self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        y = self.convolve(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype).reshape(*window, self.features),
-            (1, 1),
-            "SAME",
-            dimension_numbers=LAYOUT,
-        )
+        y = _convolve(self, x, kernel.reshape(*window, self.features), 1, "SAME")
         return add_bias(self, y)
 
 
@@ -122,7 +118,7 @@ class SparseConv(nn.Module):
         kernel = self.param("kernel", init, (*self.kernel_size, len(ins)), self.param_dtype)
         dense = jnp.zeros((*self.kernel_size, inputs, outputs), self.dtype)
         dense = dense.at[:, :, ins, outs].set(kernel.astype(self.dtype))
-        y = self.convolve(x.astype(self.dtype), dense, (1, 1), "VALID", dimension_numbers=LAYOUT)
+        y = _convolve(self, x, dense, 1, "VALID")
         y = y if pool is None else pool(y)
         return add_bias(self, y) if self.use_bias else y
 

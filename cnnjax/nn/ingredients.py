@@ -15,7 +15,7 @@ from cnnjax.nn.activations import ACTIVATIONS, NON_DECREASING, Activation, PReLU
 from cnnjax.nn.convolution import Connections, Conv, ConvolvedDense, Padding, SparseConv
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.initializers import INITIALIZERS, Initializer
-from cnnjax.nn.normalization import NORMS, BatchStatistics
+from cnnjax.nn.normalization import NORMS
 from cnnjax.nn.operations import PLAIN, Operations
 from cnnjax.nn.pooling import HALVE, POOLINGS, Pooling, Window
 from cnnjax.nn.upsampling import Size, TransposedConv
@@ -131,8 +131,8 @@ class Ingredients:
     def norm(self, name: str, *, train: bool, zero_scale: bool = False) -> Callable[[Array], Array]:
         """The normalisation layer; its scale starts at one, or at zero."""
         return NORMS[self.config.norm.kind](
-            self.config.norm,
-            BatchStatistics(train, self.axis_name, self.operations.batch_norm),
+            self,
+            train,
             scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
@@ -189,16 +189,10 @@ def build(
     activation = _level("activation", config.activation, ACTIVATIONS, levels)
     if activation is leaky_relu:
         activation = functools.partial(leaky_relu, slope=config.leaky_slope)
-    if config.initializer in INITIALIZERS:
-        initializer = functools.partial(INITIALIZERS[config.initializer], config)
-    else:
-        init = _level("initializer", config.initializer, INITIALIZERS, levels)
-        initializer = functools.partial(_for_any_groups, init)
+    level = _level("initializer", config.initializer, INITIALIZERS, levels)
+    built_in = config.initializer in INITIALIZERS
+    initializer = functools.partial(level, config) if built_in else lambda groups: level
     return Ingredients(config, activation, initializer, dtype, param_dtype, axis_name, operations)
-
-
-def _for_any_groups(init: Initializer, groups: int) -> Initializer:
-    return init
 
 
 def _level(kind: str, name: str, built_in: Mapping[str, Any], levels: Levels) -> Any:

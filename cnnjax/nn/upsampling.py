@@ -54,8 +54,9 @@ def bilinear(x: Array, size: Size) -> Array:
 def _interpolate(x: Array, axis: int, factor: int) -> Array:
     """Linear interpolation along an axis by a whole factor: two products for each value."""
     count = x.shape[axis]
-    before = jnp.concatenate([x[_part(axis, 0, 1)], x[_part(axis, 0, count - 1)]], axis)
-    after = jnp.concatenate([x[_part(axis, 1, count)], x[_part(axis, count - 1, count)]], axis)
+    part = functools.partial(lax.slice_in_dim, x, axis=axis)
+    before = jnp.concatenate([part(0, 1), part(0, count - 1)], axis)
+    after = jnp.concatenate([part(1, count), part(count - 1, count)], axis)
     phases = []
     for phase in range(factor):
         distance = (phase + 0.5) / factor - 0.5
@@ -63,10 +64,6 @@ def _interpolate(x: Array, axis: int, factor: int) -> Array:
         phases.append((1 - abs(distance)) * x + abs(distance) * other)
     shape = (*x.shape[:axis], count * factor, *x.shape[axis + 1 :])
     return jnp.stack(phases, axis + 1).reshape(shape)
-
-
-def _part(axis: int, start: int, stop: int) -> tuple[slice, ...]:
-    return (*(slice(None) for _ in range(axis)), slice(start, stop))
 
 
 def _product(x: Array, axis: int, weights: np.ndarray) -> Array:

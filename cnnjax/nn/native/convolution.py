@@ -146,7 +146,6 @@ def conv_general_dilated(
     rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: Any = None,
     feature_group_count: int = 1,
-    precision: Any = None,
 ) -> Array:
     """`jax.lax.conv_general_dilated`, native if that is supported and XLA's otherwise.
 
@@ -179,7 +178,6 @@ def conv_general_dilated(
         rhs_dilation,
         dimension_numbers,
         feature_group_count,
-        precision=precision,
     )
 
 
