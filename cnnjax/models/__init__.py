@@ -142,28 +142,26 @@ def build(
         network: nn.Module = MODELS[config.name](make, image_shape)
     else:
         network = custom.build(user_models[config.name], make, num_outputs, image_shape)
-    if isinstance(network, Backbone) and per_pixel:
-        built_in = make.config.decoder in catalog.DECODERS
-        level = None if built_in else levels["decoder"][str(make.config.decoder)]
-        return segmentation.encoder_decoder(network, numbers[0], head, level)
-    if isinstance(network, Backbone):
-        trunks: dict[str, Backbone] = {}
-        if config.trunk == "separate" and isinstance(num_outputs, Mapping):
-            trunks = {name: network.clone() for name in list(num_outputs)[1:]}
-        if isinstance(num_outputs, Mapping):
-            num_outputs = FrozenDict(num_outputs)
-        return Network(network, num_outputs, head, FrozenDict(trunks))
-    if head is not None:
+    if not isinstance(network, Backbone):
+        if head is None:
+            return network
         raise TypeError(
             f"model.name: {config.name!r} has a head of its own, but the task brings its own; "
             "allowed: a level that gives a cnnjax.models.backbone.Backbone, or a built-in network"
         )
-    return network
+    if per_pixel:
+        built_in = make.config.decoder in catalog.DECODERS
+        decoder = None if built_in else levels["decoder"][str(make.config.decoder)]
+        return segmentation.encoder_decoder(network, numbers[0], head, decoder)
+    trunks: dict[str, Backbone] = {}
+    if isinstance(num_outputs, Mapping):
+        if config.trunk == "separate":
+            trunks = {name: network.clone() for name in list(num_outputs)[1:]}
+        num_outputs = FrozenDict(num_outputs)
+    return Network(network, num_outputs, head, FrozenDict(trunks))
 
 
-def describe(
-    network: nn.Module | str, image_shape: tuple[int, int, int] | None = None
-) -> dict[str, tuple[int, ...]]:
+def describe(module: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     """The endpoints of a network in the order in which it computes them, each with the shape of
     its features for one image, (height, width, channels) or (units,).
 
@@ -171,24 +169,9 @@ def describe(
     capture=("conv1", "fc1"))` gives (logits, {name: features}).
 
     Args:
-      network: a module from `build`, or a name in `MODELS` or SEGMENTATION_MODELS for the published
-        network.
-      image_shape: (height, width, channels); by default the published one of a name, and
-        (224, 224, 3) for a module.
-
-    Raises UserError for an unknown name, or an image that is too small for the network.
+      module: a module from `build`.
+      image_shape: (height, width, channels).
     """
-    if isinstance(network, str):
-        if network not in catalog.IMAGES:
-            raise unknown("model.name", network, catalog.IMAGES)
-        image_shape = image_shape or catalog.IMAGES[network]
-        network = build(
-            Model(name=network),
-            image_shape=image_shape,
-            num_outputs=catalog.CLASSES[network],
-            per_pixel=network in SEGMENTATION_MODELS,
-        )
-    module, shape = network, image_shape or (224, 224, 3)
     shapes: dict[str, tuple[int, ...]] = {}
 
     def run(images: Array) -> None:
@@ -196,5 +179,5 @@ def describe(
         _, features = module.apply(variables, images, train=False, capture=ALL_ENDPOINTS)
         shapes.update({name: value.shape[1:] for name, value in features.items()})
 
-    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
     return shapes

@@ -1,5 +1,7 @@
 """Building blocks of networks with parallel branches."""
 
+from collections.abc import Callable, Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -35,7 +37,7 @@ class Branches:
     """
 
     def __init__(self, make: Ingredients, train: bool) -> None:
-        self._make, self._train = make, train
+        self.make, self._train = make, train
 
     def __call__(
         self, x: Array, name: str, *layers: tuple[int, Kernel] | tuple[int, Kernel, int]
@@ -45,21 +47,28 @@ class Branches:
             height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
             stride = rest[0] if rest else 1
             padding = ((height // 2,) * 2, (width // 2,) * 2) if stride == 1 else "VALID"
-            block = ConvBlock(
-                self._make,
-                self._make.width(features),
-                kernel,
-                stride,
-                padding,
-                name=f"{name}_{index}",
-            )
+            make, width = self.make, self.make.width(features)
+            block = ConvBlock(make, width, kernel, stride, padding, name=f"{name}_{index}")
             x = block(x, train=self._train)
         return x
 
 
-def concatenate(*branches: Array) -> Array:
-    """The channels of all branches side by side."""
-    return jnp.concatenate(branches, axis=-1)
+Form = Callable[..., Sequence[Array]]
+"""(`Branches`, maps, widths ...) -> the maps of each branch."""
+
+
+class Mixed(nn.Module):
+    """Branches side by side: the channels of those of `form` with `widths`."""
+
+    ingredients: Ingredients
+    form: Form
+    widths: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', channels of all branches]."""
+        branches = self.form(Branches(self.ingredients, train), x, *self.widths)
+        return jnp.concatenate(branches, axis=-1)
 
 
 def average_3x3(make: Ingredients, x: Array) -> Array:

@@ -211,11 +211,10 @@ class EncoderDecoder(PixelNetwork):
     def _decoded(self, x: Array, scales: list[Scale], forward: ForwardPass) -> Array:
         make = self.backbone.ingredients
         options = {"train": forward.train, "keep_prob": forward.keep_prob}
+        unpools = make.config.decoder == "max_unpool"
         pairs = zip(reversed(scales[:-1]), reversed(scales[1:]), strict=True)
         for number, (scale, coarser) in enumerate(pairs, start=1):
-            pooled = None
-            if make.config.decoder == "max_unpool":
-                pooled = _pooling(make, scale, coarser, forward.pools)
+            pooled = _pooling(make, scale, coarser, forward.pools) if unpools else None
             stage = Stage(
                 make,
                 scale.last_size,
@@ -414,10 +413,10 @@ SEGMENTATION_MODELS: dict[str, Constructor] = {
 
 
 def encoder_decoder(
-    backbone: Backbone, num_outputs: int, head: nn.Module | None, level: Any = None
+    backbone: Backbone, num_outputs: int, head: nn.Module | None, decoder: Any = None
 ) -> EncoderDecoder:
-    """The network of an encoder, with the configured decoder or `level`, one of the user's own: a
-    flax module, or its class or a function, (ingredients) -> module.
+    """The network of an encoder, with the configured decoder or one of the user's own: a flax
+    module, or its class or a function, (ingredients) -> module.
 
     Raises UserError if the backbone has no maps, TypeError if the decoder is not a module.
     """
@@ -427,9 +426,8 @@ def encoder_decoder(
             f"model.name: {name} gives a vector for an image, and the task needs maps; allowed: a "
             "network with a method `maps` (docs/own_models.md)"
         )
-    decoder = level
-    if level is not None and not isinstance(level, nn.Module):
-        decoder = level(backbone.ingredients)
+    if decoder is not None and not isinstance(decoder, nn.Module):
+        decoder = decoder(backbone.ingredients)
     if decoder is not None and not isinstance(decoder, nn.Module):
         raise TypeError(f"decoder level: {decoder!r} is not a flax.linen module")
     return EncoderDecoder(backbone, num_outputs, head, decoder)
