@@ -47,8 +47,8 @@ class Branches:
             height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
             stride = rest[0] if rest else 1
             padding = ((height // 2,) * 2, (width // 2,) * 2) if stride == 1 else "VALID"
-            make, width = self.make, self.make.width(features)
-            block = ConvBlock(make, width, kernel, stride, padding, name=f"{name}_{index}")
+            make, channels = self.make, self.make.width(features)
+            block = ConvBlock(make, channels, kernel, stride, padding, name=f"{name}_{index}")
             x = block(x, train=self._train)
         return x
 

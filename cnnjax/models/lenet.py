@@ -56,14 +56,9 @@ def convolutions(
     x = pad_to(x, SIZE)
     for index, (features, table) in enumerate(((6, None), (16, connections)), start=1):
         name, width = f"pool{index}", make.width(features)
+        pool = make.pool(name)
         block = ConvBlock(
-            make,
-            width,
-            kernel=5,
-            padding="VALID",
-            connections=table,
-            pool=make.pool(name),
-            name=f"conv{index}",
+            make, width, 5, padding="VALID", connections=table, pool=pool, name=f"conv{index}"
         )
         x = forward.endpoint(name, forward(block, x))
         x = forward.dropout(make.dropout(f"{name}_dropout", only="spatial"), x)

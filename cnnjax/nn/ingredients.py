@@ -51,6 +51,15 @@ class Ingredients:
             return level(name=name)
         return level
 
+    @property
+    def _arithmetic(self) -> dict[str, Any]:
+        """The fields of all layers that convolve: their types and the implementation."""
+        return {
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+            "convolve": self.operations.convolve,
+        }
+
     def conv(
         self,
         features: int,
@@ -68,13 +77,7 @@ class Ingredients:
         padding or groups."""
         size = kernel if isinstance(kernel, tuple) else (kernel, kernel)
         initializer = self.initializer(groups)
-        fields: dict[str, Any] = {
-            "use_bias": use_bias,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-            "convolve": self.operations.convolve,
-            "name": name,
-        }
+        fields: dict[str, Any] = {"use_bias": use_bias, "name": name, **self._arithmetic}
         if connections is not None:
             return SparseConv(connections, size, initializer, **fields)
         return Conv(features, size, initializer, strides, padding, groups, **fields)
@@ -90,32 +93,16 @@ class Ingredients:
     ) -> TransposedConv:
         """A transposed convolution: [B, h, w, C] -> [B, *size, features], of the configured kernel
         and initial weights. `strides` are by default the ratio of the sizes."""
-        interpolates = self.config.transposed_init == "bilinear"
+        init = None if self.config.transposed_init == "bilinear" else self.initializer(1)
+        kernel, fields = self.config.transposed_kernel or 4, self._arithmetic
         return TransposedConv(
-            features,
-            size,
-            None if interpolates else self.initializer(1),
-            self.config.transposed_kernel or 4,
-            strides,
-            use_bias=use_bias,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            convolve=self.operations.convolve,
-            name=name,
+            features, size, init, kernel, strides, use_bias=use_bias, name=name, **fields
         )
 
     def convolved_dense(self, features: int, side: int, *, name: str) -> ConvolvedDense:
         """A fully connected layer of maps [side, side, C], at all positions: [B, H, W, C] ->
         [B, H, W, features]."""
-        return ConvolvedDense(
-            features,
-            side,
-            self.initializer(1),
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            convolve=self.operations.convolve,
-            name=name,
-        )
+        return ConvolvedDense(features, side, self.initializer(1), name=name, **self._arithmetic)
 
     def dense(self, features: int, *, name: str, use_bias: bool = True) -> nn.Dense:
         """A fully connected layer: [B, n] -> [B, features]."""
