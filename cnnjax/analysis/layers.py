@@ -127,14 +127,14 @@ def multiply_adds(module: nn.Module, image_shape: tuple[int, int, int]) -> int:
     return totals(layers(module, image_shape))["multiply_adds"]
 
 
-def dense_parameters(inputs: Sequence[int], outputs: Sequence[int], bias: bool = True) -> int:
+def dense_parameters(inputs: Sequence[int], outputs: Sequence[int]) -> int:
     """The number of parameters of a fully connected layer between maps of two shapes.
 
     Example: from 300x300x1 to 300x300x1 it is 8,100,090,000, of which 90,000 are biases; a 5x5
     convolution has 26.
     """
     units = math.prod(outputs)
-    return math.prod(inputs) * units + (units if bias else 0)
+    return math.prod(inputs) * units + units
 
 
 def _has_bias(params: Mapping[str, Any], name: str) -> bool:
@@ -186,10 +186,8 @@ def _window(equation: Any) -> dict[str, tuple[int, ...]]:
     if equation.primitive.name == "conv_general_dilated":
         kernel, dims = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec[2:]
         size = tuple(kernel[dim] for dim in dims)
-        strides = params["window_strides"]
-        if _kind(equation) == TRANSPOSED:
-            strides = params["lhs_dilation"]
-        return {"size": size, "stride": tuple(strides)}
+        strides = "lhs_dilation" if _kind(equation) == TRANSPOSED else "window_strides"
+        return {"size": size, "stride": tuple(params[strides])}
     if equation.primitive.name.startswith("reduce_window"):
         return {
             "size": tuple(params["window_dimensions"][1:3]),
@@ -265,10 +263,9 @@ def _multiply_adds(equation: Any) -> tuple[int, int]:
     params = equation.params
     numbers = params["dimension_numbers"]
     image, kernel = (variable.aval.shape for variable in equation.invars)
-    channels = (
+    nominal = inside = (
         kernel[numbers.rhs_spec[1]] * output[numbers.out_spec[1]] * output[numbers.out_spec[0]]
     )
-    nominal = inside = channels
     for axis in range(len(params["window_strides"])):
         length, factor = image[numbers.lhs_spec[2 + axis]], params["lhs_dilation"][axis]
         starts = np.arange(output[numbers.out_spec[2 + axis]]) * params["window_strides"][axis]

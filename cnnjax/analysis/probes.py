@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from cnnjax.train.evaluation import SplitEvaluation
     from cnnjax.train.probe import ProbeContext
 
+Images = Callable[[Array], Array]
 SHIFTS = (1, 2, 3, 4, 5, 6)
 SAMPLES = 16
 IMAGES = 256
-DIRECTIONS = ((0, 1), (1, 0))  # (down, right)
 
 
 def shift(context: "ProbeContext", split: str) -> dict[str, float]:
@@ -37,12 +37,7 @@ def shift(context: "ProbeContext", split: str) -> dict[str, float]:
     return {
         f"shift_{pixels}": float(
             np.mean(
-                [
-                    _accuracy(
-                        context, context.evaluate(split, _shifter(pixels * down, pixels * right))
-                    )
-                    for down, right in DIRECTIONS
-                ]
+                [_accuracy(context, context.evaluate(split, change)) for change in _shifts(pixels)]
             )
         )
         for pixels in SHIFTS
@@ -53,10 +48,7 @@ def shift_consistency(context: "ProbeContext", split: str) -> dict[str, float]:
     """The share of images whose class is the same after a shift by one pixel, the mean of right and
     down. Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again"."""
     before = _classes(context.evaluate(split))
-    same = [
-        np.mean(_classes(context.evaluate(split, _shifter(*direction))) == before)
-        for direction in DIRECTIONS
-    ]
+    same = [np.mean(_classes(context.evaluate(split, change)) == before) for change in _shifts(1)]
     return {"shift_consistency": float(np.mean(same))}
 
 
@@ -68,7 +60,7 @@ def mc_dropout(context: "ProbeContext", split: str) -> dict[str, float]:
     scaled = context.evaluate(split)
     one_pass, count = _accuracy(context, scaled), len(_classes(scaled))
     images, targets = context.batch(split, count)
-    step = _stochastic(context.module, context.inputs)
+    step = functools.partial(_stochastic, context.module, context.inputs)
     key = jax.random.key(context.seed)
     num_correct = 0.0
     for start in range(0, len(images), IMAGES):
@@ -105,7 +97,7 @@ def activity(context: "ProbeContext") -> dict[str, dict[str, float]]:
     of units (channels of maps) with a constant value: `sd`, `mean`, `dead`."""
     images, _ = context.batch("validation", IMAGES)
     with context.precision():
-        features = _features(context.module, context.inputs)(context.variables, images)
+        features = _features(context.module, context.inputs, context.variables, images)
     return {
         name: {kind: float(value) for kind, value in features[name].items()}
         for name in _endpoints(context.module, images.shape[1:])
@@ -116,9 +108,9 @@ def gradients(context: "ProbeContext") -> dict[str, dict[str, float]]:
     """For each kernel on 256 validation images: the norm of its gradient divided by that of the
     kernel, and the share of units with the weights of another unit: `gradient`, `twins`."""
     images, targets = context.batch("validation", IMAGES)
-    gradient_norms = _gradient_norms(context.module, context.task, context.inputs)
+    network = (context.module, context.task, context.inputs, context.variables)
     with context.precision():
-        norms = gradient_norms(context.variables, images, targets)
+        norms = _gradient_norms(*network, images, targets)
     kernels = traverse_util.flatten_dict(context.variables["params"], sep="/")
     order = _endpoints(context.module, images.shape[1:])
 
@@ -156,8 +148,10 @@ def _as_in_training() -> dict[str, Any]:
     }
 
 
-def _shifter(down: int, right: int) -> Callable[[Array], Array]:
-    return functools.partial(_shifted, down=down, right=right)
+def _shifts(pixels: int) -> list[Images]:
+    """Shifts of images by so many pixels: to the right, and down."""
+    directions = ((0, pixels), (pixels, 0))
+    return [functools.partial(_shifted, down=down, right=right) for down, right in directions]
 
 
 @functools.partial(jax.jit, static_argnames=("down", "right"))
@@ -174,32 +168,23 @@ def _endpoints(module: nn.Module, image_shape: tuple[int, int, int]) -> list[str
     return list(models.describe(module, image_shape))
 
 
-@functools.cache
-def _stochastic(module: nn.Module, inputs: Callable[[Array], Array]) -> Callable[..., Array]:
-    @jax.jit
-    def step(variables: Any, images: Array, key: Array, keep_prob: float) -> Array:
-        logits, _ = module.apply(
-            variables,
-            inputs(images),
-            train=True,
-            keep_prob=keep_prob,
-            rngs={"dropout": key},
-            mutable=["batch_stats", "auxiliary"],
-        )
-        return jax.nn.softmax(logits)
-
-    return step
+@functools.partial(jax.jit, static_argnames=("module", "inputs"))
+def _stochastic(
+    module: nn.Module, inputs: Images, variables: Any, images: Array, key: Array, keep_prob: float
+) -> Array:
+    """The probabilities of the classes in a pass with dropout."""
+    options = _as_in_training() | {"keep_prob": keep_prob, "rngs": {"dropout": key}}
+    logits, _ = module.apply(variables, inputs(images), **options)
+    return jax.nn.softmax(logits)
 
 
-@functools.cache
-def _features(module: nn.Module, inputs: Callable[[Array], Array]) -> Callable[..., Any]:
-    @jax.jit
-    def run(variables: Any, images: Array) -> dict[str, dict[str, Array]]:
-        x = inputs(images)
-        (_, features), _ = module.apply(variables, x, capture=ALL_ENDPOINTS, **_as_in_training())
-        return {name: _statistics(value) for name, value in features.items()}
-
-    return run
+@functools.partial(jax.jit, static_argnames=("module", "inputs"))
+def _features(
+    module: nn.Module, inputs: Images, variables: Any, images: Array
+) -> dict[str, dict[str, Array]]:
+    x = inputs(images)
+    (_, features), _ = module.apply(variables, x, capture=ALL_ENDPOINTS, **_as_in_training())
+    return {name: _statistics(value) for name, value in features.items()}
 
 
 def _statistics(features: Array) -> dict[str, Array]:
@@ -211,28 +196,23 @@ def _statistics(features: Array) -> dict[str, Array]:
     }
 
 
-@functools.cache
+@functools.partial(jax.jit, static_argnames=("module", "task", "inputs"))
 def _gradient_norms(
-    module: nn.Module, task: Task, inputs: Callable[[Array], Array]
-) -> Callable[..., Any]:
-    @jax.jit
-    def run(variables: Any, images: Array, targets: Arrays) -> dict[str, Array]:
-        def loss(params: Any) -> Array:
-            outputs, _ = module.apply(
-                {**variables, "params": params}, inputs(images), **_as_in_training()
-            )
-            value: Array = task.loss(outputs, targets, 0.0).mean()
-            return value
+    module: nn.Module, task: Task, inputs: Images, variables: Any, images: Array, targets: Arrays
+) -> dict[str, Array]:
+    def loss(params: Any) -> Array:
+        x = inputs(images)
+        outputs, _ = module.apply({**variables, "params": params}, x, **_as_in_training())
+        value: Array = task.loss(outputs, targets, 0.0).mean()
+        return value
 
-        gradient = traverse_util.flatten_dict(jax.grad(loss)(variables["params"]), sep="/")
-        params = traverse_util.flatten_dict(variables["params"], sep="/")
-        return {
-            path: jnp.linalg.norm(value) / jnp.maximum(jnp.linalg.norm(params[path]), 1e-12)
-            for path, value in gradient.items()
-            if path.endswith("kernel")
-        }
-
-    return run
+    gradient = traverse_util.flatten_dict(jax.grad(loss)(variables["params"]), sep="/")
+    params = traverse_util.flatten_dict(variables["params"], sep="/")
+    return {
+        path: jnp.linalg.norm(value) / jnp.maximum(jnp.linalg.norm(params[path]), 1e-12)
+        for path, value in gradient.items()
+        if path.endswith("kernel")
+    }
 
 
 MEASURES: Mapping[str, Callable[["ProbeContext", str], dict[str, float]]] = {

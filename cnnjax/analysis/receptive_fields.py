@@ -16,6 +16,7 @@ import numpy as np
 from cnnjax.nn.upsampling import RESIZES
 
 Shape = tuple[int, ...]
+Params = Mapping[str, Any]
 
 
 class Side(NamedTuple):
@@ -46,18 +47,23 @@ class Side(NamedTuple):
         low, high = self.low + self.stride * first, self.high + self.stride * last
         return Side(self.dim, Fraction(self.stride) / factor, low, high)
 
-    def whole(self, length: int) -> "Side":
-        """After an operation on all `length` elements of the dimension."""
+    def whole(self, shape: Shape) -> "Side":
+        """After an operation on all elements of its dimension, of an array of this shape."""
+        length = 1 if self.dim is None else shape[self.dim]
         return Side(None, 0, self.low, self.high + self.stride * (length - 1))
+
+    def moved(self, shape: Shape, dim: int | None) -> "Side":
+        """After its dimension, of an array of this shape, became `dim`, or was reduced (None)."""
+        return self.whole(shape) if dim is None else self._replace(dim=dim)
 
 
 Field = tuple[Side, ...]
 """One `Side` for the height and one for the width; () if the image is not seen."""
 
 
-def image(batch_dims: int = 1) -> Field:
+def image() -> Field:
     """The field of the image [B, H, W, C] itself."""
-    return tuple(Side(batch_dims + axis, 1, 0, 0) for axis in (0, 1))
+    return Side(1, 1, 0, 0), Side(2, 1, 0, 0)
 
 
 def merge(fields: Sequence[tuple[Field, Shape]]) -> Field:
@@ -68,10 +74,7 @@ def merge(fields: Sequence[tuple[Field, Shape]]) -> Field:
     merged = []
     for sides in zip(*(field for field, _ in seen), strict=True):
         if len({(side.dim, side.stride) for side in sides}) > 1:
-            sides = tuple(
-                side if side.dim is None else side.whole(shape[side.dim])
-                for side, (_, shape) in zip(sides, seen, strict=True)
-            )
+            sides = tuple(side.whole(shape) for side, (_, shape) in zip(sides, seen, strict=True))
         low, high = min(side.low for side in sides), max(side.high for side in sides)
         merged.append(Side(sides[0].dim, sides[0].stride, low, high))
     return tuple(merged)
@@ -84,17 +87,22 @@ def after(equation: Any, fields: Sequence[Field]) -> Field:
         return ()
     shapes = [tuple(variable.aval.shape) for variable in equation.invars]
     out = tuple(equation.outvars[0].aval.shape)
-    if equation.params.get("name") in RESIZES:
-        return _resized(RESIZES[equation.params["name"]], fields[0], shapes[0], out)
+    name, params = equation.primitive.name, equation.params
+    rule = _resize if params.get("name") in RESIZES else _SIDE_RULES.get(name)
+    if rule is not None:
+        return tuple(
+            side if side.dim is None else rule(side, side.dim, params, shapes, out)
+            for side in fields[0]
+        )
+    if name in _RULES:
+        return _RULES[name](params, fields, shapes, out)
     seen = list(zip(fields, shapes, strict=True))
-    if rule := _RULES.get(equation.primitive.name):
-        return rule(equation.params, fields, shapes, out)
     if all(shape == out for field, shape in seen if field):
         return merge(seen)
     return merge([(_whole(field, shape), shape) for field, shape in seen])
 
 
-def _concatenate(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
+def _concatenate(params: Params, fields: Any, shapes: Any, out: Shape) -> Field:
     """Along the channels as an elementwise operation; along a side of the image all of it is
     seen."""
     seen = list(zip(fields, shapes, strict=True))
@@ -105,64 +113,10 @@ def _concatenate(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape
 
 def _whole(field: Field, shape: Shape) -> Field:
     """After an operation on all elements of the array."""
-    return tuple(side if side.dim is None else side.whole(shape[side.dim]) for side in field)
+    return tuple(side.whole(shape) for side in field)
 
 
-def _permute(field: Field, shape: Shape, new_dim: Callable[[int], int | None]) -> Field:
-    """The field after dimensions were moved, or reduced (None)."""
-    sides = []
-    for side in field:
-        dim = None if side.dim is None else new_dim(side.dim)
-        if side.dim is not None and dim is None:
-            sides.append(side.whole(shape[side.dim]))
-        else:
-            sides.append(side._replace(dim=dim))
-    return tuple(sides)
-
-
-def _convolution(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    field, kernel = fields[0], shapes[1]
-    numbers = params["dimension_numbers"]
-    sides = []
-    for side in field:
-        if side.dim not in numbers.lhs_spec[2:]:
-            sides.append(side)
-            continue
-        axis = numbers.lhs_spec[2:].index(side.dim)
-        factor = params["lhs_dilation"][axis]
-        if factor != 1:
-            before, size = params["padding"][axis][0], kernel[numbers.rhs_spec[2 + axis]]
-            first, last = Fraction(-before, factor), Fraction(size - 1 - before, factor)
-            sides.append(side.upsampled(factor, first, last))
-            continue
-        sides.append(
-            side.windowed(
-                numbers.out_spec[2 + axis],
-                kernel[numbers.rhs_spec[2 + axis]],
-                params["window_strides"][axis],
-                params["padding"][axis][0],
-                params["rhs_dilation"][axis],
-            )
-        )
-    return tuple(sides)
-
-
-def _window(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    return tuple(
-        side
-        if side.dim is None
-        else side.windowed(
-            side.dim,
-            params["window_dimensions"][side.dim],
-            params["window_strides"][side.dim],
-            params["padding"][side.dim][0],
-            params.get("window_dilation", (1,) * len(out))[side.dim],
-        )
-        for side in fields[0]
-    )
-
-
-def _unpool(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
+def _unpool(params: Params, fields: Any, shapes: Any, out: Shape) -> Field:
     """A window puts its value on one of its elements, which the operand chooses."""
     sides = []
     for side in fields[0]:
@@ -173,102 +127,96 @@ def _unpool(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> 
     return merge([(tuple(sides), out), (fields[1], out)])
 
 
-def _resized(
-    weights: Callable[[int, int], np.ndarray], field: Field, shape: Shape, out: Shape
-) -> Field:
-    """After a function of RESIZES, by the first and the last pixel of before that each sees."""
-    sides = []
-    for side in field:
-        length, new = shape[side.dim or 0], out[side.dim or 0]
-        factor = max(1, round(new / length))
-        taps = [np.flatnonzero(row) for row in weights(length, new)]
-        first = min(int(seen[0]) - Fraction(p, factor) for p, seen in enumerate(taps))
-        last = max(int(seen[-1]) - Fraction(p, factor) for p, seen in enumerate(taps))
-        sides.append(side.upsampled(factor, first, last))
-    return tuple(sides)
-
-
-def _slice(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    strides = params["strides"] or (1,) * len(out)
-    return tuple(
-        side
-        if side.dim is None
-        else side.windowed(side.dim, 1, strides[side.dim], -params["start_indices"][side.dim])
-        for side in fields[0]
-    )
-
-
-def _pad(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    return tuple(
-        side
-        if side.dim is None
-        else side.windowed(side.dim, 1, 1, params["padding_config"][side.dim][0])
-        for side in fields[0]
-    )
-
-
-def _reduce(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    axes = params["axes"]
-
-    def new_dim(dim: int) -> int | None:
-        return None if dim in axes else dim - sum(axis < dim for axis in axes)
-
-    return _permute(fields[0], shapes[0], new_dim)
-
-
-def _broadcast(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    dims = params["broadcast_dimensions"]
-    return _permute(
-        fields[0],
-        shapes[0],
-        lambda dim: dims[dim] if out[dims[dim]] == shapes[0][dim] else None,
-    )
-
-
-def _transpose(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    return _permute(fields[0], shapes[0], params["permutation"].index)
-
-
-def _reshape(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
-    shape = shapes[0]
-
-    def new_dim(dim: int) -> int | None:
-        before = math.prod(shape[:dim])
-        return next(
-            (
-                out_dim
-                for out_dim, length in enumerate(out)
-                if length == shape[dim] and math.prod(out[:out_dim]) == before
-            ),
-            None,
-        )
-
-    return _permute(fields[0], shape, new_dim)
-
-
-def _dot(params: Mapping[str, Any], fields: Any, shapes: Any, out: Shape) -> Field:
+def _dot(params: Params, fields: Any, shapes: Any, out: Shape) -> Field:
     contracted, batched = params["dimension_numbers"]
-    results = []
+    results, first = [], len(batched[0])
     for operand, (field, shape) in enumerate(zip(fields, shapes, strict=True)):
         free = [
             dim for dim in range(len(shape)) if dim not in (*contracted[operand], *batched[operand])
         ]
-        first = len(batched[0]) + (
-            0 if operand == 0 else len(shapes[0]) - len(contracted[0]) - len(batched[0])
-        )
-        dims = {dim: index for index, dim in enumerate(batched[operand])}
+        dims: dict[int | None, int] = {dim: index for index, dim in enumerate(batched[operand])}
         dims |= {dim: first + index for index, dim in enumerate(free)}
-        results.append((_permute(field, shape, dims.get), out))
+        results.append((tuple(side.moved(shape, dims.get(side.dim)) for side in field), out))
+        first += len(free)
     return merge(results)
 
 
 _RULES: dict[str, Callable[..., Field]] = {
-    "conv_general_dilated": _convolution,
-    "dot_general": _dot,
     "concatenate": _concatenate,
+    "select_and_scatter_add": _unpool,
+    "dot_general": _dot,
+}
+"""(parameters, fields and shapes of the operands, shape of the result) -> its field."""
+
+
+def _convolve(side: Side, dim: int, params: Params, shapes: Any, out: Shape) -> Side:
+    numbers = params["dimension_numbers"]
+    if dim not in numbers.lhs_spec[2:]:
+        return side
+    axis = numbers.lhs_spec[2:].index(dim)
+    size, before = shapes[1][numbers.rhs_spec[2 + axis]], params["padding"][axis][0]
+    factor = params["lhs_dilation"][axis]
+    if factor != 1:
+        first, last = Fraction(-before, factor), Fraction(size - 1 - before, factor)
+        return side.upsampled(factor, first, last)
+    stride, dilation = params["window_strides"][axis], params["rhs_dilation"][axis]
+    return side.windowed(numbers.out_spec[2 + axis], size, stride, before, dilation)
+
+
+def _window(side: Side, dim: int, params: Params, shapes: Any, out: Shape) -> Side:
+    size, stride = params["window_dimensions"][dim], params["window_strides"][dim]
+    dilation = params.get("window_dilation", (1,) * len(out))[dim]
+    return side.windowed(dim, size, stride, params["padding"][dim][0], dilation)
+
+
+def _resize(side: Side, dim: int, params: Params, shapes: Any, out: Shape) -> Side:
+    """A function of RESIZES, by the first and the last pixel of before that each sees."""
+    length, new = shapes[0][dim], out[dim]
+    factor = max(1, round(new / length))
+    taps = [np.flatnonzero(row) for row in RESIZES[params["name"]](length, new)]
+    first = min(int(seen[0]) - Fraction(p, factor) for p, seen in enumerate(taps))
+    last = max(int(seen[-1]) - Fraction(p, factor) for p, seen in enumerate(taps))
+    return side.upsampled(factor, first, last)
+
+
+def _slice(side: Side, dim: int, params: Params, shapes: Any, out: Shape) -> Side:
+    strides = params["strides"] or (1,) * len(out)
+    return side.windowed(dim, 1, strides[dim], -params["start_indices"][dim])
+
+
+def _pad(side: Side, dim: int, params: Params, shapes: Any, out: Shape) -> Side:
+    return side.windowed(dim, 1, 1, params["padding_config"][dim][0])
+
+
+def _reduce(side: Side, dim: int, params: Params, shapes: Any, out: Shape) -> Side:
+    axes = params["axes"]
+    return side.moved(shapes[0], None if dim in axes else dim - sum(axis < dim for axis in axes))
+
+
+def _broadcast(side: Side, dim: int, params: Params, shapes: Any, out: Shape) -> Side:
+    new_dim = params["broadcast_dimensions"][dim]
+    return side.moved(shapes[0], new_dim if out[new_dim] == shapes[0][dim] else None)
+
+
+def _transpose(side: Side, dim: int, params: Params, shapes: Any, out: Shape) -> Side:
+    return side.moved(shapes[0], params["permutation"].index(dim))
+
+
+def _reshape(side: Side, dim: int, params: Params, shapes: Any, out: Shape) -> Side:
+    shape = shapes[0]
+    before = math.prod(shape[:dim])
+    same = (
+        out_dim
+        for out_dim, length in enumerate(out)
+        if length == shape[dim] and math.prod(out[:out_dim]) == before
+    )
+    return side.moved(shape, next(same, None))
+
+
+_SIDE_RULES: dict[str, Callable[..., Side]] = {
+    "conv_general_dilated": _convolve,
     "reduce_window_max": _window,
     "reduce_window_sum": _window,
-    "select_and_scatter_add": _unpool,
     "slice": _slice,
     "pad": _pad,
     "reduce_sum": _reduce,
@@ -278,3 +226,5 @@ _RULES: dict[str, Callable[..., Field]] = {
     "reshape": _reshape,
     "squeeze": _reshape,
 }
+"""(side of the first operand and its dimension, parameters, shapes of the operands, shape of the
+result) -> its side."""

@@ -39,9 +39,9 @@ IMAGENET_PLAIN_DEPTHS = (18, 34)
 
 
 def _by_depth(
-    make: Callable[..., Backbone], depths: Iterable[int], **fields: Any
-) -> dict[int, Constructor]:
-    return {depth: functools.partial(make, depth=depth, **fields) for depth in depths}
+    name: str, make: Callable[..., Backbone], depths: Iterable[int], **fields: Any
+) -> dict[str, Constructor]:
+    return {name.format(depth): functools.partial(make, depth=depth, **fields) for depth in depths}
 
 
 MODELS: dict[str, Constructor] = {
@@ -52,29 +52,15 @@ MODELS: dict[str, Constructor] = {
     "alexnet": alexnet.alexnet,
     "alexnet_grouped": functools.partial(alexnet.alexnet, grouped=True),
     "vgg_small": vgg.vgg_small,
-    **{f"vgg{depth}": make for depth, make in _by_depth(vgg.vgg, vgg.CONVOLUTIONS).items()},
-    **{f"vgg{depth}_bn": make for depth, make in _by_depth(vgg.vgg, vgg.CONVOLUTIONS).items()},
+    **_by_depth("vgg{}", vgg.vgg, vgg.CONVOLUTIONS),
+    **_by_depth("vgg{}_bn", vgg.vgg, vgg.CONVOLUTIONS),
     "inception_small": inception.inception_small,
     "googlenet": googlenet.googlenet,
     "inception_v3": inception.inception_v3,
-    **{
-        f"resnet{depth}": make
-        for depth, make in _by_depth(resnet.resnet, (*CIFAR_DEPTHS, 1202)).items()
-    },
-    **{
-        f"plain{depth}": make
-        for depth, make in _by_depth(resnet.resnet, CIFAR_DEPTHS, residual=False).items()
-    },
-    **{
-        f"resnet{depth}": make
-        for depth, make in _by_depth(resnet.imagenet_resnet, resnet.IMAGENET).items()
-    },
-    **{
-        f"plain{depth}": make
-        for depth, make in _by_depth(
-            resnet.imagenet_resnet, IMAGENET_PLAIN_DEPTHS, residual=False
-        ).items()
-    },
+    **_by_depth("resnet{}", resnet.resnet, (*CIFAR_DEPTHS, 1202)),
+    **_by_depth("plain{}", resnet.resnet, CIFAR_DEPTHS, residual=False),
+    **_by_depth("resnet{}", resnet.imagenet_resnet, resnet.IMAGENET),
+    **_by_depth("plain{}", resnet.imagenet_resnet, IMAGENET_PLAIN_DEPTHS, residual=False),
 }
 
 
@@ -123,7 +109,8 @@ def build(
         that is too small for it.
       TypeError: a `head` for a network that has its own.
     """
-    user_models = (levels or {}).get("model", {})
+    levels = levels or {}
+    user_models = levels.get("model", {})
     known = [*MODELS, *SEGMENTATION_MODELS, *user_models]
     if config.name not in known:
         raise unknown("model.name", config.name, known)
@@ -155,29 +142,26 @@ def build(
         network: nn.Module = MODELS[config.name](make, image_shape)
     else:
         network = custom.build(user_models[config.name], make, num_outputs, image_shape)
-    if isinstance(network, Backbone) and per_pixel:
-        decoders = (levels or {}).get("decoder", {})
-        built_in = make.config.decoder in catalog.DECODERS
-        level = None if built_in else decoders[str(make.config.decoder)]
-        return segmentation.encoder_decoder(network, numbers[0], head, level)
-    if isinstance(network, Backbone):
-        trunks: dict[str, Backbone] = {}
-        if config.trunk == "separate" and isinstance(num_outputs, Mapping):
-            trunks = {name: network.clone() for name in list(num_outputs)[1:]}
-        if isinstance(num_outputs, Mapping):
-            num_outputs = FrozenDict(num_outputs)
-        return Network(network, num_outputs, head, FrozenDict(trunks))
-    if head is not None:
+    if not isinstance(network, Backbone):
+        if head is None:
+            return network
         raise TypeError(
             f"model.name: {config.name!r} has a head of its own, but the task brings its own; "
             "allowed: a level that gives a cnnjax.models.backbone.Backbone, or a built-in network"
         )
-    return network
+    if per_pixel:
+        built_in = make.config.decoder in catalog.DECODERS
+        decoder = None if built_in else levels["decoder"][str(make.config.decoder)]
+        return segmentation.encoder_decoder(network, numbers[0], head, decoder)
+    trunks: dict[str, Backbone] = {}
+    if isinstance(num_outputs, Mapping):
+        if config.trunk == "separate":
+            trunks = {name: network.clone() for name in list(num_outputs)[1:]}
+        num_outputs = FrozenDict(num_outputs)
+    return Network(network, num_outputs, head, FrozenDict(trunks))
 
 
-def describe(
-    network: nn.Module | str, image_shape: tuple[int, int, int] | None = None
-) -> dict[str, tuple[int, ...]]:
+def describe(module: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     """The endpoints of a network in the order in which it computes them, each with the shape of
     its features for one image, (height, width, channels) or (units,).
 
@@ -185,24 +169,9 @@ def describe(
     capture=("conv1", "fc1"))` gives (logits, {name: features}).
 
     Args:
-      network: a module from `build`, or a name in `MODELS` or SEGMENTATION_MODELS for the published
-        network.
-      image_shape: (height, width, channels); by default the published one of a name, and
-        (224, 224, 3) for a module.
-
-    Raises UserError for an unknown name, or an image that is too small for the network.
+      module: a module from `build`.
+      image_shape: (height, width, channels).
     """
-    if isinstance(network, str):
-        if network not in catalog.IMAGES:
-            raise unknown("model.name", network, catalog.IMAGES)
-        image_shape = image_shape or catalog.IMAGES[network]
-        network = build(
-            Model(name=network),
-            image_shape=image_shape,
-            num_outputs=catalog.CLASSES[network],
-            per_pixel=network in SEGMENTATION_MODELS,
-        )
-    module, shape = network, image_shape or (224, 224, 3)
     shapes: dict[str, tuple[int, ...]] = {}
 
     def run(images: Array) -> None:
@@ -210,5 +179,5 @@ def describe(
         _, features = module.apply(variables, images, train=False, capture=ALL_ENDPOINTS)
         shapes.update({name: value.shape[1:] for name, value in features.items()})
 
-    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
     return shapes

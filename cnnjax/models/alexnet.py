@@ -11,10 +11,6 @@ from cnnjax.nn.normalization import local_response
 from cnnjax.nn.pooling import Window
 
 POOL = Window(3, 2)
-WINDOWS = {  # {grouped: the windows that make images smaller}
-    False: (Window(11, 4, 2), POOL, POOL, POOL),
-    True: (Window(11, 4), POOL, POOL, POOL),
-}
 
 
 class AlexNet(Backbone):
@@ -37,41 +33,33 @@ class AlexNet(Backbone):
     @nn.nowrap
     def maps(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, h, w, 256]."""
-        make = self.ingredients
-        groups = 2 if self.grouped else 1
-        published = (96, 256, 384, 384, 256) if self.grouped else (64, 192, 384, 256, 256)
-        widths = [make.width(features, groups) for features in published]
-
-        def conv(
-            index: int, features: int, kernel: int, pad: int, strides: int = 1, groups: int = 1
-        ) -> Array:
-            name, padding = f"conv{index}", ((pad, pad), (pad, pad))
-            pool = make.pool(f"pool{index}", POOL) if index in (1, 2, 5) else None
+        make, groups = self.ingredients, 2 if self.grouped else 1
+        widths = (96, 256, 384, 384, 256) if self.grouped else (64, 192, 384, 256, 256)
+        kernels, pads = (11, 5, 3, 3, 3), (0 if self.grouped else 2, 2, 1, 1, 1)
+        layers = zip(widths, kernels, pads, strict=True)
+        for index, (features, kernel, pad) in enumerate(layers, start=1):
+            name = f"pool{index}"
+            pool = make.pool(name, POOL) if index in (1, 2, 5) else None
             normalized = self.grouped and index in (1, 2)
             block = ConvBlock(
                 make,
-                features,
+                make.width(features, groups),
                 kernel,
-                strides,
-                padding,
-                groups,
+                strides=4 if index == 1 else 1,
+                padding=((pad, pad), (pad, pad)),
+                groups=groups if index in (2, 4, 5) else 1,
                 pool=None if normalized else pool,
-                name=name,
+                name=f"conv{index}",
             )
-            y = forward(block, x)
+            x = forward(block, x)
             if pool is None:
-                return y
+                continue
             if normalized:
-                y = forward.pool(f"pool{index}", pool, local_response(y))
+                x = forward.pool(name, pool, local_response(x))
             else:
-                y = forward.endpoint(f"pool{index}", y)
-            return forward.dropout(make.dropout(f"pool{index}_dropout", only="spatial"), y)
-
-        x = conv(1, widths[0], 11, 0 if self.grouped else 2, strides=4)
-        x = conv(2, widths[1], 5, 2, groups=groups)
-        x = conv(3, widths[2], 3, 1)
-        x = conv(4, widths[3], 3, 1, groups=groups)
-        return conv(5, widths[4], 3, 1, groups=groups)
+                x = forward.endpoint(name, x)
+            x = forward.dropout(make.dropout(f"{name}_dropout", only="spatial"), x)
+        return x
 
     @nn.nowrap
     def vector(self, x: Array, forward: ForwardPass) -> Array:
@@ -88,8 +76,7 @@ def alexnet(
     ingredients: Ingredients, image_shape: tuple[int, int, int], *, grouped: bool = False
 ) -> AlexNet:
     """AlexNet. Raises UserError for images that are too small for its windows."""
-    name = "alexnet_grouped" if grouped else "alexnet"
-    require_windows(
-        name, image_shape, WINDOWS[grouped] if ingredients.pools else WINDOWS[grouped][:1]
-    )
+    name, first = "alexnet_grouped" if grouped else "alexnet", Window(11, 4, 0 if grouped else 2)
+    windows = (first, POOL, POOL, POOL) if ingredients.pools else (first,)
+    require_windows(name, image_shape, windows)
     return AlexNet(ingredients, grouped)

@@ -1,7 +1,6 @@
 """Building blocks of networks with parallel branches."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -15,6 +14,16 @@ from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
 
 Kernel = int | tuple[int, int]
+SAME_SIZE = Window(3, 1, 1)
+
+
+class BranchedBackbone(Backbone):
+    """A backbone whose features are the means over its last maps, with dropout of either kind."""
+
+    @nn.nowrap
+    def vector(self, x: Array, forward: ForwardPass) -> Array:
+        """x: [B, h, w, n] -> [B, n]."""
+        return forward.dropout(self.ingredients.dropout("dropout"), x.mean(axis=(1, 2)))
 
 
 class Branches:
@@ -28,7 +37,7 @@ class Branches:
     """
 
     def __init__(self, make: Ingredients, train: bool) -> None:
-        self._make, self._train = make, train
+        self.make, self._train = make, train
 
     def __call__(
         self, x: Array, name: str, *layers: tuple[int, Kernel] | tuple[int, Kernel, int]
@@ -38,21 +47,28 @@ class Branches:
             height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
             stride = rest[0] if rest else 1
             padding = ((height // 2,) * 2, (width // 2,) * 2) if stride == 1 else "VALID"
-            block = ConvBlock(
-                self._make,
-                self._make.width(features),
-                (height, width),
-                stride,
-                padding=padding,
-                name=f"{name}_{index}",
-            )
+            make, channels = self.make, self.make.width(features)
+            block = ConvBlock(make, channels, kernel, stride, padding, name=f"{name}_{index}")
             x = block(x, train=self._train)
         return x
 
 
-def concatenate(*branches: Array) -> Array:
-    """The channels of all branches side by side."""
-    return jnp.concatenate(branches, axis=-1)
+Form = Callable[..., Sequence[Array]]
+"""(`Branches`, maps, widths ...) -> the maps of each branch."""
+
+
+class Mixed(nn.Module):
+    """Branches side by side: the channels of those of `form` with `widths`."""
+
+    ingredients: Ingredients
+    form: Form
+    widths: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """x: [B, H, W, C] -> [B, H', W', channels of all branches]."""
+        branches = self.form(Branches(self.ingredients, train), x, *self.widths)
+        return jnp.concatenate(branches, axis=-1)
 
 
 def average_3x3(make: Ingredients, x: Array) -> Array:
@@ -63,18 +79,17 @@ def average_3x3(make: Ingredients, x: Array) -> Array:
         return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=include_pad)
 
 
-def max_3x3(make: Ingredients, x: Array) -> Array:
-    """The maximum over 3x3 windows at stride 1."""
+def max_pool(make: Ingredients, x: Array, window: Window = SAME_SIZE) -> Array:
+    """The maximum over windows, by default 3x3 at stride 1."""
     with jax.named_scope("pool"):
-        return make.operations.max_pool(x, Window(3, 1, 1))
+        return make.operations.max_pool(x, window)
 
 
-def downsample(make: Ingredients, window: Window) -> Callable[[Array], Array]:
+def downsample(make: Ingredients, x: Array, window: Window) -> Array:
     """The pooling beside strided convolutions, named `pool`: the configured level, or max pooling
     if that would keep the size."""
-    if make.pools:
-        return make.pool("pool", window)
-    return jax.named_scope("pool")(functools.partial(make.operations.max_pool, window=window))
+    pooled: Array = make.pool("pool", window)(x) if make.pools else max_pool(make, x, window)
+    return pooled
 
 
 def adaptive_average(x: Array, size: int) -> Array:

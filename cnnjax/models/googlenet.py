@@ -1,15 +1,18 @@
 """GoogLeNet, the first Inception network."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.models.backbone import Backbone, ForwardPass
+from cnnjax.models.backbone import ForwardPass
 from cnnjax.models.branches import (
+    BranchedBackbone,
     Branches,
+    Mixed,
     adaptive_average,
-    concatenate,
     has_auxiliary_heads,
-    max_3x3,
+    max_pool,
 )
 from cnnjax.models.size import require_windows
 from cnnjax.nn.blocks import ConvBlock, DenseBlock, rematerialized
@@ -32,26 +35,18 @@ BLOCKS = (  # 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 after pooling
 )
 
 
-class Block(nn.Module):
+def block(conv: Branches, x: Array, *widths: int) -> Sequence[Array]:
     """Szegedy et al. 2015, figure 2b, with a 3x3 convolution instead of the 5x5 one."""
-
-    ingredients: Ingredients
-    widths: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """x: [B, H, W, C] -> [B, H, W, features of all branches]."""
-        width1, reduce3, width3, reduce5, width5, width_pool = self.widths
-        conv = Branches(self.ingredients, train)
-        return concatenate(
-            conv(x, "branch1", (width1, 1)),
-            conv(x, "branch2", (reduce3, 1), (width3, 3)),
-            conv(x, "branch3", (reduce5, 1), (width5, 3)),
-            conv(max_3x3(self.ingredients, x), "branch4", (width_pool, 1)),
-        )
+    width1, reduce3, width3, reduce5, width5, width_pool = widths
+    return (
+        conv(x, "branch1", (width1, 1)),
+        conv(x, "branch2", (reduce3, 1), (width3, 3)),
+        conv(x, "branch3", (reduce5, 1), (width5, 3)),
+        conv(max_pool(conv.make, x), "branch4", (width_pool, 1)),
+    )
 
 
-class GoogLeNet(Backbone):
+class GoogLeNet(BranchedBackbone):
     """Szegedy et al. 2015, "Going Deeper with Convolutions", as torchvision has it: 13,004,888
     parameters with both auxiliary heads, for images of 224 pixels.
 
@@ -77,8 +72,8 @@ class GoogLeNet(Backbone):
         )
         for stage, blocks in enumerate(BLOCKS, start=3):
             for name, *widths in blocks:
-                block = Block(make, tuple(widths), name=name)
-                x = forward.endpoint(name, rematerialized(block, x, train=forward.train))
+                mixed = Mixed(make, block, tuple(widths), name=name)
+                x = forward.endpoint(name, rematerialized(mixed, x, train=forward.train))
                 if name in AUXILIARY and has_auxiliary_heads(self, forward):
                     self._auxiliary(AUXILIARY[name], x, forward)
             if stage < 5:
@@ -86,15 +81,10 @@ class GoogLeNet(Backbone):
                 x = forward.pool(name, make.pool(name, POOL if stage == 3 else LAST), x)
         return x
 
-    @nn.nowrap
-    def vector(self, x: Array, forward: ForwardPass) -> Array:
-        """x: [B, h, w, 1024] -> [B, 1024]."""
-        return forward.dropout(self.ingredients.dropout("dropout"), x.mean(axis=(1, 2)))
-
     def _auxiliary(self, name: str, x: Array, forward: ForwardPass) -> None:
         make, train = self.ingredients, forward.train
-        block = ConvBlock(make, make.width(128), 1, name=f"{name}_conv")
-        x = block(adaptive_average(x, 4), train=train).reshape(x.shape[0], -1)
+        conv = ConvBlock(make, make.width(128), 1, name=f"{name}_conv")
+        x = conv(adaptive_average(x, 4), train=train).reshape(x.shape[0], -1)
         dense = DenseBlock(make, make.width(1024), normalize=False, name=f"{name}_fc")
         x = dense(x, train=train)
         forward.auxiliary[name] = forward.dropout(make.dropout(f"{name}_dropout"), x)

@@ -13,7 +13,9 @@ from jax import Array
 from cnnjax.errors import UserError
 from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.nn.blocks import ConvBlock, DenseBlock
+from cnnjax.nn.convolution import Connections
 from cnnjax.nn.ingredients import Ingredients
+from cnnjax.nn.upsampling import fit
 
 SIZE = 32
 
@@ -43,11 +45,24 @@ _DIGITS = """
 
 def pad_to(x: Array, size: int) -> Array:
     """Pads [B, H, W, C] with zeros to at least `size` pixels a side, the image in the centre."""
-    padding = [(0, 0)]
-    for length in x.shape[1:3]:
-        missing = max(0, size - length)
-        padding.append((missing // 2, missing - missing // 2))
-    return jnp.pad(x, [*padding, (0, 0)])
+    height, width = (max(size, length) for length in x.shape[1:3])
+    return fit(x, (height, width))
+
+
+def convolutions(
+    make: Ingredients, x: Array, forward: ForwardPass, connections: Connections | None = None
+) -> Array:
+    """C1 to S4: [B, H, W, C] -> [B, h, w, 16]; `connections` is the table of C3."""
+    x = pad_to(x, SIZE)
+    for index, (features, table) in enumerate(((6, None), (16, connections)), start=1):
+        name, width = f"pool{index}", make.width(features)
+        pool = make.pool(name)
+        block = ConvBlock(
+            make, width, 5, padding="VALID", connections=table, pool=pool, name=f"conv{index}"
+        )
+        x = forward.endpoint(name, forward(block, x))
+        x = forward.dropout(make.dropout(f"{name}_dropout", only="spatial"), x)
+    return x
 
 
 def rbf_codes(num_classes: int) -> np.ndarray:
@@ -81,16 +96,7 @@ class LeNet5(Backbone):
     @nn.nowrap
     def maps(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, h, w, 16], of S4."""
-        make = self.ingredients
-        x = pad_to(x, SIZE)
-        pool = make.pool("pool1")
-        block = ConvBlock(make, 6, kernel=5, padding="VALID", pool=pool, name="conv1")
-        x = forward.endpoint("pool1", forward(block, x))
-        x = forward.dropout(make.dropout("pool1_dropout", only="spatial"), x)
-        pool = make.pool("pool2")
-        block = ConvBlock(make, 16, 5, connections=C3_CONNECTIONS, pool=pool, name="conv2")
-        x = forward.endpoint("pool2", forward(block, x))
-        return forward.dropout(make.dropout("pool2_dropout", only="spatial"), x)
+        return convolutions(self.ingredients, x, forward, C3_CONNECTIONS)
 
     @nn.nowrap
     def vector(self, x: Array, forward: ForwardPass) -> Array:
@@ -138,15 +144,7 @@ class LeNet5Modern(Backbone):
     @nn.nowrap
     def maps(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, H, W, C] -> [B, h, w, 16]."""
-        make = self.ingredients
-        x = pad_to(x, SIZE)
-        for index, features in enumerate((6, 16), start=1):
-            name, width = f"pool{index}", make.width(features)
-            pool = make.pool(name)
-            block = ConvBlock(make, width, 5, padding="VALID", pool=pool, name=f"conv{index}")
-            x = forward.endpoint(name, forward(block, x))
-            x = forward.dropout(make.dropout(f"{name}_dropout", only="spatial"), x)
-        return x
+        return convolutions(self.ingredients, x, forward)
 
     @nn.nowrap
     def vector(self, x: Array, forward: ForwardPass) -> Array:

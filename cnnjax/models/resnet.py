@@ -1,6 +1,7 @@
 """Residual networks, for small images and for ImageNet, and the plain networks beside them."""
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jax import Array
 
 from cnnjax.models.backbone import Backbone, ForwardPass
 from cnnjax.models.size import require_size
-from cnnjax.nn.blocks import ConvBlock, Layer, rematerialized
+from cnnjax.nn.blocks import ConvBlock, rematerialized
 from cnnjax.nn.dropout import drop_path
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.pooling import Window
@@ -38,13 +39,6 @@ def option_a(x: Array, like: Array) -> Array:
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
 
 
-class BlockSpec(NamedTuple):
-    """In what blocks differ: the channels, and whether the block halves the image."""
-
-    features: int
-    downsample: bool
-
-
 class Block(nn.Module):
     """Two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1 with four times the channels, and
     the shortcut added before the last activation.
@@ -61,7 +55,8 @@ class Block(nn.Module):
     """
 
     ingredients: Ingredients
-    spec: BlockSpec
+    features: int
+    downsample: bool
     bottleneck: bool
     residual: bool
     pooled: bool
@@ -77,33 +72,26 @@ class Block(nn.Module):
     ) -> Array:
         """x: [B, H, W, C] -> [B, H', W', features], or four times as many. `survival` is the
         probability that stochastic depth keeps the block for an example in training."""
-        make, (features, downsample) = self.ingredients, self.spec
-        outputs = 4 * features if self.bottleneck else features
-        pooled = self.pooled and downsample and make.config.pooling != "strided"
-        stride = 2 if downsample and not pooled else 1
-        first = stride if make.config.stride_on == "first" or not self.bottleneck else 1
+        make, features = self.ingredients, self.features
+        pooled = self.pooled and self.downsample and make.config.pooling != "strided"
+        stride = 2 if self.downsample and not pooled else 1
 
-        def conv(index: int, kernel: int, stride: int, pool: Layer | None = None) -> ConvBlock:
+        def conv(index: int, features: int, kernel: int, stride: int, **fields: Any) -> ConvBlock:
             padding, name = ((kernel // 2, kernel // 2),) * 2, f"conv{index}"
-            return ConvBlock(make, features, kernel, stride, padding, pool=pool, name=name)
+            return ConvBlock(make, features, kernel, stride, padding, name=name, **fields)
 
         pool = make.pool("pool") if pooled else None
+        zero_scale = bool(make.config.zero_last_scale) and self.residual
+        end = {"activate": False, "zero_scale": zero_scale}
         if self.bottleneck:
-            y = conv(1, 1, first)(x, train=train)
-            y = conv(2, 3, stride // first, pool)(y, train=train)
+            first = stride if make.config.stride_on == "first" else 1
+            y = conv(1, features, 1, first)(x, train=train)
+            y = conv(2, features, 3, stride // first, pool=pool)(y, train=train)
+            last = conv(3, 4 * features, 1, 1, **end)
         else:
-            y = conv(1, 3, stride, pool)(x, train=train)
+            y = conv(1, features, 3, stride, pool=pool)(x, train=train)
+            last = conv(2, features, 3, 1, **end)
         y = make.dropout("dropout")(y, train=train, keep_prob=keep_prob)
-        kernel = 1 if self.bottleneck else 3
-        last = ConvBlock(
-            make,
-            outputs,
-            kernel,
-            padding=((kernel // 2, kernel // 2),) * 2,
-            activate=False,
-            zero_scale=bool(make.config.zero_last_scale) and self.residual,
-            name="conv3" if self.bottleneck else "conv2",
-        )
         y = last(y, train=train)
         if self.residual:
             if train and make.config.stochastic_depth:
@@ -155,32 +143,28 @@ class ResNet(Backbone):
         depth, total = make.config.stochastic_depth or 0.0, sum(self.blocks)
         survival = 1 - depth * np.arange(1, total + 1, dtype=np.float32) / total
         scanned = make.config.scan and not forward.captures
-        done, options = 0, {"train": forward.train, "keep_prob": forward.keep_prob}
-        for stage, count in enumerate(self.blocks, start=1):
-            features = make.width(base * 2 ** (stage - 1))
-            names = [f"stage{stage}_block{index}" for index in range(1, count + 1)]
-            for name in names[:1] if scanned else names:
-                spec = BlockSpec(features, downsample=stage > 1 and name == names[0])
-                block = self._block(spec, name=name)
-                share = float(survival[done + names.index(name)])
-                x = forward.endpoint(name, rematerialized(block, x, survival=share, **options))
-            if scanned and count > 1:
-                block = self._block(BlockSpec(features, downsample=False), parent=None)
-                rest, remat = survival[done + 1 : done + count], make.config.remat
-                x = scan_blocks(self, block, names[1:], x, rest, remat=remat, **options)
-                x = forward.map(x)
-            done += count
-        return x
-
-    def _block(self, spec: BlockSpec, **fields: Any) -> Block:
-        return Block(
-            self.ingredients,
-            spec,
-            self.bottleneck,
-            self.residual,
+        options = {"train": forward.train, "keep_prob": forward.keep_prob}
+        new_block = functools.partial(
+            Block,
+            make,
+            bottleneck=self.bottleneck,
+            residual=self.residual,
             pooled=not self.imagenet,
-            **fields,
         )
+        stages = np.split(survival, np.cumsum(self.blocks)[:-1])
+        for stage, shares in enumerate(stages, start=1):
+            features = make.width(base * 2 ** (stage - 1))
+            names = [f"stage{stage}_block{index}" for index in range(1, len(shares) + 1)]
+            unrolled = names[:1] if scanned else names
+            for name, share in zip(unrolled, shares, strict=False):
+                block = new_block(features, stage > 1 and name == names[0], name=name)
+                x = rematerialized(block, x, survival=float(share), **options)
+                x = forward.endpoint(name, x)
+            if len(unrolled) < len(names):
+                block, remat = new_block(features, False, parent=None), make.config.remat
+                x = scan_blocks(self, block, names[1:], x, shares[1:], remat=remat, **options)
+                x = forward.map(x)
+        return x
 
 
 def resnet(

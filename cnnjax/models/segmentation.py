@@ -19,8 +19,6 @@ from cnnjax.nn.blocks import ConvBlock, rematerialized
 from cnnjax.nn.ingredients import Ingredients
 from cnnjax.nn.upsampling import Size
 
-Outputs = Array | tuple[Array, dict[str, Array]]
-
 
 class Scale(NamedTuple):
     """Maps of an encoder between two downsamplings. Convolutions without padding may have made them
@@ -126,7 +124,45 @@ def upsampled(
         return resize(x, size)
 
 
-class EncoderDecoder(nn.Module):
+class PixelNetwork(nn.Module):
+    """A network for every pixel on the maps of a backbone. The variables of the backbone have the
+    paths that they have in classification; `outputs` adds the rest."""
+
+    backbone: Backbone
+    num_outputs: int
+
+    def setup(self) -> None:
+        """Gives the backbone's variables the paths that they have without this module."""
+        nn.share_scope(self, self.backbone)
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        keep_prob: Array | float | None = None,
+        capture: str | Sequence[str] = (),
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """x: [B, H, W, C] -> outputs [B, H, W, num_outputs]; with `capture`, (outputs, {name:
+        features}).
+
+        Raises UserError for a name in `capture` that the network does not have, and what `outputs`
+        raises.
+        """
+        make = self.backbone.ingredients
+        forward = ForwardPass(train, keep_prob, capture, spatial=True)
+        x = x.astype(make.dtype)
+        outputs = self.outputs(self.backbone.features(x, forward), _size(x), forward)
+        return forward.result(outputs.astype(make.param_dtype))
+
+    @nn.nowrap
+    def outputs(self, x: Array, size: Size, forward: ForwardPass) -> Array:
+        """The outputs, from the backbone's last maps: [B, h, w, n] -> [B, *size, num_outputs]."""
+        raise NotImplementedError
+
+
+class EncoderDecoder(PixelNetwork):
     """A network for every pixel: the maps of a backbone, made larger scale by scale.
 
     The scales are the sizes at which the backbone has maps (`pyramid`), and the image. From the
@@ -146,43 +182,20 @@ class EncoderDecoder(nn.Module):
     interpolated (bilinear) to the image's size.
     """
 
-    backbone: Backbone
-    num_outputs: int
     head: nn.Module | None = None
     decoder: nn.Module | None = None
     kernel: int = 3
     activate: bool = True
     dropout: bool = True
 
-    def setup(self) -> None:
-        """Gives the backbone's variables the paths that they have without this module."""
-        nn.share_scope(self, self.backbone)
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: str | Sequence[str] = (),
-    ) -> Outputs:
-        """x: [B, H, W, C] -> outputs [B, H, W, num_outputs]; with `capture`, (outputs, {name:
-        features}).
-
-        Raises UserError for a name in `capture` that the network does not have, and for a decoder
-        `max_unpool` where a pooling is missing.
-        """
-        make = self.backbone.ingredients
-        forward = ForwardPass(train, keep_prob, capture, spatial=True)
-        x = x.astype(make.dtype)
-        size = _size(x)
-        x = self.backbone.features(x, forward)
+    @nn.nowrap
+    def outputs(self, x: Array, size: Size, forward: ForwardPass) -> Array:
+        """The outputs, from the backbone's last maps: [B, h, w, n] -> [B, *size, num_outputs].
+        Raises UserError for a decoder `max_unpool` where a pooling is missing."""
         scales = pyramid(size, forward.maps)
         if self.decoder is not None:
             skips = [scale.last for scale in reversed(scales[:-1]) if scale.last is not None]
-            options = train_argument(self.decoder, train)
-            x = self.decoder(x, skips, **options)
+            x = self.decoder(x, skips, **train_argument(self.decoder, forward.train))
             if getattr(x, "ndim", None) != 4:
                 shape = list(getattr(x, "shape", ())) or type(x).__name__
                 name = type(self.decoder).__name__
@@ -190,17 +203,18 @@ class EncoderDecoder(nn.Module):
             x = upsampling.bilinear(x, size)
         else:
             x = self._decoded(x, scales, forward)
+        make = self.backbone.ingredients
         head = self.head or make.conv(self.num_outputs, 1, name="head")
-        return forward.result(head(x, **train_argument(head, train)).astype(make.param_dtype))
+        outputs: Array = head(x, **train_argument(head, forward.train))
+        return outputs
 
     def _decoded(self, x: Array, scales: list[Scale], forward: ForwardPass) -> Array:
         make = self.backbone.ingredients
         options = {"train": forward.train, "keep_prob": forward.keep_prob}
+        unpools = make.config.decoder == "max_unpool"
         pairs = zip(reversed(scales[:-1]), reversed(scales[1:]), strict=True)
         for number, (scale, coarser) in enumerate(pairs, start=1):
-            pooled = None
-            if make.config.decoder == "max_unpool":
-                pooled = _pooling(make, scale, coarser, forward.pools)
+            pooled = _pooling(make, scale, coarser, forward.pools) if unpools else None
             stage = Stage(
                 make,
                 scale.last_size,
@@ -298,30 +312,12 @@ class FCN(nn.Module):
     image; the last upsampling is trained like the others; scores start as configured, not at zero.
     """
 
-    backbone: vgg.VGG
-    num_outputs: int
     strides: tuple[int, ...]
 
-    def setup(self) -> None:
-        """Gives the backbone's variables the paths that they have without this module."""
-        nn.share_scope(self, self.backbone)
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        *,
-        train: bool,
-        keep_prob: Array | float | None = None,
-        capture: str | Sequence[str] = (),
-    ) -> Outputs:
-        """x: [B, H, W, C] -> outputs [B, H, W, num_outputs]; with `capture`, (outputs, {name:
-        features})."""
+    @nn.nowrap
+    def outputs(self, x: Array, size: Size, forward: ForwardPass) -> Array:
+        """The outputs, from the backbone's last maps: [B, h, w, n] -> [B, *size, num_outputs]."""
         make = self.backbone.ingredients
-        forward = ForwardPass(train, keep_prob, capture, spatial=True)
-        x = x.astype(make.dtype)
-        size = _size(x)
-        x = self.backbone.features(x, forward)
         for index, units in enumerate(make.config.hidden or (), start=1):
             name = f"fc{index}"
             dense = ConvolvedDenseBlock(make, make.width(units), 7 if index == 1 else 1, name=name)
@@ -342,7 +338,7 @@ class FCN(nn.Module):
             if skip is not None:
                 x = x + make.conv(self.num_outputs, 1, name=f"skip{index}")(skip)
             x = forward.endpoint(f"decoder{index}", x)
-        return forward.result(x.astype(make.param_dtype))
+        return x
 
 
 class ConvolvedDenseBlock(nn.Module):
@@ -417,10 +413,10 @@ SEGMENTATION_MODELS: dict[str, Constructor] = {
 
 
 def encoder_decoder(
-    backbone: Backbone, num_outputs: int, head: nn.Module | None, level: Any = None
+    backbone: Backbone, num_outputs: int, head: nn.Module | None, decoder: Any = None
 ) -> EncoderDecoder:
-    """The network of an encoder, with the configured decoder or `level`, one of the user's own: a
-    flax module, or its class or a function, (ingredients) -> module.
+    """The network of an encoder, with the configured decoder or one of the user's own: a flax
+    module, or its class or a function, (ingredients) -> module.
 
     Raises UserError if the backbone has no maps, TypeError if the decoder is not a module.
     """
@@ -430,9 +426,8 @@ def encoder_decoder(
             f"model.name: {name} gives a vector for an image, and the task needs maps; allowed: a "
             "network with a method `maps` (docs/own_models.md)"
         )
-    decoder = level
-    if level is not None and not isinstance(level, nn.Module):
-        decoder = level(backbone.ingredients)
+    if decoder is not None and not isinstance(decoder, nn.Module):
+        decoder = decoder(backbone.ingredients)
     if decoder is not None and not isinstance(decoder, nn.Module):
         raise TypeError(f"decoder level: {decoder!r} is not a flax.linen module")
     return EncoderDecoder(backbone, num_outputs, head, decoder)

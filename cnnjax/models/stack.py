@@ -38,9 +38,9 @@ class Stack(Backbone):
         """x: [B, H, W, C] -> [B, h, w, n]."""
         make = self.ingredients
         kernels = KERNELS[make.config.kernel or "3x3"]
-        number = 0
-        for stage, (width, layers) in enumerate(zip(WIDTHS, stages(make), strict=True), start=1):
-            for _ in range(layers):
+        layers, number = (make.config.depth or 2) - 1, 0
+        for stage, width in enumerate(WIDTHS, start=1):
+            for _ in range(layers // 3 + (stage <= layers % 3)):
                 number += 1
                 for part, kernel in enumerate(kernels, start=1):
                     name = f"conv{number}_{part}" if len(kernels) > 1 else f"conv{number}"
@@ -55,12 +55,6 @@ class Stack(Backbone):
     def vector(self, x: Array, forward: ForwardPass) -> Array:
         """x: [B, h, w, n] -> [B, n]."""
         return forward.endpoint("mean", x.mean((1, 2)))
-
-
-def stages(make: Ingredients) -> tuple[int, ...]:
-    """The number of layers of each stage."""
-    layers = (make.config.depth or 2) - 1
-    return tuple(layers // 3 + (stage < layers % 3) for stage in range(3))
 
 
 def stack(ingredients: Ingredients, image_shape: tuple[int, int, int]) -> Stack:

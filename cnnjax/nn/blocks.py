@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 from jax import Array
 
-from cnnjax.nn.convolution import Padding
+from cnnjax.nn.convolution import Connections, Padding
 from cnnjax.nn.ingredients import Ingredients
 
 Layer = Callable[[Array], Array]
@@ -65,43 +65,42 @@ class ConvBlock(nn.Module):
     activate: bool = True
     use_bias: bool | None = None
     zero_scale: bool = False
-    connections: tuple[tuple[int, ...], ...] | None = None
+    connections: Connections | None = None
     pool: Layer | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, pooled: bool = True) -> Array:
         """x: [B, H, W, C] -> [B, H', W', features]. Unless `pooled`, the caller applies `pool`."""
         make, bias = self.ingredients, self.use_bias
-        pool = self.pool if pooled else None
         if bias is None:
             bias = _needs_bias(make, self.activate)
-        layer: nn.Module
-        if self.connections is not None:
-            layer = make.sparse_conv(self.connections, self.kernel, name="conv", use_bias=bias)
+        conv = make.conv(
+            self.features,
+            self.kernel,
+            strides=self.strides,
+            padding=self.padding,
+            groups=self.groups,
+            use_bias=bias,
+            connections=self.connections,
+            name="conv",
+        )
+        pool = self.pool if pooled else None
+        in_conv = early = last = None
+        if not make.pooling_commutes:
+            last = pool
+        elif make.config.norm.kind == "none":
+            in_conv = pool
         else:
-            layer = make.conv(
-                self.features,
-                self.kernel,
-                strides=self.strides,
-                padding=self.padding,
-                groups=self.groups,
-                use_bias=bias,
-                name="conv",
-            )
-        early = pool if make.pooling_commutes else None
-        if early is not None and make.config.norm.kind == "none":
-            return _normalize_and_activate(
-                make, layer(x, early), activate=self.activate, train=train
-            )
+            early = pool
         x = _normalize_and_activate(
             make,
-            layer(x),
+            conv(x, in_conv),
             activate=self.activate,
             train=train,
             early=early,
             zero_scale=self.zero_scale,
         )
-        return x if early is not None or pool is None else pool(x)
+        return x if last is None else last(x)
 
 
 class DenseBlock(nn.Module):

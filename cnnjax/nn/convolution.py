@@ -17,11 +17,23 @@ Convolve = Callable[..., Array]
 Pool = Callable[[Array], Array]
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 """`SAME`, `VALID`, or the zeros before and after for height and width."""
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
+Connections = tuple[tuple[int, ...], ...]
+"""The input channels of each output channel."""
+LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def _add_bias(layer: nn.Module, y: Array, features: int, param_dtype: Any) -> Array:
-    bias = layer.param("bias", nn.initializers.zeros, (features,), param_dtype)
+def _convolve(
+    layer: Any, x: Array, kernel: Array, strides: int, padding: Padding, groups: int = 1
+) -> Array:
+    x, kernel = x.astype(layer.dtype), kernel.astype(layer.dtype)
+    options = {"dimension_numbers": LAYOUT, "feature_group_count": groups}
+    y: Array = layer.convolve(x, kernel, (strides, strides), padding, **options)
+    return y
+
+
+def add_bias(layer: Any, y: Array) -> Array:
+    """y, [..., C], plus the parameter `bias`, [C], of a layer."""
+    bias = layer.param("bias", nn.initializers.zeros, (y.shape[-1],), layer.param_dtype)
     return y + bias.astype(y.dtype)
 
 
@@ -50,16 +62,9 @@ class Conv(nn.Module):
         """x: [B, H, W, C] -> [B, H', W', features]; `pool` makes it smaller."""
         shape: Any = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        y = self.convolve(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            (self.strides, self.strides),
-            self.padding,
-            dimension_numbers=_LAYOUT,
-            feature_group_count=self.groups,
-        )
+        y = _convolve(self, x, kernel, self.strides, self.padding, self.groups)
         y = y if pool is None else pool(y)
-        return _add_bias(self, y, self.features, self.param_dtype) if self.use_bias else y
+        return add_bias(self, y) if self.use_bias else y
 
 
 class ConvolvedDense(nn.Module):
@@ -81,14 +86,8 @@ class ConvolvedDense(nn.Module):
         window: Any = (self.side, self.side, x.shape[-1])
         shape: Any = (math.prod(window), self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        y = self.convolve(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype).reshape(*window, self.features),
-            (1, 1),
-            "SAME",
-            dimension_numbers=_LAYOUT,
-        )
-        return _add_bias(self, y, self.features, self.param_dtype)
+        y = _convolve(self, x, kernel.reshape(*window, self.features), 1, "SAME")
+        return add_bias(self, y)
 
 
 class SparseConv(nn.Module):
@@ -101,7 +100,7 @@ class SparseConv(nn.Module):
     reach], where reach is the mean number of outputs of an input: the fans are those of the table.
     """
 
-    connections: tuple[tuple[int, ...], ...]
+    connections: Connections
     kernel_size: tuple[int, int]
     kernel_init: Initializer
     use_bias: bool = True
@@ -119,14 +118,12 @@ class SparseConv(nn.Module):
         kernel = self.param("kernel", init, (*self.kernel_size, len(ins)), self.param_dtype)
         dense = jnp.zeros((*self.kernel_size, inputs, outputs), self.dtype)
         dense = dense.at[:, :, ins, outs].set(kernel.astype(self.dtype))
-        y = self.convolve(x.astype(self.dtype), dense, (1, 1), "VALID", dimension_numbers=_LAYOUT)
+        y = _convolve(self, x, dense, 1, "VALID")
         y = y if pool is None else pool(y)
-        return _add_bias(self, y, outputs, self.param_dtype) if self.use_bias else y
+        return add_bias(self, y) if self.use_bias else y
 
 
-def _sparse_init(
-    init: Initializer, connections: tuple[tuple[int, ...], ...]
-) -> Callable[[Array, Sequence[int], Any], Array]:
+def _sparse_init(init: Initializer, connections: Connections) -> Initializer:
     """The initialiser of a kernel [height, width, connections]."""
     inputs = {channel for row in connections for channel in row}
     reach = max(1, round(sum(map(len, connections)) / len(inputs)))

@@ -12,10 +12,10 @@ from jax import Array
 from cnnjax.config import Levels, Model, ResolvedModel, resolve_model
 from cnnjax.errors import unknown
 from cnnjax.nn.activations import ACTIVATIONS, NON_DECREASING, Activation, PReLU, leaky_relu
-from cnnjax.nn.convolution import Conv, ConvolvedDense, Padding, SparseConv
+from cnnjax.nn.convolution import Connections, Conv, ConvolvedDense, Padding, SparseConv
 from cnnjax.nn.dropout import Dropout
 from cnnjax.nn.initializers import INITIALIZERS, Initializer
-from cnnjax.nn.normalization import NORMS, BatchStatistics
+from cnnjax.nn.normalization import NORMS
 from cnnjax.nn.operations import PLAIN, Operations
 from cnnjax.nn.pooling import HALVE, POOLINGS, Pooling, Window
 from cnnjax.nn.upsampling import Size, TransposedConv
@@ -44,9 +44,21 @@ class Ingredients:
 
     def activation(self, name: str) -> Callable[[Array], Array]:
         """The activation; `name` is that of the module if it has parameters."""
-        if self.activation_level is PReLU:
+        level = self.activation_level
+        if level is PReLU:
             return PReLU(param_dtype=self.param_dtype, name=name)
-        return _layer(self.activation_level, name=name)
+        if isinstance(level, type) and issubclass(level, nn.Module):
+            return level(name=name)
+        return level
+
+    @property
+    def _arithmetic(self) -> dict[str, Any]:
+        """The fields of all layers that convolve: their types and the implementation."""
+        return {
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+            "convolve": self.operations.convolve,
+        }
 
     def conv(
         self,
@@ -58,42 +70,17 @@ class Ingredients:
         padding: Padding = "SAME",
         groups: int = 1,
         use_bias: bool = True,
-    ) -> Conv:
+        connections: Connections | None = None,
+    ) -> Conv | SparseConv:
         """A convolution: [B, H, W, C] -> [B, H', W', features]. `kernel` is the side of a square or
-        (height, width)."""
-        return Conv(
-            features,
-            kernel if isinstance(kernel, tuple) else (kernel, kernel),
-            self.initializer(groups),
-            strides=strides,
-            padding=padding,
-            groups=groups,
-            use_bias=use_bias,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            convolve=self.operations.convolve,
-            name=name,
-        )
-
-    def sparse_conv(
-        self,
-        connections: tuple[tuple[int, ...], ...],
-        kernel: int | tuple[int, int],
-        *,
-        name: str,
-        use_bias: bool,
-    ) -> SparseConv:
-        """A convolution with a table of connections, see `SparseConv`."""
-        return SparseConv(
-            connections,
-            kernel if isinstance(kernel, tuple) else (kernel, kernel),
-            self.initializer(1),
-            use_bias=use_bias,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            convolve=self.operations.convolve,
-            name=name,
-        )
+        (height, width). With a table of `connections` it is a `SparseConv`, which has no strides,
+        padding or groups."""
+        size = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        initializer = self.initializer(groups)
+        fields: dict[str, Any] = {"use_bias": use_bias, "name": name, **self._arithmetic}
+        if connections is not None:
+            return SparseConv(connections, size, initializer, **fields)
+        return Conv(features, size, initializer, strides, padding, groups, **fields)
 
     def transposed_conv(
         self,
@@ -106,32 +93,16 @@ class Ingredients:
     ) -> TransposedConv:
         """A transposed convolution: [B, h, w, C] -> [B, *size, features], of the configured kernel
         and initial weights. `strides` are by default the ratio of the sizes."""
-        interpolates = self.config.transposed_init == "bilinear"
+        init = None if self.config.transposed_init == "bilinear" else self.initializer(1)
+        kernel, fields = self.config.transposed_kernel or 4, self._arithmetic
         return TransposedConv(
-            features,
-            size,
-            None if interpolates else self.initializer(1),
-            self.config.transposed_kernel or 4,
-            strides,
-            use_bias=use_bias,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            convolve=self.operations.convolve,
-            name=name,
+            features, size, init, kernel, strides, use_bias=use_bias, name=name, **fields
         )
 
     def convolved_dense(self, features: int, side: int, *, name: str) -> ConvolvedDense:
         """A fully connected layer of maps [side, side, C], at all positions: [B, H, W, C] ->
         [B, H, W, features]."""
-        return ConvolvedDense(
-            features,
-            side,
-            self.initializer(1),
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            convolve=self.operations.convolve,
-            name=name,
-        )
+        return ConvolvedDense(features, side, self.initializer(1), name=name, **self._arithmetic)
 
     def dense(self, features: int, *, name: str, use_bias: bool = True) -> nn.Dense:
         """A fully connected layer: [B, n] -> [B, features]."""
@@ -147,8 +118,8 @@ class Ingredients:
     def norm(self, name: str, *, train: bool, zero_scale: bool = False) -> Callable[[Array], Array]:
         """The normalisation layer; its scale starts at one, or at zero."""
         return NORMS[self.config.norm.kind](
-            self.config.norm,
-            BatchStatistics(train, self.axis_name, self.operations.batch_norm),
+            self,
+            train,
             scale_init=nn.initializers.zeros if zero_scale else nn.initializers.ones,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
@@ -205,16 +176,10 @@ def build(
     activation = _level("activation", config.activation, ACTIVATIONS, levels)
     if activation is leaky_relu:
         activation = functools.partial(leaky_relu, slope=config.leaky_slope)
-    if config.initializer in INITIALIZERS:
-        initializer = functools.partial(INITIALIZERS[config.initializer], config)
-    else:
-        init = _level("initializer", config.initializer, INITIALIZERS, levels)
-        initializer = functools.partial(_for_any_groups, init)
+    level = _level("initializer", config.initializer, INITIALIZERS, levels)
+    built_in = config.initializer in INITIALIZERS
+    initializer = functools.partial(level, config) if built_in else lambda groups: level
     return Ingredients(config, activation, initializer, dtype, param_dtype, axis_name, operations)
-
-
-def _for_any_groups(init: Initializer, groups: int) -> Initializer:
-    return init
 
 
 def _level(kind: str, name: str, built_in: Mapping[str, Any], levels: Levels) -> Any:
@@ -222,9 +187,3 @@ def _level(kind: str, name: str, built_in: Mapping[str, Any], levels: Levels) ->
     if name not in table:
         raise unknown(f"model.{kind}", name, [*built_in, *levels.get(kind, {})])
     return table[name]
-
-
-def _layer(level: Any, **fields: Any) -> Callable[[Array], Array]:
-    """A function unchanged; a module class with its fields."""
-    is_module = isinstance(level, type) and issubclass(level, nn.Module)
-    return level(**fields) if is_module else level

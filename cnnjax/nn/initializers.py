@@ -84,14 +84,6 @@ def _fixed_sd(draw: Callable[..., Array]) -> Factory:
     return factory
 
 
-def _zeros(model: ResolvedModel, groups: int) -> Initializer:
-    return lambda key, shape, dtype: jnp.zeros(tuple(shape), dtype)
-
-
-def _constant(model: ResolvedModel, groups: int) -> Initializer:
-    return lambda key, shape, dtype: jnp.full(tuple(shape), model.initializer_value, dtype)
-
-
 def _lenet_sd(n_in: int, n_out: int) -> float:
     """Of U(-2.4 / n_in, 2.4 / n_in) (LeCun et al. 1998, "Gradient-Based Learning", sec. III-C)."""
     return 2.4 / n_in / math.sqrt(3)
@@ -112,8 +104,8 @@ def _orthogonal(model: ResolvedModel, groups: int) -> Initializer:
 
 
 INITIALIZERS: dict[str, Factory] = {
-    "zeros": _zeros,
-    "constant": _constant,
+    "zeros": lambda model, groups: jax.nn.initializers.zeros,
+    "constant": lambda model, groups: jax.nn.initializers.constant(model.initializer_value),
     "small_normal": _fixed_sd(normal),
     "small_truncated_normal": _fixed_sd(truncated_normal),
     "lecun_normal": _scaled(normal, lecun_sd),

@@ -99,15 +99,8 @@ def _divisors(module: nn.Module, tolerance: float) -> Callable[[Any, Array], dic
             )
         return divisors
 
-    axis_name = getattr(ingredients, "axis_name", None)
-    if axis_name is None:
-        return forward
-
-    def on_one_device(variables: Any, images: Array) -> dict[Path, Array]:
-        mapped = jax.vmap(forward, in_axes=None, axis_name=axis_name, axis_size=1)
-        return jax.tree.map(lambda values: values[0], mapped(variables, images))
-
-    return on_one_device
+    axis_name = getattr(ingredients, "axis_name", None)  # of the devices, here one
+    return jax.vmap(forward, in_axes=None, out_axes=None, axis_name=axis_name, axis_size=1)
 
 
 def _divisor(output: Array, tolerance: float) -> Array:

@@ -1,44 +1,31 @@
 """Normalisation over the batch, over one example, or over groups of its channels.
 
-Each level is a function (configuration, statistics of batch norm, fields of the module) -> layer,
-to be called in a compact method. The layer takes [B, H, W, C] or [B, C] and returns the same shape.
+Each level is a function (ingredients, train, fields of the module) -> layer, to be called in a
+compact method. The layer takes [B, H, W, C] or [B, C] and returns the same shape.
 All have a learnt scale and bias per channel. Statistics and parameters stay in `param_dtype`, at
 least float32.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from cnnjax.config import Norm
+if TYPE_CHECKING:
+    from cnnjax.nn.ingredients import Ingredients
 
 Layer = Callable[[Array], Array]
 
 
-class BatchStatistics(NamedTuple):
-    """How batch norm takes its statistics.
-
-    Attributes:
-      train: whether of the batch; otherwise the running statistics are used.
-      axis_name: the pmap axis to average over.
-      module: `flax.linen.BatchNorm`, or a module with the same arguments.
-    """
-
-    train: bool
-    axis_name: str | None = None
-    module: Callable[..., nn.Module] = nn.BatchNorm
-
-
-def none(config: Norm, statistics: BatchStatistics, **fields: Any) -> Layer:
+def none(make: "Ingredients", train: bool, **fields: Any) -> Layer:
     """No normalisation."""
     return lambda x: x
 
 
-def batch(config: Norm, statistics: BatchStatistics, **fields: Any) -> Layer:
+def batch(make: "Ingredients", train: bool, **fields: Any) -> Layer:
     """Batch normalisation (Ioffe and Szegedy 2015); running statistics in `batch_stats`.
 
     In training: mean and (biased) variance of the batch, over all devices of `axis_name` where
@@ -46,35 +33,37 @@ def batch(config: Norm, statistics: BatchStatistics, **fields: Any) -> Layer:
     always where `frozen`: the running statistics, unchanged. Deviation from the paper: the
     running variance averages biased variances.
     """
-    return statistics.module(
-        use_running_average=config.frozen or not statistics.train,
+    config = make.config.norm
+    return make.operations.batch_norm(
+        use_running_average=config.frozen or not train,
         momentum=1 - config.alpha,
         epsilon=config.epsilon,
-        axis_name=statistics.axis_name if config.statistics == "global" else None,
+        axis_name=make.axis_name if config.statistics == "global" else None,
         **fields,
     )
 
 
-def layer(config: Norm, statistics: BatchStatistics, **fields: Any) -> Layer:
+def layer(make: "Ingredients", train: bool, **fields: Any) -> Layer:
     """Layer normalisation (Ba et al. 2016): over all values of one example (height, width and
     channels of a feature map), with scale and bias per channel."""
-    return nn.GroupNorm(num_groups=1, epsilon=float(config.epsilon or 0), **fields)
+    return nn.GroupNorm(num_groups=1, epsilon=make.config.norm.epsilon, **fields)
 
 
-def group(config: Norm, statistics: BatchStatistics, **fields: Any) -> Layer:
+def group(make: "Ingredients", train: bool, **fields: Any) -> Layer:
     """Group normalisation (Wu and He 2018).
 
     If `groups` does not divide the channels, their greatest common divisor is used (8 groups on 6
     channels: 2). A vector [B, C] whose groups would have a single value each, which normalises to
     zero, is one group.
     """
+    config = make.config.norm
 
     def apply(x: Array) -> Array:
         channels = x.shape[-1]
         groups = math.gcd(config.groups, channels)
         if x.ndim == 2 and groups == channels:
             groups = 1
-        return nn.GroupNorm(groups, epsilon=float(config.epsilon or 0), **fields)(x)
+        return nn.GroupNorm(groups, epsilon=config.epsilon, **fields)(x)
 
     return apply
 

@@ -8,13 +8,16 @@ times slower.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+
+if TYPE_CHECKING:
+    from cnnjax.nn.ingredients import Ingredients
 
 
 class Window(NamedTuple):
@@ -55,22 +58,6 @@ class Pooling:
         """x: [B, H, W, C] -> [B, H', W', C]."""
         with jax.named_scope(self.name):
             return self.function(x, window=self.window)
-
-
-class Layers(Protocol):
-    """Makes the layers of a pooling with weights: `cnnjax.nn.ingredients.Ingredients` does."""
-
-    @property
-    def param_dtype(self) -> Any:
-        """The dtype of the parameters."""
-
-    def activation(self, name: str) -> Callable[[Array], Array]:
-        """The activation."""
-
-    def conv(
-        self, features: int, kernel: int, *, name: str, strides: int = 1, padding: Any = "SAME"
-    ) -> Callable[[Array], Array]:
-        """A convolution."""
 
 
 def windows(x: Array, window: Window = HALVE, fill: float = 0.0) -> list[Array]:
@@ -161,14 +148,14 @@ class Strided(nn.Module):
     """A learnt convolution with the window and stride of the pooling, and the activation
     (Springenberg et al. 2015, sec. 2): as many channels out as in."""
 
-    ingredients: Layers
+    ingredients: "Ingredients"
     window: Window = HALVE
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: [B, H, W, C] -> [B, H', W', C]."""
         make, window = self.ingredients, self.window
-        padding = tuple(window.pads(length) for length in x.shape[1:3])
+        padding: Any = tuple(window.pads(length) for length in x.shape[1:3])
         conv = make.conv(
             x.shape[-1], window.size, strides=window.stride, padding=padding, name="conv"
         )
@@ -183,7 +170,7 @@ class Subsampling(nn.Module):
     give its initial value.
     """
 
-    ingredients: Layers
+    ingredients: "Ingredients"
     window: Window = HALVE
 
     @nn.compact

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 
 from cnnjax.nn import pooling
-from cnnjax.nn.convolution import Convolve
+from cnnjax.nn.convolution import LAYOUT, Convolve, add_bias
 from cnnjax.nn.initializers import Initializer
 from cnnjax.nn.pooling import HALVE, Window
 
@@ -54,8 +54,9 @@ def bilinear(x: Array, size: Size) -> Array:
 def _interpolate(x: Array, axis: int, factor: int) -> Array:
     """Linear interpolation along an axis by a whole factor: two products for each value."""
     count = x.shape[axis]
-    before = jnp.concatenate([x[_part(axis, 0, 1)], x[_part(axis, 0, count - 1)]], axis)
-    after = jnp.concatenate([x[_part(axis, 1, count)], x[_part(axis, count - 1, count)]], axis)
+    part = functools.partial(lax.slice_in_dim, x, axis=axis)
+    before = jnp.concatenate([part(0, 1), part(0, count - 1)], axis)
+    after = jnp.concatenate([part(1, count), part(count - 1, count)], axis)
     phases = []
     for phase in range(factor):
         distance = (phase + 0.5) / factor - 0.5
@@ -63,10 +64,6 @@ def _interpolate(x: Array, axis: int, factor: int) -> Array:
         phases.append((1 - abs(distance)) * x + abs(distance) * other)
     shape = (*x.shape[:axis], count * factor, *x.shape[axis + 1 :])
     return jnp.stack(phases, axis + 1).reshape(shape)
-
-
-def _part(axis: int, start: int, stop: int) -> tuple[slice, ...]:
-    return (*(slice(None) for _ in range(axis)), slice(start, stop))
 
 
 def _product(x: Array, axis: int, weights: np.ndarray) -> Array:
@@ -122,15 +119,12 @@ def scatter_max_unpool(y: Array, x: Array, window: Window = HALVE) -> Array:
 
 def fit(x: Array, size: Size) -> Array:
     """x, [B, h, w, C], padded with zeros or cropped to [B, *size, C], its centre in the centre."""
+    pads = []
     for axis, length in enumerate(size, start=1):
         missing = length - x.shape[axis]
         if missing < 0:
-            x = lax.slice_in_dim(x, -missing // 2, -missing // 2 + length, axis=axis)
-    before = [(length - side) // 2 for side, length in zip(x.shape[1:3], size, strict=True)]
-    pads = [
-        (start, length - side - start)
-        for start, side, length in zip(before, x.shape[1:3], size, strict=True)
-    ]
+            x, missing = lax.slice_in_dim(x, -missing // 2, -missing // 2 + length, axis=axis), 0
+        pads.append((missing // 2, missing - missing // 2))
     return jnp.pad(x, ((0, 0), *pads, (0, 0))) if any(map(any, pads)) else x
 
 
@@ -188,11 +182,10 @@ class TransposedConv(nn.Module):
             (1, 1),
             pads,
             lhs_dilation=strides,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            dimension_numbers=LAYOUT,
         )
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-            y = y + bias.astype(y.dtype)
+            y = add_bias(self, y)
         return fit(y, self.size)
 
 

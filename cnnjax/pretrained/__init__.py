@@ -77,7 +77,8 @@ def convert(
         config = resolve(override(RunConfig(), {"model.name": model, **fields, **(changes or {})}))
         if len(config.data.mean) not in (0, 3):
             raise UserError(f"data.mean: {config.data.mean} is not for images of three channels.")
-        variables, num_classes = _variables(source, source_layout, config, path, arrays)
+        where = f"{path}: {config.model.name} of {source}"
+        variables, num_classes = _variables(where, source_layout, config, arrays)
     return Converted(variables, config, num_classes, preprocessing)
 
 
@@ -90,15 +91,11 @@ def _check_fields(file: str, fields: Mapping[str, Any]) -> None:
 
 
 def _variables(
-    source: str,
-    source_layout: Layout,
-    config: ResolvedConfig,
-    path: Path,
-    arrays: Mapping[str, reading.Stored],
+    where: str, source_layout: Layout, config: ResolvedConfig, arrays: Mapping[str, reading.Stored]
 ) -> tuple[dict[str, Any], int]:
-    """The variables of a network from the arrays of a file, and the number of classes."""
-    model, size = config.model.name, config.data.image_size or 224
-    modules = source_layout.models[model]()
+    """The variables of a network from the arrays of a file, and the number of classes. `where` is
+    the file and the network, for errors."""
+    size, modules = config.data.image_size or 224, source_layout.models[config.model.name]()
     num_classes = _num_classes(source_layout, modules["head"], arrays)
     shape = (size, size, 3)
     module = models.build(config.model, image_shape=shape, num_outputs=num_classes)
@@ -111,7 +108,6 @@ def _variables(
         _, _, path_in_collection = leaf_path.partition("/")
         layer, _, leaf_name = path_in_collection.rpartition("/")
         rules[leaf_path] = source_layout.rule(modules[layer], leaf_name, tuple(leaf.shape))
-    where = f"{path}: {model} of {source}"
     variables = layout.apply_rules(where, rules, arrays, source_layout.ignored)
     return traverse_util.unflatten_dict(variables, sep="/"), num_classes
 

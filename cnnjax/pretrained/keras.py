@@ -48,11 +48,8 @@ def resnet(depth: int) -> dict[str, SourceModule]:
 def inception_v3() -> dict[str, SourceModule]:
     """Inception v3, whose layers are numbered in the order of their creation, and whose norms have
     no scale."""
-    layers = list(torchvision.INCEPTION_STEM)
-    for block, branches in torchvision.INCEPTION_BLOCKS.items():
-        layers += [f"{block}/{branch}" for branch in branches]
     modules = {"head": SourceModule("predictions")}
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(torchvision.INCEPTION):
         modules[f"{layer}/conv"] = SourceModule(f"conv2d#{index}")
         modules[f"{layer}/norm"] = SourceModule(f"batch_normalization#{index}", scale=False)
     return modules
@@ -75,8 +72,7 @@ def config(model: str) -> dict[str, Any]:
     """Images as by `preprocess_input`: blue, green, red in 0..255 minus their means for VGG and
     ResNet, -1..1 for Inception; centre crops, as for the published accuracies."""
     if model == "inception_v3":
-        half = (0.5, 0.5, 0.5)
-        fields = torchvision.imagenet(299, 342, half, half)
+        fields = torchvision.imagenet(299, 342, torchvision.HALF, torchvision.HALF)
         return fields | {"model.norm.alpha": 0.01, "model.count_include_pad": False}
     mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
     fields = torchvision.imagenet(mean=mean, sd=(1 / 255,) * 3) | {"data.channel_order": "bgr"}

@@ -12,7 +12,7 @@ DEPTHS = (20, 32, 44, 56, 110, 1202)
 LAYOUT = Layout(
     models={
         f"resnet{depth}": functools.partial(
-            torchvision.resnet, ((depth - 2) // 6,) * 3, False, "linear", "shortcut"
+            torchvision.resnet, ((depth - 2) // 6,) * 3, "linear", "shortcut"
         )
         for depth in DEPTHS
     },

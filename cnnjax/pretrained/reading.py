@@ -215,12 +215,10 @@ def _keras_layers(path: Path, group: Any) -> dict[str, list[Any]]:
 def _legacy_layers(path: Path, group: Any) -> dict[str, list[Any]]:
     if "layer_names" not in group.attrs:
         raise UserError(f"{path}: is an HDF5 file, but not one of Keras weights.")
-    layers = {}
-    for name in map(_text, group.attrs["layer_names"]):
-        weights = [group[name][_text(key)] for key in group[name].attrs["weight_names"]]
-        if weights:
-            layers[name] = weights
-    return layers
+    return {
+        name: [group[name][_text(key)] for key in group[name].attrs["weight_names"]]
+        for name in map(_text, group.attrs["layer_names"])
+    }
 
 
 def _text(name: Any) -> str:

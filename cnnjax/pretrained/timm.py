@@ -58,7 +58,7 @@ def config(model: str) -> dict[str, Any]:
     """The preprocessing that timm has by default for a network."""
     if model != "inception_v3":
         return torchvision.imagenet()
-    half = (0.5, 0.5, 0.5)
+    half = torchvision.HALF
     return torchvision.imagenet(299, 341, half, half) | {"data.interpolation": "bicubic"}
 
 

@@ -1,7 +1,6 @@
 """torchvision's layout, and the preprocessing of its first weights (`IMAGENET1K_V1`)."""
 
 import functools
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,15 +10,15 @@ from cnnjax.pretrained.layout import Layout, SourceModule, torch_rule
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-Names = Mapping[str, str | SourceModule]
+HALF = (0.5, 0.5, 0.5)
 
 
-def blocks(names: Names, conv: str = "{}.conv", norm: str = "{}.bn") -> dict[str, SourceModule]:
-    """The convolution and norm of each block in `names`, {block: module}, by the two patterns."""
+def blocks(names: Mapping[str, str]) -> dict[str, SourceModule]:
+    """The convolution and norm of each block in `names`, {block: module}."""
     return {
-        f"{block}/{layer}": SourceModule(pattern.format(name))
+        f"{block}/{ours}": SourceModule(f"{name}.{theirs}")
         for block, name in names.items()
-        for layer, pattern in (("conv", conv), ("norm", norm))
+        for ours, theirs in (("conv", "conv"), ("norm", "bn"))
     }
 
 
@@ -58,10 +57,13 @@ def vgg(depth: int, norm: bool) -> dict[str, SourceModule]:
 
 
 def resnet(
-    stages: tuple[int, ...], bottleneck: bool, head: str = "fc", shortcut: str = "downsample"
+    stages: tuple[int, ...], head: str = "fc", shortcut: str = "downsample"
 ) -> dict[str, SourceModule]:
     """Residual networks; `stages` are the blocks of each, `head` and `shortcut` the source's names
-    of the last layer and of the projections."""
+    of the last layer and of the projections. Not every block has a third convolution, which
+    bottlenecks have, or a projection."""
+    layers = [(f"conv{index}", f"conv{index}", f"bn{index}") for index in (1, 2, 3)]
+    layers.append(("shortcut", f"{shortcut}.0", f"{shortcut}.1"))
     modules = {
         "conv1/conv": SourceModule("conv1"),
         "conv1/norm": SourceModule("bn1"),
@@ -70,11 +72,9 @@ def resnet(
     for stage, count in enumerate(stages, start=1):
         for block in range(count):
             ours, theirs = f"stage{stage}_block{block + 1}", f"layer{stage}.{block}"
-            for index in (1, 2, 3) if bottleneck else (1, 2):
-                modules[f"{ours}/conv{index}/conv"] = SourceModule(f"{theirs}.conv{index}")
-                modules[f"{ours}/conv{index}/norm"] = SourceModule(f"{theirs}.bn{index}")
-            modules[f"{ours}/shortcut/conv"] = SourceModule(f"{theirs}.{shortcut}.0")
-            modules[f"{ours}/shortcut/norm"] = SourceModule(f"{theirs}.{shortcut}.1")
+            for layer, conv, norm in layers:
+                modules[f"{ours}/{layer}/conv"] = SourceModule(f"{theirs}.{conv}")
+                modules[f"{ours}/{layer}/norm"] = SourceModule(f"{theirs}.{norm}")
     return modules
 
 
@@ -97,15 +97,6 @@ def googlenet() -> dict[str, SourceModule]:
     return modules | blocks(names)
 
 
-INCEPTION_STEM = {
-    "conv1": "Conv2d_1a_3x3",
-    "conv2": "Conv2d_2a_3x3",
-    "conv3": "Conv2d_2b_3x3",
-    "conv4": "Conv2d_3b_1x1",
-    "conv5": "Conv2d_4a_3x3",
-}
-
-
 def _sequence(ours: str, theirs: str, count: int) -> dict[str, str]:
     return {f"{ours}_{index}": f"{theirs}_{index}" for index in range(1, count + 1)}
 
@@ -125,25 +116,31 @@ _E = {
     "branch3b_1": "branch3x3dbl_3b",
     **_POOLED,
 }
-INCEPTION_BLOCKS = {
-    **dict.fromkeys(("mixed1", "mixed2", "mixed3"), _A),
-    "mixed4": _B,
-    **dict.fromkeys(("mixed5", "mixed6", "mixed7", "mixed8"), _C),
-    "mixed9": _D,
-    **dict.fromkeys(("mixed10", "mixed11"), _E),
+_BLOCKS = {
+    **dict.fromkeys(("5b", "5c", "5d"), _A),
+    "6a": _B,
+    **dict.fromkeys(("6b", "6c", "6d", "6e"), _C),
+    "7a": _D,
+    **dict.fromkeys(("7b", "7c"), _E),
 }
-"""The convolutions of the blocks of Inception v3, in the order of their definition."""
+INCEPTION = {
+    "conv1": "Conv2d_1a_3x3",
+    "conv2": "Conv2d_2a_3x3",
+    "conv3": "Conv2d_2b_3x3",
+    "conv4": "Conv2d_3b_1x1",
+    "conv5": "Conv2d_4a_3x3",
+} | {
+    f"mixed{number}/{ours}": f"Mixed_{letter}.{theirs}"
+    for number, (letter, branches) in enumerate(_BLOCKS.items(), start=1)
+    for ours, theirs in branches.items()
+}
+"""The convolutions of Inception v3 without its auxiliary head, in the order of their definition."""
 
 
 def inception_v3() -> dict[str, SourceModule]:
     """Inception v3 with its auxiliary head."""
-    letters = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
-    names = dict(INCEPTION_STEM)
-    for (block, branches), letter in zip(INCEPTION_BLOCKS.items(), letters, strict=True):
-        for ours, theirs in branches.items():
-            names[f"{block}/{ours}"] = f"Mixed_{letter}.{theirs}"
-    names |= {"auxiliary_conv1": "AuxLogits.conv0", "auxiliary_conv2": "AuxLogits.conv1"}
-    return blocks(names) | {
+    auxiliary = {"auxiliary_conv1": "AuxLogits.conv0", "auxiliary_conv2": "AuxLogits.conv1"}
+    return blocks(INCEPTION | auxiliary) | {
         "head": SourceModule("fc"),
         "auxiliary_head": SourceModule("AuxLogits.fc"),
     }
@@ -169,17 +166,16 @@ def imagenet(
 def config(model: str) -> dict[str, Any]:
     """The fields of `IMAGENET1K_V1`. GoogLeNet and Inception are from TensorFlow: images in
     -1..1."""
-    half = (0.5, 0.5, 0.5)
     if model == "googlenet":
-        return imagenet(mean=half, sd=half)
+        return imagenet(mean=HALF, sd=HALF)
     if model == "inception_v3":
-        return imagenet(299, 342, half, half)
+        return imagenet(299, 342, HALF, HALF)
     return imagenet()
 
 
 def ignored(name: str) -> bool:
     """Whether an array is a counter of batches."""
-    return bool(re.search(r"\.num_batches_tracked$", name))
+    return name.endswith(".num_batches_tracked")
 
 
 LAYOUT = Layout(
@@ -189,7 +185,7 @@ LAYOUT = Layout(
         **{f"vgg{depth}_bn": functools.partial(vgg, depth, True) for depth in CONVOLUTIONS},
         "googlenet": googlenet,
         "inception_v3": inception_v3,
-        **{f"resnet{depth}": functools.partial(resnet, *IMAGENET[depth]) for depth in IMAGENET},
+        **{f"resnet{depth}": functools.partial(resnet, IMAGENET[depth][0]) for depth in IMAGENET},
     },
     rule=torch_rule,
     config=config,

@@ -12,7 +12,7 @@ from cnnjax.config import Dropout, Model, Norm, Optimizer
 from cnnjax.errors import UserError
 from cnnjax.models import googlenet, resnet
 from cnnjax.models.branches import adaptive_average, average_3x3
-from cnnjax.models.resnet import Block, BlockSpec
+from cnnjax.models.resnet import Block
 from cnnjax.nn import ingredients, operations
 from cnnjax.nn.dropout import drop_path
 from cnnjax.nn.native import library
@@ -40,7 +40,6 @@ def test_the_endpoints_of_published_networks():
         ("conv5", (13, 13, 256)), ("pool5", (6, 6, 256)), ("fc1", (4096,)), ("fc2", (4096,)),
     ]  # fmt: skip
     shapes = described("vgg16", 224)
-    assert shapes == models.describe("vgg16")
     assert [name for name in shapes if name.startswith("conv")][-3:] == [
         "conv5_1", "conv5_2", "conv5_3",
     ]  # fmt: skip
@@ -213,12 +212,10 @@ def test_drop_path_keeps_the_mean_and_whole_examples():
     assert y.mean() == pytest.approx(1, abs=0.05)
 
 
-def block(train=False, x=None, spec=None, survival=1.0, **fields):
+def block(train=False, x=None, shape=(2, False), survival=1.0, **fields):
     """The parameters and output of one bottleneck block."""
     model = Model(name="resnet50", norm=Norm(kind="batch"), **fields)
-    made = Block(
-        ingredients.build(model), spec or BlockSpec(2, False), True, residual=True, pooled=False
-    )
+    made = Block(ingredients.build(model), *shape, bottleneck=True, residual=True, pooled=False)
     x = jax.random.normal(KEY, (2, 6, 6, 8)) if x is None else x
     variables = made.init(KEY, x, train=False, keep_prob=None)
     options = {"mutable": ["batch_stats"], "rngs": {"dropout": KEY}}
@@ -230,10 +227,10 @@ def block(train=False, x=None, spec=None, survival=1.0, **fields):
     ("kind", "same", "halving"), [("A", False, False), ("B", False, True), ("C", True, True)]
 )
 def test_shortcuts_have_projections_where_they_should(kind, same, halving):
-    for spec, expected in ((BlockSpec(2, False), same), (BlockSpec(4, True), halving)):
-        params, y, _ = block(shortcut=kind, spec=spec)
+    for features, downsample, expected in ((2, False, same), (4, True, halving)):
+        params, y, _ = block(shortcut=kind, shape=(features, downsample))
         assert ("shortcut" in params) is expected
-        assert y.shape == ((2, 3, 3, 16) if spec.downsample else (2, 6, 6, 8))
+        assert y.shape == ((2, 3, 3, 16) if downsample else (2, 6, 6, 8))
 
 
 def test_a_zero_last_scale_makes_the_block_its_shortcut():
@@ -259,7 +256,7 @@ def test_where_the_stride_is_changes_the_size_in_between():
     for where in ("first", "middle"):
         model = Model(name="resnet50", stride_on=where)
         make = ingredients.build(model)
-        made = Block(make, BlockSpec(4, True), True, residual=True, pooled=False)
+        made = Block(make, 4, True, bottleneck=True, residual=True, pooled=False)
         x = jnp.ones((1, 8, 8, 8))
         _, state_ = made.apply(
             made.init(KEY, x, train=False, keep_prob=None),
@@ -329,11 +326,11 @@ def test_lenet5_has_one_width():
         models.build(Model(name="lenet5", width=0.5), image_shape=(28, 28, 1), num_outputs=10)
 
 
-def test_describe_by_name_is_checked():
+def test_names_and_sizes_are_checked():
     with pytest.raises(UserError, match="Did you mean 'resnet18'"):
-        models.describe("resnt18")
+        described("resnt18", 224)
     with pytest.raises(UserError, match="smallest size that works is 32"):
-        models.describe("vgg16", (20, 20, 3))
+        described("vgg16", 20)
 
 
 @pytest.mark.parametrize("remat", [False, True])

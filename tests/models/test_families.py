@@ -13,7 +13,7 @@ from cnnjax import models
 from cnnjax.analysis import layers
 from cnnjax.config import Dropout, Model, Norm
 from cnnjax.models.lenet import C3_CONNECTIONS, negative_distances, pad_to, rbf_codes
-from cnnjax.models.resnet import Block, BlockSpec, option_a
+from cnnjax.models.resnet import Block, option_a
 from cnnjax.nn import dropout as dropout_layers
 from cnnjax.nn import ingredients
 
@@ -115,7 +115,8 @@ def test_the_order_in_a_block(placement, residual):
     norm = Norm(kind="batch", placement=placement, epsilon=EPSILON)
     block = Block(
         ingredients.build(Model(name="resnet20", norm=norm)),
-        BlockSpec(features=3, downsample=False),
+        features=3,
+        downsample=False,
         bottleneck=False,
         residual=residual,
         pooled=True,

@@ -18,8 +18,9 @@ import jax
 import numpy as np
 from jax import Array, lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 
+from cnnjax.nn.convolution import LAYOUT
 from cnnjax.nn.native import library, lowering
 
 ONE = (1, 1)
@@ -65,7 +66,7 @@ def _xla(x: Array, kernel: Array, window: ConvWindow) -> Array:
         window.strides,
         window.padding,
         rhs_dilation=window.dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=LAYOUT,
         feature_group_count=window.groups,
     )
 
@@ -91,18 +92,16 @@ def _operands(role: int) -> tuple[int, int]:
 
 
 def _make(role: int) -> Primitive:
-    primitive = Primitive(f"native_convolution_{('output', 'input', 'kernel')[role]}")
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("shapes", "window")))
+    primitive = lowering.primitive(
+        f"convolution_{('output', 'input', 'kernel')[role]}",
+        functools.partial(_reference, role=role),
+        "convolution",
+        functools.partial(_numbers, role),
+        static=("shapes", "window"),
+    )
     primitive.def_abstract_eval(
         lambda first, second, shapes, window: first.update(shape=shapes[role], weak_type=False)
     )
-    reference = functools.partial(_reference, role=role)
-
-    def batch(operands: Any, axes: Any, **params: Any) -> tuple[Array, int]:
-        return jax.vmap(functools.partial(reference, **params), in_axes=axes)(*operands), 0
-
-    batching.primitive_batchers[primitive] = batch
-    lowering.register(primitive, "convolution", reference, functools.partial(_numbers, role))
     return primitive
 
 
@@ -147,7 +146,6 @@ def conv_general_dilated(
     rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: Any = None,
     feature_group_count: int = 1,
-    precision: Any = None,
 ) -> Array:
     """`jax.lax.conv_general_dilated`, native if that is supported and XLA's otherwise.
 
@@ -180,7 +178,6 @@ def conv_general_dilated(
         rhs_dilation,
         dimension_numbers,
         feature_group_count,
-        precision=precision,
     )
 
 
@@ -204,7 +201,7 @@ def _transposed(
 def _supported(lhs: Array, rhs: Array, dimension_numbers: Any) -> bool:
     if lhs.ndim != 4 or lhs.dtype != rhs.dtype or str(lhs.dtype) not in TYPES:
         return False
-    standard = lax.conv_dimension_numbers(lhs.shape, rhs.shape, ("NHWC", "HWIO", "NHWC"))
+    standard = lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
     return lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) == standard
 
 

@@ -89,11 +89,9 @@ def _load() -> ctypes.CDLL:
         if reason := cache.writable_by_others(folder / "library.so"):
             raise Missing(reason)
         library = ctypes.CDLL(str(folder / "library.so"))
-    except cache.Untrusted as reason:
-        raise Missing(str(reason)) from None
     except OSError as error:
         raise Missing(f"its library cannot be loaded: {error}") from None
-    except UserError as error:
+    except (cache.Untrusted, UserError) as error:
         raise Missing(str(error)) from None
     library.cnnjax_set_threads(machine.threads())
     for function, symbol in FUNCTIONS.items():

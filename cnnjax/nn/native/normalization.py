@@ -10,11 +10,9 @@ of these sums. c is not differentiated.
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 
 from cnnjax.nn.native import lowering
 
@@ -34,22 +32,8 @@ def _affine(w: Array, x: Array, c: Array) -> Array:
     return (w[0] + w[1] * (x.astype(c.dtype) - c)).astype(x.dtype)
 
 
-def _make(name: str, reference: Any) -> Primitive:
-    primitive = Primitive(name)
-    primitive.def_impl(jax.jit(primitive.bind))
-
-    def batch(operands: Any, axes: Any) -> tuple[Array, int]:
-        return jax.vmap(reference, in_axes=axes)(*operands), 0
-
-    batching.primitive_batchers[primitive] = batch
-    return primitive
-
-
-_SUMS = _make("native_sums", _sums)
-_AFFINE = _make("native_affine", _affine)
-
-lowering.register(_SUMS, "sums", _sums, lowering.no_attributes)
-mlir.register_lowering(_AFFINE, mlir.lower_fun(_affine, multiple_results=False))
+_SUMS = lowering.primitive("sums", _sums, "sums")
+_AFFINE = lowering.primitive("affine", _affine)
 
 _SUMS.def_abstract_eval(
     lambda a, b, c: a.update(shape=(2, a.shape[-1]), dtype=c.dtype, weak_type=False)
@@ -61,18 +45,9 @@ def _sums_of_second(tangent: Array, a: Array, b: Array, c: Array) -> Array:
     return _SUMS.bind(tangent, a, jnp.zeros_like(c)).at[0].set(0)
 
 
-def _sums_transpose(cotangent: Any, a: Any, b: Array, c: Array) -> Any:
-    if isinstance(cotangent, ad.Zero):
-        return ad.Zero(a.aval), None, None
-    return _AFFINE.bind(cotangent, b, c), None, None
-
-
-def _affine_transpose(cotangent: Any, w: Any, x: Array, c: Array) -> Any:
-    if isinstance(cotangent, ad.Zero):
-        return ad.Zero(w.aval), None, None
-    return _SUMS.bind(cotangent, x, c), None, None
-
-
+ad.deflinear2(_SUMS, lambda cotangent, a, b, c: (_AFFINE.bind(cotangent, b, c), None, None))
+ad.deflinear2(_AFFINE, lambda cotangent, w, x, c: (_SUMS.bind(cotangent, x, c), None, None))
+# `deflinear2` takes them for linear in all arguments; these are the derivatives.
 ad.defjvp(_SUMS, lambda tangent, a, b, c: _SUMS.bind(tangent, b, c), _sums_of_second, None)
 ad.defjvp(
     _AFFINE,
@@ -80,8 +55,6 @@ ad.defjvp(
     lambda tangent, w, x, c: (tangent * w[1]).astype(x.dtype),
     None,
 )
-ad.primitive_transposes[_SUMS] = _sums_transpose
-ad.primitive_transposes[_AFFINE] = _affine_transpose
 
 
 class BatchNorm(nn.Module):

@@ -51,22 +51,14 @@ def _pooled_shape(x: Any) -> tuple[int, int, int, int]:
     return batch, height // 2, width // 2, channels
 
 
-def _make(name: str, reference: Any, function: str, multiple_results: bool = False) -> Primitive:
-    primitive = Primitive(f"native_{name}")
-    primitive.multiple_results = multiple_results
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("size",)))
-    lowering.register(primitive, function, reference, lowering.no_attributes)
+def _make(name: str, reference: Any, function: str, **options: Any) -> Primitive:
+    primitive = lowering.primitive(name, reference, function, **options)
 
     def batch(operands: Any, axes: Any, **params: Any) -> Any:
         """Merges the mapped axis into that of the examples."""
         pairs = list(zip(operands, axes, strict=True))
         count = next(operand.shape[axis] for operand, axis in pairs if axis is not None)
-        stacked = [
-            jnp.broadcast_to(operand, (count, *operand.shape))
-            if axis is None
-            else jnp.moveaxis(operand, axis, 0)
-            for operand, axis in pairs
-        ]
+        stacked = [batching.bdim_at_front(operand, axis, count) for operand, axis in pairs]
         merged = [array.reshape(count * array.shape[1], *array.shape[2:]) for array in stacked]
         results = primitive.bind(*merged, **params)
         split = jax.tree.map(
@@ -80,7 +72,7 @@ def _make(name: str, reference: Any, function: str, multiple_results: bool = Fal
 
 _MAX = _make("max_pool", _largest, "pool_max", multiple_results=True)
 _TAKE = _make("max_pool_take", _take, "pool_take")
-_PUT = _make("max_pool_put", _put, "pool_put")
+_PUT = _make("max_pool_put", _put, "pool_put", static=("size",))
 
 _MAX.def_abstract_eval(
     lambda x: [
@@ -107,19 +99,10 @@ def _max_jvp(primals: tuple[Array], tangents: tuple[Array]) -> Any:
     return (largest, index), (_TAKE.bind(*tangents, index), no_tangent)
 
 
-def _take_transpose(cotangent: Any, x: Any, index: Array) -> Any:
-    if isinstance(cotangent, ad.Zero):
-        return ad.Zero(x.aval), None
-    return _PUT.bind(cotangent, index, size=x.aval.shape[1:3]), None
-
-
-def _put_transpose(cotangent: Any, y: Any, index: Array, *, size: tuple[int, int]) -> Any:
-    if isinstance(cotangent, ad.Zero):
-        return ad.Zero(y.aval), None
-    return _TAKE.bind(cotangent, index), None
-
-
+ad.deflinear2(
+    _TAKE, lambda cotangent, x, index: (_PUT.bind(cotangent, index, size=x.aval.shape[1:3]), None)
+)
+ad.deflinear2(_PUT, lambda cotangent, y, index, size: (_TAKE.bind(cotangent, index), None))
+# `deflinear2` takes them for linear in both arguments; these are the derivatives.
 ad.defjvp(_TAKE, lambda tangent, x, index: _TAKE.bind(tangent, index), None)
 ad.defjvp(_PUT, lambda tangent, y, index, size: _PUT.bind(tangent, index, size=size), None)
-ad.primitive_transposes[_TAKE] = _take_transpose
-ad.primitive_transposes[_PUT] = _put_transpose
