@@ -8,7 +8,7 @@ nearest one.
 import difflib
 import json
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ class OutOfMemory(UserError):
 
 
 class Mismatch(UserError):
-    """Stored variables do not fit a network. `paths` are those of the entries that are missing,
-    extra, or different in shape or dtype, in this order."""
+    """Stored variables do not fit a network: the paths of entries that are `missing`, `extra`, or
+    `different` in shape or dtype."""
 
-    def __init__(self, text: str, *, paths: Iterable[str]):
+    def __init__(
+        self, text: str, *, missing: Sequence[str], extra: Sequence[str], different: Sequence[str]
+    ):
         super().__init__(text)
-        self.paths = tuple(paths)
+        self.missing, self.extra, self.different = missing, extra, different
 
 
 class Stopped(BaseException):

@@ -284,16 +284,20 @@ def _compare(checkpoint: Path, stored: Any, target: Any) -> None:
         {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in flat(tree).items()}
         for tree in (stored, target)
     )
-    lines = {path: f"  missing: {path} {want[path]}" for path in want if path not in have}
-    lines |= {path: f"  extra: {path} {have[path]}" for path in have if path not in want}
-    lines |= {
-        path: f"  different: {path} is {have[path]}, the network has {want[path]}"
-        for path in want
-        if path in have and have[path] != want[path]
-    }
+    missing = [path for path in want if path not in have]
+    extra = [path for path in have if path not in want]
+    different = [path for path in want if have.get(path, want[path]) != want[path]]
+    lines = [
+        *(f"  missing: {path} {want[path]}" for path in missing),
+        *(f"  extra: {path} {have[path]}" for path in extra),
+        *(
+            f"  different: {path} is {have[path]}, the network has {want[path]}"
+            for path in different
+        ),
+    ]
     if lines:
-        text = "\n".join([f"{checkpoint}: does not fit this network:", *lines.values()])
-        raise Mismatch(text, paths=lines)
+        text = "\n".join([f"{checkpoint}: does not fit this network:", *lines])
+        raise Mismatch(text, missing=missing, extra=extra, different=different)
 
 
 def _with_damaged_metrics(directory: Path) -> list[Path]:

@@ -109,7 +109,8 @@ def _open_source(
 def _reset_hint(error: Mismatch, reset: Sequence[str], params: Mapping[str, Any]) -> str:
     """The flag that resets the layers that do not fit, and leaves out those that the network does
     not have; "" if nothing would be left."""
-    mismatched = dict.fromkeys(path.split("/")[1] for path in error.paths if "/" in path)
+    paths = (*error.missing, *error.extra, *error.different)
+    mismatched = dict.fromkeys(path.split("/")[1] for path in paths if "/" in path)
     layers = [name for name in params if name in mismatched]
     others = [name for name in mismatched if name not in params]
     if not mismatched or len(layers) == len(params):
