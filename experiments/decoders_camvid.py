@@ -14,8 +14,8 @@ EXPERIMENT = dataclasses.replace(
     decoders.EXPERIMENT,
     name="decoders_camvid",
     question="How should a decoder make feature maps of street scenes larger?",
-    notes="CamVid, stretched to 96 x 96 pixels; 40 epochs (920 steps); class weights as in SegNet's "
-    "paper. The rest as in `decoders`: no skips, boundary F1 allows one pixel.",
+    notes="CamVid, stretched to 96 x 96 pixels; 40 epochs (920 steps); class weights as in the "
+    "paper of SegNet. The rest as in `decoders`: no skips, boundary F1 allows one pixel.",
     base={
         **decoders.EXPERIMENT.base,
         "data.name": "folder:camvid",
