@@ -297,7 +297,7 @@ class UNet(Backbone):
         return x
 
 
-class FCN(nn.Module):
+class FCN(PixelNetwork):
     """Long, Shelhamer and Darrell 2015, "Fully Convolutional Networks for Semantic Segmentation",
     on VGG-16.
 

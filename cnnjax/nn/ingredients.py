@@ -44,7 +44,7 @@ class Ingredients:
 
     def activation(self, name: str) -> Callable[[Array], Array]:
         """The activation; `name` is that of the module if it has parameters."""
-        level = self.activation_level
+        level: Any = self.activation_level
         if level is PReLU:
             return PReLU(param_dtype=self.param_dtype, name=name)
         if isinstance(level, type) and issubclass(level, nn.Module):
