@@ -78,7 +78,7 @@ def render(
     return folder / "report.html"
 
 
-def build(study: Study, results: Sequence[Finding], notice: str | None = None) -> Document:
+def build(study: Study, results: Sequence[Finding], notice: str | None) -> Document:
     """The report of a study as a document: verdicts first, then the results they are based on."""
     blocks = compare(study)
     experiment = study.experiment

@@ -1,7 +1,7 @@
 """The last sections of a report: context, arms, runs without a figure, cost, reproduction."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cnnjax.ablation import design
@@ -21,23 +21,18 @@ _WITHOUT_FIGURES = ("diverged", "failed", "unreadable", "unfinished", "missing")
 
 def sections(study: Study, blocks: list[Block]) -> list[Section]:
     """Context, arms, runs without a figure, cost, and how to reproduce the study."""
-    candidates = [
-        _context(study),
-        _arms(study),
-        _runs_without_figures(study),
-        _cost(blocks, named=len(blocks) > 1),
-        _reproduce(study),
-    ]
-    return [section for section in candidates if section is not None]
+    sections = [*_context(study), _arms(study), *_runs_without_figures(study)]
+    return [*sections, *_cost(blocks), _reproduce(study)]
 
 
-def _context(study: Study) -> Section | None:
+def _context(study: Study) -> Iterator[Section]:
     pairs = tuple(
         (term, str(study.experiment[key]))
         for key, term in _CONTEXT.items()
         if study.experiment.get(key)
     )
-    return Section("What was known and expected", (Definitions(pairs),)) if pairs else None
+    if pairs:
+        yield Section("What was known and expected", (Definitions(pairs),))
 
 
 def _arms(study: Study) -> Section:
@@ -46,17 +41,15 @@ def _arms(study: Study) -> Section:
     elements: list[Element] = [Table(caption, ("Arm", "Baseline", "Overrides"), rows, labels=3)]
     for block, arms in study.blocks().items():
         levels = [{path: lookup(arm.config, path) for path in study.factors} for arm in arms]
-        text = design.describe(levels)
-        if text:
+        if text := design.describe(levels):
             elements.append(Paragraph(text, f"{block}:" if block else "Design:"))
     if any(_norm_after_on_residual(arm) for arm in study.arms):
-        elements.append(
-            Paragraph(
-                "conv, activation, norm for inner convolutions; the last norm stays before the "
-                "addition.",
-                "Order in residual networks with model.norm.placement = after:",
-            )
+        text = (
+            "conv, activation, norm for inner convolutions; the last norm stays before the "
+            "addition."
         )
+        lead = "Order in residual networks with model.norm.placement = after:"
+        elements.append(Paragraph(text, lead))
     return Section("Arms", tuple(elements))
 
 
@@ -73,18 +66,13 @@ def _norm_after_on_residual(arm: Arm) -> bool:
     )
 
 
-def _runs_without_figures(study: Study) -> Section | None:
+def _runs_without_figures(study: Study) -> Iterator[Section]:
     runs = [run for status in _WITHOUT_FIGURES for run in study.runs if run.status == status]
-    if not runs:
-        return None
-    rows = tuple((run.path, run.status, _reason(run)) for run in runs)
-    table = Table(
-        "Runs that are part of the study and have no figure in the tables above.",
-        ("Run", "Status", "What happened"),
-        rows,
-        labels=3,
-    )
-    return Section("Runs without a figure", (table,))
+    if runs:
+        rows = tuple((run.path, run.status, _reason(run)) for run in runs)
+        caption = "Runs that are part of the study and have no figure in the tables above."
+        table = Table(caption, ("Run", "Status", "What happened"), rows, labels=3)
+        yield Section("Runs without a figure", (table,))
 
 
 def _reason(run: Run) -> str:
@@ -92,21 +80,18 @@ def _reason(run: Run) -> str:
         step = run.result.diverged_at_step
         where = "" if step is None else f" at step {step}"
         return f"the loss was not finite{where}" + (f": {run.error}" if run.error else "")
-    if run.status == "unfinished":
-        return "started, without a result so far"
-    if run.status == "missing":
-        return "not run yet"
-    return run.error or "no error was recorded"
+    reasons = {"unfinished": "started, without a result so far", "missing": "not run yet"}
+    return reasons.get(run.status) or run.error or "no error was recorded"
 
 
-def _cost(blocks: list[Block], named: bool) -> Section | None:
+def _cost(blocks: list[Block]) -> Iterator[Section]:
     arms = [arm.arm for block in blocks for arm in block.arms]
     seconds = [run.result.seconds or 0.0 for arm in arms for run in arm.runs]
     if not any(seconds):
-        return None
+        return
     rows = tuple(
         (
-            arm.name if named else arm.label,
+            arm.name if len(blocks) > 1 else arm.label,
             _figure(arm, "parameters", "{:,.0f}"),
             _figure(arm, "steps", "{:,.0f}"),
             _figure(arm, "seconds", "{:,.1f}"),
@@ -128,7 +113,7 @@ def _cost(blocks: list[Block], named: bool) -> Section | None:
         f"All runs together took {total}, added up run by run, with "
         f"{formatting.count(compiled, 'compilation')} of a training step."
     )
-    return Section("Cost", (Paragraph(text), Table(caption, head, rows)))
+    yield Section("Cost", (Paragraph(text), Table(caption, head, rows)))
 
 
 def _compilations(arms: Sequence[Arm]) -> int:
@@ -151,19 +136,12 @@ def _reproduce(study: Study) -> Section:
     pairs = [("Seeds", ", ".join(map(str, seeds)) or "none")]
     pairs += [("Changed by --set", "; ".join(about["set"]))] if about["set"] else []
     pairs += [_extension(part) for part in extensions]
-    pairs += [(f"Data: {name}", text) for name, text in _data(about.get("data", []))]
+    for data in about.get("data", []):
+        fields = {name: value for name, value in data.items() if name != "name" and value}
+        pairs.append((f"Data: {as_text(data.get('name'))}", _as_lines(fields)))
     if about["machine"]:
         pairs.append(("Machine", _as_lines(about["machine"])))
     return Section("To reproduce", (Code("\n".join(commands)), Definitions(tuple(pairs))))
-
-
-def _data(fingerprints: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The name of each data set, and its fingerprint as text."""
-    pairs = []
-    for data in fingerprints:
-        fields = {name: value for name, value in data.items() if name != "name" and value}
-        pairs.append((as_text(data.get("name")), _as_lines(fields)))
-    return pairs
 
 
 def _extension(part: Mapping[str, Any]) -> tuple[str, str]:

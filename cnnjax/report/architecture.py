@@ -20,11 +20,12 @@ def document(
       image_shape: (height, width, channels).
       outputs: those for an image as text.
     """
-    total = totals(list(layers))
+    total = totals(layers)
     rows = graph.rows(layers)
     height, width, channels = image_shape
+    multiply_adds = diagram.three_digits(total["multiply_adds"], ("billion", "million", "thousand"))
     summary = (
-        f"{total['parameters']:,} parameters, {_words(total['multiply_adds'])} multiply-adds for "
+        f"{total['parameters']:,} parameters, {multiply_adds} multiply-adds for "
         f"an image of {height} x {width} x {channels}, {outputs}"
     )
     picture = Figure(
@@ -67,7 +68,7 @@ def _replaced(layers: Sequence[Layer]) -> list[Section]:
     convolutions = [layer for layer in layers if layer.dense_parameters and layer.parameters]
     if not convolutions:
         return []
-    rows, seen = [], set()
+    first: dict[tuple[str, ...], str] = {}
     for layer in convolutions:
         dense = layer.dense_parameters or 0
         row = (
@@ -77,9 +78,7 @@ def _replaced(layers: Sequence[Layer]) -> list[Section]:
             f"{dense:,}",
             f"{dense / layer.parameters:,.0f}",
         )
-        if row not in seen:
-            seen.add(row)
-            rows.append((layer.name, *row))
+        first.setdefault(row, layer.name)
     learned = sum(layer.parameters for layer in convolutions)
     if_dense = sum(layer.dense_parameters or 0 for layer in convolutions)
     elements: tuple[Element, ...] = (
@@ -92,7 +91,7 @@ def _replaced(layers: Sequence[Layer]) -> list[Section]:
         Table(
             "Convolutions, each kind once, and the fully connected layers they stand for",
             ("first such layer", "window", "output", "parameters", "if fully connected", "times"),
-            tuple(rows),
+            tuple((name, *row) for row, name in first.items()),
             labels=3,
         ),
     )
@@ -101,29 +100,18 @@ def _replaced(layers: Sequence[Layer]) -> list[Section]:
 
 def _table(layers: Sequence[Layer], total: dict[str, int]) -> Section:
     rows = [cells(layer) for layer in layers]
-    sums = ("total", "", "", *(f"{total[name]:,}" for name in _SUMMED), "", "", "")
+    sums = [f"{total[name]:,}" for name in ("parameters", "multiply_adds", "multiply_adds_inside")]
     table = Table(
         "Every layer, for one image; inside: without multiply-adds with the zeros of borders",
         HEAD,
-        (*rows, (*sums[:6], f"{total['activation_bytes'] / 1e6:,.1f}", "", "")),
+        (*rows, ("total", "", "", *sums, f"{total['activation_bytes'] / 1e6:,.1f}", "", "")),
         labels=3,
         strong=(len(rows),),
     )
     return Section("Layers", (table,))
 
 
-HEAD = (
-    "layer",
-    "kind",
-    "output",
-    "parameters",
-    "multiply-adds",
-    "inside",
-    "MB",
-    "sees",
-    "stride",
-)
-_SUMMED = ("parameters", "multiply_adds", "multiply_adds_inside")
+HEAD = ("layer", "kind", "output", "parameters", "multiply-adds", "inside", "MB", "sees", "stride")
 
 
 def cells(layer: Layer) -> tuple[str, ...]:
@@ -141,14 +129,6 @@ def cells(layer: Layer) -> tuple[str, ...]:
         _pair(field["size"]) if field else "",
         _pair(field["stride"]) if field and any(field["stride"]) else "",
     )
-
-
-def _words(count: int) -> str:
-    """A count in three digits: 1.23 million."""
-    for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
-        if count >= size:
-            return f"{count / size:.3g} {word}"
-    return str(count)
 
 
 def _pair(numbers: Sequence[int]) -> str:

@@ -1,5 +1,7 @@
 """The section of a block: its table, warnings and figures, and its summary in a few sentences."""
 
+from collections.abc import Iterator
+
 from cnnjax.ablation import results
 from cnnjax.ablation.blocks import ArmResult, Block
 from cnnjax.ablation.results import Study
@@ -21,20 +23,7 @@ def block_section(block: Block, index: int, study: Study, title: str) -> Section
     return Section(title, tuple(elements), level=3)
 
 
-_COLUMNS = (
-    "Mean",
-    "sd",
-    "Seeds",
-    "Diverged",
-    "At chance",
-    "Failed",
-    "Difference",
-    "Interval",
-    "Finished only",
-    "Other images",
-    "Ahead",
-    "p",
-)
+_COMPARED = ("Difference", "Interval", "Finished only", "Other images", "Ahead", "p")
 _MAY_BE_EMPTY = ("Diverged", "At chance", "Failed", "Finished only", "Other images")
 
 
@@ -46,23 +35,21 @@ def _table(block: Block, study: Study) -> Table:
     empty = ("", "0", formatting.NONE)
     columns = [
         name
-        for name in _COLUMNS
+        for name in rows[0]
         if name not in _MAY_BE_EMPTY or any(row[name] not in empty for row in rows)
     ]
-    cells = tuple(
-        (arm.arm.label, *(row[name] for name in columns))
-        for arm, row in zip(block.arms, rows, strict=True)
-    )
+    cells = tuple(tuple(row[name] for name in columns) for row in rows)
     strong = (0,) if block.baseline else ()
     caption = f"{formatting.metric_and_split(study).capitalize()}, the baseline first."
     ahead = {} if primary.higher_is_better else {"Difference": "Ahead by"}
-    head = ("Arm", *(formatting.with_unit(ahead.get(n, n), units.get(n, "")) for n in columns))
-    return Table(caption, head, cells, strong=strong)
+    head = (formatting.with_unit(ahead.get(name, name), units.get(name, "")) for name in columns)
+    return Table(caption, tuple(head), cells, strong=strong)
 
 
 def _row(arm: ArmResult, primary: Metric) -> dict[str, str]:
     sample, versus = arm.sample, arm.versus
-    row = dict.fromkeys(_COLUMNS, "" if arm.arm.baseline else formatting.NONE) | {
+    row = {
+        "Arm": arm.arm.label,
         "Mean": formatting.amount(primary, sample.mean if sample else None),
         "sd": formatting.amount(primary, sample.sd if sample else None),
         "Seeds": str(sample.n if sample else 0),
@@ -70,6 +57,7 @@ def _row(arm: ArmResult, primary: Metric) -> dict[str, str]:
         "At chance": str(arm.at_chance),
         "Failed": str(arm.arm.count("failed") + arm.arm.count("unreadable")),
     }
+    row |= dict.fromkeys(_COMPARED, "" if arm.arm.baseline else formatting.NONE)
     if arm.arm.baseline:
         return row | {"Difference": "baseline"}
     if versus is None:
@@ -89,105 +77,89 @@ def _row(arm: ArmResult, primary: Metric) -> dict[str, str]:
     return row
 
 
-def _figures(block: Block, prefix: str, study: Study) -> list[Figure]:
+def _figures(block: Block, prefix: str, study: Study) -> Iterator[Figure]:
     primary, measured = study.primary, formatting.metric_and_split(study)
     where = f" ({block.name})" if block.name else ""
-    figures = []
     if any(arm.values for arm in block.arms):
-        figures.append(
-            Figure(
-                f"{prefix}-seeds",
-                plots.seeds(block.arms, primary, study.split),
-                f"Dot plot of {measured} for every seed of every arm{where}. "
-                f"{block_summary(block, primary)}",
-                "Every seed of every arm is a circle; faint lines join the same seed. Diamonds are "
-                "means, bars 95 % intervals. Triangles and numbers at "
-                f"{'the left' if primary.higher_is_better else 'the right'} edge are values off "
-                "the scale.",
-            )
+        worse = "left" if primary.higher_is_better else "right"
+        yield Figure(
+            f"{prefix}-seeds",
+            plots.seeds(block.arms, primary, study.split),
+            f"Dot plot of {measured} for every seed of every arm{where}. "
+            f"{block_summary(block, primary)}",
+            "Every seed of every arm is a circle; faint lines join the same seed. Diamonds are "
+            f"means, bars 95 % intervals. Triangles and numbers at the {worse} edge are values off "
+            "the scale.",
         )
     if block.baseline and any(arm.versus for arm in block.arms):
         name = block.baseline.arm.label
-        figures.append(
-            Figure(
-                f"{prefix}-differences",
-                plots.differences(block.arms, name, primary),
-                f"Interval plot of the differences to {name}{where}; the figures are in the table.",
-                f"Mean paired difference to {name}; all intervals hold together with 95 %; hollow "
-                "where one includes zero, has no width, or cannot be given (one pair). Arms at "
-                "the left edge are off the scale.",
-            )
+        yield Figure(
+            f"{prefix}-differences",
+            plots.differences(block.arms, name, primary),
+            f"Interval plot of the differences to {name}{where}; the figures are in the table.",
+            f"Mean paired difference to {name}; all intervals hold together with 95 %; hollow "
+            "where one includes zero, has no width, or cannot be given (one pair). Arms at the "
+            "left edge are off the scale.",
         )
     if any(run.curve for arm in block.arms for run in arm.arm.runs):
-        figures.append(
-            Figure(
-                f"{prefix}-curves",
-                plots.curves(block.arms, primary),
-                f"Learning curves: validation {primary.title} against epoch for every arm{where}.",
-                f"Validation {primary.title} during training. Line: mean over the finished seeds; "
-                "band: smallest to largest seed; dashed: mean of the baseline; dotted with a "
-                "cross: diverged runs.",
-            )
+        yield Figure(
+            f"{prefix}-curves",
+            plots.curves(block.arms, primary),
+            f"Learning curves: validation {primary.title} against epoch for every arm{where}.",
+            f"Validation {primary.title} during training. Line: mean over the finished seeds; "
+            "band: smallest to largest seed; dashed: mean of the baseline; dotted with a cross: "
+            "diverged runs.",
         )
-    return figures + _grid_figures(block, prefix, primary)
+    yield from _grid_figures(block, prefix, primary)
 
 
-def _grid_figures(block: Block, prefix: str, primary: Metric) -> list[Figure]:
+def _grid_figures(block: Block, prefix: str, primary: Metric) -> Iterator[Figure]:
     grid = block.grid
     if grid is None or not any(grid.cells.values()):
-        return []
+        return
     factors = f"{grid.row_factor} and {grid.column_factor}"
     mean = formatting.with_unit(f"Mean {primary.title}", primary.unit)
-    return [
-        Figure(
-            f"{prefix}-grid",
-            plots.heat_map(grid, primary),
-            f"Heat map of the mean {primary.title} for every pair of levels of {factors}.",
-            f"{mean} for every pair of levels of {factors}.",
-            half=True,
-        ),
-        Figure(
-            f"{prefix}-interaction",
-            plots.interaction(grid, primary),
-            f"Interaction plot of {factors}: one line per level of {grid.row_factor}.",
-            "The same means with 95 % intervals. Parallel lines: the factors add up; lines that "
-            "are not parallel: the effect of one depends on the other.",
-            half=True,
-        ),
-    ]
+    yield Figure(
+        f"{prefix}-grid",
+        plots.heat_map(grid, primary),
+        f"Heat map of the mean {primary.title} for every pair of levels of {factors}.",
+        f"{mean} for every pair of levels of {factors}.",
+        half=True,
+    )
+    yield Figure(
+        f"{prefix}-interaction",
+        plots.interaction(grid, primary),
+        f"Interaction plot of {factors}: one line per level of {grid.row_factor}.",
+        "The same means with 95 % intervals. Parallel lines: the factors add up; lines that "
+        "are not parallel: the effect of one depends on the other.",
+        half=True,
+    )
 
 
-def _warnings(block: Block, primary: Metric) -> list[Element]:
+def _warnings(block: Block, primary: Metric) -> Iterator[Paragraph]:
     """Warnings of arms with equal weights, runs with different settings, missing predictions,
     trainings that were too short, and intervals without width."""
+    for names in _same_weights(block):
+        text = (
+            f"{formatting.join(names)} ended with the same weights in every seed: what they differ "
+            "in has no effect on this network."
+        )
+        yield Paragraph(text, "The same network.", "warning")
     runs = [run for arm in block.arms for run in arm.arm.runs]
-    texts = [
-        *(("The same network.", _same_weights_text(names)) for names in _same_weights(block)),
-        (
-            "Not the same for all runs.",
-            " ".join(
-                filter(None, (results.data_differences(runs), *results.setting_differences(runs)))
-            ),
-        ),
-        ("Predictions are lost.", _lost_predictions(block)),
-        ("Not at the end of the road.", _still_improving(block, primary)),
-    ]
-    elements: list[Element] = [Paragraph(text, lead, "warning") for lead, text in texts if text]
+    differences = [results.data_differences(runs), *results.setting_differences(runs)]
+    if text := " ".join(filter(None, differences)):
+        yield Paragraph(text, "Not the same for all runs.", "warning")
+    if text := _lost_predictions(block):
+        yield Paragraph(text, "Predictions are lost.", "warning")
+    if text := _still_improving(block, primary):
+        yield Paragraph(text, "Not at the end of the road.", "warning")
     equal = [arm.arm.label for arm in block.arms if arm.versus and arm.versus.sd == 0]
     if equal:
         text = (
             f"All differences are equal for {formatting.join(equal)}: an interval without width "
             "says that no seed tells otherwise, not that there is no doubt."
         )
-        elements.append(Paragraph(text, kind="note"))
-    return elements
-
-
-def _same_weights_text(names: list[str]) -> str:
-    return (
-        f"{formatting.join(names)} ended with the same weights in every seed: what they differ "
-        "in has no effect on this network."
-    )
+        yield Paragraph(text, kind="note")
 
 
 def _same_weights(block: Block) -> list[list[str]]:
@@ -250,26 +222,24 @@ def block_summary(block: Block, primary: Metric) -> str:
     if compared:
         text += _best_and_worst(compared, primary)
     elif not baseline or baseline.sample is None:
-        text += _best_mean(block, primary)
+        text.append(_best_mean(block, primary))
     return " ".join([*text, *_runs_without_figures(block)])
 
 
-def _best_and_worst(compared: list[tuple[ArmResult, Paired]], primary: Metric) -> list[str]:
-    text = []
+def _best_and_worst(compared: list[tuple[ArmResult, Paired]], primary: Metric) -> Iterator[str]:
     best = max(compared, key=lambda item: item[1].mean)
     worst = min(compared, key=lambda item: item[1].mean)
     if best[1].mean > 0:
-        text.append("Largest gain: " + _distance(*best, primary))
+        yield "Largest gain: " + _distance(*best, primary)
     else:
-        text.append(f"No arm is {_side(1, primary)} the baseline.")
+        yield f"No arm is {_side(1, primary)} the baseline."
     if worst[1].mean < 0 and worst[0] is not best[0]:
-        text.append("Largest loss: " + _distance(*worst, primary))
+        yield "Largest loss: " + _distance(*worst, primary)
     elif worst[1].mean < 0:
-        text.append("The nearest: " + _distance(*best, primary))
+        yield "The nearest: " + _distance(*best, primary)
     separate = sum(versus.separate for _, versus in compared)
     if len(compared) > 1:
-        text.append(f"The interval excludes zero for {separate} of {len(compared)} arms compared.")
-    return text
+        yield f"The interval excludes zero for {separate} of {len(compared)} arms compared."
 
 
 def _side(ahead: float, primary: Metric) -> str:
@@ -290,21 +260,19 @@ def _distance(arm: ArmResult, versus: Paired, primary: Metric) -> str:
     return f"{opening} {formatting.interval(primary, *ends)}, {pairs}{doubt}."
 
 
-def _best_mean(block: Block, primary: Metric) -> list[str]:
+def _best_mean(block: Block, primary: Metric) -> str:
     means = [(primary.sign * arm.sample.mean, arm.arm.label) for arm in block.arms if arm.sample]
     if not means:
-        return ["No run has finished."]
+        return "No run has finished."
     best, label = max(means)
     mean = formatting.value_with_unit(primary, primary.sign * best)
-    return [f"Best mean so far: {label}, {mean}."]
+    return f"Best mean so far: {label}, {mean}."
 
 
-def _runs_without_figures(block: Block) -> list[str]:
-    text = []
+def _runs_without_figures(block: Block) -> Iterator[str]:
     for status, title in _STATUS_TITLES.items():
         counts = [(arm.arm.label, arm.arm.count(status)) for arm in block.arms]
         named = [f"{label} {number}" for label, number in counts if number]
         if named:
             total = formatting.count(sum(number for _, number in counts), "run")
-            text.append(f"{title}: {total} ({', '.join(named)}).")
-    return text
+            yield f"{title}: {total} ({', '.join(named)})."

@@ -1,4 +1,4 @@
-"""Shared by all plots: style, colours, labels, the limits of an axis, and SVG text.
+"""Shared by all plots: style, colours, labels, rows and panels, the limits of an axis, SVG text.
 
 matplotlib's global state is changed only while a figure is drawn. The colours are those of a light
 page; `html` replaces them by the page's own, so that one plot serves light and dark.
@@ -6,10 +6,11 @@ page; `html` replaces them by the page's own, so that one plot serves light and 
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -50,6 +51,8 @@ STYLE: Any = {
     "grid.linewidth": 0.7,
     "lines.solid_capstyle": "butt",
 }
+styled = matplotlib.rc_context(STYLE)
+"""Decorates the functions that draw a plot."""
 WIDTH = 4.7
 MANY = 1e5
 """From this value on the numbers of an axis have prefixes: 20M."""
@@ -114,12 +117,67 @@ def logarithmic(axes: Axes, side: Literal["x", "y"]) -> None:
     axis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 0.001 else f"{value:.0e}")
 
 
-def hide_unused(panels: np.ndarray, used: int) -> None:
-    """Hides the panels after the first `used`; those above them show their axis instead."""
-    rows, columns = panels.shape
-    for i in range(used, rows * columns):
-        panels.flat[i].set_axis_off()
-        panels.flat[i - columns].xaxis.set_tick_params(labelbottom=True)
+def rows(labels: Sequence[str], height: float, margin: float = 0.6) -> tuple[Figure, Axes]:
+    """Axes with one named row per label, the first on top, and `margin` rows before it and after
+    the last."""
+    figure = Figure((WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - (1 - margin), -margin)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    return figure, axes
+
+
+def panels(
+    titles: Sequence[str], columns: int, height: float, x: str, y: str, below: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each title; they share their axes.
+
+    Args:
+      titles: the titles of the panels.
+      columns: the largest number of panels beside each other.
+      height: of a row of panels, in inches.
+      x, y: the titles of the axes.
+      below: the height of the labels of the x axis, which are also below the last but one row where
+        the last is not full.
+    """
+    count, columns = len(titles), min(columns, len(titles))
+    num_rows = -(-count // columns)
+    below *= 1 + (count % columns > 0)
+    figure = Figure((WIDTH, height * num_rows + 0.5 + below), layout="constrained")
+    grid = figure.subplots(num_rows, columns, sharex=True, sharey=True, squeeze=False)
+    for i in range(count, num_rows * columns):
+        grid.flat[i].set_axis_off()
+        grid.flat[i - columns].xaxis.set_tick_params(labelbottom=True)
+    for axes, title in zip(grid.flat, titles, strict=False):
+        axes.set_title(title, loc="left", color=INK)
+        axes.tick_params(labelcolor=MUTED)
+    figure.supxlabel(x, fontsize=9.5, color=MUTED)
+    figure.supylabel(y, fontsize=9.5, color=MUTED)
+    return figure, list(grid.flat[:count])
+
+
+def diamond(axes: Axes, x: float, y: float, colour: str, filled: bool) -> None:
+    """Marks a mean; hollow unless it is `filled`."""
+    axes.plot(
+        [x],
+        [y],
+        marker="D",
+        markersize=5.5,
+        color=colour,
+        markerfacecolor=colour if filled else PAPER,
+        markeredgewidth=1.5,
+        zorder=4,
+    )
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """The colour and the dashes of the `index`-th of several lines."""
+    return {
+        "color": (ACCENT, ALARM, MUTED, INK)[index % 4],
+        "linestyle": ("-", "--", ":", "-.")[index // 4 % 4],
+    }
 
 
 @dataclass(frozen=True)
@@ -139,9 +197,7 @@ def draw(figure: Figure) -> Drawing:
             axis.set_major_formatter(EngFormatter(sep=""))  # 20M rather than 2, and 1e7 elsewhere
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(text, format="svg", metadata=_NO_METADATA)
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", metadata=no_metadata)
         figure.savefig(picture, format="png", metadata={"Software": None}, dpi=200)
     return Drawing(text.getvalue(), picture.getvalue())
-
-
-_NO_METADATA: Mapping[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))

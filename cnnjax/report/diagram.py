@@ -24,38 +24,30 @@ def draw(rows: Sequence[Row], image_shape: tuple[int, int, int]) -> str:
       image_shape: (height, width, channels).
     """
     heights = [max(54, _TRACK * row.tracks + 16) for row in rows]
-    total = 84 + sum(heights)
-    root = svg.document(WIDTH, total)
+    root = svg.document(WIDTH, 84 + sum(heights))
+    middles = [78 + sum(heights[:i]) + height / 2 for i, height in enumerate(heights)]
+    svg.line(root, _FLOW, 52, _FLOW, middles[-1], GRID, 1.5)  # behind everything
     for x, text in ((_BARS, "parameters"), (_BARS + _BAR + 14, "multiply-adds")):
         svg.text(root, x, 14, text, fill=MUTED)
     _slab(root, 52, image_shape, image_shape)
     svg.text(root, _TEXT, 47, "image", weight="600")
     svg.text(root, _TEXT, 61, _shape(image_shape), fill=MUTED)
     most = [max(row.parameters for row in rows), max(row.multiply_adds for row in rows)]
-    top, middles = 78.0, []
-    for row, height in zip(rows, heights, strict=True):
+    for row, height, middle in zip(rows, heights, middles, strict=True):
+        top = middle - height / 2
         svg.line(root, 0, top, WIDTH, top, GRID)
-        _row(root, row, top, height, image_shape, most)
-        middles.append(top + height / 2)
-        top += height
+        _row(root, row, middle, image_shape, most)
     _skips(root, rows, middles)
-    first = 78 + heights[0] / 2
-    svg.line(root, _FLOW, 52, _FLOW, max(first, top - heights[-1] / 2), GRID, 1.5)
-    spine = root[-1]  # behind everything
-    root.remove(spine)
-    root.insert(0, spine)
     return svg.to_string(root)
 
 
 def _row(
     root: Element,
     row: Row,
-    top: float,
-    height: float,
+    middle: float,
     image_shape: tuple[int, int, int],
     most: Sequence[int],
 ) -> None:
-    middle = top + height / 2
     _slab(root, middle, row.last.output_shape, image_shape)
     times = f" ({len(row.names)} alike)" if len(row.names) > 1 else ""
     svg.text(root, _TEXT, middle - 9, svg.short(row.title), weight="600")
@@ -68,8 +60,9 @@ def _row(
         x = _BARS + i * (_BAR + 14)
         share = count / most[i] if most[i] else 0
         if count:
-            svg.rect(root, x, middle - 8, max(1.0, share * _BAR), 7, ACCENT, 0)
-            svg.text(root, x, middle + 13, _brief(count), fill=MUTED)
+            bar = {"width": max(1.0, share * _BAR), "height": 7}
+            svg.element(root, "rect", x=x, y=middle - 8, **bar, fill=ACCENT, rx=0)
+            svg.text(root, x, middle + 13, three_digits(count), fill=MUTED)
 
 
 def _flow(root: Element, row: Row, middle: float) -> None:
@@ -77,19 +70,17 @@ def _flow(root: Element, row: Row, middle: float) -> None:
     box = _box(row)
     entry = (float(_FLOW), middle)
     svg.element(root, "circle", cx=entry[0], cy=entry[1], r=2.6, fill=MUTED)
-
-    def centre(unit: Unit) -> tuple[float, float]:
-        return _centre(row, unit, middle)
-
     by_name = {unit.name: unit for unit in row.units}
     around = middle - _TRACK * (row.tracks - 1) / 2 - 15  # a shortcut passes above the others
     for unit in row.units:
-        x, y = centre(unit)
-        starts = [centre(by_name[name]) for name in unit.inputs if name in by_name]
-        for start_x, start_y in starts:
-            _curve(root, start_x + _half(by_name, unit, box), start_y, x - _width(unit, box), y)
-        if len(starts) + len(row.skips.get(unit.name, ())) < len(unit.inputs):
-            if starts and unit.column > 0:
+        x, y = _centre(row, unit, middle)
+        sources = [by_name[name] for name in unit.inputs if name in by_name]
+        half = max((_width(source, box) for source in sources), default=0)
+        for source in sources:
+            start_x, start_y = _centre(row, source, middle)
+            _curve(root, start_x + half, start_y, x - _width(unit, box), y)
+        if len(sources) + len(row.skips.get(unit.name, ())) < len(unit.inputs):
+            if sources and unit.column > 0:
                 path = f"M{entry[0]:.1f} {entry[1]:.1f} C{entry[0] + 8:.1f} {around:.1f} "
                 path += f"{entry[0] + 14:.1f} {around:.1f} {entry[0] + 30:.1f} {around:.1f} "
                 path += f"L{x - 24:.1f} {around:.1f} C{x - 6:.1f} {around:.1f} "
@@ -98,7 +89,7 @@ def _flow(root: Element, row: Row, middle: float) -> None:
             else:
                 _curve(root, *entry, x - _width(unit, box), y)
     for unit in row.units:
-        _unit(root, unit, *centre(unit), box)
+        _unit(root, unit, *_centre(row, unit, middle), box)
 
 
 def _pitch(row: Row) -> float:
@@ -138,10 +129,6 @@ def _skips(root: Element, rows: Sequence[Row], middles: Sequence[float]) -> None
         svg.element(root, "path", d=path, fill="none", stroke=ALARM, stroke_width=1.1)
 
 
-def _half(by_name: dict[str, Unit], unit: Unit, box: float) -> float:
-    return max(_width(by_name[name], box) for name in unit.inputs if name in by_name)
-
-
 def _width(unit: Unit, box: float) -> float:
     """Half the width of what is drawn for a unit."""
     return box / 2 if unit.kind in _FILL else 8
@@ -157,7 +144,8 @@ def _unit(root: Element, unit: Unit, x: float, y: float, box: float) -> None:
     if unit.kind in _FILL:
         fill = _FILL[unit.kind]
         style = {"stroke": ACCENT, "stroke_width": 1} if fill == PAPER else {}
-        svg.rect(group, x - box / 2, y - _BOX / 2, box, _BOX, fill, 3, **style)
+        corner = {"x": x - box / 2, "y": y - _BOX / 2}
+        svg.element(group, "rect", **corner, width=box, height=_BOX, fill=fill, rx=3, **style)
         size = 9.5 if len(unit.label) * 5.3 < box else 9.5 * box / (len(unit.label) * 5.3)
         ink = ACCENT if fill == PAPER else PAPER
         svg.text(group, x, y + 3.4, unit.label, fill=ink, anchor="middle", size=size)
@@ -178,22 +166,19 @@ def _slab(
     their channels; a vector is a bar."""
     if len(shape) < 3:
         long = 8 + 3.2 * math.log2(1 + shape[-1])
-        svg.rect(root, _SLAB + 8, middle - long / 2, 5, long, INK, 1)
+        bar = {"x": _SLAB + 8, "y": middle - long / 2, "width": 5, "height": long}
+        svg.element(root, "rect", **bar, fill=INK, rx=1)
         return
     side = 4 + 30 * math.sqrt(shape[0] / image_shape[0])
     wide = 2 + 4.2 * math.log2(1 + shape[2])
     slant = 0.35 * side
     left, top = float(_SLAB), middle - (side - slant) / 2
     right = left + wide
+    far_left, far_right, far_top = left + slant, right + slant, top - slant
     style = {"stroke": ACCENT, "stroke_width": 0.9, "stroke_linejoin": "round"}
     faces = (
-        ((left, top), (left + slant, top - slant), (right + slant, top - slant), (right, top)),
-        (
-            (right, top),
-            (right + slant, top - slant),
-            (right + slant, top - slant + side),
-            (right, top + side),
-        ),
+        ((left, top), (far_left, far_top), (far_right, far_top), (right, top)),
+        ((right, top), (far_right, far_top), (far_right, far_top + side), (right, top + side)),
         ((left, top), (right, top), (right, top + side), (left, top + side)),
     )
     for face, opacity in zip(faces, (0.12, 0.34, 0.22), strict=True):
@@ -214,9 +199,9 @@ def _shape(shape: Sequence[int]) -> str:
     return " x ".join(f"{length:,}" for length in shape)
 
 
-def _brief(count: int) -> str:
+def three_digits(count: int, units: Sequence[str] = ("G", "M", "k")) -> str:
     """A count in three digits: 1.23 M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, unit in zip((1e9, 1e6, 1e3), units, strict=True):
         if count >= size:
-            return f"{count / size:.3g} {letter}"
+            return f"{count / size:.3g} {unit}"
     return str(count)

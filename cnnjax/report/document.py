@@ -92,21 +92,16 @@ class Document:
     notice: str | None = None
 
     @property
-    def linked(self) -> frozenset[str]:
-        """The titles of the sections that links lead to."""
-        return frozenset(
-            element.link
-            for section in self.sections
-            for element in section.elements
-            if isinstance(element, Paragraph) and element.link
-        )
+    def elements(self) -> list[Element]:
+        """All elements, in order."""
+        return [element for section in self.sections for element in section.elements]
 
     @property
-    def figures(self) -> tuple[Figure, ...]:
+    def linked(self) -> set[str]:
+        """The titles of the sections that links lead to."""
+        return {each.link for each in self.elements if isinstance(each, Paragraph) and each.link}
+
+    @property
+    def figures(self) -> list[Figure]:
         """All figures, in order."""
-        return tuple(
-            element
-            for section in self.sections
-            for element in section.elements
-            if isinstance(element, Figure)
-        )
+        return [each for each in self.elements if isinstance(each, Figure)]

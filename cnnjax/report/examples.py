@@ -134,19 +134,17 @@ def draw(examples: Examples, task: str, metrics: Sequence[Metric]) -> str:
     mistakes = [i for i, kind in enumerate(examples.kinds) if kind == "mistake"]
     rows = [row for row in (ranked, mistakes) if row]
     masks = task == "segmentation"
-    left = _LEFT if masks else 0
+    left, panels = (_LEFT, 3) if masks else (0, 1)
     columns = max(map(len, rows))
     side = min(_SIDE, (WIDTH - left - (columns - 1) * _GAP) / columns)
     texts = [_lines(examples, i, task, metrics) for i in range(len(examples.kinds))]
     high = side * min(1.0, examples.images.shape[1] / examples.images.shape[2])
-    panels = 3 if masks else 1
-    lines = max(map(len, texts))
-    row_height = 20 + panels * (high + 6) + lines * _LINE + 14
+    row_height = 20 + panels * (high + 6) + max(map(len, texts)) * _LINE + 14
     used = _classes(examples) if masks else []
     names = [_name(examples.mask_names, number) for number in used]
     legend, legend_height = _legend_positions(names)
-    total = len(rows) * row_height + (legend_height if masks else 0)
-    total += 20 if task == "localization" else 0
+    below = len(rows) * row_height
+    total = below + {"segmentation": legend_height, "localization": 20}.get(task, 0)
     root = svg.document(WIDTH, round(total))
     for index, row in enumerate(rows):
         top = index * row_height
@@ -162,34 +160,21 @@ def draw(examples: Examples, task: str, metrics: Sequence[Metric]) -> str:
             for number, name in enumerate(("image", "truth", "prediction")):
                 y = top + 20 + number * (high + 6) + high / 2 + 3
                 svg.text(root, 0, y, name, fill=canvas.MUTED)
-    below = len(rows) * row_height
     for (x, y), number, name in zip(legend, used, names, strict=True):
-        fill = palette.color(number)
-        svg.element(
-            root, "rect", x=x, y=below + y, width=11, height=11, fill=fill,
-            stroke=canvas.MUTED, stroke_width=0.8,
-        )  # fmt: skip
+        style = {"fill": palette.color(number), "stroke": canvas.MUTED, "stroke_width": 0.8}
+        svg.element(root, "rect", x=x, y=below + y, width=11, height=11, **style)
         svg.text(root, x + 16.0, below + y + 9.5, svg.short(name))
     if task == "localization":
-        for x, words, stroke, dashes in _BOX_LEGEND:
+        for x, (name, (stroke, dashes)) in zip((2.0, 110.0), _BOXES.items(), strict=True):
             _box(root, (x, below + 2.0, 22, 10), stroke, dashes)
-            svg.text(root, x + 28.0, below + 11.0, words)
+            svg.text(root, x + 28.0, below + 11.0, name)
     return svg.to_string(root)
-
-
-_BOX_LEGEND = (
-    (2.0, "true box", palette.TRUE_BOX, ""),
-    (110.0, "predicted box", palette.PREDICTED_BOX, "4 2.5"),
-)
 
 
 def _lines(examples: Examples, i: int, task: str, metrics: Sequence[Metric]) -> list[str]:
     """What is written below an example."""
-    values = {
-        each: float(examples.metrics[each.name][i])
-        for each in metrics
-        if each.name in examples.metrics
-    }
+    measured = [metric for metric in metrics if metric.name in examples.metrics]
+    values = {metric: float(examples.metrics[metric.name][i]) for metric in measured}
     if "logits" not in examples.predictions or task not in _DRAWN:
         first = next(iter(values), None)
         return [] if first is None else [first.title, _value(first, values[first])]
@@ -252,10 +237,8 @@ def _example(
             svg.element(root, "use", href=f"#{name}", y=offset)
             svg.element(root, "image", x=x, y=y + offset, href=_mask(mask), **place, **_PIXELS)
     if task == "localization":
-        for box, stroke, dashes in (
-            (examples.targets["box"][i], palette.TRUE_BOX, ""),
-            (examples.predictions["predicted_box"][i], palette.PREDICTED_BOX, "4 2.5"),
-        ):
+        pair = examples.targets["box"][i], examples.predictions["predicted_box"][i]
+        for box, (stroke, dashes) in zip(pair, _BOXES.values(), strict=True):
             corners = boxes.to_corners(boxes.clip(box.astype(np.float64)))
             x0, y0, x1, y1 = (float(edge) for edge in corners)
             if x1 > x0 and y1 > y0:
@@ -264,6 +247,8 @@ def _example(
 
 
 _PIXELS = {"style": "image-rendering:pixelated"}
+_BOXES = {"true box": (palette.TRUE_BOX, ""), "predicted box": (palette.PREDICTED_BOX, "4 2.5")}
+"""The colours and the dashes of boxes."""
 
 
 def _box(

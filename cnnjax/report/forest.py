@@ -2,16 +2,10 @@
 
 from collections.abc import Sequence
 
-import matplotlib
-from matplotlib.figure import Figure
-
 from cnnjax.ablation.sides import Comparison
 from cnnjax.ablation.verdicts import Finding
 from cnnjax.report import canvas, formatting, statements
 from cnnjax.report.canvas import Drawing
-
-_ROW = 0.42
-
 
 Row = tuple[Finding, Comparison]
 
@@ -26,43 +20,26 @@ def by_unit(findings: Sequence[Finding]) -> dict[str, list[Row]]:
     return rows
 
 
+@canvas.styled
 def claims(rows: Sequence[Row]) -> Drawing:
     """Mean difference, interval and margin of the comparisons of claims, all of one unit."""
     metric = rows[0][0].metric
-    with matplotlib.rc_context(canvas.STYLE):
-        several = len({finding.metric.title for finding, _ in rows}) > 1
-        labels = [_label(finding, comparison, several) for finding, comparison in rows]
-        figure = Figure((canvas.WIDTH, _ROW * len(rows) + 0.75), layout="constrained")
-        axes = figure.add_subplot()
-        axes.axvline(0, color=canvas.INK, linewidth=1, zorder=1)
-        for row, (finding, comparison) in enumerate(rows):
-            assert comparison.paired is not None
-            confidence = 0.90 if finding.claim.kind == "equivalent" else 0.95
-            mean = comparison.paired.mean
-            colour = canvas.ALARM if finding.verdict == "contradicted" else canvas.ACCENT
-            ends = comparison.paired.interval(confidence)
-            if ends:
-                scaled = [metric.scale * end for end in ends]
-                axes.plot(scaled, [row, row], color=colour, linewidth=1.8)
-            decided = finding.verdict in ("supported", "contradicted")
-            axes.plot(
-                [metric.scale * mean],
-                [row],
-                marker="D",
-                markersize=5.5,
-                color=colour,
-                markerfacecolor=colour if decided else canvas.PAPER,
-                markeredgewidth=1.5,
-                zorder=4,
-            )
-            for margin in _margins(finding):
-                axes.plot([margin] * 2, [row - 0.28, row + 0.28], color=canvas.MUTED, linewidth=1.2)
-        axes.set_yticks(range(len(rows)), labels)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x")
-        axes.set_xlabel(formatting.with_unit("difference", metric.difference_unit), loc="right")
-        return canvas.draw(figure)
+    several = len({finding.metric.title for finding, _ in rows}) > 1
+    labels = [_label(finding, comparison, several) for finding, comparison in rows]
+    figure, axes = canvas.rows(labels, 0.42 * len(rows) + 0.75)
+    axes.axvline(0, color=canvas.INK, linewidth=1, zorder=1)
+    for row, (finding, comparison) in enumerate(rows):
+        assert comparison.paired is not None
+        colour = canvas.ALARM if finding.verdict == "contradicted" else canvas.ACCENT
+        if ends := statements.interval(comparison, finding.claim):
+            scaled = [metric.scale * end for end in ends]
+            axes.plot(scaled, [row, row], color=colour, linewidth=1.8)
+        decided = finding.verdict in ("supported", "contradicted")
+        canvas.diamond(axes, metric.scale * comparison.paired.mean, row, colour, decided)
+        for margin in _margins(finding):
+            axes.plot([margin] * 2, [row - 0.28, row + 0.28], color=canvas.MUTED, linewidth=1.2)
+    axes.set_xlabel(formatting.with_unit("difference", metric.difference_unit), loc="right")
+    return canvas.draw(figure)
 
 
 def _label(finding: Finding, comparison: Comparison, with_metric: bool) -> str:
@@ -76,10 +53,7 @@ def _label(finding: Finding, comparison: Comparison, with_metric: bool) -> str:
 
 
 def _margins(finding: Finding) -> list[float]:
-    margin = finding.claim.margin
-    if finding.claim.kind == "equivalent":
-        return [-margin, margin]
-    if finding.claim.kind == "interaction":
-        signs = {"positive": (1,), "negative": (-1,), "either": (-1, 1)}
-        return [sign * margin for sign in signs[finding.claim.direction]] if margin else []
-    return [margin] if margin else []
+    claim = finding.claim
+    signs = {"equivalent": (-1, 1), "either": (-1, 1), "negative": (-1,)}
+    sides = signs.get(claim.direction if claim.kind == "interaction" else claim.kind, (1,))
+    return [sign * claim.margin for sign in sides] if claim.margin else []

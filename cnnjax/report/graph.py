@@ -68,11 +68,6 @@ class Row:
         number = re.search(r"\d*$", last)
         return first if first == last else f"{first} to {number[0] if number else last}"
 
-    def entries(self) -> list[Unit]:
-        """The units with inputs from outside the row."""
-        inside = {unit.name for unit in self.units}
-        return [unit for unit in self.units if not set(unit.inputs) <= inside]
-
 
 def rows(layers: Sequence[Layer]) -> list[Row]:
     """A network's layers as rows, in the order in which it computes them; blocks that are alike and

@@ -85,10 +85,8 @@ def _section(section: Section, linked: bool) -> str:
     parts = [f'<section class="level{section.level}"{name}>', heading]
     halves: list[str] = []
     for element in section.elements:
-        if isinstance(element, Figure) and element.half:
-            halves.append(_element(element))
-            continue
-        parts.append(_element(element))
+        half = isinstance(element, Figure) and element.half
+        (halves if half else parts).append(_element(element))
     if halves:
         parts += ['<div class="pair">', *halves, "</div>"]
     return "\n".join([*parts, end])
@@ -141,20 +139,15 @@ def _table(table: Table) -> str:
 def inline(figure: Figure) -> str:
     """A figure's SVG for use inside a page: the page's colours, ids of its own, no addresses."""
     root = ElementTree.fromstring(figure.drawing.svg)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if _local(child.tag) == "metadata":
-                parent.remove(child)
     for node in root.iter():
         node.tag = _local(node.tag)
         node.attrib = {
             _local(name): _attribute(_local(name), value, figure.name)
             for name, value in node.attrib.items()
         }
-    root.attrib.pop("version", None)
+    for name in ("version", "width", "height"):
+        root.attrib.pop(name, None)
     root.attrib |= {"role": "img", "aria-label": figure.alt}
-    root.attrib.pop("width", None)
-    root.attrib.pop("height", None)
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 

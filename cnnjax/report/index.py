@@ -137,21 +137,14 @@ def _overview(studies: Mapping[str, PublishedStudy]) -> Table:
 
 
 def _section(folder: str, study: PublishedStudy) -> Section:
-    rows = tuple(
-        (
-            each.claim,
-            each.block,
-            each.verdict + (f" ({each.remarks})" if each.remarks else ""),
-            each.effect,
-            each.p,
-            str(each.seeds),
-        )
-        for each in study.claims
-    )
+    rows = []
+    for each in study.claims:
+        verdict = f"{each.verdict} ({each.remarks})" if each.remarks else each.verdict
+        rows.append((each.claim, each.block, verdict, each.effect, each.p, str(each.seeds)))
     head = ("Claim", "Block", "Verdict", "Effect", "Corrected p", "Seeds")
     elements: list[Element] = [
         Definitions((("Size", study.size), ("Report", f"{folder}/report.md"))),
-        Table("The claims.", head, rows, labels=4),
+        Table("The claims.", head, tuple(rows), labels=4),
         *(Paragraph(warning, kind="warning") for warning in study.warnings),
     ]
     return Section(study.title, tuple(elements))
@@ -164,13 +157,12 @@ def _size(study: Study) -> str:
         return "no finished run"
     data = sorted({str(run.config.get("data", {}).get("name")) for run in runs})
     figures = []
-    for field, noun in (
-        ("parameters", "parameters"), ("steps", "steps"), ("examples_seen", "examples seen"),
-    ):  # fmt: skip
+    for field in ("parameters", "steps", "examples_seen"):
         values = sorted({value for run in runs if (value := getattr(run.result, field))})
         if values:
             ends = dict.fromkeys((values[0], values[-1]))
-            figures.append(f"{' to '.join(f'{value:,}' for value in ends)} {noun}")
+            numbers = " to ".join(f"{value:,}" for value in ends)
+            figures.append(f"{numbers} {field.replace('_', ' ')}")
     seconds = statistics.median(run.result.seconds or 0.0 for run in runs)
     effect = power.detectable(len({run.seed for run in runs}))
     shows = f"; finds {effect:.2g} sd of paired differences with probability 0.8" if effect else ""

@@ -26,13 +26,8 @@ _SIGNS = {
 
 def write(document: Document) -> str:
     """All tables of a document, in order; needs \\usepackage{booktabs}."""
-    tables = [
-        element
-        for section in document.sections
-        for element in section.elements
-        if isinstance(element, Table)
-    ]
-    return "\n".join(["% \\usepackage{booktabs}", *map(_table, tables)])
+    tables = [_table(element) for element in document.elements if isinstance(element, Table)]
+    return "\n".join(["% \\usepackage{booktabs}", *tables])
 
 
 def _table(table: Table) -> str:

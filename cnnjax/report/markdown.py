@@ -10,7 +10,6 @@ from cnnjax.report.document import (
     Element,
     Figure,
     Paragraph,
-    Section,
     Table,
     anchor,
 )
@@ -22,7 +21,8 @@ def write(document: Document, figures: str = "figures") -> str:
     parts += [_escape(document.subtitle)] if document.subtitle else []
     parts += [] if document.notice is None else [notice(document.notice)]
     for section in document.sections:
-        parts += _section(section, figures)
+        parts.append("#" * section.level + " " + _escape(section.title))
+        parts += [_element(element, figures) for element in section.elements]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -30,11 +30,6 @@ def notice(text: str) -> str:
     """A notice between its marks (`NOTICE`); the marks alone for ""."""
     element = [_element(Paragraph(text, kind="warning"), "")] if text else []
     return "\n\n".join([NOTICE[0], *element, NOTICE[1]])
-
-
-def _section(section: Section, figures: str) -> list[str]:
-    heading = "#" * section.level + " " + _escape(section.title)
-    return [heading, *(_element(element, figures) for element in section.elements)]
 
 
 def _element(element: Element, figures: str) -> str:

@@ -8,6 +8,7 @@ Paul Tol and Glasbey. Classes beyond the eleventh have them again, darker, then 
 """
 
 import numpy as np
+from PIL import ImageColor
 
 from cnnjax.data.targets import IGNORE
 
@@ -30,19 +31,14 @@ def color(number: int) -> str:
     turn, index = divmod(number, len(COLORS))
     target = 0 if turn % 2 else 255
     share = 0.0 if turn == 0 else 0.45
-    mixed = (round((1 - share) * value + share * target) for value in rgb(COLORS[index]))
+    rgb = ImageColor.getrgb(COLORS[index])
+    mixed = (round((1 - share) * value + share * target) for value in rgb)
     return "#" + "".join(f"{value:02x}" for value in mixed)
-
-
-def rgb(text: str) -> tuple[int, int, int]:
-    """The red, green and blue of `#rrggbb`, 0 to 255 each."""
-    red, green, blue = (int(text[start : start + 2], 16) for start in (1, 3, 5))
-    return red, green, blue
 
 
 def table() -> np.ndarray:
     """The colour of each value of a mask, uint8 [256, 3]."""
-    return np.array([rgb(color(number)) for number in range(256)], np.uint8)
+    return np.array([ImageColor.getrgb(color(number)) for number in range(256)], np.uint8)
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ _PAIRS = 3
 def section(block: Block, index: int, study: Study) -> Section | None:
     """The section of a block, the `index`-th of the study; None where no run kept examples of the
     study's split, as in workdirs of older versions."""
-    if not any(_run_with_examples(result.arm, study) for result in block.arms):
+    if not any(_kept(result.arm, "examples", study) for result in block.arms):
         return None
     elements: list[Element] = []
     names: dict[str, tuple[str, ...]] = {}
@@ -39,18 +39,12 @@ def _task(arm: Arm) -> str:
     return str(lookup(arm.config, "task") or "classification")
 
 
-def _finished(arm: Arm) -> list[Run]:
-    return [run for run in arm.runs if run.status == "finished"]
-
-
-def _run_with_examples(arm: Arm, study: Study) -> Run | None:
-    """The first finished run of an arm that kept examples."""
-    runs = (run for run in _finished(arm) if os.path.lexists(_file(run, "examples", study)))
-    return next(runs, None)
-
-
-def _file(run: Run, kind: str, study: Study) -> Path:
-    return study.workdir / run.path / f"{kind}_{study.split}.npz"
+def _kept(arm: Arm, kind: str, study: Study) -> list[tuple[Run, Path]]:
+    """The finished runs of an arm that kept examples or predictions, each with its file."""
+    name = f"{kind}_{study.split}.npz"
+    finished = [run for run in arm.runs if run.status == "finished"]
+    named = [(run, study.workdir / run.path / name) for run in finished]
+    return [(run, path) for run, path in named if os.path.lexists(path)]
 
 
 def _examples(
@@ -59,11 +53,12 @@ def _examples(
     """The examples of the first finished run that kept some, except images of a folder in a study
     that is published. Adds the names of the classes to `names`, by task."""
     task = _task(arm)
-    run = _run_with_examples(arm, study)
-    if run is None:
+    runs = _kept(arm, "examples", study)
+    if not runs:
         return []
+    run, path = runs[0]
     try:
-        kept = examples.read(_file(run, "examples", study), task)
+        kept = examples.read(path, task)
     except UserError as error:
         return [_left_out(error, study)]
     names[task] = kept.mask_names if task in metric.PER_PIXEL else kept.class_names
@@ -98,10 +93,7 @@ def _confusion(
     count = confusion.of_masks if pixels else confusion.of_labels
     matrices: list[np.ndarray] = []
     elements: list[Element] = []
-    for run in _finished(arm):
-        path = _file(run, "predictions", study)
-        if not os.path.lexists(path):
-            continue
+    for _, path in _kept(arm, "predictions", study):
         try:
             matrix = count(path)
         except UserError as error:

@@ -1,9 +1,9 @@
 """The results of probes in the runs of a block: tables and plots."""
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
@@ -22,119 +22,103 @@ _MOST_NAMES = 16
 
 def elements(arms: Sequence[Arm], study: Study, prefix: str) -> list[Element]:
     """Measures and signals of the arms of a block; empty if there are none."""
-    elements: list[Element] = []
-    split, primary = study.split, study.primary
-    names = _measures(arms, split)
+    measured = list(_elements(arms, study, prefix))
+    return [Paragraph("What probes measured besides.", kind="note"), *measured] if measured else []
+
+
+def _elements(arms: Sequence[Arm], study: Study, prefix: str) -> Iterator[Element]:
+    names = _measures(arms, study.split)
     if names:
-        elements.append(_table(arms, split, names))
+        yield _table(arms, study.split, names)
     for series, steps in _series(names).items():
-        figure = Figure(
+        yield Figure(
             f"{prefix}-{series}",
             lines(arms, study, series, steps),
             f"Line plot of {series} for every arm; the figures are in the table.",
-            f"{series} by its number, a line for each arm; 0 is the {primary.title} itself. Bars: "
-            "95 % intervals of the means.",
+            f"{series} by its number, a line for each arm; 0 is the {study.primary.title} itself. "
+            "Bars: 95 % intervals of the means.",
         )
-        elements.append(figure)
     for name in DRAWN:
-        title = SIGNALS[name].title
         if any(arm.layers(name) for arm in arms):
-            figure = Figure(
+            title = SIGNALS[name].title.capitalize()
+            yield Figure(
                 f"{prefix}-signal-{name}",
-                signal(arms, name, title),
-                f"{title.capitalize()} by layer before and after training, a panel for each arm.",
-                f"{title.capitalize()} by layer, from the image on: before the first step (grey, "
+                signal(arms, name),
+                f"{title} by layer before and after training, a panel for each arm.",
+                f"{title} by layer, from the image on: before the first step (grey, "
                 "dashed) and at the end (blue). Networks of different layers are drawn by depth, "
                 "the first layer at 0 and the last at 1. Mean over seeds; layers without a value "
                 "are left out of a logarithmic scale. The numbers are in signals.csv.",
             )
-            elements.append(figure)
-    if elements:
-        elements.insert(0, Paragraph("What probes measured besides.", kind="note"))
-    return elements
 
 
+@canvas.styled
 def lines(arms: Sequence[Arm], study: Study, series: str, steps: Sequence[int]) -> Drawing:
     """A numbered measure (`shift_1`, `shift_2` ...) against its number."""
-    with matplotlib.rc_context(canvas.STYLE):
-        figure = Canvas((canvas.WIDTH, 3.2), layout="constrained")
-        axes = figure.add_subplot()
-        dashes = ["-", "--", ":", "-."]
-        scale = study.primary.scale
-        for index, arm in enumerate(arms):
-            colour = [canvas.ACCENT, canvas.ALARM, canvas.MUTED, canvas.INK][index % 4]
-            metrics = [study.primary, *(measure_metric(f"{series}_{step}") for step in steps)]
-            samples = [
-                statistics.describe(list(arm.scores(metric, study.split).values()), metric.ends)
-                for metric in metrics
-            ]
-            points = [(x, s) for x, s in zip([0, *steps], samples, strict=True) if s]
-            axes.plot(
-                [x for x, _ in points],
-                [scale * sample.mean for _, sample in points],
-                marker="o",
-                markersize=3.5,
-                color=colour,
-                linestyle=dashes[index // 4 % 4],
-                label=canvas.label(arm.label, 30, 1),
-            )
-            for x, sample in points:
-                if sample.low is not None and sample.high is not None:
-                    axes.plot([x, x], [scale * sample.low, scale * sample.high], color=colour)
-        axes.set_xlabel(series, loc="right")
-        axes.set_ylabel(formatting.with_unit(study.primary.title, study.primary.unit))
-        axes.grid(axis="y")
-        axes.tick_params(labelcolor=canvas.MUTED)
-        figure.legend(loc="outside upper left", ncols=3, frameon=False)
-        return canvas.draw(figure)
+    figure = Canvas((canvas.WIDTH, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    scale = study.primary.scale
+    for index, arm in enumerate(arms):
+        style = canvas.line_style(index)
+        metrics = [study.primary, *(measure_metric(f"{series}_{step}") for step in steps)]
+        samples = [
+            statistics.describe(list(arm.scores(metric, study.split).values()), metric.ends)
+            for metric in metrics
+        ]
+        points = [(x, s) for x, s in zip([0, *steps], samples, strict=True) if s]
+        axes.plot(
+            [x for x, _ in points],
+            [scale * sample.mean for _, sample in points],
+            marker="o",
+            markersize=3.5,
+            label=canvas.label(arm.label, 30, 1),
+            **style,
+        )
+        for x, sample in points:
+            if sample.low is not None and sample.high is not None:
+                ends = [scale * sample.low, scale * sample.high]
+                axes.plot([x, x], ends, color=style["color"])
+    axes.set_xlabel(series, loc="right")
+    axes.set_ylabel(formatting.with_unit(study.primary.title, study.primary.unit))
+    axes.grid(axis="y")
+    axes.tick_params(labelcolor=canvas.MUTED)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False)
+    return canvas.draw(figure)
 
 
-def signal(arms: Sequence[Arm], name: str, title: str) -> Drawing:
+@canvas.styled
+def signal(arms: Sequence[Arm], name: str) -> Drawing:
     """A signal of every layer before and after training: a panel for each arm, the layers in the
     order of its network. If the networks differ, the axis is the relative depth."""
-    with matplotlib.rc_context(canvas.STYLE):
-        columns = min(3, len(arms))
-        rows = -(-len(arms) // columns)
-        networks = {arm.name: arm.layers(name) for arm in arms}
-        layers = _shared(list(networks.values()))
-        labels = [canvas.label(layer.removesuffix("/conv"), 16, 1) for layer in layers]
-        labels = labels if len(labels) <= _MOST_NAMES else []
-        label_height = 0.07 * max(map(len, labels), default=0) * (1 + (len(arms) % columns > 0))
-        figure = Canvas((canvas.WIDTH, 1.2 * rows + 0.5 + label_height), layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes, arm in zip(panels.flat, arms, strict=False):
-            network = networks[arm.name]
-            depth = len(network)
-            x = np.arange(1, depth + 1) if layers else np.linspace(0, 1, depth)
-            for moment, colour, style in (
-                ("start", canvas.MUTED, "--"),
-                ("end", canvas.ACCENT, "-"),
-            ):
-                y = [_mean_signal(arm, moment, layer, name) for layer in network]
-                size = 2.5 if depth <= _MOST_NAMES else 1.0
-                axes.plot(x, y, style, color=colour, linewidth=1.3, marker=".", ms=size)
-            if name in _LOGARITHMIC:
-                canvas.logarithmic(axes, "y")
-            axes.set_title(canvas.label(arm.label, 20), loc="left", color=canvas.INK)
-            axes.tick_params(labelcolor=canvas.MUTED)
-            axes.grid(axis="y")
-            if labels:
-                axes.set_xticks(range(1, len(labels) + 1), labels, rotation=90, fontsize=6.5)
-            elif not layers:
-                axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        canvas.hide_unused(panels, len(arms))
-        axis = "layer" if layers else "depth (0: first layer, 1: last)"
-        figure.supxlabel(axis, fontsize=9.5, color=canvas.MUTED)
-        figure.supylabel(title, fontsize=9.5, color=canvas.MUTED)
-        return canvas.draw(figure)
+    networks = {arm.name: arm.layers(name) for arm in arms}
+    layers = _shared(networks.values())
+    labels = [canvas.label(layer.removesuffix("/conv"), 16, 1) for layer in layers]
+    labels = labels if len(labels) <= _MOST_NAMES else []
+    label_height = 0.07 * max(map(len, labels), default=0)
+    axis = "layer" if layers else "depth (0: first layer, 1: last)"
+    titles = [canvas.label(arm.label, 20) for arm in arms]
+    figure, panels = canvas.panels(titles, 3, 1.2, axis, SIGNALS[name].title, label_height)
+    for axes, arm in zip(panels, arms, strict=True):
+        network = networks[arm.name]
+        depth = len(network)
+        x = np.arange(1, depth + 1) if layers else np.linspace(0, 1, depth)
+        for moment, colour, style in (("start", canvas.MUTED, "--"), ("end", canvas.ACCENT, "-")):
+            y = [_mean_signal(arm, moment, layer, name) for layer in network]
+            size = 2.5 if depth <= _MOST_NAMES else 1.0
+            axes.plot(x, y, style, color=colour, linewidth=1.3, marker=".", ms=size)
+        if name in _LOGARITHMIC:
+            canvas.logarithmic(axes, "y")
+        axes.grid(axis="y")
+        if labels:
+            axes.set_xticks(range(1, len(labels) + 1), labels, rotation=90, fontsize=6.5)
+        elif not layers:
+            axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    return canvas.draw(figure)
 
 
 def _measures(arms: Sequence[Arm], split: str) -> list[str]:
-    names: dict[str, None] = {}
-    for arm in arms:
-        for run in arm.runs:
-            names |= dict.fromkeys(run.result.measures.get(split, {}))
-    return list(names)
+    measures = (run.result.measures.get(split, {}) for arm in arms for run in arm.runs)
+    return list(dict.fromkeys(itertools.chain.from_iterable(measures)))
 
 
 def _series(names: Sequence[str]) -> Mapping[str, list[int]]:
@@ -163,10 +147,10 @@ def _table(arms: Sequence[Arm], split: str, names: Sequence[str]) -> Table:
     return Table("Measured by probes, in percent: mean ± sd over the seeds.", head, tuple(rows))
 
 
-def _shared(networks: Sequence[Sequence[str]]) -> Sequence[str]:
+def _shared(networks: Iterable[Sequence[str]]) -> Sequence[str]:
     """The layers of the networks that have any, if they are the same in all; else none."""
-    nonempty = [layers for layers in networks if layers]
-    return nonempty[0] if nonempty and all(each == nonempty[0] for each in nonempty) else []
+    different = {tuple(layers) for layers in networks if layers}
+    return different.pop() if len(different) == 1 else ()
 
 
 def _mean_signal(arm: Arm, moment: str, layer: str, name: str) -> float:

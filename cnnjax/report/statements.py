@@ -22,11 +22,10 @@ def claim_text(claim: Claim, task: Sequence[Metric] = CLASSIFICATION) -> str:
     by = f" by more than {margin}" if claim.margin else ""
     metric = "" if compared == task[0] else f" in {compared.title}"
     match claim.kind:
-        case "better" if compared.on_split:
-            return f"{names[0]} beats {names[1]}{metric}{by}"
         case "better":
-            side = "above" if compared.higher_is_better else "below"
-            return f"{names[0]} is {side} {names[1]}{metric}{by}"
+            side = "is above" if compared.higher_is_better else "is below"
+            verb = "beats" if compared.on_split else side
+            return f"{names[0]} {verb} {names[1]}{metric}{by}"
         case "equivalent":
             return f"{names[0]} and {names[1]} differ by less than {margin}{metric}"
         case "monotone":
@@ -70,16 +69,9 @@ def sentence(finding: Finding, family: int) -> str:
     expected = "" if finding.claim.expected else "It was expected not to hold."
     source = _ended(f"Source: {finding.claim.source}") if finding.claim.source else ""
     reason = _ended(f"Why this margin: {finding.claim.reason}") if finding.claim.reason else ""
-    parts = (
-        figures(finding),
-        _power(finding, family),
-        *finding.notes,
-        late,
-        expected,
-        reason,
-        source,
-    )
-    return " ".join(part for part in parts if part)
+    parts = [figures(finding), _power(finding, family), *finding.notes]
+    parts += [late, expected, reason, source]
+    return " ".join(filter(None, parts))
 
 
 def to_show(claim: Claim, runs: int, family: int) -> str:

@@ -28,12 +28,10 @@ def to_string(root: Element) -> str:
 def element(root: Element, tag: str, **attributes: object) -> Element:
     """Adds an element. An underscore in the name of an attribute stands for a hyphen; numbers are
     rounded to a tenth, except opacities."""
-    texts = {
-        name.replace("_", "-"): f"{value:.1f}" if isinstance(value, float) else str(value)
-        for name, value in attributes.items()
-    }
-    if "fill-opacity" in texts:
-        texts["fill-opacity"] = str(attributes["fill_opacity"])
+    texts = {}
+    for name, value in attributes.items():
+        rounded = isinstance(value, float) and name != "fill_opacity"
+        texts[name.replace("_", "-")] = f"{value:.1f}" if rounded else str(value)
     return ElementTree.SubElement(root, tag, texts)
 
 
@@ -42,20 +40,6 @@ def line(
 ) -> None:
     """Adds a line."""
     element(root, "line", x1=x, y1=y, x2=to_x, y2=to_y, stroke=stroke, stroke_width=width)
-
-
-def rect(
-    root: Element,
-    x: float,
-    y: float,
-    wide: float,
-    high: float,
-    fill: str,
-    round_: float,
-    **style: object,
-) -> None:
-    """Adds a rectangle with corners of radius `round_`."""
-    element(root, "rect", x=x, y=y, width=wide, height=high, fill=fill, rx=round_, **style)
 
 
 def text(

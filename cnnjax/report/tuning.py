@@ -1,11 +1,7 @@
 """The tuning of the arms of a study: tables, and the metric against the setting."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 
 from cnnjax.ablation import reading, tuning
 from cnnjax.ablation.experiment import Tune
@@ -24,35 +20,41 @@ def sections(study: Study) -> list[Section]:
     if about is None:
         return []
     tune = Tune(about["grid"], tuple(about["seeds"]))
+    return [Section("Tuning", tuple(_elements(study, tune)))]
+
+
+def _elements(study: Study, tune: Tune) -> Iterator[Element]:
     try:
         choices = tuning.choose(tune, study.workdir, [arm.name for arm in study.arms])
     except UserError:
         text = f"Runs in {tuning.FOLDER}/ have no result; the same launch.sweep goes on with them."
-        return [Section("Tuning", (Paragraph(text, kind="warning"),))]
+        yield Paragraph(text, kind="warning")
+        return
+    primary = study.primary
     grid = "; ".join(f"{path}: {', '.join(map(str, tune.grid[path]))}" for path in tune.grid)
     text = (
         f"Every arm got the same grid ({grid}) and the same tuning seeds "
         f"({', '.join(map(str, tune.seeds))}), which are none of the comparison, and took the "
-        f"point with the best mean validation {study.primary.title}. {_budget(study)}"
+        f"point with the best mean validation {primary.title}. {_budget(study)}"
     )
-    elements: list[Element] = [Paragraph(text)]
+    yield Paragraph(text)
     edges = [choice.arm for choice in choices if choice.edges]
     if edges:
         warning = (
             f"{formatting.join(edges)}: the best point lies at the end of the grid, so a better "
             "one may lie beyond; widen the grid, in another folder: all arms choose from one grid."
         )
-        elements.append(Paragraph(warning, "At the edge.", "warning"))
-    primary = study.primary
-    elements += [_table(choices, primary), _grid(choices, tune, primary)]
+        yield Paragraph(warning, "At the edge.", "warning")
+    yield _table(choices, primary)
+    yield _grid(choices, tune, primary)
     if study.split == "validation":
         text = (
             "The settings were chosen on this split, so that figures on it are a little too good."
         )
-        elements.append(Paragraph(text, kind="note"))
+        yield Paragraph(text, kind="note")
     path = next(iter(tune.grid))
     if len(tune.grid) == 1 and all(_positive(value) for value in tune.grid[path]):
-        figure = Figure(
+        yield Figure(
             "tuning",
             plot(choices, path, primary),
             f"Mean validation {primary.title} against {path} for every arm; the figures are in the "
@@ -60,47 +62,34 @@ def sections(study: Study) -> list[Section]:
             f"Mean validation {primary.title} over the tuning seeds against {path}. Filled: "
             "chosen.",
         )
-        elements.append(figure)
-    return [Section("Tuning", tuple(elements))]
 
 
+@canvas.styled
 def plot(choices: Sequence[Choice], path: str, metric: Metric) -> Drawing:
     """A metric against one setting, a panel for each arm."""
-    with matplotlib.rc_context(canvas.STYLE):
-        columns = min(3, len(choices))
-        rows = -(-len(choices) // columns)
-        figure = Canvas((canvas.WIDTH, 1.25 * rows + 0.5), layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes, choice in zip(panels.flat, choices, strict=False):
-            _panel(axes, choice, path, metric.scale)
-        canvas.hide_unused(panels, len(choices))
-        figure.supxlabel(path, fontsize=9.5, color=canvas.MUTED)
-        title = formatting.with_unit(f"validation {metric.title}", metric.unit)
-        figure.supylabel(canvas.label(title, 26), fontsize=9.5, color=canvas.MUTED)
-        return canvas.draw(figure)
-
-
-def _panel(axes: Axes, choice: Choice, path: str, scale: float) -> None:
-    values = [point[path] for point, _ in choice.means]
-    means = [scale * mean for _, mean in choice.means]
-    axes.plot(values, means, color=canvas.ACCENT, linewidth=1.4)
-    for value, mean in zip(values, means, strict=True):
-        chosen = value == choice.point[path]
-        colour = canvas.ALARM if chosen and choice.edges else canvas.ACCENT
-        face = colour if chosen else canvas.PAPER
-        axes.plot([value], [mean], "o", ms=4.5, color=colour, markerfacecolor=face)
-    canvas.logarithmic(axes, "x")
-    axes.set_title(canvas.label(choice.arm, 20), loc="left", color=canvas.INK)
-    axes.tick_params(labelcolor=canvas.MUTED)
-    axes.grid(axis="y")
+    y = canvas.label(formatting.with_unit(f"validation {metric.title}", metric.unit), 26)
+    titles = [canvas.label(choice.arm, 20) for choice in choices]
+    figure, panels = canvas.panels(titles, 3, 1.25, path, y)
+    for axes, choice in zip(panels, choices, strict=True):
+        values = [point[path] for point, _ in choice.means]
+        means = [metric.scale * mean for _, mean in choice.means]
+        axes.plot(values, means, color=canvas.ACCENT, linewidth=1.4)
+        for value, mean in zip(values, means, strict=True):
+            chosen = value == choice.point[path]
+            colour = canvas.ALARM if chosen and choice.edges else canvas.ACCENT
+            face = colour if chosen else canvas.PAPER
+            axes.plot([value], [mean], "o", ms=4.5, color=colour, markerfacecolor=face)
+        canvas.logarithmic(axes, "x")
+        axes.grid(axis="y")
+    return canvas.draw(figure)
 
 
 def _table(choices: Sequence[Choice], metric: Metric) -> Table:
     rows = []
     for choice in choices:
         mean = next(mean for point, mean in choice.means if point == choice.point)
-        row = (choice.arm, _point(choice.point), ", ".join(choice.edges))
-        rows.append((*row, formatting.amount(metric, mean)))
+        figure = formatting.amount(metric, mean)
+        rows.append((choice.arm, _point(choice.point), ", ".join(choice.edges), figure))
     head = ("Arm", "Chosen", "At the edge", formatting.with_unit("Validation", metric.unit))
     return Table("What each arm chose.", head, tuple(rows), labels=3)
 

@@ -1,6 +1,6 @@
 """The findings on the claims of a study as sentences, as a plot and as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cnnjax.ablation.results import Study
 from cnnjax.ablation.sides import Comparison
@@ -15,29 +15,31 @@ GUIDE = "How to read this"
 
 def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
     """The section of the verdicts; none if there are no claims."""
-    if not study.claims:
-        return []
-    elements: list[Element] = []
+    return [Section("Verdicts", tuple(_elements(study, findings)))] if study.claims else []
+
+
+def _elements(study: Study, findings: Sequence[Finding]) -> Iterator[Element]:
     if findings:
-        elements = [Paragraph(_count(findings), link=GUIDE), _provisional(study)]
+        yield Paragraph(_count(findings), link=GUIDE)
+        yield _provisional(study)
     tested = {finding.claim.key for finding in findings}
     untested = [claim for claim, _ in study.claims if claim.key not in tested]
     if untested:
         claims = "; ".join(statements.claim_text(claim, study.metrics) for claim in untested)
         text = f"{claims}. The arms that these are about are not all here."
-        elements.append(Paragraph(text, "Not put to the test:", "warning"))
+        yield Paragraph(text, "Not put to the test:", "warning")
     if study.late_seeds:
         text = (
             f"Seeds {', '.join(map(str, study.late_seeds))} were added after results were there; "
             "the p values take the number of seeds as fixed beforehand."
         )
-        elements.append(Paragraph(text, "Post hoc.", "warning"))
+        yield Paragraph(text, "Post hoc.", "warning")
     for finding in findings:
         text = statements.sentence(finding, len(findings))
-        elements.append(Paragraph(text, _lead(finding, study), finding.verdict))
+        yield Paragraph(text, _lead(finding, study), finding.verdict)
     for i, (unit, rows) in enumerate(forest.by_unit(findings).items()):
         about = f"What each claim in {unit} is about" if unit else "What each claim is about"
-        figure = Figure(
+        yield Figure(
             f"claims-{i + 1}" if i else "claims",
             forest.claims(rows),
             "Interval plot of the difference that each claim is about; the figures are in the "
@@ -46,10 +48,9 @@ def sections(study: Study, findings: Sequence[Finding]) -> list[Section]:
             "equivalence) and the margin claimed as a tick or a pair of ticks. Filled: supported; "
             "red: contradicted; hollow: undecided or open.",
         )
-        elements.append(figure)
     if findings:
-        elements += [_table(findings, study), *_published(findings, study)]
-    return [Section("Verdicts", tuple(elements))]
+        yield _table(findings, study)
+    yield from _published(findings, study)
 
 
 def lines(study: Study, findings: Sequence[Finding]) -> list[str]:
@@ -107,16 +108,8 @@ def _table(findings: Sequence[Finding], study: Study) -> Table:
     labels = ("Claim", "Block", "Verdict") if blocks else ("Claim", "Verdict")
     units = {_unit(finding) for finding in findings}
     alike = len(units) == 1
-    figures = (
-        formatting.with_unit("Difference", units.pop()) if alike else "Difference",
-        "Interval",
-        "Pairs",
-        "dz",
-        "p",
-        "Corrected p",
-        "Contrary",
-        "Permutation p",
-    )
+    difference = formatting.with_unit("Difference", units.pop() if alike else "")
+    figures = ("Interval", "Pairs", "dz", "p", "Corrected p", "Contrary", "Permutation p")
     rows = []
     for finding in findings:
         claim = statements.claim_text(finding.claim, study.metrics)
@@ -133,10 +126,10 @@ def _table(findings: Sequence[Finding], study: Study) -> Table:
         "claims; contrary: the corrected p against the claim; permutation p: two-sided, exact, "
         "against a mean difference of the margin, as a check."
     )
-    return Table(caption, (*labels, *figures), tuple(rows), labels=len(labels))
+    return Table(caption, (*labels, difference, *figures), tuple(rows), labels=len(labels))
 
 
-def _published(findings: Sequence[Finding], study: Study) -> list[Table]:
+def _published(findings: Sequence[Finding], study: Study) -> Iterator[Table]:
     """Published figures beside those of the study."""
     rows = []
     for finding in findings:
@@ -146,8 +139,9 @@ def _published(findings: Sequence[Finding], study: Study) -> list[Table]:
         where = f" [{finding.block}]" if finding.block else ""
         claim = statements.claim_text(finding.claim, study.metrics)
         rows.append((f"{claim}{where}", figures, finding.claim.published))
-    caption = "What was published on these claims, beside what was found here."
-    return [Table(caption, ("Claim", "Here", "Published"), tuple(rows), labels=3)] if rows else []
+    if rows:
+        caption = "What was published on these claims, beside what was found here."
+        yield Table(caption, ("Claim", "Here", "Published"), tuple(rows), labels=3)
 
 
 def _unit(finding: Finding) -> str:
@@ -159,12 +153,12 @@ def _cells(finding: Finding, unit: str) -> list[tuple[str, ...]]:
     ps = (finding.evidence.p, finding.corrected, finding.against)
     closing = tuple(formatting.p_value(p) for p in ps)
     share = finding.evidence.share
-    if share is not None and not share.n:
-        return [(formatting.NONE, formatting.NONE, "0", formatting.NONE, *closing, formatting.NONE)]
     if share is not None:
-        ends = f"[{100 * share.low:.0f}, {100 * share.high:.0f}]"
-        figures = (f"{100 * share.value:.0f}{unit}", ends, str(share.n), formatting.NONE)
-        return [(*figures, *closing, formatting.NONE)]
+        value = ends = formatting.NONE
+        if share.n:
+            value = f"{100 * share.value:.0f}{unit}"
+            ends = f"[{100 * share.low:.0f}, {100 * share.high:.0f}]"
+        return [(value, ends, str(share.n), formatting.NONE, *closing, formatting.NONE)]
     return [
         (*_figures(comparison, finding, unit), *closing, _check(comparison, finding))
         for comparison in finding.evidence.comparisons
@@ -193,54 +187,33 @@ def _check(comparison: Comparison, finding: Finding) -> str:
     return formatting.p_value(sign_flip_p([d - margin for d in comparison.differences]))
 
 
-def guide(primary: Metric = ACCURACY) -> Section:
+def guide(primary: Metric) -> Section:
     """The section that explains the words and numbers of a verdict."""
     ends = ""
     if primary == ACCURACY:
         ends = ": at 100 points between two accuracies, at 200 between two such differences"
-    pairs = (
-        (
-            "Verdicts",
-            f"Supported: the corrected p of the claim is below {ALPHA}. Contradicted: that of its "
-            "contrary is. Undecided: so many seeds cannot tell; it does not mean that there is "
-            "nothing. Open: runs are missing.",
-        ),
-        (
-            "Seeds",
-            "All arms share their seeds: weights, order of the data, augmentation and dropout are "
-            "drawn by seed. So arms are compared seed by seed, and what seeds have in common "
-            "cancels. A tie is a seed in which both score the same.",
-        ),
-        (
-            "Intervals",
-            "[low, high] beside a mean difference: Student's t interval of the paired differences, "
-            "95 % where nothing else is said. It is about these images and other seeds, and ends "
-            f"where the difference can be no larger{ends}.",
-        ),
-        (
-            "Other images",
-            "The same for other images too, as if drawn where these were; it stands there where it "
-            "is known and not the same.",
-        ),
-        (
-            "p",
-            "How likely such a result would be if the claim did not hold. Corrected: for all "
-            "claims of the study together (Holm), so that with 95 % none is supported wrongly.",
-        ),
-        (
-            "Margins",
-            "A claim with a margin is held against the margin, not against zero: beats by more "
-            "than it, differs by less than it.",
-        ),
-        (
-            "Diverged runs",
-            "Score chance, which is the best constant prediction. That counts against an arm and "
-            "never for it.",
-        ),
-        ("Post hoc", "Claimed, or added, after results were there."),
-    )
+    words = {
+        "Verdicts": f"Supported: the corrected p of the claim is below {ALPHA}. Contradicted: that "
+        "of its contrary is. Undecided: so many seeds cannot tell; it does not mean that there is "
+        "nothing. Open: runs are missing.",
+        "Seeds": "All arms share their seeds: weights, order of the data, augmentation and dropout "
+        "are drawn by seed. So arms are compared seed by seed, and what seeds have in common "
+        "cancels. A tie is a seed in which both score the same.",
+        "Intervals": "[low, high] beside a mean difference: Student's t interval of the paired "
+        "differences, 95 % where nothing else is said. It is about these images and other seeds, "
+        f"and ends where the difference can be no larger{ends}.",
+        "Other images": "The same for other images too, as if drawn where these were; it stands "
+        "there where it is known and not the same.",
+        "p": "How likely such a result would be if the claim did not hold. Corrected: for all "
+        "claims of the study together (Holm), so that with 95 % none is supported wrongly.",
+        "Margins": "A claim with a margin is held against the margin, not against zero: beats by "
+        "more than it, differs by less than it.",
+        "Diverged runs": "Score chance, which is the best constant prediction. That counts against "
+        "an arm and never for it.",
+        "Post hoc": "Claimed, or added, after results were there.",
+    }
     more = (
         "Why it is done like this, and how often such verdicts are right by simulation, is written "
         "in docs/statistics.md of cnnjax."
     )
-    return Section(GUIDE, (Definitions(pairs), Paragraph(more, kind="note")))
+    return Section(GUIDE, (Definitions(tuple(words.items())), Paragraph(more, kind="note")))

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import workdirs
-from PIL import Image
+from PIL import Image, ImageColor
 
 from cnnjax import metric
 from cnnjax.ablation import anonymous, arrays, reading
@@ -343,7 +343,7 @@ def test_the_report_has_the_section_after_the_plots(tmp_path):
 def test_the_colours_are_distinct():
     assert len({palette.color(number) for number in range(33)}) == 33
     assert palette.table().shape == (256, 3)
-    assert tuple(palette.table()[IGNORE]) == palette.rgb(palette.IGNORED)
+    assert tuple(palette.table()[IGNORE]) == ImageColor.getrgb(palette.IGNORED)
     image, mask = np.full((1, 2, 1), 100, np.uint8), np.array([[2, IGNORE]], np.uint8)
     seen = palette.overlay(image, mask)
     assert seen.tolist() == [[[168, 40, 40], [126, 126, 126]]]

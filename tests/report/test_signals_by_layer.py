@@ -8,7 +8,6 @@ import pytest
 import workdirs
 
 from cnnjax.ablation import reading, tables
-from cnnjax.metric import SIGNALS
 from cnnjax.report import ablation, canvas, probes
 
 DEPTHS = {"shallow": 3, "deep": 6}
@@ -38,9 +37,7 @@ def study(tmp_path):
 def drawn(monkeypatch):
     """Drawings as matplotlib's figures."""
     monkeypatch.setattr(canvas, "draw", lambda figure: figure)
-    return lambda workdir, name="gradient": probes.signal(
-        reading.load(workdir).arms, name, SIGNALS[name].title
-    )
+    return lambda workdir, name="gradient": probes.signal(reading.load(workdir).arms, name)
 
 
 def test_networks_of_different_depth_are_drawn_by_depth_each_in_its_order(study, drawn):
