@@ -252,5 +252,4 @@ def _print(title: str, figures: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    flags.define("benchmark")
-    flags.start(main)
+    flags.start("benchmark", main)

@@ -65,5 +65,4 @@ def main(arguments: Sequence[str]) -> int:
 SOURCES = ("torchvision", "timm", "keras", "pytorch_cifar")
 
 if __name__ == "__main__":
-    flags.define("convert")
-    flags.start(main)
+    flags.start("convert", main)

@@ -185,5 +185,4 @@ def _mean(runs: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> Mappi
 
 
 if __name__ == "__main__":
-    flags.define("evaluate")
-    flags.start(main)
+    flags.start("evaluate", main)

@@ -113,7 +113,7 @@ PROGRAMS = {
 """The flags of each program."""
 
 
-def define(program: str) -> None:
+def _define(program: str) -> None:
     """Defines the flags of a program."""
     for name in PROGRAMS[program].split():
         if name in _LISTS:
@@ -131,8 +131,10 @@ def define(program: str) -> None:
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # what --help lists
 
 
-def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
-    """Parses the flags, calls `main` with the other words of the command line, and exits."""
+def start(program: str, main: Callable[[Sequence[str]], int | None]) -> NoReturn:
+    """Parses the flags of a program, calls its `main` with the other words of the command line, and
+    exits."""
+    _define(program)
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
@@ -207,11 +209,9 @@ def path(name: str) -> Path:
     return paths.parse(f"--{name}", require(name))
 
 
-def folder(name: str) -> Path | None:
-    """The folder in a flag, created if it does not exist; None if the program does not have the
-    flag or it is not given. Raises UserError where it cannot be created."""
-    if name not in FLAGS or not FLAGS[name].value:
-        return None
+def folder(name: str) -> Path:
+    """The folder in a required flag, created if it does not exist. Raises UserError where it cannot
+    be created."""
     directory = path(name).absolute()
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--{name}: {directory} is a file; name a folder.")

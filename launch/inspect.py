@@ -184,5 +184,4 @@ def _table(rows: list[tuple[str, ...]], layers: Sequence["Layer"], total: dict[s
 
 
 if __name__ == "__main__":
-    flags.define("inspect")
-    flags.start(main)
+    flags.start("inspect", main)

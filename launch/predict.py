@@ -52,8 +52,6 @@ def main(arguments: Sequence[str]) -> int:
     images = _images(flags.require("input"))
     names = _names(images)
     output = flags.folder("output")
-    if output is None:
-        raise UserError("--output: is missing. See --help.")
 
     import jax
 
@@ -310,5 +308,4 @@ def _batches(items: Any, size: int) -> Iterator[list[Any]]:
 
 
 if __name__ == "__main__":
-    flags.define("predict")
-    flags.start(main)
+    flags.start("predict", main)

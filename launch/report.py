@@ -60,5 +60,4 @@ def _compare(folders: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    flags.define("report")
-    flags.start(main)
+    flags.start("report", main)

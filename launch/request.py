@@ -256,7 +256,7 @@ def from_flags(
         flags.FLAGS.max_minutes if _is_given("max_minutes") else None,
         flags.FLAGS.replicas,
         flags.FLAGS.steps_per_call,
-        flags.folder("profile"),
+        flags.folder("profile") if _is_given("profile") else None,
         flags.FLAGS.devices,
     )
     folder = workdir / tuning.FOLDER if is_tuning else workdir

@@ -108,5 +108,4 @@ def _sweep_lock(workdir: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    flags.define("sweep")
-    flags.start(main)
+    flags.start("sweep", main)

@@ -24,5 +24,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.define("time_arm")
-    flags.start(main)
+    flags.start("time_arm", main)

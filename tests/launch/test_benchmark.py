@@ -18,8 +18,7 @@ def test_a_small_benchmark_writes_figures_and_a_plot(tmp_path):
     hurried = (
         "from launch import benchmark, flags\n"
         "benchmark.SECONDS = 0.1\n"
-        "flags.define('benchmark')\n"
-        "flags.start(benchmark.main)\n"
+        "flags.start('benchmark', benchmark.main)\n"
     )
     words = (
         f"--workdir={tmp_path}", "--networks=lenet5_modern", "--rounds=2", "--batch_size=8",
