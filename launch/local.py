@@ -57,7 +57,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         return 0  # failed runs are reported, but are not an error of this process
     request.write_question()
     if workers is None:
-        workers = division.choose(_workload(request, _images(request, _load(request))), threads)
+        workers, _ = division.choose(request, _images(request, _load(request)), threads)
     threads_each = threads if workers == 1 else max(1, threads // workers)
     groups, data = collections.defaultdict(list), list[Fingerprint]()
     broken = {}
@@ -92,10 +92,8 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         if in_process:
             code = max(code, work(session, sound.training, runs, quiet=False, **count))
         elif runs:
-            pool = processes.Pool(
-                sound.sweep_flags, request.workdir / "logs", min(workers, len(runs)), threads
-            )
-            code = max(code, processes.share(pool, sound.training, runs, **count))
+            pool = processes.Pool(sound, min(workers, len(runs)), threads)
+            code = max(code, processes.share(pool, runs, **count))
         count["ended"] += len(runs)
     return max(code, _print_summary(request))
 
@@ -149,11 +147,6 @@ def _images(request: Request, loaded: Mapping[str, "LoadedData"]) -> dict[str, f
     return images
 
 
-def _workload(request: Request, images: Mapping[str, float]) -> division.Workload:
-    """The pending runs, to be divided among processes."""
-    return division.Workload(request.training, request.sweep_flags, images, len(request.pending))
-
-
 def describe_data(request: Request) -> None:
     """Prints a description of the folders of images of pending runs. Raises UserError where one
     cannot be read."""
@@ -189,7 +182,7 @@ def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
         print("".join(f"{line}\n" for line in lines), end="")
     else:
         describe_data(sound)
-        planning.show(sound, session, _workload(sound, images), machine.threads())
+        planning.show(sound, session, images, machine.threads())
 
 
 def open_session(

@@ -18,29 +18,32 @@ if TYPE_CHECKING:
     from cnnjax.train.session import Session
 
 BYTES_PER_LOGIT = 5  # of a compressed float32, rounded up
-START, COMPILE = 4.0, 4.0  # seconds, of small networks; see docs/networks.md for others
+START, COMPILE = 4.0, 4.0
+"""Seconds until the first step of a process, and for the compilation of each program, of small
+networks; see docs/networks.md for others."""
 SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "lars": 1}
 
 
-def show(request: Request, session: "Session", workload: division.Workload, threads: int) -> None:
+def show(request: Request, session: "Session", images: Mapping[str, float], threads: int) -> None:
     """Prints the plan of the pending runs.
 
     Args:
       request: the requested runs.
       session: a session in which every configuration can be built.
-      workload: the pending runs.
+      images: {arm: number of images that its pending runs are trained on}.
       threads: the number of threads of this machine.
     """
     runs, pending = request.runs, request.pending
     arms, seeds = len(request.configs), len(request.seeds)
     print(f"{arms} arms x {seeds} seeds = {len(runs)} runs, {len(pending)} of them to be done")
-    print(f"groups that share a program: {len(groups(request, session))}")
+    programs = len(groups(request, session))
+    print(f"groups that share a program: {programs}")
     if pending:
-        processes, seconds = division.choose_and_estimate(workload, threads)
+        processes, seconds = division.choose(request, images, threads, verbose=False)
         print(
             f"time: about {duration(seconds)} with {processes} process{'es' * (processes > 1)}; "
             "start-up and, the first time, compilation come on top, about "
-            f"{duration(_start_up(request, session))}"
+            f"{duration(START + COMPILE * programs)}"
         )
         print(f"disk: {_disk(request, session, pending)}")
     _show_power(request)
@@ -144,11 +147,6 @@ def groups(request: Request, session: "Session") -> list[list[RunFolder]]:
     for run in request.pending:
         by_steps[session.steps_key(request.configs[run.arm])].append(run)
     return list(by_steps.values())
-
-
-def _start_up(request: Request, session: "Session") -> float:
-    """Seconds until the first step of a process and for the compilation of each group."""
-    return START + COMPILE * len(groups(request, session))
 
 
 def _disk(request: Request, session: "Session", pending: Sequence[RunFolder]) -> str:

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -19,7 +18,7 @@ from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
 from launch import crashes, signals
 from launch.progress import RemainingTime, line, result_time
-from launch.training import TrainingSetup
+from launch.request import Request
 from launch.work import fail
 
 RESTARTS = 2  # of a process that dies while it is training no run
@@ -40,14 +39,12 @@ class Pool:
     """The processes of a sweep.
 
     Attributes:
-      flags: the flags of `launch.sweep` for the runs.
-      logs: the folder of their logs.
+      request: the requested runs.
       workers: the number of processes.
       threads: the number of threads of each process.
     """
 
-    flags: Sequence[str]
-    logs: Path
+    request: Request
     workers: int
     threads: int
 
@@ -58,16 +55,13 @@ class Worker:
     Args:
       pool: the processes that it belongs to.
       number: its number.
-      training: what the runs are trained with.
       excluded: runs that it must leave out.
     """
 
-    def __init__(
-        self, pool: Pool, number: int, training: TrainingSetup, excluded: set[crashes.Key]
-    ):
-        self.number = number
-        self.log = pool.logs / f"worker-{number}.log"
-        words = [*pool.flags, f"--workers={pool.workers}", f"--worker={number}"]
+    def __init__(self, pool: Pool, number: int, excluded: set[crashes.Key]):
+        training = pool.request.training
+        self.log = pool.request.workdir / "logs" / f"worker-{number}.log"
+        words = [*pool.request.sweep_flags, f"--workers={pool.workers}", f"--worker={number}"]
         if training.max_minutes is not None:
             words.append(f"--max_minutes={training.max_minutes:g}")
         if training.profile is not None and number == 0:
@@ -143,18 +137,13 @@ class SweepProgress:
     """The runs that processes share, as their parent sees and shows them."""
 
     def __init__(
-        self,
-        training: TrainingSetup,
-        runs: Sequence[study.RunFolder],
-        workers: int,
-        bar: Any,
-        ended: int,
-        total: int,
+        self, pool: Pool, runs: Sequence[study.RunFolder], bar: Any, ended: int, total: int
     ):
+        training = pool.request.training
         self._ended_before, self._total = ended, total
         self.pending = {crashes.key(run): run for run in runs}
         self._written = {key: result_time(run) for key, run in self.pending.items()}
-        self._pace = RemainingTime(len(runs), workers, training.max_minutes)
+        self._pace = RemainingTime(len(runs), pool.workers, training.max_minutes)
         self._primary = training.primary
         self._bar = bar
         self._shown: set[str] = set()
@@ -198,19 +187,13 @@ class SweepProgress:
 
 
 def share(
-    pool: Pool,
-    training: TrainingSetup,
-    runs: Sequence[study.RunFolder],
-    *,
-    ended: int = 0,
-    total: int | None = None,
+    pool: Pool, runs: Sequence[study.RunFolder], *, ended: int = 0, total: int | None = None
 ) -> int:
     """Trains runs in the processes of a pool and shows their progress. Processes that die are
     restarted as long as there are runs to try.
 
     Args:
       pool: the processes.
-      training: what the runs are trained with.
       runs: the runs.
       ended: the number of runs counted before these.
       total: the number of runs to count; these by default.
@@ -220,19 +203,19 @@ def share(
     ended. If one process alone was stopped, the others finish their runs first.
     """
     print(f"{len(runs)} runs, {pool.workers} processes of {pool.threads} thread(s); ", end="")
-    print(f"logs in {pool.logs}")
+    print(f"logs in {pool.request.workdir / 'logs'}")
     processes: dict[int, Worker] = {}
     restarts = dict.fromkeys(range(pool.workers), 0)
     given_up, stopped = False, ""
 
     def start(number: int) -> None:
-        processes[number] = Worker(pool, number, training, progress.ended)
+        processes[number] = Worker(pool, number, progress.ended)
 
     with (
         tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar,
         signals.deferred() as stop,
     ):
-        progress = SweepProgress(training, runs, pool.workers, bar, ended, total or len(runs))
+        progress = SweepProgress(pool, runs, bar, ended, total or len(runs))
         try:
             for number in range(pool.workers):
                 start(number)
