@@ -65,7 +65,7 @@ def commands(
     if jobs is not None:
         parts = divide(parts, _costs(request, session, images), jobs)
     lines = []
-    shared = request.sweep_flags_without("--arms", "--seeds")
+    shared = [flag for flag in request.sweep_flags if not flag.startswith(("--arms=", "--seeds="))]
     for runs in parts:
         arms = ",".join(dict.fromkeys(run.arm for run in runs))
         seeds = ",".join(map(str, dict.fromkeys(run.seed for run in runs)))

@@ -17,7 +17,7 @@ from cnnjax import files, machine
 from cnnjax.ablation import study
 from cnnjax.errors import Stopped, UserError
 from launch import crashes, signals
-from launch.progress import RemainingTime, line, result_time
+from launch.progress import Progress, result_time
 from launch.request import Request
 from launch.work import fail
 
@@ -137,14 +137,13 @@ class SweepProgress:
     """The runs that processes share, as their parent sees and shows them."""
 
     def __init__(
-        self, pool: Pool, runs: Sequence[study.RunFolder], bar: Any, ended: int, total: int
+        self, pool: Pool, runs: Sequence[study.RunFolder], bar: Any, ended: int, total: int | None
     ):
-        training = pool.request.training
-        self._ended_before, self._total = ended, total
         self.pending = {crashes.key(run): run for run in runs}
         self._written = {key: result_time(run) for key, run in self.pending.items()}
-        self._pace = RemainingTime(len(runs), pool.workers, training.max_minutes)
-        self._primary = training.primary
+        self._progress = Progress(
+            pool.request.training, len(runs), processes=pool.workers, ended=ended, total=total
+        )
         self._bar = bar
         self._shown: set[str] = set()
 
@@ -170,9 +169,7 @@ class SweepProgress:
             del self.pending[key]
             done = len(self.ended)
             self._bar.update()
-            number = self._ended_before + done
-            remaining = self._pace.remaining(done)
-            self.print(line(run, result, self._primary, number, self._total, remaining))
+            self.print(self._progress.line(run, result, done, self._progress.remaining(done)))
 
     def count_crash(self, worker: Worker, how: str) -> bool:
         """Counts the crash of a process for the runs that it was training, which may have failed by
@@ -215,7 +212,7 @@ def share(
         tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar,
         signals.deferred() as stop,
     ):
-        progress = SweepProgress(pool, runs, bar, ended, total or len(runs))
+        progress = SweepProgress(pool, runs, bar, ended, total)
         try:
             for number in range(pool.workers):
                 start(number)

@@ -90,13 +90,11 @@ class Request:
                 given.append(f"--{name}={value}")
         return given
 
-    def sweep_flags_without(self, *names: str) -> list[str]:
-        """`sweep_flags` without those called `--NAME`, for each of `names`."""
-        return [flag for flag in self.sweep_flags if flag.partition("=")[0] not in names]
-
     def without(self, arms: Collection[str]) -> "Request":
         """The same request without some arms."""
-        return dataclasses.replace(self, training=self.training.without(arms))
+        configs = {arm: config for arm, config in self.configs.items() if arm not in arms}
+        training = dataclasses.replace(self.training, configs=configs)
+        return dataclasses.replace(self, training=training)
 
     def weight_changes(self) -> list[str]:
         """A line for each arm whose configuration is changed by the weights that it starts from."""
@@ -207,10 +205,9 @@ def from_flags(
     """
     workdir = flags.path("workdir")
     name, loaded, text, changes = _load_experiment(workdir, _changes(arguments))
-    is_tuning = _is_given("tuning")
+    experiment, is_tuning = loaded.experiment, _is_given("tuning")
     if is_tuning:
-        loaded = dataclasses.replace(loaded, experiment=tuning.tuning_experiment(loaded.experiment))
-    experiment = loaded.experiment
+        experiment = tuning.tuning_experiment(experiment)
     if arms == "":
         flag = "arm" if "arm" in flags.FLAGS else "arms"
         raise UserError(f"--{flag}: is missing; the arms are {', '.join(experiment.arms)}.")
@@ -225,13 +222,9 @@ def from_flags(
         assert experiment.tune is not None
         chosen = [name for arm in chosen for name in tuning.tuning_arms(experiment.tune, arm)]
         is_tuning, experiment, seeds = True, tuning.tuning_experiment(experiment), None
-    elif experiment.tune and stage == "main":
-        choices = tuning.choose(experiment.tune, workdir, chosen)
-        experiment = tuning.with_choices(experiment, choices)
     elif experiment.tune:
-        experiment = tuning.with_choices(
-            experiment, tuning.choose_finished(experiment.tune, workdir, chosen)
-        )
+        choose = tuning.choose if stage == "main" else tuning.choose_finished
+        experiment = tuning.with_choices(experiment, choose(experiment.tune, workdir, chosen))
     loaded = dataclasses.replace(loaded, experiment=experiment)
     seeds = list(experiment.seeds) if seeds is None else flags.seeds(seeds)
     if experiment.tune and (shared := set(seeds) & set(experiment.tune.seeds)):
@@ -242,12 +235,9 @@ def from_flags(
     data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not paths.parse("--data_dir", data_dir).is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
+    arms_in_order = [arm for arm in experiment.arms if arm in chosen]
     training = TrainingSetup(
-        {
-            arm: experiment.config(arm, changes, loaded.levels)
-            for arm in experiment.arms
-            if arm in chosen
-        },
+        {arm: experiment.config(arm, changes, loaded.levels) for arm in arms_in_order},
         loaded.metrics,
         experiment.probes,
         loaded.levels,

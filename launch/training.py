@@ -1,7 +1,7 @@
 """What runs are trained with, independent of their study. It does not import jax."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cnnjax.config import Levels, ResolvedConfig
@@ -42,8 +42,3 @@ class TrainingSetup:
     def primary(self) -> Metric:
         """The metric that runs are compared by."""
         return self.metrics[0]
-
-    def without(self, arms: Collection[str]) -> "TrainingSetup":
-        """The same without some arms."""
-        configs = {arm: config for arm, config in self.configs.items() if arm not in arms}
-        return dataclasses.replace(self, configs=configs)

@@ -18,7 +18,7 @@ from cnnjax.errors import MachineError, OutOfMemory, Stopped, one_line
 from cnnjax.result import RunResult
 from launch import crashes, grouping, signals
 from launch.grouping import Group
-from launch.progress import RemainingTime, line, result_time
+from launch.progress import Progress, result_time
 from launch.training import TrainingSetup
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def work(
       total: the number of runs to count; these by default.
     """
     failed = done = 0
-    total = total or len(runs)
-    started, pace = time.monotonic(), RemainingTime(len(runs), 1, training.max_minutes)
+    started, progress = time.monotonic(), Progress(training, len(runs), ended=ended, total=total)
     written = {run: result_time(run) for run in runs}
     from cnnjax.train.profile import Profile
 
@@ -83,13 +82,11 @@ def work(
                 print(f"{minutes} are over; the same command goes on from here.")
                 break
             results = _train_unlocked(context, group, written)
-            first = ended + done + 1
-            done += len(group.runs)
-            remaining = 0.0 if quiet or not done else pace.remaining(done)
-            for number, (run, result) in enumerate(results.items(), first):
+            remaining = 0.0 if quiet else progress.remaining(done + len(group.runs))
+            for number, (run, result) in enumerate(results.items(), done + 1):
                 failed += result.status == "failed"
-                text = line(run, result, training.primary, number, total, remaining)
-                print(text, flush=True)
+                print(progress.line(run, result, number, remaining), flush=True)
+            done += len(group.runs)
     profile.close()
     return 1 if failed else 0
 
