@@ -13,6 +13,7 @@ resnet50, with images of 224 x 224 pixels, is timed on a CPU only if it is named
 DIR/benchmark.json and DIR/benchmark.svg.
 """
 
+import contextlib
 import importlib.util
 import platform
 import re
@@ -46,7 +47,6 @@ def _cnnjax(mode: str) -> Kind:
     return Kind("jax", ("launch.contender", "TASK", "xla", mode), "accelerator")
 
 
-NETWORKS = tuple(IMAGES)
 PRECISIONS = ("float32", "bfloat16")
 CONTENDERS = {
     "cnnjax native": Kind("jax", ("launch.contender", "TASK", "native"), "cpu"),
@@ -68,22 +68,22 @@ def main(arguments: Sequence[str]) -> int:
     """Measures; returns the exit code."""
     flags.no_arguments(arguments)
     workdir = flags.path("workdir")
-    networks = _chosen("networks", NETWORKS)
+    networks = _chosen("networks", tuple(IMAGES))
     device = _device()
     if not flags.FLAGS.networks and device == "cpu":
         networks = [name for name in networks if max(IMAGES[name]) < LARGE]
     precisions = _chosen("precision", PRECISIONS, PRECISIONS if device != "cpu" else ["float32"])
-    contenders = _contenders(device)
-    names = [name for name in contenders if _is_available(name, contenders[name])]
-    if not names:
+    chosen = _contenders(device)
+    contenders = {name: kind for name, kind in chosen.items() if _is_available(name, kind)}
+    if not contenders:
         raise UserError("--contenders: none of them is available.")
-    chosen = {network: _that_have(network, names, contenders) for network in networks}
+    contenders_of = {network: _that_have(network, contenders) for network in networks}
     measured: dict[str, Any] = {}
     _write(workdir, measured)
     for network in networks:
         for precision in precisions:
             title = network if precision == "float32" else f"{network}, {precision}"
-            measured[title] = _measure(network, precision, chosen[network])
+            measured[title] = _measure(network, precision, contenders_of[network])
             _print(title, measured[title])
             _write(workdir, measured)
     from cnnjax.report import speed
@@ -157,51 +157,44 @@ def _is_available(name: str, kind: Kind) -> bool:
     return not reason
 
 
-def _that_have(
-    network: str, names: Sequence[str], contenders: Mapping[str, Kind]
-) -> dict[str, Kind]:
-    """The contenders in `names` that have a network; says which have not. Raises UserError if none
-    has it."""
-    kinds = {name: contenders[name] for name in names if network not in contenders[name].lacks}
+def _that_have(network: str, contenders: Mapping[str, Kind]) -> dict[str, Kind]:
+    """The contenders that have a network; says which have not. Raises UserError if none has it."""
+    kinds = {name: kind for name, kind in contenders.items() if network not in kind.lacks}
     if not kinds:
         raise UserError(f"--networks: none of the contenders has {network!r}.")
-    for name in names:
+    for name, kind in contenders.items():
         if name not in kinds:
-            module = contenders[name].arguments[0]
-            print(f"{network}: {name} is left out, {module} does not have this network")
+            print(f"{network}: {name} is left out, {kind.arguments[0]} does not have this network")
     return kinds
 
 
 def _measure(network: str, precision: str, kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """{contender: figures} of one network."""
     batch_size = flags.FLAGS.batch_size
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = write_task(Path(folder), network, batch_size, precision, machine.threads())
-        contenders: dict[str, TimedProcess] = {}
-        try:
-            for name, kind in sorted(kinds.items(), key=lambda item: item[1].package != "torch"):
-                words = [str(path) if word == "TASK" else word for word in kind.arguments]
-                print(f"{network}: starting {name} ...", flush=True)
-                # All share an accelerator: none may allocate all of its memory.
-                share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-                contenders[name] = TimedProcess(f"benchmark: {name}", words, ROOT, share)
-                if kind.package != "torch":  # which compiles in the meantime
-                    assert contenders[name].about
-            contenders = {name: contenders[name] for name in kinds}
-            _check_losses(network, precision, contenders)
-            rounds = _rounds(network, contenders)
-            return {
-                name: {
-                    "images_per_second": rounds[name],
-                    **_ratios(rounds[name], rounds.get(REFERENCE)),
-                    "peak_bytes": contenders[name].peak_bytes,
-                    **contenders[name].about,
-                }
-                for name in contenders
+        started: dict[str, TimedProcess] = {}
+        for name, kind in sorted(kinds.items(), key=lambda item: item[1].package != "torch"):
+            words = [str(path) if word == "TASK" else word for word in kind.arguments]
+            print(f"{network}: starting {name} ...", flush=True)
+            # All share an accelerator: none may allocate all of its memory.
+            share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+            started[name] = TimedProcess(f"benchmark: {name}", words, ROOT, share)
+            stack.callback(started[name].stop)
+            if kind.package != "torch":  # which compiles in the meantime
+                assert started[name].about
+        contenders = {name: started[name] for name in kinds}
+        _check_losses(network, precision, contenders)
+        rounds = _rounds(network, contenders)
+        return {
+            name: {
+                "images_per_second": rounds[name],
+                **_ratios(rounds[name], rounds.get(REFERENCE)),
+                "peak_bytes": contender.peak_bytes,
+                **contender.about,
             }
-        finally:
-            for contender in contenders.values():
-                contender.stop()
+            for name, contender in contenders.items()
+        }
 
 
 def _rounds(network: str, contenders: dict[str, TimedProcess]) -> dict[str, list[float]]:
