@@ -20,7 +20,7 @@ from cnnjax.ablation.study import RunFolder
 from cnnjax.config import ResolvedConfig
 from cnnjax.errors import OutOfMemory
 from launch import crashes, division
-from launch.training import TrainingSetup
+from launch.request import Request
 
 if TYPE_CHECKING:
     from cnnjax.train.session import Session
@@ -49,36 +49,36 @@ class Group(NamedTuple):
     steps_per_call: int = 1
 
 
-def replica_keys(training: TrainingSetup) -> dict[str, str]:
+def replica_keys(request: Request) -> dict[str, str]:
     """{arm: its replica key}; runs whose arms have the same key can be trained together."""
     from cnnjax.train import program_key
 
-    return {arm: program_key.replica_key(config) for arm, config in training.configs.items()}
+    return {arm: program_key.replica_key(config) for arm, config in request.configs.items()}
 
 
 def choose_dispatches(
-    session: "Session", training: TrainingSetup, runs: Sequence[RunFolder], *, processes: int
+    session: "Session", request: Request, runs: Sequence[RunFolder], *, processes: int
 ) -> dict[str, Dispatch]:
-    """{arm: the dispatch of its runs}: `training.replicas` and `training.steps_per_call` where they
+    """{arm: the dispatch of its runs}: `request.replicas` and `request.steps_per_call` where they
     are set, but so few replicas that no process idles; otherwise the fastest. Processes that share
     a machine keep it busy, so that they use single runs and steps unless the fields are set.
 
     Args:
       session: what the runs share.
-      training: what they are trained with.
+      request: what they are trained with.
       runs: the pending runs.
       processes: the number of processes that share them.
     """
     arms = list(dict.fromkeys(run.arm for run in runs))
-    if training.replicas or training.steps_per_call or processes > 1:
+    if request.replicas or request.steps_per_call or processes > 1:
         share = math.ceil(len(runs) / processes)
-        dispatch = Dispatch(min(training.replicas or 1, share), training.steps_per_call or 1)
+        dispatch = Dispatch(min(request.replicas or 1, share), request.steps_per_call or 1)
         return dict.fromkeys(arms, dispatch)
-    keys = replica_keys(training)
+    keys = replica_keys(request)
     replicas = collections.Counter(keys[run.arm] for run in runs)
     arms_by_speed = collections.defaultdict(list)
     for arm in arms:
-        arms_by_speed[cache.digest(division.speed_key(training, arm))].append(arm)
+        arms_by_speed[cache.digest(division.speed_key(request, arm))].append(arm)
     dispatches: dict[str, Dispatch] = {}
     for speed_key, equal_arms in arms_by_speed.items():
         with contextlib.ExitStack() as locks:
@@ -93,7 +93,7 @@ def choose_dispatches(
                 max_replicas = max(replicas[keys[arm]] for arm in equal_arms)
                 with crashes.training(locked):
                     dispatch = _fastest(
-                        session, training.configs, equal_runs, max_replicas, speed_key
+                        session, request.configs, equal_runs, max_replicas, speed_key
                     )
             dispatches |= dict.fromkeys(equal_arms, dispatch)
     return dispatches

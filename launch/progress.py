@@ -5,7 +5,7 @@ import time
 from cnnjax.ablation import study
 from cnnjax.metric import Metric
 from cnnjax.result import RunResult
-from launch.training import TrainingSetup
+from launch.request import Request
 
 
 class Progress:
@@ -13,7 +13,7 @@ class Progress:
     includes start-up and compilation, so that only later runs count as soon as there are any.
 
     Args:
-      training: what the runs are trained with.
+      request: what the runs are trained with.
       runs: the number of runs.
       processes: the number of processes that share them.
       ended: the number of runs counted before these.
@@ -22,14 +22,14 @@ class Progress:
 
     def __init__(
         self,
-        training: TrainingSetup,
+        request: Request,
         runs: int,
         *,
         processes: int = 1,
         ended: int = 0,
         total: int | None = None,
     ):
-        self._training, self._runs, self._processes = training, runs, processes
+        self._request, self._runs, self._processes = request, runs, processes
         self._ended, self._total = ended, total or runs
         self._started = time.monotonic()
         self._first: tuple[int, float] | None = None
@@ -44,15 +44,15 @@ class Progress:
             first_runs, first_seconds = 0, 0.0
         ended = max(done - first_runs, self._processes)  # runs in progress are about as far
         seconds = (elapsed - first_seconds) / ended * (self._runs - done)
-        if self._training.max_minutes is None:
+        if self._request.max_minutes is None:
             return seconds
-        return min(seconds, max(0.0, 60 * self._training.max_minutes - elapsed))
+        return min(seconds, max(0.0, 60 * self._request.max_minutes - elapsed))
 
     def line(self, run: study.RunFolder, result: RunResult, done: int, remaining: float) -> str:
         """The result of the run that is number `done` of those that have ended, and the remaining
         seconds if there is at least one."""
         number = f"{self._ended + done:>{len(str(self._total))}}"
-        text = f"[{number}/{self._total}] {describe(run, result, self._training.primary)}"
+        text = f"[{number}/{self._total}] {describe(run, result, self._request.primary)}"
         return f"{text}; about {duration(remaining)} left" if remaining >= 1 else text
 
 
