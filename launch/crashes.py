@@ -107,11 +107,6 @@ def must_be_alone(run: RunFolder) -> bool:
     return _crashes(run) is not None
 
 
-def reset(run: RunFolder) -> None:
-    """Sets the crashes of a run to zero."""
-    record(run).unlink(missing_ok=True)
-
-
 def _crashes(run: RunFolder) -> int | None:
     """How many processes have crashed while they trained a run; None if no process died with it."""
     path = record(run)

@@ -88,6 +88,7 @@ def _evaluate(
                 raise
             print(f"left out: {error}")
             continue
+        requested = config.evaluation.batch_size
         measured = evaluation.evaluate(
             program.task,
             program.compiled,
@@ -95,9 +96,7 @@ def _evaluate(
             session.store(config, program),
             dataset,
             split,
-            batch_size=evaluation.batch_size(
-                config.evaluation.batch_size, dataset, len(session.devices)
-            ),
+            batch_size=evaluation.batch_size(requested, dataset, len(session.devices)),
             keep_prob=float(config.model.dropout.keep_prob),
         )
         about = {"run": str(directory), "step": step, "split": split, "data": config.data.name}

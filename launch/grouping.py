@@ -83,7 +83,7 @@ def choose_dispatches(
     for speed_key, equal_arms in arms_by_speed.items():
         with contextlib.ExitStack() as locks:
             locked = [
-                run for run in runs if run.arm == equal_arms[0] and locks.enter_context(_lock(run))
+                run for run in runs if run.arm == equal_arms[0] and locks.enter_context(lock(run))
             ]
             for run in locked:
                 crashes.count_attempt(run)
@@ -99,7 +99,8 @@ def choose_dispatches(
     return dispatches
 
 
-def _lock(run: RunFolder) -> contextlib.AbstractContextManager[bool]:
+def lock(run: RunFolder) -> contextlib.AbstractContextManager[bool]:
+    """`files.lock` of a run. Raises UserError where its folder, or anything in it, is a link."""
     files.refuse_links(run.directory, below=run.directory.parents[1])
     return files.lock(run.directory / ".lock", wait=False)
 
@@ -129,7 +130,7 @@ def make_groups(
     groups = []
     for part in parts.values():
         axis, dispatch = axes[part[0]], dispatches[part[0].arm]
-        if axis or axis == () or dispatch.replicas == 1:
+        if axis is not None or dispatch.replicas == 1:
             groups.append(Group(part, axis or (), dispatch.steps_per_call))
         else:
             size = math.ceil(len(part) / math.ceil(len(part) / dispatch.replicas))
@@ -197,15 +198,13 @@ def _recorded_axes(runs: Sequence[RunFolder]) -> dict[RunFolder, tuple[crashes.K
     from cnnjax.train import folder
 
     axes = {run: replica_axis(run) for run in runs}
+    unknown = [run for run, axis in axes.items() if axis is None]
     axes_of_others: dict[crashes.Key, tuple[crashes.Key, ...]] = {}
-    workdirs = {run.directory.parents[1] for run, axis in axes.items() if axis is None}
+    workdirs = {run.directory.parents[1] for run in unknown}
     for path in sorted(path for workdir in workdirs for path in workdir.glob("*/seed-*")):
         other = folder.replica_axis(folder.resumed_settings(path), path.parent.name)
         axes_of_others.update(dict.fromkeys(other, other))
-    return {
-        run: axes_of_others.get(crashes.key(run)) if axis is None else axis
-        for run, axis in axes.items()
-    }
+    return axes | {run: axes_of_others.get(crashes.key(run)) for run in unknown}
 
 
 def _fastest(

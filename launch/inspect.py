@@ -101,10 +101,8 @@ def _published(arguments: Sequence[str]) -> InspectedModel:
         changes["task"] = "segmentation"
     config = resolve(override(RunConfig(), {"model.name": name, **changes}))
     shape = _shape(values.input) if values.input else catalog.IMAGES[name]
-    outputs = {
-        "num_outputs": values.num_classes or catalog.CLASSES[name],
-        "per_pixel": config.task in metric.PER_PIXEL,
-    }
+    num_outputs = values.num_classes or catalog.CLASSES[name]
+    outputs = {"num_outputs": num_outputs, "per_pixel": config.task in metric.PER_PIXEL}
     return InspectedModel(name, config, {}, Path(), lambda: (shape, outputs))
 
 

@@ -57,11 +57,10 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     request.write_question()
     if workers is None:
         workers, _ = division.choose(request, _images(request, _load(request)), threads)
-    threads_each = threads if workers == 1 else max(1, threads // workers)
     groups, data = collections.defaultdict(list), list[Fingerprint]()
     broken = {}
     for run in request.pending:
-        groups[_threads(run, threads_each)].append(run)
+        groups[_threads(run, max(1, threads // workers))].append(run)
     in_process = workers == 1 and len(groups) == 1
     if in_process:
         os.environ["PJRT_NPROC"] = str(next(iter(groups)))
@@ -69,10 +68,11 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         data = session.fingerprints
     elif groups:
         data = [loaded.fingerprint for loaded in _load(request).values()]
-        if request.loaded.levels or any(
-            config.transfer.init_from or config.optimizer.groups
-            for config in request.configs.values()
-        ):
+        configs = request.configs.values()
+        needs_check = any(
+            config.transfer.init_from or config.optimizer.groups for config in configs
+        )
+        if request.loaded.levels or needs_check:
             session, broken = open_session(request)
     request.write(data)
     print("".join(f"{line}\n" for line in request.weight_changes()), end="")

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from cnnjax.train.session import Session
 
 BYTES_PER_LOGIT = 5  # of a compressed float32, rounded up
+# Seconds until the first step of a process, and for the compilation of each program, of small
+# networks; see docs/networks.md for others.
 START, COMPILE = 4.0, 4.0
-"""Seconds until the first step of a process, and for the compilation of each program, of small
-networks; see docs/networks.md for others."""
 SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "lars": 1}
 
 
@@ -109,12 +109,11 @@ def _split(runs: Sequence[RunFolder], count: int) -> list[list[RunFolder]]:
     too few seeds."""
     seeds = _chunks(list(dict.fromkeys(run.seed for run in runs)), count)
     arms = _chunks(list(dict.fromkeys(run.arm for run in runs)), round(count / len(seeds)))
-    parts = [
+    parts = (
         [run for run in runs if run.seed in part_seeds and run.arm in part_arms]
-        for part_seeds in seeds
-        for part_arms in arms
-    ]
-    return [part for part in parts if part]
+        for part_seeds, part_arms in itertools.product(seeds, arms)
+    )
+    return list(filter(None, parts))
 
 
 def _chunks(values: list[Any], count: int) -> list[list[Any]]:

@@ -27,11 +27,7 @@ MAX_OUTPUT = 10_000
 """Characters of a process's output that are kept with a run that killed it."""
 
 _STOPPED = (signals.EXIT_CODE, -signal.SIGTERM, -signal.SIGHUP)
-_SHOWN = (
-    "note: ",
-    "resumed: ",
-    "profile: ",
-)  # the beginnings of lines of a process that are shown in the terminal
+_SHOWN = ("note: ", "resumed: ", "profile: ")  # beginnings of lines shown in the terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,17 +129,15 @@ class Worker:
             return log.read()
 
 
-class SweepProgress:
+class SweepProgress(Progress):
     """The runs that processes share, as their parent sees and shows them."""
 
     def __init__(
         self, pool: Pool, runs: Sequence[study.RunFolder], bar: Any, ended: int, total: int | None
     ):
+        super().__init__(pool.request, len(runs), processes=pool.workers, ended=ended, total=total)
         self.pending = {crashes.key(run): run for run in runs}
         self._written = {key: result_time(run) for key, run in self.pending.items()}
-        self._progress = Progress(
-            pool.request, len(runs), processes=pool.workers, ended=ended, total=total
-        )
         self._bar = bar
         self._shown: set[str] = set()
 
@@ -169,7 +163,7 @@ class SweepProgress:
             del self.pending[key]
             done = len(self.ended)
             self._bar.update()
-            self.print(self._progress.line(run, result, done, self._progress.remaining(done)))
+            self.print(self.line(run, result, done, self.remaining(done)))
 
     def count_crash(self, worker: Worker, how: str) -> bool:
         """Counts the crash of a process for the runs that it was training, which may have failed by

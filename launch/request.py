@@ -127,11 +127,8 @@ class Request:
         start from are missing, runs cannot be trained together, or a call would take more steps
         than there are between two lines."""
         experiment, steps = self.loaded.experiment, self.steps_per_call or 1
-        final = {  # without arms that are not tuned yet
-            arm: config
-            for arm, config in self.configs.items()
-            if not self.tunes or arm in experiment.chosen
-        }
+        untuned = [arm for arm in self.configs if self.tunes and arm not in experiment.chosen]
+        final = self.without(untuned).configs
         study.check(self.workdir, experiment, final, self._planned, self.loaded.metrics)
         for arm, config in self.configs.items():
             if (self.replicas or 1) > 1 and config.training.parallel == "pmap":

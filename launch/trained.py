@@ -18,9 +18,9 @@ Step = int | Literal["best", "last"]
 
 def step() -> Step:
     """The checkpoint that --step names. Raises UserError."""
-    text = flags.FLAGS.step
-    if text == "best" or text == "last":
-        return "best" if text == "best" else "last"
+    text: Any = flags.FLAGS.step
+    if text in ("best", "last"):
+        return text
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise UserError(f"--step: {shown(text)} is not valid; write a step, best or last.")
     return int(text)

@@ -99,9 +99,8 @@ def _train_unlocked(
     with contextlib.ExitStack() as locks:
         locked = []
         for run in group.runs:
-            files.refuse_links(run.directory, below=run.directory.parents[1])
-            lock = locks.enter_context(files.lock(run.directory / ".lock", wait=False))
-            if lock and not run.ended and result_time(run) == written[run]:
+            free = locks.enter_context(grouping.lock(run))
+            if free and not run.ended and result_time(run) == written[run]:
                 locked.append(run)
         for run in locked:
             crashes.count_attempt(run)
@@ -135,14 +134,11 @@ def _train_together(context: Context, group: Group) -> dict[RunFolder, RunResult
         print(f"{arms}: {lines[0][:MAX_ERROR]}; these runs go on {how}")
     results: dict[RunFolder, RunResult] = {}
     for start in range(0, len(group.runs), size):
-        part = group._replace(runs=group.runs[start : start + size])
-        if len(part.runs) > 1:
-            part = part._replace(replica_axis=tuple(map(crashes.key, part.runs)))
-            results |= _train_together(context, part)
-        else:
-            (run,) = part.runs
-            axis = grouping.replica_axis(run) or (crashes.key(run),)
-            results |= _train_alone(context, part._replace(replica_axis=axis))
+        runs = group.runs[start : start + size]
+        axis, train = tuple(map(crashes.key, runs)), _train_together
+        if len(runs) == 1:
+            axis, train = grouping.replica_axis(runs[0]) or axis, _train_alone
+        results |= train(context, group._replace(runs=runs, replica_axis=axis))
     return results
 
 
@@ -178,7 +174,7 @@ def fail(run: RunFolder, error: str, details: str, *, reset_crashes: bool = True
     result = RunResult(**_identity(run), status="failed", error=error[:2000])
     result.write(run.directory / "result.json")
     if reset_crashes:
-        crashes.reset(run)
+        crashes.record(run).unlink(missing_ok=True)
     return result
 
 
