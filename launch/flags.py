@@ -237,31 +237,24 @@ def changes(arguments: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set {word}: write path=value, training.epochs=5 for example.")
         if path in values:
             raise UserError(f"--set {path}: is given twice.")
-        values[path] = _parse_change(path, text)
+        values[path] = parse_value(text, path)
     return values
 
 
-def _parse_change(path: str, text: str) -> Any:
-    """`parse_value`, but a list of tables has to be JSON: no field takes a text like it."""
-    value = parse_value(text)
-    if isinstance(value, str) and re.match(r"\[?\s*\{", text):
-        try:
-            files.parse_json(text)
-        except json.JSONDecodeError as error:
+def parse_value(text: str, path: str | None = None) -> Any:
+    """Parses a value: as JSON if it is JSON (numbers, true, null, [8, 8]), else it is the text. A
+    list of tables for the field `path` has to be JSON: no field takes a text like it.
+
+    Raises UserError for JSON that cannot be used, such as 1e999."""
+    try:
+        return files.parse_json(text)
+    except json.JSONDecodeError as error:
+        if path is not None and re.match(r"\[?\s*\{", text):
             raise UserError(
                 f"--set {path}: {shown(text)} cannot be read: {error.msg}; names and text "
                 "are written in double quotes, and numbers are finite.",
                 path=path,
             ) from None
-    return value
-
-
-def parse_value(text: str) -> Any:
-    """Parses a value: as JSON if it is JSON (numbers, true, null, [8, 8]), else it is the text.
-    Raises UserError for JSON that cannot be used, such as 1e999."""
-    try:
-        return files.parse_json(text)
-    except json.JSONDecodeError:
         return text
     except ValueError as error:
         raise UserError(f"{shown(text)}: is not valid: {error}.") from None

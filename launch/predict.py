@@ -145,6 +145,8 @@ def _describe(
     name: str,
 ) -> dict[str, Any]:
     """What is said of one image, of which the pictures are written."""
+    from PIL import Image
+
     from cnnjax.report import annotated, palette
 
     (height, width), resize = original.shape[:2], dataset.loaded.resize
@@ -169,7 +171,9 @@ def _describe(
             (palette.color(each["value"]), f"{each['class']}  {_percent(each['share'])}")
             for each in about["classes"]
         ]
-        _write_mask(output / about["mask"], mask)
+        picture = Image.fromarray(mask)
+        picture.putpalette(palette.table().tobytes())
+        _write_png(output / about["mask"], picture)
     _write_png(output / about["picture"], annotated.draw(original, legend, mask=mask, box=box))
     return about
 
@@ -203,16 +207,6 @@ def _shares(mask: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _percent(share: float | None) -> str:
     return "not finite" if share is None else f"{100 * share:.1f} %"
-
-
-def _write_mask(path: Path, mask: np.ndarray) -> None:
-    from PIL import Image
-
-    from cnnjax.report import palette
-
-    picture = Image.fromarray(mask)
-    picture.putpalette(palette.table().tobytes())
-    _write_png(path, picture)
 
 
 def _write_png(path: Path, picture: Any) -> None:
