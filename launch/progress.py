@@ -1,5 +1,6 @@
 """Lines about the progress of a sweep for the terminal."""
 
+import math
 import time
 
 from cnnjax.ablation import study
@@ -44,9 +45,7 @@ class Progress:
             first_runs, first_seconds = 0, 0.0
         ended = max(done - first_runs, self._processes)  # runs in progress are about as far
         seconds = (elapsed - first_seconds) / ended * (self._runs - done)
-        if self._request.max_minutes is None:
-            return seconds
-        return min(seconds, max(0.0, 60 * self._request.max_minutes - elapsed))
+        return min(seconds, max(0.0, 60 * (self._request.max_minutes or math.inf) - elapsed))
 
     def line(self, run: study.RunFolder, result: RunResult, done: int, remaining: float) -> str:
         """The result of the run that is number `done` of those that have ended, and the remaining
