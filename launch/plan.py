@@ -13,8 +13,6 @@ from launch.progress import duration
 from launch.request import Request
 
 if TYPE_CHECKING:
-    from cnnjax.data import DatasetSpec
-    from cnnjax.tasks.task import Task
     from cnnjax.train.session import Session
 
 BYTES_PER_LOGIT = 5  # of a compressed float32, rounded up
@@ -159,18 +157,14 @@ def _disk(request: Request, session: "Session", pending: Sequence[RunFolder]) ->
         copies = 1 + SLOTS[config.optimizer.name] + (config.training.ema_decay is not None)
         dataset = session.dataset(config, request.seeds[0])
         examples = sum(len(split) for name, split in dataset.splits.items() if name != "train")
-        predictions = examples * _prediction_bytes(program.task, dataset.spec)
-        sizes[arm] = 4 * numbers * copies * (config.checkpointing.keep_last + 1) + predictions
+        # Predictions are a class for each pixel, or a logit for each output.
+        height, width, _ = dataset.spec.image_shape
+        outputs = program.task.num_outputs(dataset.spec)
+        logits = sum(outputs.values()) if isinstance(outputs, Mapping) else outputs
+        each = height * width if program.task.per_pixel else BYTES_PER_LOGIT * logits
+        weights = 4 * numbers * copies * (config.checkpointing.keep_last + 1)
+        sizes[arm] = weights + examples * each
     return f"about {sum(sizes[run.arm] for run in pending) / 1e6:,.0f} MB"
-
-
-def _prediction_bytes(task: "Task", spec: "DatasetSpec") -> int:
-    """About how many bytes the predictions for an image need: a logit for each output, or a class
-    for each pixel."""
-    if task.per_pixel:
-        return spec.image_shape[0] * spec.image_shape[1]
-    numbers = task.num_outputs(spec)
-    return BYTES_PER_LOGIT * (sum(numbers.values()) if isinstance(numbers, Mapping) else numbers)
 
 
 def _show_power(request: Request) -> None:
