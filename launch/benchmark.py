@@ -33,30 +33,31 @@ from launch.timing import TimedProcess
 
 
 class Kind(NamedTuple):
-    """A kind of contender: the package that it needs, the words after `python -m`, its device,
-    `cpu`, `accelerator`, or both if it is empty, and the networks that it does not have."""
+    """A kind of contender: the package that it needs, its module and the words after the task, its
+    device, `cpu`, `accelerator`, or both if it is empty, and the networks that it does not have."""
 
     package: str
-    arguments: tuple[str, ...]
+    module: str
+    options: tuple[str, ...] = ()
     device: str = ""
     lacks: tuple[str, ...] = ()
 
 
 def _cnnjax(mode: str) -> Kind:
     """cnnjax with `N steps` a call, or with `N replicas` trained together."""
-    return Kind("jax", ("launch.contender", "TASK", "xla", mode), "accelerator")
+    return Kind("jax", "launch.contender", ("xla", mode), "accelerator")
 
 
 PRECISIONS = ("float32", "bfloat16")
 CONTENDERS = {
-    "cnnjax native": Kind("jax", ("launch.contender", "TASK", "native"), "cpu"),
-    "cnnjax xla": Kind("jax", ("launch.contender", "TASK", "xla")),
+    "cnnjax native": Kind("jax", "launch.contender", ("native",), "cpu"),
+    "cnnjax xla": Kind("jax", "launch.contender", ("xla",)),
     "cnnjax 8 steps": _cnnjax("8 steps"),
     "cnnjax 8 replicas": _cnnjax("8 replicas"),
-    "flax": Kind("jax", ("tests.peers.flax_peer", "TASK")),
-    "keras": Kind("keras", ("tests.peers.keras_peer", "TASK"), lacks=("resnet50", "unet")),
-    "torch": Kind("torch", ("tests.peers.torch_peer", "TASK")),
-    "torch compiled": Kind("torch", ("tests.peers.torch_peer", "TASK", "compile")),
+    "flax": Kind("jax", "tests.peers.flax_peer"),
+    "keras": Kind("keras", "tests.peers.keras_peer", lacks=("resnet50", "unet")),
+    "torch": Kind("torch", "tests.peers.torch_peer"),
+    "torch compiled": Kind("torch", "tests.peers.torch_peer", ("compile",)),
 }
 LARGE = 224  # pixels; networks for images this large are timed on a CPU only if they are named
 REFERENCE = "torch"
@@ -146,9 +147,9 @@ def _is_available(name: str, kind: Kind) -> bool:
     reason = None
     if importlib.util.find_spec(kind.package) is None:
         reason = f"there is no {kind.package}; pip install -e '.[bench]'"
-    elif not (ROOT / f"{kind.arguments[0].replace('.', '/')}.py").is_file():
-        reason = f"there is no {kind.arguments[0]}; it is in a checkout of the repository"
-    elif "native" in kind.arguments:
+    elif not (ROOT / f"{kind.module.replace('.', '/')}.py").is_file():
+        reason = f"there is no {kind.module}; it is in a checkout of the repository"
+    elif "native" in kind.options:
         from cnnjax.nn.native import library
 
         reason = library.missing()
@@ -164,7 +165,7 @@ def _that_have(network: str, contenders: Mapping[str, Kind]) -> dict[str, Kind]:
         raise UserError(f"--networks: none of the contenders has {network!r}.")
     for name, kind in contenders.items():
         if name not in kinds:
-            print(f"{network}: {name} is left out, {kind.arguments[0]} does not have this network")
+            print(f"{network}: {name} is left out, {kind.module} does not have this network")
     return kinds
 
 
@@ -175,10 +176,10 @@ def _measure(network: str, precision: str, kinds: Mapping[str, Kind]) -> dict[st
         path = write_task(Path(folder), network, batch_size, precision, machine.threads())
         started: dict[str, TimedProcess] = {}
         for name, kind in sorted(kinds.items(), key=lambda item: item[1].package != "torch"):
-            words = [str(path) if word == "TASK" else word for word in kind.arguments]
             print(f"{network}: starting {name} ...", flush=True)
             # All share an accelerator: none may allocate all of its memory.
             share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+            words = [kind.module, str(path), *kind.options]
             started[name] = TimedProcess(f"benchmark: {name}", words, ROOT, share)
             stack.callback(started[name].stop)
             if kind.package != "torch":  # which compiles in the meantime

@@ -157,7 +157,7 @@ def describe_data(request: Request) -> None:
     print("".join(f"{line}\n" for line in lines), end="")
 
 
-def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
+def plan(request: Request, *, commands: bool, jobs: int | None) -> None:
     """Prints the plan of a sweep. Nothing is run, but a question of the command line is written.
 
     Args:
