@@ -92,9 +92,7 @@ def choose_dispatches(
                 equal_runs = [run for run in runs if run.arm in equal_arms]
                 max_replicas = max(replicas[keys[arm]] for arm in equal_arms)
                 with crashes.training(locked):
-                    dispatch = _fastest(
-                        session, request.configs, equal_runs, max_replicas, speed_key
-                    )
+                    dispatch = _fastest(session, request, equal_runs, max_replicas, speed_key)
             dispatches |= dict.fromkeys(equal_arms, dispatch)
     return dispatches
 
@@ -208,15 +206,11 @@ def _recorded_axes(runs: Sequence[RunFolder]) -> dict[RunFolder, tuple[crashes.K
 
 
 def _fastest(
-    session: "Session",
-    configs: Mapping[str, ResolvedConfig],
-    runs: Sequence[RunFolder],
-    max_replicas: int,
-    key: str,
+    session: "Session", request: Request, runs: Sequence[RunFolder], max_replicas: int, key: str
 ) -> Dispatch:
     """The fastest dispatch of runs that are all as fast as the first one, and of which
     `max_replicas` can be trained together."""
-    config = configs[runs[0].arm]
+    config = request.configs[runs[0].arm]
     dataset = session.dataset(config, runs[0].seed)
     backend, count, steps = session.runtime["backend"], 1, 1
     if config.training.parallel == "jit" and dataset.in_memory:
@@ -225,10 +219,8 @@ def _fastest(
         steps = longest_call(config)
     if count == steps == 1:
         return Dispatch()
-    images = sum(
-        dataset.order.total_steps(configs[run.arm].training) * configs[run.arm].training.batch_size
-        for run in runs
-    )
+    fields = [request.configs[run.arm].training for run in runs]
+    images = sum(dataset.order.total_steps(each) * each.batch_size for each in fields)
     speeds: dict[Dispatch, float] = {}
 
     def measure(dispatch: Dispatch) -> None:

@@ -131,26 +131,23 @@ def _predict(
                     left_out.append({"file": str(path), "reason": str(error)})
             predictions = network([inputs for _, _, inputs, _ in readable]) if readable else []
             for (path, name, _, original), predicted in zip(readable, predictions, strict=True):
-                about = _describe(network.dataset, original, predicted, output, name)
+                about = _describe(network.dataset, original, predicted, f"{output}/{name}")
                 records.append({"file": str(path), **about})
             bar.update(len(images[part]))
     return records, left_out
 
 
 def _describe(
-    dataset: "Dataset",
-    original: np.ndarray,
-    predicted: Mapping[str, np.ndarray],
-    output: Path,
-    name: str,
+    dataset: "Dataset", original: np.ndarray, predicted: Mapping[str, np.ndarray], prefix: str
 ) -> dict[str, Any]:
-    """What is said of one image, of which the pictures are written."""
+    """What is said of one image, of which the pictures are written: `prefix` begins their paths."""
     from PIL import Image
 
     from cnnjax.report import annotated, palette
 
     (height, width), resize = original.shape[:2], dataset.loaded.resize
-    about: dict[str, Any] = {"width": width, "height": height, "picture": f"{name}{_ENDINGS[0]}"}
+    picture_path, mask_path = (Path(f"{prefix}{ending}") for ending in _ENDINGS)
+    about: dict[str, Any] = {"width": width, "height": height, "picture": picture_path.name}
     legend: list[tuple[str | None, str]] = []
     box = mask = None
     if "logits" in predicted:
@@ -165,7 +162,7 @@ def _describe(
         legend = [(palette.PREDICTED_BOX, legend[0][1] if legend else "box")]
     if "predicted_mask" in predicted:
         mask = resize.original_mask(predicted["predicted_mask"], height, width)
-        about["mask"] = f"{name}{_ENDINGS[1]}"
+        about["mask"] = mask_path.name
         about["classes"] = _shares(mask, dataset.spec.mask_names)
         legend = [
             (palette.color(each["value"]), f"{each['class']}  {_percent(each['share'])}")
@@ -173,8 +170,8 @@ def _describe(
         ]
         picture = Image.fromarray(mask)
         picture.putpalette(palette.table().tobytes())
-        _write_png(output / about["mask"], picture)
-    _write_png(output / about["picture"], annotated.draw(original, legend, mask=mask, box=box))
+        _write_png(mask_path, picture)
+    _write_png(picture_path, annotated.draw(original, legend, mask=mask, box=box))
     return about
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnjax import files, machine
-from cnnjax.ablation import study
+from cnnjax.ablation.study import RunFolder
 from cnnjax.errors import Stopped, UserError
 from launch import crashes, signals
 from launch.progress import Progress, result_time
@@ -132,9 +132,7 @@ class Worker:
 class SweepProgress(Progress):
     """The runs that processes share, as their parent sees and shows them."""
 
-    def __init__(
-        self, pool: Pool, runs: Sequence[study.RunFolder], bar: Any, ended: int, total: int | None
-    ):
+    def __init__(self, pool: Pool, runs: Sequence[RunFolder], bar: Any, ended: int, total: int):
         super().__init__(pool.request, len(runs), processes=pool.workers, ended=ended, total=total)
         self.pending = {crashes.key(run): run for run in runs}
         self._written = {key: result_time(run) for key, run in self.pending.items()}
@@ -177,9 +175,7 @@ class SweepProgress(Progress):
         return bool(runs)
 
 
-def share(
-    pool: Pool, runs: Sequence[study.RunFolder], *, ended: int = 0, total: int | None = None
-) -> int:
+def share(pool: Pool, runs: Sequence[RunFolder], *, ended: int = 0, total: int = 0) -> int:
     """Trains runs in the processes of a pool and shows their progress. Processes that die are
     restarted as long as there are runs to try.
 

@@ -22,13 +22,7 @@ class Progress:
     """
 
     def __init__(
-        self,
-        request: Request,
-        runs: int,
-        *,
-        processes: int = 1,
-        ended: int = 0,
-        total: int | None = None,
+        self, request: Request, runs: int, *, processes: int = 1, ended: int = 0, total: int = 0
     ):
         self._request, self._runs, self._processes = request, runs, processes
         self._ended, self._total = ended, total or runs

@@ -51,7 +51,7 @@ def work(
     quiet: bool,
     processes: int = 1,
     ended: int = 0,
-    total: int | None = None,
+    total: int = 0,
 ) -> int:
     """Trains runs to their end; returns 1 if one failed, else 0. Raises Stopped after a signal,
     when the runs that are being trained have been saved.

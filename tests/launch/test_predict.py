@@ -205,7 +205,7 @@ def test_masks_are_written_at_the_size_of_the_file(tmp_path):
     dataset = types.SimpleNamespace(spec=spec, loaded=types.SimpleNamespace(resize=resize))
     small_mask = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 2]], np.uint8)
     original = np.full((6, 12, 3), 100, np.uint8)
-    about = predict._describe(dataset, original, {"predicted_mask": small_mask}, tmp_path, "a")
+    about = predict._describe(dataset, original, {"predicted_mask": small_mask}, f"{tmp_path}/a")
     mask = np.full((6, 12), IGNORE, np.uint8)
     mask[:, 4:10] = small_mask.repeat(2, 0).repeat(2, 1)  # of 6 pixels, 2 are cut away at the left
     written = Image.open(tmp_path / "a_mask.png")
