@@ -65,7 +65,7 @@ _STRINGS = {  # `program.flag` where it means something else in one program
     "precision": "float32, bfloat16, or both separated by a comma.",
 }
 _NUMBERS = {
-    "examples": "TrainingSetup examples that a run may see at most: a quick look.",
+    "examples": "Training examples that a run may see at most: a quick look.",
     "max_minutes": "No run is started after so many minutes; the same command goes on.",
     "workers": "Processes that share the runs and the threads. By default measured.",
     "replicas": "Runs of one program that are trained together. By default measured.",
