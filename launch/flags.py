@@ -265,13 +265,13 @@ def seeds(text: str) -> list[int]:
     parsed: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
-        if match and match[2] and int(match[2]) < int(match[1]):
-            raise UserError(f"--seeds: {part.strip()} is reversed; write {match[2]}-{match[1]}.")
         if not match:
             raise UserError(
                 f"--seeds: {shown(text)} is not valid; write 0,1,2 or 0-9, none above 999999999."
             )
         first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UserError(f"--seeds: {part.strip()} is reversed; write {match[2]}-{match[1]}.")
         if last - first >= MOST_SEEDS:
             raise UserError(f"--seeds: {part.strip()}: are more than {MOST_SEEDS:,} seeds.")
         parsed += range(first, last + 1)

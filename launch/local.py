@@ -68,11 +68,10 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         data = session.fingerprints
     elif groups:
         data = [loaded.fingerprint for loaded in _load(request).values()]
-        configs = request.configs.values()
-        needs_check = any(
-            config.transfer.init_from or config.optimizer.groups for config in configs
-        )
-        if request.loaded.levels or needs_check:
+        if request.loaded.levels or any(
+            config.transfer.init_from or config.optimizer.groups
+            for config in request.configs.values()
+        ):
             session, broken = open_session(request)
     request.write(data)
     print("".join(f"{line}\n" for line in request.weight_changes()), end="")
