@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnnjax import files, machine
-from cnnjax.errors import UserError, unknown
+from cnnjax.errors import UserError
 from launch import flags
 from launch.contender import IMAGES, write_task
 from launch.timing import TimedProcess
@@ -69,11 +69,12 @@ def main(arguments: Sequence[str]) -> int:
     """Measures; returns the exit code."""
     flags.no_arguments(arguments)
     workdir = flags.path("workdir")
-    networks = _chosen("networks", tuple(IMAGES))
+    networks = flags.names("networks", flags.FLAGS.networks, IMAGES)
     device = _device()
     if not flags.FLAGS.networks and device == "cpu":
         networks = [name for name in networks if max(IMAGES[name]) < LARGE]
-    precisions = _chosen("precision", PRECISIONS, PRECISIONS if device != "cpu" else ["float32"])
+    precision = flags.FLAGS.precision or ("float32" if device == "cpu" else None)
+    precisions = flags.names("precision", precision, PRECISIONS)
     chosen = _contenders(device)
     contenders = {name: kind for name, kind in chosen.items() if _is_available(name, kind)}
     if not contenders:
@@ -120,26 +121,14 @@ def _device() -> str:
     return "cpu" if done.stdout.strip() == "cpu" else "accelerator"
 
 
-def _chosen(flag: str, allowed: Sequence[str], default: Sequence[str] | None = None) -> list[str]:
-    """The names in a flag, by default `default`, else all. Raises UserError."""
-    text = getattr(flags.FLAGS, flag)
-    chosen = [part.strip() for part in text.split(",")] if text else list(default or allowed)
-    for name in chosen:
-        if name not in allowed:
-            raise unknown(f"--{flag}", name, allowed)
-        if chosen.count(name) > 1:
-            raise UserError(f"--{flag}: {name!r} is given twice.")
-    return chosen
-
-
 def _contenders(device: str) -> dict[str, Kind]:
     """The contenders in --contenders, or the default ones for a device."""
-    words = (flags.FLAGS.contenders or "").split(",")
-    matches = (re.fullmatch(r"\s*cnnjax ([1-9]\d{0,3} (steps|replicas))\s*", w) for w in words)
-    modes = [match[1] for match in matches if match]
-    kinds = CONTENDERS | {f"cnnjax {mode}": _cnnjax(mode) for mode in modes}
     default = [name for name, kind in CONTENDERS.items() if kind.device in ("", device)]
-    return {name: kinds[name] for name in _chosen("contenders", tuple(kinds), default)}
+    text = flags.FLAGS.contenders or ",".join(default)
+    pattern = re.compile(r"\s*cnnjax ([1-9]\d{0,3} (steps|replicas))\s*")
+    modes = [match[1] for match in map(pattern.fullmatch, text.split(",")) if match]
+    kinds = CONTENDERS | {f"cnnjax {mode}": _cnnjax(mode) for mode in modes}
+    return {name: kinds[name] for name in flags.names("contenders", text, kinds)}
 
 
 def _is_available(name: str, kind: Kind) -> bool:

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,7 +30,7 @@ from absl import app, flags, logging
 
 from cnnjax import cache, files, machine, paths
 from cnnjax.ablation.checks import MOST_SEEDS
-from cnnjax.errors import Stopped, UserError, shown
+from cnnjax.errors import Stopped, UserError, shown, unknown
 from cnnjax.schema import MILLION
 from launch import signals, terminal
 
@@ -220,6 +220,20 @@ def folder(name: str) -> Path:
     except OSError as error:
         raise UserError(f"--{name}: {directory} cannot be made ({error.strerror}).") from None
     return directory
+
+
+def names(flag: str, text: str | None, allowed: Collection[str], where: str = "") -> list[str]:
+    """The names in the text of a flag, separated by commas; all that are `allowed` by default.
+
+    Raises UserError for an unknown name, called that of `where` or of the flag, and for one that is
+    given twice."""
+    chosen = [part.strip() for part in text.split(",")] if text else list(allowed)
+    for name in chosen:
+        if name not in allowed:
+            raise unknown(where or f"--{flag}", name, allowed)
+        if chosen.count(name) > 1:
+            raise UserError(f"--{flag}: {name!r} is given twice.")
+    return chosen
 
 
 def no_arguments(arguments: Sequence[str]) -> None:

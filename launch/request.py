@@ -13,7 +13,7 @@ import experiments
 from cnnjax import files, paths
 from cnnjax.ablation import study, tuning
 from cnnjax.config import ResolvedConfig, RunConfig, flat
-from cnnjax.errors import UserError, unknown
+from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
 from cnnjax.metric import Metric
 from launch import flags, question
@@ -218,12 +218,8 @@ def from_flags(
     if arms == "":
         flag = "arm" if "arm" in flags.FLAGS else "arms"
         raise UserError(f"--{flag}: is missing; the arms are {', '.join(experiment.arms)}.")
-    chosen = [arm.strip() for arm in arms.split(",")] if arms else list(experiment.arms)
-    for arm in chosen:
-        if arm not in experiment.arms:
-            raise unknown(f"experiment {experiment.name}: arm", arm, experiment.arms)
-        if chosen.count(arm) > 1:
-            raise UserError(f"--arms: {arm!r} is given twice.")
+    where = f"experiment {experiment.name}: arm"
+    chosen = flags.names("arms", arms, experiment.arms, where)
     seeds = flags.FLAGS.seeds
     if stage == "tuning":
         assert experiment.tune is not None
