@@ -13,6 +13,7 @@ resnet50, with images of 224 x 224 pixels, is timed on a CPU only if it is named
 DIR/benchmark.json and DIR/benchmark.svg.
 """
 
+import contextlib
 import importlib.util
 import platform
 import re
@@ -25,38 +26,38 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnnjax import files, machine
-from cnnjax.errors import UserError, unknown
+from cnnjax.errors import UserError
 from launch import flags
 from launch.contender import IMAGES, write_task
 from launch.timing import TimedProcess
 
 
 class Kind(NamedTuple):
-    """A kind of contender: the package that it needs, the words after `python -m`, its device,
-    `cpu`, `accelerator`, or both if it is empty, and the networks that it does not have."""
+    """A kind of contender: the package that it needs, its module and the words after the task, its
+    device, `cpu`, `accelerator`, or both if it is empty, and the networks that it does not have."""
 
     package: str
-    arguments: tuple[str, ...]
+    module: str
+    options: tuple[str, ...] = ()
     device: str = ""
     lacks: tuple[str, ...] = ()
 
 
 def _cnnjax(mode: str) -> Kind:
     """cnnjax with `N steps` a call, or with `N replicas` trained together."""
-    return Kind("jax", ("launch.contender", "TASK", "xla", mode), "accelerator")
+    return Kind("jax", "launch.contender", ("xla", mode), "accelerator")
 
 
-NETWORKS = tuple(IMAGES)
 PRECISIONS = ("float32", "bfloat16")
 CONTENDERS = {
-    "cnnjax native": Kind("jax", ("launch.contender", "TASK", "native"), "cpu"),
-    "cnnjax xla": Kind("jax", ("launch.contender", "TASK", "xla")),
+    "cnnjax native": Kind("jax", "launch.contender", ("native",), "cpu"),
+    "cnnjax xla": Kind("jax", "launch.contender", ("xla",)),
     "cnnjax 8 steps": _cnnjax("8 steps"),
     "cnnjax 8 replicas": _cnnjax("8 replicas"),
-    "flax": Kind("jax", ("tests.peers.flax_peer", "TASK")),
-    "keras": Kind("keras", ("tests.peers.keras_peer", "TASK"), lacks=("resnet50", "unet")),
-    "torch": Kind("torch", ("tests.peers.torch_peer", "TASK")),
-    "torch compiled": Kind("torch", ("tests.peers.torch_peer", "TASK", "compile")),
+    "flax": Kind("jax", "tests.peers.flax_peer"),
+    "keras": Kind("keras", "tests.peers.keras_peer", lacks=("resnet50", "unet")),
+    "torch": Kind("torch", "tests.peers.torch_peer"),
+    "torch compiled": Kind("torch", "tests.peers.torch_peer", ("compile",)),
 }
 LARGE = 224  # pixels; networks for images this large are timed on a CPU only if they are named
 REFERENCE = "torch"
@@ -68,22 +69,23 @@ def main(arguments: Sequence[str]) -> int:
     """Measures; returns the exit code."""
     flags.no_arguments(arguments)
     workdir = flags.path("workdir")
-    networks = _chosen("networks", NETWORKS)
+    networks = flags.names("networks", flags.FLAGS.networks, IMAGES)
     device = _device()
     if not flags.FLAGS.networks and device == "cpu":
         networks = [name for name in networks if max(IMAGES[name]) < LARGE]
-    precisions = _chosen("precision", PRECISIONS, PRECISIONS if device != "cpu" else ["float32"])
-    contenders = _contenders(device)
-    names = [name for name in contenders if _is_available(name, contenders[name])]
-    if not names:
+    precision = flags.FLAGS.precision or ("float32" if device == "cpu" else None)
+    precisions = flags.names("precision", precision, PRECISIONS)
+    chosen = _contenders(device)
+    contenders = {name: kind for name, kind in chosen.items() if _is_available(name, kind)}
+    if not contenders:
         raise UserError("--contenders: none of them is available.")
-    chosen = {network: _that_have(network, names, contenders) for network in networks}
+    contenders_of = {network: _that_have(network, contenders) for network in networks}
     measured: dict[str, Any] = {}
     _write(workdir, measured)
     for network in networks:
         for precision in precisions:
             title = network if precision == "float32" else f"{network}, {precision}"
-            measured[title] = _measure(network, precision, chosen[network])
+            measured[title] = _measure(network, precision, contenders_of[network])
             _print(title, measured[title])
             _write(workdir, measured)
     from cnnjax.report import speed
@@ -119,26 +121,14 @@ def _device() -> str:
     return "cpu" if done.stdout.strip() == "cpu" else "accelerator"
 
 
-def _chosen(flag: str, allowed: Sequence[str], default: Sequence[str] | None = None) -> list[str]:
-    """The names in a flag, by default `default`, else all. Raises UserError."""
-    text = getattr(flags.FLAGS, flag)
-    chosen = [part.strip() for part in text.split(",")] if text else list(default or allowed)
-    for name in chosen:
-        if name not in allowed:
-            raise unknown(f"--{flag}", name, allowed)
-        if chosen.count(name) > 1:
-            raise UserError(f"--{flag}: {name!r} is given twice.")
-    return chosen
-
-
 def _contenders(device: str) -> dict[str, Kind]:
     """The contenders in --contenders, or the default ones for a device."""
-    words = (flags.FLAGS.contenders or "").split(",")
-    matches = (re.fullmatch(r"\s*cnnjax ([1-9]\d{0,3} (steps|replicas))\s*", w) for w in words)
-    modes = [match[1] for match in matches if match]
-    kinds = CONTENDERS | {f"cnnjax {mode}": _cnnjax(mode) for mode in modes}
     default = [name for name, kind in CONTENDERS.items() if kind.device in ("", device)]
-    return {name: kinds[name] for name in _chosen("contenders", tuple(kinds), default)}
+    text = flags.FLAGS.contenders or ",".join(default)
+    pattern = re.compile(r"\s*cnnjax ([1-9]\d{0,3} (steps|replicas))\s*")
+    modes = [match[1] for match in map(pattern.fullmatch, text.split(",")) if match]
+    kinds = CONTENDERS | {f"cnnjax {mode}": _cnnjax(mode) for mode in modes}
+    return {name: kinds[name] for name in flags.names("contenders", text, kinds)}
 
 
 def _is_available(name: str, kind: Kind) -> bool:
@@ -146,9 +136,9 @@ def _is_available(name: str, kind: Kind) -> bool:
     reason = None
     if importlib.util.find_spec(kind.package) is None:
         reason = f"there is no {kind.package}; pip install -e '.[bench]'"
-    elif not (ROOT / f"{kind.arguments[0].replace('.', '/')}.py").is_file():
-        reason = f"there is no {kind.arguments[0]}; it is in a checkout of the repository"
-    elif "native" in kind.arguments:
+    elif not (ROOT / f"{kind.module.replace('.', '/')}.py").is_file():
+        reason = f"there is no {kind.module}; it is in a checkout of the repository"
+    elif "native" in kind.options:
         from cnnjax.nn.native import library
 
         reason = library.missing()
@@ -157,51 +147,44 @@ def _is_available(name: str, kind: Kind) -> bool:
     return not reason
 
 
-def _that_have(
-    network: str, names: Sequence[str], contenders: Mapping[str, Kind]
-) -> dict[str, Kind]:
-    """The contenders in `names` that have a network; says which have not. Raises UserError if none
-    has it."""
-    kinds = {name: contenders[name] for name in names if network not in contenders[name].lacks}
+def _that_have(network: str, contenders: Mapping[str, Kind]) -> dict[str, Kind]:
+    """The contenders that have a network; says which have not. Raises UserError if none has it."""
+    kinds = {name: kind for name, kind in contenders.items() if network not in kind.lacks}
     if not kinds:
         raise UserError(f"--networks: none of the contenders has {network!r}.")
-    for name in names:
+    for name, kind in contenders.items():
         if name not in kinds:
-            module = contenders[name].arguments[0]
-            print(f"{network}: {name} is left out, {module} does not have this network")
+            print(f"{network}: {name} is left out, {kind.module} does not have this network")
     return kinds
 
 
 def _measure(network: str, precision: str, kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """{contender: figures} of one network."""
     batch_size = flags.FLAGS.batch_size
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = write_task(Path(folder), network, batch_size, precision, machine.threads())
-        contenders: dict[str, TimedProcess] = {}
-        try:
-            for name, kind in sorted(kinds.items(), key=lambda item: item[1].package != "torch"):
-                words = [str(path) if word == "TASK" else word for word in kind.arguments]
-                print(f"{network}: starting {name} ...", flush=True)
-                # All share an accelerator: none may allocate all of its memory.
-                share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-                contenders[name] = TimedProcess(f"benchmark: {name}", words, ROOT, share)
-                if kind.package != "torch":  # which compiles in the meantime
-                    assert contenders[name].about
-            contenders = {name: contenders[name] for name in kinds}
-            _check_losses(network, precision, contenders)
-            rounds = _rounds(network, contenders)
-            return {
-                name: {
-                    "images_per_second": rounds[name],
-                    **_ratios(rounds[name], rounds.get(REFERENCE)),
-                    "peak_bytes": contenders[name].peak_bytes,
-                    **contenders[name].about,
-                }
-                for name in contenders
+        started: dict[str, TimedProcess] = {}
+        for name, kind in sorted(kinds.items(), key=lambda item: item[1].package != "torch"):
+            print(f"{network}: starting {name} ...", flush=True)
+            # All share an accelerator: none may allocate all of its memory.
+            share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+            words = [kind.module, str(path), *kind.options]
+            started[name] = TimedProcess(f"benchmark: {name}", words, ROOT, share)
+            stack.callback(started[name].stop)
+            if kind.package != "torch":  # which compiles in the meantime
+                assert started[name].about
+        contenders = {name: started[name] for name in kinds}
+        _check_losses(network, precision, contenders)
+        rounds = _rounds(network, contenders)
+        return {
+            name: {
+                "images_per_second": rounds[name],
+                **_ratios(rounds[name], rounds.get(REFERENCE)),
+                "peak_bytes": contender.peak_bytes,
+                **contender.about,
             }
-        finally:
-            for contender in contenders.values():
-                contender.stop()
+            for name, contender in contenders.items()
+        }
 
 
 def _rounds(network: str, contenders: dict[str, TimedProcess]) -> dict[str, list[float]]:
@@ -252,5 +235,4 @@ def _print(title: str, figures: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    flags.define("benchmark")
-    flags.start(main)
+    flags.start("benchmark", main)

@@ -65,9 +65,8 @@ def write_task(folder: Path, network: str, batch_size: int, precision: str, thre
     variables = fresh(jax.random.key(0))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch_size, *shape), dtype=np.uint8)
-    arrays: dict[str, Any] = {"images": images, "targets": targets(config.task, images, rng)}
-    weights = state.flat(variables["params"])
-    arrays |= {f"p/{path}": np.asarray(leaf) for path, leaf in weights.items()}
+    arrays = {f"p/{path}": leaf for path, leaf in state.flat(variables["params"]).items()}
+    arrays |= {"images": images, "targets": targets(config.task, images, rng)}
     np.savez(folder / "arrays.npz", **arrays)
     path = folder / "task.json"
     path.write_text(json.dumps(values))

@@ -21,11 +21,8 @@ from launch import flags
 
 def main(arguments: Sequence[str]) -> int:
     """Converts; returns the exit code."""
-    source, model, changes = (
-        flags.require("source"),
-        flags.require("model"),
-        flags.changes(arguments),
-    )
+    source, model = flags.require("source"), flags.require("model")
+    changes = flags.changes(arguments)
     if source not in SOURCES:
         raise unknown("--source", source, SOURCES)
     if other := next((path for path in changes if not path.startswith(("model.", "data."))), None):
@@ -65,5 +62,4 @@ def main(arguments: Sequence[str]) -> int:
 SOURCES = ("torchvision", "timm", "keras", "pytorch_cifar")
 
 if __name__ == "__main__":
-    flags.define("convert")
-    flags.start(main)
+    flags.start("convert", main)

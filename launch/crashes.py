@@ -53,23 +53,20 @@ def training(runs: Sequence[RunFolder]) -> Iterator[None]:
     """Marks runs as being trained by this process while the block runs. The mark remains where the
     user's own code exits. Raises UserError for a folder of a run that is a link."""
     status = os.environ.get(STATUS)
-    if status:
-        write_runs(int(status), {key(run) for run in runs})
-    for run in () if status else runs:
-        files.refuse_links(run.directory, below=run.directory.parents[1])
-        attempt = {"boot": machine.boot(), "step": _last_step(run), "together": len(runs) > 1}
-        files.write_json(_attempt_path(run), attempt)
-    exits = False
-    try:
-        yield
-    except (SystemExit, GeneratorExit):
-        exits = True
-        raise
-    finally:
-        if status and not exits:
-            write_runs(int(status), ())
-        for run in () if status or exits else runs:
-            _attempt_path(run).unlink(missing_ok=True)
+    with contextlib.ExitStack() as marks:
+        if status:
+            write_runs(int(status), {key(run) for run in runs})
+            marks.callback(write_runs, int(status), ())
+        for run in () if status else runs:
+            files.refuse_links(run.directory, below=run.directory.parents[1])
+            attempt = {"boot": machine.boot(), "step": _last_step(run), "together": len(runs) > 1}
+            files.write_json(_attempt_path(run), attempt)
+            marks.callback(_attempt_path(run).unlink, missing_ok=True)
+        try:
+            yield
+        except (SystemExit, GeneratorExit):
+            marks.pop_all()
+            raise
 
 
 def count_attempt(run: RunFolder) -> None:
@@ -105,11 +102,6 @@ def _add(run: RunFolder, crashes: int) -> None:
 def must_be_alone(run: RunFolder) -> bool:
     """Whether a run must not be trained together with others, since a process died with it."""
     return _crashes(run) is not None
-
-
-def reset(run: RunFolder) -> None:
-    """Sets the crashes of a run to zero."""
-    record(run).unlink(missing_ok=True)
 
 
 def _crashes(run: RunFolder) -> int | None:

@@ -6,19 +6,18 @@ and everything else that affects the duration of a step.
 """
 
 import contextlib
-import dataclasses
 import functools
 import os
 import shutil
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from cnnjax import cache, files, machine
 from cnnjax.ablation import provenance
 from cnnjax.errors import UserError
+from launch.request import Request
 from launch.timing import TimedProcess
-from launch.training import TrainingSetup
 
 SECONDS = 1.5  # duration of the steps that are timed
 MIN_SECONDS = 60.0  # of training, below which measuring takes longer than it saves
@@ -26,46 +25,33 @@ TOLERANCE = 1.05  # fewer processes are preferred if they take at most so many t
 MEMORY = 0.8  # share of the free memory that all processes together may use
 
 
-@dataclasses.dataclass(frozen=True)
-class Workload:
-    """Runs to be divided among processes.
-
-    Attributes:
-      training: what they are trained with.
-      flags: the flags of `launch.sweep` for these runs.
-      images: {arm: number of images that its pending runs are trained on}.
-      runs: the number of runs.
-    """
-
-    training: TrainingSetup
-    flags: Sequence[str]
-    images: Mapping[str, float]
-    runs: int
-
-
-def choose(workload: Workload, threads: int) -> int:
-    """The number of processes that would finish the runs first, each with its share of the
-    threads."""
-    return choose_and_estimate(workload, threads, verbose=True)[0]
-
-
-def choose_and_estimate(
-    workload: Workload, threads: int, *, verbose: bool = False
+def choose(
+    request: Request, images: Mapping[str, float], threads: int, *, verbose: bool = True
 ) -> tuple[int, float]:
-    """That number, and the seconds of training with it; 0 where they are not known."""
-    maximum = min(threads, workload.runs)
+    """Chooses the number of processes that would finish the pending runs first, each with its share
+    of the threads.
+
+    Args:
+      request: the requested runs.
+      images: {arm: number of images that its pending runs are trained on}.
+      threads: the number of threads that the processes share.
+      verbose: whether to print the choice, and to choose without measuring if it is the only one.
+
+    Returns that number, and the seconds of training with it; 0 where they are not known.
+    """
+    maximum = min(threads, len(request.pending))
     if maximum < 2 and verbose:
         return 1, 0.0
     try:
-        one = _estimate(workload, 1, threads)
-        if not one.on_cpu:
-            return 1, one.seconds
-        if one.seconds < MIN_SECONDS:
-            return maximum, one.seconds
-        estimates = {1: one.seconds}
+        seconds, peak_bytes, on_cpu = _estimate(request, images, 1, threads)
+        if not on_cpu:
+            return 1, seconds
+        if seconds < MIN_SECONDS:
+            return maximum, seconds
+        estimates = {1: seconds}
         for count in sorted({maximum, *(2**n for n in range(1, maximum.bit_length()))}):
-            if count * one.peak_bytes < MEMORY * machine.free_memory():
-                estimates[count] = _estimate(workload, count, threads).seconds
+            if count * peak_bytes < MEMORY * machine.free_memory():
+                estimates[count], *_ = _estimate(request, images, count, threads)
     except UserError:
         return maximum, 0.0  # the run itself will report what is wrong
     limit = TOLERANCE * min(estimates.values())
@@ -82,35 +68,31 @@ def _describe(processes: int, threads: int) -> str:
     return f"{processes} process{'es' * (processes > 1)} of {each} thread{'s' * (each > 1)}"
 
 
-class Estimate(NamedTuple):
-    """The seconds of training of a study, and the most memory that one of its processes uses."""
-
-    seconds: float
-    peak_bytes: int
-    on_cpu: bool
-
-
-def _estimate(workload: Workload, processes: int, threads: int) -> Estimate:
-    keys = {arm: cache.digest(speed_key(workload.training, arm)) for arm in workload.images}
+def _estimate(
+    request: Request, images: Mapping[str, float], processes: int, threads: int
+) -> tuple[float, int, bool]:
+    """The seconds of training of the pending runs, the most memory that one of the processes uses,
+    and whether all train on a CPU."""
+    keys = {arm: cache.digest(speed_key(request, arm)) for arm in images}
     first_arms = {key: arm for arm, key in reversed(keys.items())}
     figures = []
-    for arm, images in workload.images.items():
-        key = keys[arm]
+    for arm, key in keys.items():
         progress = f"{[*dict.fromkeys(keys.values())].index(key) + 1} of {len(first_arms)}"
         measure = functools.partial(
-            _measure, workload, first_arms[key], processes, threads // processes, progress
+            _measure, request, first_arms[key], processes, threads // processes, progress
         )
         speed = cached([key, processes, threads], measure)
-        figures.append((images / speed["images_per_second"], speed["peak_bytes"], speed["backend"]))
-    seconds, peaks, backends = zip(*figures, strict=True)
-    return Estimate(sum(seconds), max(peaks), set(backends) == {"cpu"})
+        seconds = images[arm] / speed["images_per_second"]
+        figures.append((seconds, speed["peak_bytes"], speed["backend"] == "cpu"))
+    seconds_of_arms, peaks, on_cpu = zip(*figures, strict=True)
+    return sum(seconds_of_arms), max(peaks), all(on_cpu)
 
 
-def speed_key(training: TrainingSetup, arm: str) -> Any:
+def speed_key(request: Request, arm: str) -> Any:
     """The fields that the speed of a step mainly depends on, besides the machine: arms that differ
     in an activation, a norm or an initialiser are assumed to be equally fast. If a level is the
     user's own, they include the checksum of its file."""
-    config = training.configs[arm]
+    config = request.configs[arm]
     model = ("name", "hidden", "width", "depth", "kernel", "pooling", "remat", "inception_block")
     values = config.model_dump(
         mode="json",
@@ -127,12 +109,12 @@ def speed_key(training: TrainingSetup, arm: str) -> Any:
             },
         },
     )
-    values |= {"devices": training.devices} if training.devices else {}
+    values |= {"devices": request.devices} if request.devices else {}
     groups = [(group.pattern, group.frozen) for group in config.optimizer.groups]
     values |= {"groups": groups} if groups else {}
-    user_levels = {name for levels in training.levels.values() for name in levels}
+    user_levels = {name for levels in request.loaded.levels.values() for name in levels}
     if {config.task, config.model.name, config.model.activation} & user_levels:
-        values["file"] = files.sha256(training.path)
+        values["file"] = files.sha256(request.loaded.path)
     return values
 
 
@@ -153,15 +135,15 @@ def cached(key: Any, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _measure(
-    workload: Workload, arm: str, processes: int, threads: int, progress: str
+    request: Request, arm: str, processes: int, threads: int, progress: str
 ) -> dict[str, Any]:
     """Measures images per second of several processes together, their peak memory and backend. The
     user is shown `progress`."""
-    configs = workload.training.configs
+    configs = request.configs
     transfers = [  # arms whose weights are checked before anything is timed
         other for other, config in configs.items() if other != arm and config.transfer.init_from
     ]
-    words = ["launch.time_arm", *workload.flags, f"--arms={','.join([arm, *transfers])}"]
+    words = ["launch.time_arm", *request.sweep_flags, f"--arms={','.join([arm, *transfers])}"]
     environment = {"PJRT_NPROC": str(threads), "OMP_NUM_THREADS": str(threads)}
     environment |= machine.share_of_accelerator(processes)
     description = _describe(processes, processes * threads)

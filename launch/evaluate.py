@@ -46,15 +46,7 @@ def main(arguments: Sequence[str]) -> int:
             files.refuse_links(directory, below=study)
     configs = {directory: trained.config(directory, changes, levels) for directory in started}
 
-    results = _evaluate(
-        configs,
-        levels,
-        values.split,
-        step,
-        values.data_dir,
-        write=not values.init_from,
-        several=several,
-    )
+    results = _evaluate(configs, levels, step, several=several)
     metrics = metric.task_metrics(next(iter(configs.values())).task, levels)
     for result in results:
         figures = ", ".join(f"{of.title} {_shown(of, result[of.name])}" for of in metrics)
@@ -74,20 +66,15 @@ def _shown(of: Metric, value: float | None) -> str:
 
 
 def _evaluate(
-    configs: Mapping[Path, ResolvedConfig],
-    levels: Levels,
-    split: str,
-    which: trained.Step,
-    data_dir: str | None,
-    *,
-    write: bool,
-    several: bool,
+    configs: Mapping[Path, ResolvedConfig], levels: Levels, which: trained.Step, *, several: bool
 ) -> list[dict[str, Any]]:
-    """The figures of the runs in these folders on a split, at the step that `which` names."""
+    """The figures of the runs in these folders on --split, at the step that `which` names. One of
+    `several` that cannot be evaluated is left out."""
     from cnnjax.train import evaluation
     from cnnjax.train.session import Session
 
-    session = Session(data_dir=data_dir, levels=levels)
+    split = flags.FLAGS.split
+    session = Session(data_dir=flags.FLAGS.data_dir, levels=levels)
     results = []
     for directory, config in configs.items():
         dataset = session.dataset(config, trained.seed(directory))
@@ -95,12 +82,13 @@ def _evaluate(
             raise unknown(f"--split: {config.data.name}", split, dataset.splits)
         program = session.program(config)
         try:
-            step, variables = trained.restore(directory, config, levels, program, dataset, which)
+            step, variables = trained.restore(directory, config, session, which)
         except UserError as error:
             if not several:
                 raise
             print(f"left out: {error}")
             continue
+        requested = config.evaluation.batch_size
         measured = evaluation.evaluate(
             program.task,
             program.compiled,
@@ -108,14 +96,12 @@ def _evaluate(
             session.store(config, program),
             dataset,
             split,
-            batch_size=evaluation.batch_size(
-                config.evaluation.batch_size, dataset, len(session.devices)
-            ),
+            batch_size=evaluation.batch_size(requested, dataset, len(session.devices)),
             keep_prob=float(config.model.dropout.keep_prob),
         )
         about = {"run": str(directory), "step": step, "split": split, "data": config.data.name}
         result = {**measured.figures().model_dump(), **about}
-        if write:
+        if flags.FLAGS.workdir:
             same = config.data == trained.config(directory, {}, levels).data
             other = "" if same else "-other-data"
             files.write_json(directory / f"evaluation-{split}-{step}{other}.json", result)
@@ -170,10 +156,8 @@ def _with_means(
     arms: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         arms.setdefault(Path(result["run"]).parent.name, []).append(result)
-    return {
-        "arms": {arm: _mean(runs, metrics) for arm, runs in arms.items()},
-        "runs": list(results),
-    }
+    means = {arm: _mean(runs, metrics) for arm, runs in arms.items()}
+    return {"arms": means, "runs": results}
 
 
 def _mean(runs: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> Mapping[str, Any]:
@@ -185,5 +169,4 @@ def _mean(runs: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> Mappi
 
 
 if __name__ == "__main__":
-    flags.define("evaluate")
-    flags.start(main)
+    flags.start("evaluate", main)

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,7 +30,7 @@ from absl import app, flags, logging
 
 from cnnjax import cache, files, machine, paths
 from cnnjax.ablation.checks import MOST_SEEDS
-from cnnjax.errors import Stopped, UserError, shown
+from cnnjax.errors import Stopped, UserError, shown, unknown
 from cnnjax.schema import MILLION
 from launch import signals, terminal
 
@@ -65,7 +65,7 @@ _STRINGS = {  # `program.flag` where it means something else in one program
     "precision": "float32, bfloat16, or both separated by a comma.",
 }
 _NUMBERS = {
-    "examples": "TrainingSetup examples that a run may see at most: a quick look.",
+    "examples": "Training examples that a run may see at most: a quick look.",
     "max_minutes": "No run is started after so many minutes; the same command goes on.",
     "workers": "Processes that share the runs and the threads. By default measured.",
     "replicas": "Runs of one program that are trained together. By default measured.",
@@ -113,7 +113,7 @@ PROGRAMS = {
 """The flags of each program."""
 
 
-def define(program: str) -> None:
+def _define(program: str) -> None:
     """Defines the flags of a program."""
     for name in PROGRAMS[program].split():
         if name in _LISTS:
@@ -131,8 +131,10 @@ def define(program: str) -> None:
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])  # what --help lists
 
 
-def start(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
-    """Parses the flags, calls `main` with the other words of the command line, and exits."""
+def start(program: str, main: Callable[[Sequence[str]], int | None]) -> NoReturn:
+    """Parses the flags of a program, calls its `main` with the other words of the command line, and
+    exits."""
+    _define(program)
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
@@ -207,11 +209,9 @@ def path(name: str) -> Path:
     return paths.parse(f"--{name}", require(name))
 
 
-def folder(name: str) -> Path | None:
-    """The folder in a flag, created if it does not exist; None if the program does not have the
-    flag or it is not given. Raises UserError where it cannot be created."""
-    if name not in FLAGS or not FLAGS[name].value:
-        return None
+def folder(name: str) -> Path:
+    """The folder in a required flag, created if it does not exist. Raises UserError where it cannot
+    be created."""
     directory = path(name).absolute()
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--{name}: {directory} is a file; name a folder.")
@@ -220,6 +220,20 @@ def folder(name: str) -> Path | None:
     except OSError as error:
         raise UserError(f"--{name}: {directory} cannot be made ({error.strerror}).") from None
     return directory
+
+
+def names(flag: str, text: str | None, allowed: Collection[str], where: str = "") -> list[str]:
+    """The names in the text of a flag, separated by commas; all that are `allowed` by default.
+
+    Raises UserError for an unknown name, called that of `where` or of the flag, and for one that is
+    given twice."""
+    chosen = [part.strip() for part in text.split(",")] if text else list(allowed)
+    for name in chosen:
+        if name not in allowed:
+            raise unknown(where or f"--{flag}", name, allowed)
+        if chosen.count(name) > 1:
+            raise UserError(f"--{flag}: {name!r} is given twice.")
+    return chosen
 
 
 def no_arguments(arguments: Sequence[str]) -> None:
@@ -237,31 +251,24 @@ def changes(arguments: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set {word}: write path=value, training.epochs=5 for example.")
         if path in values:
             raise UserError(f"--set {path}: is given twice.")
-        values[path] = _parse_change(path, text)
+        values[path] = parse_value(text, path)
     return values
 
 
-def _parse_change(path: str, text: str) -> Any:
-    """`parse_value`, but a list of tables has to be JSON: no field takes a text like it."""
-    value = parse_value(text)
-    if isinstance(value, str) and re.match(r"\[?\s*\{", text):
-        try:
-            files.parse_json(text)
-        except json.JSONDecodeError as error:
+def parse_value(text: str, path: str | None = None) -> Any:
+    """Parses a value: as JSON if it is JSON (numbers, true, null, [8, 8]), else it is the text. A
+    list of tables for the field `path` has to be JSON: no field takes a text like it.
+
+    Raises UserError for JSON that cannot be used, such as 1e999."""
+    try:
+        return files.parse_json(text)
+    except json.JSONDecodeError as error:
+        if path is not None and re.match(r"\[?\s*\{", text):
             raise UserError(
                 f"--set {path}: {shown(text)} cannot be read: {error.msg}; names and text "
                 "are written in double quotes, and numbers are finite.",
                 path=path,
             ) from None
-    return value
-
-
-def parse_value(text: str) -> Any:
-    """Parses a value: as JSON if it is JSON (numbers, true, null, [8, 8]), else it is the text.
-    Raises UserError for JSON that cannot be used, such as 1e999."""
-    try:
-        return files.parse_json(text)
-    except json.JSONDecodeError:
         return text
     except ValueError as error:
         raise UserError(f"{shown(text)}: is not valid: {error}.") from None
@@ -272,13 +279,13 @@ def seeds(text: str) -> list[int]:
     parsed: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
-        if match and match[2] and int(match[2]) < int(match[1]):
-            raise UserError(f"--seeds: {part.strip()} is reversed; write {match[2]}-{match[1]}.")
         if not match:
             raise UserError(
                 f"--seeds: {shown(text)} is not valid; write 0,1,2 or 0-9, none above 999999999."
             )
         first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UserError(f"--seeds: {part.strip()} is reversed; write {match[2]}-{match[1]}.")
         if last - first >= MOST_SEEDS:
             raise UserError(f"--seeds: {part.strip()}: are more than {MOST_SEEDS:,} seeds.")
         parsed += range(first, last + 1)

@@ -20,7 +20,7 @@ from cnnjax.ablation.study import RunFolder
 from cnnjax.config import ResolvedConfig
 from cnnjax.errors import OutOfMemory
 from launch import crashes, division
-from launch.training import TrainingSetup
+from launch.request import Request
 
 if TYPE_CHECKING:
     from cnnjax.train.session import Session
@@ -49,41 +49,41 @@ class Group(NamedTuple):
     steps_per_call: int = 1
 
 
-def replica_keys(training: TrainingSetup) -> dict[str, str]:
+def replica_keys(request: Request) -> dict[str, str]:
     """{arm: its replica key}; runs whose arms have the same key can be trained together."""
     from cnnjax.train import program_key
 
-    return {arm: program_key.replica_key(config) for arm, config in training.configs.items()}
+    return {arm: program_key.replica_key(config) for arm, config in request.configs.items()}
 
 
 def choose_dispatches(
-    session: "Session", training: TrainingSetup, runs: Sequence[RunFolder], *, processes: int
+    session: "Session", request: Request, runs: Sequence[RunFolder], *, processes: int
 ) -> dict[str, Dispatch]:
-    """{arm: the dispatch of its runs}: `training.replicas` and `training.steps_per_call` where they
+    """{arm: the dispatch of its runs}: `request.replicas` and `request.steps_per_call` where they
     are set, but so few replicas that no process idles; otherwise the fastest. Processes that share
     a machine keep it busy, so that they use single runs and steps unless the fields are set.
 
     Args:
       session: what the runs share.
-      training: what they are trained with.
+      request: what they are trained with.
       runs: the pending runs.
       processes: the number of processes that share them.
     """
     arms = list(dict.fromkeys(run.arm for run in runs))
-    if training.replicas or training.steps_per_call or processes > 1:
+    if request.replicas or request.steps_per_call or processes > 1:
         share = math.ceil(len(runs) / processes)
-        dispatch = Dispatch(min(training.replicas or 1, share), training.steps_per_call or 1)
+        dispatch = Dispatch(min(request.replicas or 1, share), request.steps_per_call or 1)
         return dict.fromkeys(arms, dispatch)
-    keys = replica_keys(training)
+    keys = replica_keys(request)
     replicas = collections.Counter(keys[run.arm] for run in runs)
     arms_by_speed = collections.defaultdict(list)
     for arm in arms:
-        arms_by_speed[cache.digest(division.speed_key(training, arm))].append(arm)
+        arms_by_speed[cache.digest(division.speed_key(request, arm))].append(arm)
     dispatches: dict[str, Dispatch] = {}
     for speed_key, equal_arms in arms_by_speed.items():
         with contextlib.ExitStack() as locks:
             locked = [
-                run for run in runs if run.arm == equal_arms[0] and locks.enter_context(_lock(run))
+                run for run in runs if run.arm == equal_arms[0] and locks.enter_context(lock(run))
             ]
             for run in locked:
                 crashes.count_attempt(run)
@@ -92,14 +92,13 @@ def choose_dispatches(
                 equal_runs = [run for run in runs if run.arm in equal_arms]
                 max_replicas = max(replicas[keys[arm]] for arm in equal_arms)
                 with crashes.training(locked):
-                    dispatch = _fastest(
-                        session, training.configs, equal_runs, max_replicas, speed_key
-                    )
+                    dispatch = _fastest(session, request, equal_runs, max_replicas, speed_key)
             dispatches |= dict.fromkeys(equal_arms, dispatch)
     return dispatches
 
 
-def _lock(run: RunFolder) -> contextlib.AbstractContextManager[bool]:
+def lock(run: RunFolder) -> contextlib.AbstractContextManager[bool]:
+    """`files.lock` of a run. Raises UserError where its folder, or anything in it, is a link."""
     files.refuse_links(run.directory, below=run.directory.parents[1])
     return files.lock(run.directory / ".lock", wait=False)
 
@@ -129,7 +128,7 @@ def make_groups(
     groups = []
     for part in parts.values():
         axis, dispatch = axes[part[0]], dispatches[part[0].arm]
-        if axis or axis == () or dispatch.replicas == 1:
+        if axis is not None or dispatch.replicas == 1:
             groups.append(Group(part, axis or (), dispatch.steps_per_call))
         else:
             size = math.ceil(len(part) / math.ceil(len(part) / dispatch.replicas))
@@ -197,27 +196,21 @@ def _recorded_axes(runs: Sequence[RunFolder]) -> dict[RunFolder, tuple[crashes.K
     from cnnjax.train import folder
 
     axes = {run: replica_axis(run) for run in runs}
+    unknown = [run for run, axis in axes.items() if axis is None]
     axes_of_others: dict[crashes.Key, tuple[crashes.Key, ...]] = {}
-    workdirs = {run.directory.parents[1] for run, axis in axes.items() if axis is None}
+    workdirs = {run.directory.parents[1] for run in unknown}
     for path in sorted(path for workdir in workdirs for path in workdir.glob("*/seed-*")):
         other = folder.replica_axis(folder.resumed_settings(path), path.parent.name)
         axes_of_others.update(dict.fromkeys(other, other))
-    return {
-        run: axes_of_others.get(crashes.key(run)) if axis is None else axis
-        for run, axis in axes.items()
-    }
+    return axes | {run: axes_of_others.get(crashes.key(run)) for run in unknown}
 
 
 def _fastest(
-    session: "Session",
-    configs: Mapping[str, ResolvedConfig],
-    runs: Sequence[RunFolder],
-    max_replicas: int,
-    key: str,
+    session: "Session", request: Request, runs: Sequence[RunFolder], max_replicas: int, key: str
 ) -> Dispatch:
     """The fastest dispatch of runs that are all as fast as the first one, and of which
     `max_replicas` can be trained together."""
-    config = configs[runs[0].arm]
+    config = request.configs[runs[0].arm]
     dataset = session.dataset(config, runs[0].seed)
     backend, count, steps = session.runtime["backend"], 1, 1
     if config.training.parallel == "jit" and dataset.in_memory:
@@ -226,10 +219,8 @@ def _fastest(
         steps = longest_call(config)
     if count == steps == 1:
         return Dispatch()
-    images = sum(
-        dataset.order.total_steps(configs[run.arm].training) * configs[run.arm].training.batch_size
-        for run in runs
-    )
+    fields = [request.configs[run.arm].training for run in runs]
+    images = sum(dataset.order.total_steps(each) * each.batch_size for each in fields)
     speeds: dict[Dispatch, float] = {}
 
     def measure(dispatch: Dispatch) -> None:

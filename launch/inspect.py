@@ -39,11 +39,11 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if values.format not in FORMATS:
         raise unknown("--format", values.format, FORMATS)
-    subject = _arm(arguments) if values.experiment else _published(arguments)
-    name, config, levels = subject.name, subject.config, subject.levels
+    inspected = _arm(arguments) if values.experiment else _published(arguments)
+    name, config, levels, path, sizes = inspected
     if values.format == "html" and not values.output:
         raise UserError(f"--output: is missing; a page is written to a file: --output={name}.html")
-    shape, outputs = subject.sizes()
+    shape, outputs = sizes()
     from cnnjax import models
     from cnnjax.analysis import layers
     from cnnjax.report import architecture, html
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         if not levels:
             raise
-        raise UserError(f"{name}: {one_line(error, subject.path)}") from error
+        raise UserError(f"{name}: {one_line(error, path)}") from error
     total = layers.totals(rows)
     if values.format == "json":
         description = {
@@ -101,10 +101,8 @@ def _published(arguments: Sequence[str]) -> InspectedModel:
         changes["task"] = "segmentation"
     config = resolve(override(RunConfig(), {"model.name": name, **changes}))
     shape = _shape(values.input) if values.input else catalog.IMAGES[name]
-    outputs = {
-        "num_outputs": values.num_classes or catalog.CLASSES[name],
-        "per_pixel": config.task in metric.PER_PIXEL,
-    }
+    num_outputs = values.num_classes or catalog.CLASSES[name]
+    outputs = {"num_outputs": num_outputs, "per_pixel": config.task in metric.PER_PIXEL}
     return InspectedModel(name, config, {}, Path(), lambda: (shape, outputs))
 
 
@@ -153,14 +151,12 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def _groups(module: Any, config: ResolvedConfig, shape: tuple[int, int, int]) -> str:
     """The parameter groups of an arm in one line. Raises UserError for one without parameters."""
-    import functools
-
     import jax
 
     from cnnjax.train import groups, state
 
-    fresh = functools.partial(state.initial_variables, module, shape)
-    params = jax.eval_shape(fresh, jax.eval_shape(lambda: jax.random.key(0)))["params"]
+    fresh = jax.eval_shape(lambda: state.initial_variables(module, shape, jax.random.key(0)))
+    params = fresh["params"]
     parameter_groups = groups.Groups(config.optimizer.groups)
     parameter_groups.check(params)
     return parameter_groups.describe(params)
@@ -170,13 +166,8 @@ def _table(rows: list[tuple[str, ...]], layers: Sequence["Layer"], total: dict[s
     sums = (f"{total[name]:,}" for name in list(total)[:3])
     rows.append(("total", "", "", *sums, f"{total['activation_bytes'] / 1e6:,.2f}", "", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column < 3 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
+    formats = [f"<{width}" for width in widths[:3]] + [f">{width}" for width in widths[3:]]
+    lines = ["  ".join(map(format, row, formats)).rstrip() for row in rows]
     dense = sum(layer.dense_parameters or 0 for layer in layers)
     if dense:
         lines.append(f"with fully connected layers for its convolutions: {dense:,} parameters more")
@@ -184,5 +175,4 @@ def _table(rows: list[tuple[str, ...]], layers: Sequence["Layer"], total: dict[s
 
 
 if __name__ == "__main__":
-    flags.define("inspect")
-    flags.start(main)
+    flags.start("inspect", main)

@@ -21,7 +21,6 @@ from launch import crashes, division, processes
 from launch import plan as planning
 from launch.progress import describe
 from launch.request import Request
-from launch.training import TrainingSetup
 from launch.work import work
 
 if TYPE_CHECKING:
@@ -44,29 +43,28 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         files.refuse_links(request.workdir / name, below=request.folder)
     threads = machine.threads()
     if worker is not None:
-        session, broken = open_session(request.training, trains=True)
+        session, broken = open_session(request, trains=True)
         study.check_data(request.workdir, session.fingerprints)
         excluded = crashes.excluded_runs()
         runs = [run for run in request.pending if crashes.key(run) not in excluded]
         runs = [run for run in runs if _threads(run, threads) == threads]
-        if request.training.max_minutes is None:
+        if request.max_minutes is None:
             start = worker * len(runs) // (workers or 1)  # so that processes seldom meet
             runs = [*runs[start:], *runs[:start]]
         runs.sort(key=lambda run: run.arm not in broken)  # errors are reported first
-        work(session, request.training, runs, quiet=True, processes=workers or 1)
+        work(session, request, runs, quiet=True, processes=workers or 1)
         return 0  # failed runs are reported, but are not an error of this process
     request.write_question()
     if workers is None:
-        workers = division.choose(_workload(request, _images(request, _load(request))), threads)
-    threads_each = threads if workers == 1 else max(1, threads // workers)
+        workers, _ = division.choose(request, _images(request, _load(request)), threads)
     groups, data = collections.defaultdict(list), list[Fingerprint]()
     broken = {}
     for run in request.pending:
-        groups[_threads(run, threads_each)].append(run)
+        groups[_threads(run, max(1, threads // workers))].append(run)
     in_process = workers == 1 and len(groups) == 1
     if in_process:
         os.environ["PJRT_NPROC"] = str(next(iter(groups)))
-        session, broken = open_session(request.training, trains=True)
+        session, broken = open_session(request, trains=True)
         data = session.fingerprints
     elif groups:
         data = [loaded.fingerprint for loaded in _load(request).values()]
@@ -74,7 +72,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
             config.transfer.init_from or config.optimizer.groups
             for config in request.configs.values()
         ):
-            session, broken = open_session(request.training)
+            session, broken = open_session(request)
     request.write(data)
     print("".join(f"{line}\n" for line in request.weight_changes()), end="")
     for arm, config in request.configs.items() if groups else ():
@@ -85,17 +83,15 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")
     failing = [run for run in request.pending if run.arm in broken]
     total = len(request.pending)
-    code = work(session, request.training, failing, quiet=False, total=total) if failing else 0
+    code = work(session, request, failing, quiet=False, total=total) if failing else 0
     sound, count = request.without(broken), {"ended": len(failing), "total": total}
     for threads, runs in groups.items():
         runs = [run for run in runs if run.arm not in broken]
         if in_process:
-            code = max(code, work(session, sound.training, runs, quiet=False, **count))
+            code = max(code, work(session, sound, runs, quiet=False, **count))
         elif runs:
-            pool = processes.Pool(
-                sound.sweep_flags, request.workdir / "logs", min(workers, len(runs)), threads
-            )
-            code = max(code, processes.share(pool, sound.training, runs, **count))
+            pool = processes.Pool(sound, min(workers, len(runs)), threads)
+            code = max(code, processes.share(pool, runs, **count))
         count["ended"] += len(runs)
     return max(code, _print_summary(request))
 
@@ -121,7 +117,7 @@ def _load(request: Request) -> dict[str, "LoadedData"]:
         config = request.configs[arm]
         key = config.data.model_dump_json()
         if key not in loaded:
-            loaded[key] = data.load(config.data, request.training.data_dir)
+            loaded[key] = data.load(config.data, request.data_dir)
         arms[arm] = loaded[key]
         try:
             registry.find(config.task, request.loaded.levels).check(config, loaded[key].spec)
@@ -149,11 +145,6 @@ def _images(request: Request, loaded: Mapping[str, "LoadedData"]) -> dict[str, f
     return images
 
 
-def _workload(request: Request, images: Mapping[str, float]) -> division.Workload:
-    """The pending runs, to be divided among processes."""
-    return division.Workload(request.training, request.sweep_flags, images, len(request.pending))
-
-
 def describe_data(request: Request) -> None:
     """Prints a description of the folders of images of pending runs. Raises UserError where one
     cannot be read."""
@@ -161,11 +152,11 @@ def describe_data(request: Request) -> None:
 
     arms = {run.arm for run in request.pending}
     configs = (config.data for arm, config in request.configs.items() if arm in arms)
-    lines = data.describe(configs, request.training.data_dir)
+    lines = data.describe(configs, request.data_dir)
     print("".join(f"{line}\n" for line in lines), end="")
 
 
-def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
+def plan(request: Request, *, commands: bool, jobs: int | None) -> None:
     """Prints the plan of a sweep. Nothing is run, but a question of the command line is written.
 
     Args:
@@ -178,7 +169,7 @@ def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
         request.write_question()
         if request.text is not None:
             print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
-    session, broken = open_session(request.training)
+    session, broken = open_session(request)
     for arm, error in broken.items():
         text = f"arm {arm!r} cannot be built, and its runs will fail: {error}"
         print(text, file=sys.stderr if commands else sys.stdout)
@@ -189,12 +180,10 @@ def plan(request: Request, *, commands: bool, jobs: int | None = None) -> None:
         print("".join(f"{line}\n" for line in lines), end="")
     else:
         describe_data(sound)
-        planning.show(sound, session, _workload(sound, images), machine.threads())
+        planning.show(sound, session, images, machine.threads())
 
 
-def open_session(
-    training: TrainingSetup, *, trains: bool = False
-) -> tuple["Session", dict[str, str]]:
+def open_session(request: Request, *, trains: bool = False) -> tuple["Session", dict[str, str]]:
     """Returns a session, and {arm: error} of the arms whose network cannot be built, whose runs
     will fail with that error. Unless it `trains`, the session leaves the memory of an accelerator
     to the processes that train. Raises UserError for what would make all runs of an arm fail."""
@@ -203,12 +192,12 @@ def open_session(
     broken = {}
     with contextlib.nullcontext() if trains else machine.without_preallocation():
         session = Session(
-            data_dir=training.data_dir,
-            levels=training.levels,
-            devices=training.devices,
+            data_dir=request.data_dir,
+            levels=request.loaded.levels,
+            devices=request.devices,
             trains=trains,
         )
-    for arm, config in training.configs.items():
+    for arm, config in request.configs.items():
         try:
             session.check(config)
         except UserError as error:
@@ -216,7 +205,7 @@ def open_session(
                 raise
             raise UserError(f"arm {arm!r}: {error}", path=error.path) from None
         except Exception as error:
-            broken[arm] = one_line(error, training.path)
+            broken[arm] = one_line(error, request.loaded.path)
     if session.note:
         print(session.note)
     return session, broken
@@ -233,7 +222,7 @@ def _print_summary(request: Request) -> int:
     count = f"{len(ended) - len(failed)} of {len(results)}"
     print(f"{count} runs have ended ({diverged} diverged), {len(failed)} failed")
     for run, result in failed.items():
-        text = describe(run, result, request.training.primary)
+        text = describe(run, result, request.primary)
         print(f"  {text}\n    whole error: {run.directory / 'error.txt'}")
     unlocked = 0
     fresh = [run for run in unfinished if not (run.directory / "config.json").exists()]

@@ -13,34 +13,35 @@ from launch.progress import duration
 from launch.request import Request
 
 if TYPE_CHECKING:
-    from cnnjax.data import DatasetSpec
-    from cnnjax.tasks.task import Task
     from cnnjax.train.session import Session
 
 BYTES_PER_LOGIT = 5  # of a compressed float32, rounded up
-START, COMPILE = 4.0, 4.0  # seconds, of small networks; see docs/networks.md for others
+# Seconds until the first step of a process, and for the compilation of each program, of small
+# networks; see docs/networks.md for others.
+START, COMPILE = 4.0, 4.0
 SLOTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "lars": 1}
 
 
-def show(request: Request, session: "Session", workload: division.Workload, threads: int) -> None:
+def show(request: Request, session: "Session", images: Mapping[str, float], threads: int) -> None:
     """Prints the plan of the pending runs.
 
     Args:
       request: the requested runs.
       session: a session in which every configuration can be built.
-      workload: the pending runs.
+      images: {arm: number of images that its pending runs are trained on}.
       threads: the number of threads of this machine.
     """
     runs, pending = request.runs, request.pending
     arms, seeds = len(request.configs), len(request.seeds)
     print(f"{arms} arms x {seeds} seeds = {len(runs)} runs, {len(pending)} of them to be done")
-    print(f"groups that share a program: {len(groups(request, session))}")
+    programs = len(groups(request, session))
+    print(f"groups that share a program: {programs}")
     if pending:
-        processes, seconds = division.choose_and_estimate(workload, threads)
+        processes, seconds = division.choose(request, images, threads, verbose=False)
         print(
             f"time: about {duration(seconds)} with {processes} process{'es' * (processes > 1)}; "
             "start-up and, the first time, compilation come on top, about "
-            f"{duration(_start_up(request, session))}"
+            f"{duration(START + COMPILE * programs)}"
         )
         print(f"disk: {_disk(request, session, pending)}")
     _show_power(request)
@@ -62,7 +63,7 @@ def commands(
     if jobs is not None:
         parts = divide(parts, _costs(request, session, images), jobs)
     lines = []
-    shared = request.sweep_flags_without("--arms", "--seeds")
+    shared = [flag for flag in request.sweep_flags if not flag.startswith(("--arms=", "--seeds="))]
     for runs in parts:
         arms = ",".join(dict.fromkeys(run.arm for run in runs))
         seeds = ",".join(map(str, dict.fromkeys(run.seed for run in runs)))
@@ -106,12 +107,11 @@ def _split(runs: Sequence[RunFolder], count: int) -> list[list[RunFolder]]:
     too few seeds."""
     seeds = _chunks(list(dict.fromkeys(run.seed for run in runs)), count)
     arms = _chunks(list(dict.fromkeys(run.arm for run in runs)), round(count / len(seeds)))
-    parts = [
+    parts = (
         [run for run in runs if run.seed in part_seeds and run.arm in part_arms]
-        for part_seeds in seeds
-        for part_arms in arms
-    ]
-    return [part for part in parts if part]
+        for part_seeds, part_arms in itertools.product(seeds, arms)
+    )
+    return list(filter(None, parts))
 
 
 def _chunks(values: list[Any], count: int) -> list[list[Any]]:
@@ -146,11 +146,6 @@ def groups(request: Request, session: "Session") -> list[list[RunFolder]]:
     return list(by_steps.values())
 
 
-def _start_up(request: Request, session: "Session") -> float:
-    """Seconds until the first step of a process and for the compilation of each group."""
-    return START + COMPILE * len(groups(request, session))
-
-
 def _disk(request: Request, session: "Session", pending: Sequence[RunFolder]) -> str:
     """The disk space of checkpoints and predictions."""
     import jax
@@ -162,18 +157,14 @@ def _disk(request: Request, session: "Session", pending: Sequence[RunFolder]) ->
         copies = 1 + SLOTS[config.optimizer.name] + (config.training.ema_decay is not None)
         dataset = session.dataset(config, request.seeds[0])
         examples = sum(len(split) for name, split in dataset.splits.items() if name != "train")
-        predictions = examples * _prediction_bytes(program.task, dataset.spec)
-        sizes[arm] = 4 * numbers * copies * (config.checkpointing.keep_last + 1) + predictions
+        # Predictions are a class for each pixel, or a logit for each output.
+        height, width, _ = dataset.spec.image_shape
+        outputs = program.task.num_outputs(dataset.spec)
+        logits = sum(outputs.values()) if isinstance(outputs, Mapping) else outputs
+        each = height * width if program.task.per_pixel else BYTES_PER_LOGIT * logits
+        weights = 4 * numbers * copies * (config.checkpointing.keep_last + 1)
+        sizes[arm] = weights + examples * each
     return f"about {sum(sizes[run.arm] for run in pending) / 1e6:,.0f} MB"
-
-
-def _prediction_bytes(task: "Task", spec: "DatasetSpec") -> int:
-    """About how many bytes the predictions for an image need: a logit for each output, or a class
-    for each pixel."""
-    if task.per_pixel:
-        return spec.image_shape[0] * spec.image_shape[1]
-    numbers = task.num_outputs(spec)
-    return BYTES_PER_LOGIT * (sum(numbers.values()) if isinstance(numbers, Mapping) else numbers)
 
 
 def _show_power(request: Request) -> None:
@@ -209,5 +200,5 @@ def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> No
         for block in claims.blocks_of(claim, levels):
             runs = len(claims.arms_of(claim.sides[0], block, levels)) * len(request.seeds)
             in_block = f" [{block}]" if block else ""
-            statement = statements.claim_text(claim, request.training.metrics)
+            statement = statements.claim_text(claim, request.loaded.metrics)
             print(f"  {statement}{in_block}: {statements.to_show(claim, runs, family)}")

@@ -12,9 +12,10 @@ NAME_mask.png. An image that cannot be read is named and left out, and the exit 
 Files of that name which this program has not written are never overwritten.
 """
 
+import dataclasses
 import io
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,6 @@ def main(arguments: Sequence[str]) -> int:
     images = _images(flags.require("input"))
     names = _names(images)
     output = flags.folder("output")
-    if output is None:
-        raise UserError("--output: is missing. See --help.")
 
     import jax
 
@@ -72,10 +71,9 @@ def main(arguments: Sequence[str]) -> int:
             f"allowed: {', '.join(DRAWN)}."
         )
     _refuse_foreign(output, names, masks="predicted_mask" in predicted)
-    step, variables = trained.restore(directory, config, levels, program, dataset, which)
+    step, variables = trained.restore(directory, config, session, which)
     network = _Predictor(config, dataset, program, variables, batch)
-    hint = f"evaluation.batch_size: {network.batch}", "a smaller evaluation.batch_size"
-    with memory.explain(*hint):
+    with memory.explain(f"evaluation.batch_size: {batch}", "a smaller evaluation.batch_size"):
         records, left_out = _predict(network, images, names, output)
     if not records:
         raise UserError(f"--input: none of the {len(images)} images there can be read.")
@@ -87,28 +85,23 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if left_out else 0
 
 
+@dataclasses.dataclass(frozen=True)
 class _Predictor:
     """A network, and how images become its inputs and its outputs what is said of them."""
 
-    def __init__(
-        self,
-        config: ResolvedConfig,
-        dataset: "Dataset",
-        program: "Program",
-        variables: Any,
-        batch: int,
-    ):
-        self.spec, self.resize = dataset.spec, dataset.loaded.resize
-        self._predict, self._variables = program.predict, variables
-        self._keep_prob = np.float32(config.model.dropout.keep_prob)
-        self.batch = batch
+    config: ResolvedConfig
+    dataset: "Dataset"
+    program: "Program"
+    variables: Any
+    batch: int
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
         """The predictions of each of at most `batch` images, uint8 [h, w, C]."""
-        inputs = np.zeros((self.batch, *self.spec.image_shape), np.uint8)
+        inputs = np.zeros((self.batch, *self.dataset.spec.image_shape), np.uint8)
         for number, image in enumerate(images):
-            inputs[number] = self.resize.image(image)
-        predicted = self._predict(self._variables, inputs, self._keep_prob)
+            inputs[number] = self.dataset.loaded.resize.image(image)
+        keep_prob = np.float32(self.config.model.dropout.keep_prob)
+        predicted = self.program.predict(self.variables, inputs, keep_prob)
         arrays = {name: np.asarray(values) for name, values in predicted.items()}
         return [{name: each[i] for name, each in arrays.items()} for i in range(len(images))]
 
@@ -119,71 +112,66 @@ def _predict(
     """Writes the pictures. Returns what is said of each image, and of which there is nothing."""
     from tqdm import tqdm
 
+    from cnnjax.data import pictures
+
+    channels = network.dataset.spec.image_shape[2]
     records: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
     with tqdm(total=len(images), unit="img", disable=None, leave=False) as bar:
-        for part in _batches(zip(images, names, strict=True), network.batch):
-            readable, pixels = [], []
-            for path, name in part:
+        for start in range(0, len(images), network.batch):
+            part = slice(start, start + network.batch)
+            readable = []
+            for path, name in zip(images[part], names[part], strict=True):
                 try:
-                    pixels.append(_read(path, network.spec.image_shape[2]))
-                    readable.append((path, name))
+                    inputs = pictures.read(path, channels)
+                    original = inputs if channels == 3 else pictures.read(path, 3)
+                    readable.append((path, name, inputs, original))
                 except UserError as error:
                     tqdm.write(f"left out: {error}")
                     left_out.append({"file": str(path), "reason": str(error)})
-            if readable:
-                predictions = network([inputs for inputs, _ in pixels])
-                for (path, name), (_, original), predicted in zip(
-                    readable, pixels, predictions, strict=True
-                ):
-                    about = _describe(network, original, predicted, output, name)
-                    records.append({"file": str(path), **about})
-            bar.update(len(part))
+            predictions = network([inputs for _, _, inputs, _ in readable]) if readable else []
+            for (path, name, _, original), predicted in zip(readable, predictions, strict=True):
+                about = _describe(network.dataset, original, predicted, f"{output}/{name}")
+                records.append({"file": str(path), **about})
+            bar.update(len(images[part]))
     return records, left_out
 
 
-def _read(path: Path, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image with the channels of the network, and in colour. Raises UserError."""
-    from cnnjax.data import pictures
-
-    pixels = pictures.read(path, channels)
-    return pixels, pixels if channels == 3 else pictures.read(path, 3)
-
-
 def _describe(
-    network: _Predictor,
-    original: np.ndarray,
-    predicted: Mapping[str, np.ndarray],
-    output: Path,
-    name: str,
+    dataset: "Dataset", original: np.ndarray, predicted: Mapping[str, np.ndarray], prefix: str
 ) -> dict[str, Any]:
-    """What is said of one image, of which the pictures are written."""
+    """What is said of one image, of which the pictures are written: `prefix` begins their paths."""
+    from PIL import Image
+
     from cnnjax.report import annotated, palette
 
-    height, width = original.shape[:2]
-    about: dict[str, Any] = {"width": width, "height": height, "picture": f"{name}{_ENDINGS[0]}"}
+    (height, width), resize = original.shape[:2], dataset.loaded.resize
+    picture_path, mask_path = (Path(f"{prefix}{ending}") for ending in _ENDINGS)
+    about: dict[str, Any] = {"width": width, "height": height, "picture": picture_path.name}
     legend: list[tuple[str | None, str]] = []
     box = mask = None
     if "logits" in predicted:
-        classes = _probabilities(predicted["logits"], network.spec.class_names)
+        classes = _probabilities(predicted["logits"], dataset.spec.class_names)
         about["class"], about["probabilities"] = classes[0]["class"], classes
         legend = [(None, f"{each['class']}  {_percent(each['probability'])}") for each in classes]
         legend = legend[:TOP]
     if "predicted_box" in predicted:
-        box = network.resize.original_box(predicted["predicted_box"], height, width)
+        box = resize.original_box(predicted["predicted_box"], height, width)
         edges = ("left", "top", "right", "bottom")
         about["box"] = dict(zip(edges, (round(edge, 2) for edge in box), strict=True))
         legend = [(palette.PREDICTED_BOX, legend[0][1] if legend else "box")]
     if "predicted_mask" in predicted:
-        mask = network.resize.original_mask(predicted["predicted_mask"], height, width)
-        about["mask"] = f"{name}{_ENDINGS[1]}"
-        about["classes"] = _shares(mask, network.spec.mask_names)
+        mask = resize.original_mask(predicted["predicted_mask"], height, width)
+        about["mask"] = mask_path.name
+        about["classes"] = _shares(mask, dataset.spec.mask_names)
         legend = [
             (palette.color(each["value"]), f"{each['class']}  {_percent(each['share'])}")
             for each in about["classes"]
         ]
-        _write_mask(output / about["mask"], mask)
-    _write_png(output / about["picture"], annotated.draw(original, legend, mask=mask, box=box))
+        picture = Image.fromarray(mask)
+        picture.putpalette(palette.table().tobytes())
+        _write_png(mask_path, picture)
+    _write_png(picture_path, annotated.draw(original, legend, mask=mask, box=box))
     return about
 
 
@@ -216,16 +204,6 @@ def _shares(mask: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _percent(share: float | None) -> str:
     return "not finite" if share is None else f"{100 * share:.1f} %"
-
-
-def _write_mask(path: Path, mask: np.ndarray) -> None:
-    from PIL import Image
-
-    from cnnjax.report import palette
-
-    picture = Image.fromarray(mask)
-    picture.putpalette(palette.table().tobytes())
-    _write_png(path, picture)
 
 
 def _write_png(path: Path, picture: Any) -> None:
@@ -303,12 +281,5 @@ def _written_here(path: Path) -> bool:
         return False
 
 
-def _batches(items: Any, size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while part := list(itertools.islice(iterator, size)):
-        yield part
-
-
 if __name__ == "__main__":
-    flags.define("predict")
-    flags.start(main)
+    flags.start("predict", main)

@@ -26,5 +26,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.define("prepare")
-    flags.start(main)
+    flags.start("prepare", main)

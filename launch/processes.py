@@ -9,17 +9,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from cnnjax import files, machine
-from cnnjax.ablation import study
+from cnnjax.ablation.study import RunFolder
 from cnnjax.errors import Stopped, UserError
 from launch import crashes, signals
-from launch.progress import RemainingTime, line, result_time
-from launch.training import TrainingSetup
+from launch.progress import Progress, result_time
+from launch.request import Request
 from launch.work import fail
 
 RESTARTS = 2  # of a process that dies while it is training no run
@@ -28,11 +27,7 @@ MAX_OUTPUT = 10_000
 """Characters of a process's output that are kept with a run that killed it."""
 
 _STOPPED = (signals.EXIT_CODE, -signal.SIGTERM, -signal.SIGHUP)
-_SHOWN = (
-    "note: ",
-    "resumed: ",
-    "profile: ",
-)  # the beginnings of lines of a process that are shown in the terminal
+_SHOWN = ("note: ", "resumed: ", "profile: ")  # beginnings of lines shown in the terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +35,12 @@ class Pool:
     """The processes of a sweep.
 
     Attributes:
-      flags: the flags of `launch.sweep` for the runs.
-      logs: the folder of their logs.
+      request: the requested runs.
       workers: the number of processes.
       threads: the number of threads of each process.
     """
 
-    flags: Sequence[str]
-    logs: Path
+    request: Request
     workers: int
     threads: int
 
@@ -58,20 +51,17 @@ class Worker:
     Args:
       pool: the processes that it belongs to.
       number: its number.
-      training: what the runs are trained with.
       excluded: runs that it must leave out.
     """
 
-    def __init__(
-        self, pool: Pool, number: int, training: TrainingSetup, excluded: set[crashes.Key]
-    ):
-        self.number = number
-        self.log = pool.logs / f"worker-{number}.log"
-        words = [*pool.flags, f"--workers={pool.workers}", f"--worker={number}"]
-        if training.max_minutes is not None:
-            words.append(f"--max_minutes={training.max_minutes:g}")
-        if training.profile is not None and number == 0:
-            words.append(f"--profile={training.profile}")
+    def __init__(self, pool: Pool, number: int, excluded: set[crashes.Key]):
+        request = pool.request
+        self.log = request.workdir / "logs" / f"worker-{number}.log"
+        words = [*request.sweep_flags, f"--workers={pool.workers}", f"--worker={number}"]
+        if request.max_minutes is not None:
+            words.append(f"--max_minutes={request.max_minutes:g}")
+        if request.profile is not None and number == 0:
+            words.append(f"--profile={request.profile}")
         memory = machine.share_of_accelerator(pool.workers)
         self.runs: set[crashes.Key] = set()  # that it was training when it ended
         with files.open_log(self.log) as output:
@@ -139,23 +129,13 @@ class Worker:
             return log.read()
 
 
-class SweepProgress:
+class SweepProgress(Progress):
     """The runs that processes share, as their parent sees and shows them."""
 
-    def __init__(
-        self,
-        training: TrainingSetup,
-        runs: Sequence[study.RunFolder],
-        workers: int,
-        bar: Any,
-        ended: int,
-        total: int,
-    ):
-        self._ended_before, self._total = ended, total
+    def __init__(self, pool: Pool, runs: Sequence[RunFolder], bar: Any, ended: int, total: int):
+        super().__init__(pool.request, len(runs), processes=pool.workers, ended=ended, total=total)
         self.pending = {crashes.key(run): run for run in runs}
         self._written = {key: result_time(run) for key, run in self.pending.items()}
-        self._pace = RemainingTime(len(runs), workers, training.max_minutes)
-        self._primary = training.primary
         self._bar = bar
         self._shown: set[str] = set()
 
@@ -181,9 +161,7 @@ class SweepProgress:
             del self.pending[key]
             done = len(self.ended)
             self._bar.update()
-            number = self._ended_before + done
-            remaining = self._pace.remaining(done)
-            self.print(line(run, result, self._primary, number, self._total, remaining))
+            self.print(self.line(run, result, done, self.remaining(done)))
 
     def count_crash(self, worker: Worker, how: str) -> bool:
         """Counts the crash of a process for the runs that it was training, which may have failed by
@@ -197,20 +175,12 @@ class SweepProgress:
         return bool(runs)
 
 
-def share(
-    pool: Pool,
-    training: TrainingSetup,
-    runs: Sequence[study.RunFolder],
-    *,
-    ended: int = 0,
-    total: int | None = None,
-) -> int:
+def share(pool: Pool, runs: Sequence[RunFolder], *, ended: int = 0, total: int = 0) -> int:
     """Trains runs in the processes of a pool and shows their progress. Processes that die are
     restarted as long as there are runs to try.
 
     Args:
       pool: the processes.
-      training: what the runs are trained with.
       runs: the runs.
       ended: the number of runs counted before these.
       total: the number of runs to count; these by default.
@@ -220,19 +190,19 @@ def share(
     ended. If one process alone was stopped, the others finish their runs first.
     """
     print(f"{len(runs)} runs, {pool.workers} processes of {pool.threads} thread(s); ", end="")
-    print(f"logs in {pool.logs}")
+    print(f"logs in {pool.request.workdir / 'logs'}")
     processes: dict[int, Worker] = {}
     restarts = dict.fromkeys(range(pool.workers), 0)
     given_up, stopped = False, ""
 
     def start(number: int) -> None:
-        processes[number] = Worker(pool, number, training, progress.ended)
+        processes[number] = Worker(pool, number, progress.ended)
 
     with (
         tqdm(total=len(runs), unit="run", disable=not sys.stderr.isatty()) as bar,
         signals.deferred() as stop,
     ):
-        progress = SweepProgress(training, runs, pool.workers, bar, ended, total or len(runs))
+        progress = SweepProgress(pool, runs, bar, ended, total)
         try:
             for number in range(pool.workers):
                 start(number)

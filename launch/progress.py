@@ -1,20 +1,32 @@
 """Lines about the progress of a sweep for the terminal."""
 
+import math
 import time
 
 from cnnjax.ablation import study
 from cnnjax.metric import Metric
 from cnnjax.result import RunResult
+from launch.request import Request
 
 
-class RemainingTime:
-    """Estimates the remaining time of runs. The first run of each process includes start-up and
-    compilation, so that only later runs count as soon as there are any."""
+class Progress:
+    """Counts runs that end, and estimates their remaining time. The first run of each process
+    includes start-up and compilation, so that only later runs count as soon as there are any.
 
-    def __init__(self, runs: int, processes: int = 1, max_minutes: float | None = None):
-        self._runs, self._processes = runs, processes
+    Args:
+      request: what the runs are trained with.
+      runs: the number of runs.
+      processes: the number of processes that share them.
+      ended: the number of runs counted before these.
+      total: the number of runs to count; these by default.
+    """
+
+    def __init__(
+        self, request: Request, runs: int, *, processes: int = 1, ended: int = 0, total: int = 0
+    ):
+        self._request, self._runs, self._processes = request, runs, processes
+        self._ended, self._total = ended, total or runs
         self._started = time.monotonic()
-        self._max_seconds = None if max_minutes is None else 60 * max_minutes
         self._first: tuple[int, float] | None = None
 
     def remaining(self, done: int) -> float:
@@ -27,22 +39,14 @@ class RemainingTime:
             first_runs, first_seconds = 0, 0.0
         ended = max(done - first_runs, self._processes)  # runs in progress are about as far
         seconds = (elapsed - first_seconds) / ended * (self._runs - done)
-        if self._max_seconds is None:
-            return seconds
-        return min(seconds, max(0.0, self._max_seconds - elapsed))
+        return min(seconds, max(0.0, 60 * (self._request.max_minutes or math.inf) - elapsed))
 
-
-def line(
-    run: study.RunFolder,
-    result: RunResult,
-    primary: Metric,
-    number: int,
-    total: int,
-    remaining: float,
-) -> str:
-    """A run's result with its number, and the remaining seconds if there is at least one."""
-    text = f"[{number:>{len(str(total))}}/{total}] {describe(run, result, primary)}"
-    return f"{text}; about {duration(remaining)} left" if remaining >= 1 else text
+    def line(self, run: study.RunFolder, result: RunResult, done: int, remaining: float) -> str:
+        """The result of the run that is number `done` of those that have ended, and the remaining
+        seconds if there is at least one."""
+        number = f"{self._ended + done:>{len(str(self._total))}}"
+        text = f"[{number}/{self._total}] {describe(run, result, self._request.primary)}"
+        return f"{text}; about {duration(remaining)} left" if remaining >= 1 else text
 
 
 def describe(run: study.RunFolder, result: RunResult, primary: Metric) -> str:

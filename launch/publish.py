@@ -102,5 +102,4 @@ def _clear(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    flags.define("publish")
-    flags.start(main)
+    flags.start("publish", main)

@@ -144,8 +144,7 @@ def _name(level: str) -> str:
 
 def _describe(factors: Factors) -> str:
     return " and ".join(
-        f"{path} ({', '.join(str(level) for level in levels.values())})"
-        for path, levels in factors.items()
+        f"{path} ({', '.join(map(str, levels.values()))})" for path, levels in factors.items()
     )
 
 

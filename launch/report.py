@@ -33,11 +33,10 @@ def write(workdir: Path, *, final: bool) -> str:
     from cnnjax.report import ablation
     from launch.request import command
 
-    if not final:
-        written = ablation.write(workdir)
-    else:
+    if final:
         study.count_look(workdir, command())
-        written = ablation.write(workdir, final=True)
+    written = ablation.write(workdir, final=final)
+    if final:
         ablation.write(workdir)  # so that both have the same runs
     return "\n".join([*written.lines, f"report: {written.page}"])
 
@@ -60,5 +59,4 @@ def _compare(folders: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    flags.define("report")
-    flags.start(main)
+    flags.start("report", main)

@@ -13,40 +13,52 @@ import experiments
 from cnnjax import files, paths
 from cnnjax.ablation import study, tuning
 from cnnjax.config import ResolvedConfig, RunConfig, flat
-from cnnjax.errors import UserError, unknown
+from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
+from cnnjax.metric import Metric
 from launch import flags, question
-from launch.training import TrainingSetup
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """The runs that a command line requests.
+    """The runs that a command line requests, and what they are trained with.
 
     Attributes:
       experiment: the value of --experiment.
       loaded: the experiment and its file.
-      training: what the runs are trained with, including the configuration of each arm.
+      configs: the resolved configuration of each requested arm.
       seeds: the requested seeds.
       changes: the fields that --set changes.
       workdir: the folder of the study.
       text: the content of the experiment's file if it has to be written into the workdir.
       tuning: whether these are the runs that tune the arms of the experiment.
+      data_dir: the folder where data sets are looked for, or None.
+      max_minutes: after how many minutes no further run is started, or None.
+      replicas: how many runs of one program are trained together; None to choose the fastest.
+      steps_per_call: steps per call of the program; None to choose the fastest.
+      profile: the folder that a trace of some steps is written to, or None.
+      devices: the number of devices that a process computes on; None for all.
     """
 
     experiment: str
     loaded: experiments.ExperimentFile
-    training: TrainingSetup
+    configs: Mapping[str, ResolvedConfig]
     seeds: Sequence[int]
     changes: Mapping[str, Any]
     workdir: Path
     text: str | None = None
     tuning: bool = False
+    data_dir: str | None = None
+    max_minutes: float | None = None
+    replicas: int | None = None
+    steps_per_call: int | None = None
+    profile: Path | None = None
+    devices: int | None = None
 
     @property
-    def configs(self) -> Mapping[str, ResolvedConfig]:
-        """The resolved configuration of each requested arm."""
-        return self.training.configs
+    def primary(self) -> Metric:
+        """The metric that runs are compared by."""
+        return self.loaded.metrics[0]
 
     @property
     def folder(self) -> Path:
@@ -69,7 +81,7 @@ class Request:
         seed by seed, so that arms can be compared. Runs that failed before come last, since they
         may kill their process again."""
         pending = [run for run in self.runs if not run.ended]
-        if self.training.max_minutes is not None:
+        if self.max_minutes is not None:
             pending.sort(key=lambda run: run.seed)
         return sorted(pending, key=_has_failed)
 
@@ -84,19 +96,15 @@ class Request:
             *(["--tuning"] if self.tuning else []),
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]
-        training = self.training
         for name in ("replicas", "steps_per_call", "devices", "data_dir"):
-            if value := getattr(training, name):
+            if value := getattr(self, name):
                 given.append(f"--{name}={value}")
         return given
 
-    def sweep_flags_without(self, *names: str) -> list[str]:
-        """`sweep_flags` without those called `--NAME`, for each of `names`."""
-        return [flag for flag in self.sweep_flags if flag.partition("=")[0] not in names]
-
     def without(self, arms: Collection[str]) -> "Request":
         """The same request without some arms."""
-        return dataclasses.replace(self, training=self.training.without(arms))
+        configs = {arm: config for arm, config in self.configs.items() if arm not in arms}
+        return dataclasses.replace(self, configs=configs)
 
     def weight_changes(self) -> list[str]:
         """A line for each arm whose configuration is changed by the weights that it starts from."""
@@ -118,15 +126,12 @@ class Request:
         """Raises UserError if the workdir is of another experiment or configuration, weights to
         start from are missing, runs cannot be trained together, or a call would take more steps
         than there are between two lines."""
-        experiment, steps = self.loaded.experiment, self.training.steps_per_call or 1
-        final = {  # without arms that are not tuned yet
-            arm: config
-            for arm, config in self.configs.items()
-            if not self.tunes or arm in experiment.chosen
-        }
+        experiment, steps = self.loaded.experiment, self.steps_per_call or 1
+        untuned = [arm for arm in self.configs if self.tunes and arm not in experiment.chosen]
+        final = self.without(untuned).configs
         study.check(self.workdir, experiment, final, self._planned, self.loaded.metrics)
         for arm, config in self.configs.items():
-            if (self.training.replicas or 1) > 1 and config.training.parallel == "pmap":
+            if (self.replicas or 1) > 1 and config.training.parallel == "pmap":
                 raise UserError(
                     f"--replicas: arm {arm!r} has training.parallel=pmap, whose runs are trained "
                     "one after another. Leave the flag out, or --set training.parallel=jit"
@@ -207,31 +212,22 @@ def from_flags(
     """
     workdir = flags.path("workdir")
     name, loaded, text, changes = _load_experiment(workdir, _changes(arguments))
-    is_tuning = _is_given("tuning")
+    experiment, is_tuning = loaded.experiment, _is_given("tuning")
     if is_tuning:
-        loaded = dataclasses.replace(loaded, experiment=tuning.tuning_experiment(loaded.experiment))
-    experiment = loaded.experiment
+        experiment = tuning.tuning_experiment(experiment)
     if arms == "":
         flag = "arm" if "arm" in flags.FLAGS else "arms"
         raise UserError(f"--{flag}: is missing; the arms are {', '.join(experiment.arms)}.")
-    chosen = [arm.strip() for arm in arms.split(",")] if arms else list(experiment.arms)
-    for arm in chosen:
-        if arm not in experiment.arms:
-            raise unknown(f"experiment {experiment.name}: arm", arm, experiment.arms)
-        if chosen.count(arm) > 1:
-            raise UserError(f"--arms: {arm!r} is given twice.")
+    where = f"experiment {experiment.name}: arm"
+    chosen = flags.names("arms", arms, experiment.arms, where)
     seeds = flags.FLAGS.seeds
     if stage == "tuning":
         assert experiment.tune is not None
         chosen = [name for arm in chosen for name in tuning.tuning_arms(experiment.tune, arm)]
         is_tuning, experiment, seeds = True, tuning.tuning_experiment(experiment), None
-    elif experiment.tune and stage == "main":
-        choices = tuning.choose(experiment.tune, workdir, chosen)
-        experiment = tuning.with_choices(experiment, choices)
     elif experiment.tune:
-        experiment = tuning.with_choices(
-            experiment, tuning.choose_finished(experiment.tune, workdir, chosen)
-        )
+        choose = tuning.choose if stage == "main" else tuning.choose_finished
+        experiment = tuning.with_choices(experiment, choose(experiment.tune, workdir, chosen))
     loaded = dataclasses.replace(loaded, experiment=experiment)
     seeds = list(experiment.seeds) if seeds is None else flags.seeds(seeds)
     if experiment.tune and (shared := set(seeds) & set(experiment.tune.seeds)):
@@ -242,25 +238,23 @@ def from_flags(
     data_dir = flags.FLAGS.data_dir
     if data_dir is not None and not paths.parse("--data_dir", data_dir).is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
-    training = TrainingSetup(
-        {
-            arm: experiment.config(arm, changes, loaded.levels)
-            for arm in experiment.arms
-            if arm in chosen
-        },
-        loaded.metrics,
-        experiment.probes,
-        loaded.levels,
-        loaded.path,
+    arms_in_order = [arm for arm in experiment.arms if arm in chosen]
+    return Request(
+        name,
+        loaded,
+        {arm: experiment.config(arm, changes, loaded.levels) for arm in arms_in_order},
+        seeds,
+        changes,
+        workdir / tuning.FOLDER if is_tuning else workdir,
+        text,
+        is_tuning,
         data_dir,
         flags.FLAGS.max_minutes if _is_given("max_minutes") else None,
         flags.FLAGS.replicas,
         flags.FLAGS.steps_per_call,
-        flags.folder("profile"),
+        flags.folder("profile") if _is_given("profile") else None,
         flags.FLAGS.devices,
     )
-    folder = workdir / tuning.FOLDER if is_tuning else workdir
-    return Request(name, loaded, training, seeds, changes, folder, text, is_tuning)
 
 
 def _is_given(flag: str) -> bool:

@@ -74,16 +74,14 @@ def _plan(stages: Sequence["Request"], comparison: "Request") -> None:
     there are no commands of the comparison before the arms are tuned."""
     from launch import local
 
-    if not flags.FLAGS.commands:
-        for stage in (*stages, comparison):
-            if stages:
-                print("the comparison" if stage is comparison else "tuning")
-            local.plan(stage, commands=False)
-        return
+    commands = flags.FLAGS.commands
     pending = [stage for stage in stages if stage.pending]
-    for stage in pending or [comparison]:
-        local.plan(stage, commands=True, jobs=flags.FLAGS.jobs)
-    if pending:
+    planned = (pending or [comparison]) if commands else [*stages, comparison]
+    for stage in planned:
+        if stages and not commands:
+            print("the comparison" if stage is comparison else "tuning")
+        local.plan(stage, commands=commands, jobs=flags.FLAGS.jobs)
+    if commands and pending:
         text = "these tune the arms; when they have ended, ask again for those of the comparison"
         print(text, file=sys.stderr)
 
@@ -108,5 +106,4 @@ def _sweep_lock(workdir: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    flags.define("sweep")
-    flags.start(main)
+    flags.start("sweep", main)

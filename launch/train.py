@@ -28,5 +28,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.define("train")
-    flags.start(main)
+    flags.start("train", main)

@@ -11,17 +11,16 @@ from cnnjax.errors import UserError, shown
 from launch import flags
 
 if TYPE_CHECKING:
-    from cnnjax.data import Dataset
-    from cnnjax.train.session import Program
+    from cnnjax.train.session import Session
 
 Step = int | Literal["best", "last"]
 
 
 def step() -> Step:
     """The checkpoint that --step names. Raises UserError."""
-    text = flags.FLAGS.step
-    if text == "best" or text == "last":
-        return "best" if text == "best" else "last"
+    text: Any = flags.FLAGS.step
+    if text in ("best", "last"):
+        return text
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise UserError(f"--step: {shown(text)} is not valid; write a step, best or last.")
     return int(text)
@@ -54,12 +53,7 @@ def seed(directory: Path) -> int:
 
 
 def restore(
-    directory: Path,
-    config_now: ResolvedConfig,
-    levels: Levels,
-    program: "Program",
-    dataset: "Dataset",
-    which: Step,
+    directory: Path, config_now: ResolvedConfig, session: "Session", which: Step
 ) -> tuple[int, dict[str, Any]]:
     """The step that `which` names and the variables to evaluate with, on the devices.
 
@@ -69,8 +63,9 @@ def restore(
     from cnnjax.train import folder, state
     from cnnjax.train.checkpoint import Checkpoints
 
-    if config_now.data.name == config(directory, {}, levels).data.name:
-        folder.check_same_data(directory, dataset.loaded.fingerprint)
+    program = session.program(config_now)
+    if config_now.data.name == config(directory, {}, session.levels).data.name:
+        folder.check_same_data(directory, session.load(config_now.data).fingerprint)
     with Checkpoints(directory / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.find(which)
         fresh = program.initialize(state.keys(seed(directory))["params"])

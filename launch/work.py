@@ -18,8 +18,8 @@ from cnnjax.errors import MachineError, OutOfMemory, Stopped, one_line
 from cnnjax.result import RunResult
 from launch import crashes, grouping, signals
 from launch.grouping import Group
-from launch.progress import RemainingTime, line, result_time
-from launch.training import TrainingSetup
+from launch.progress import Progress, result_time
+from launch.request import Request
 
 if TYPE_CHECKING:
     from cnnjax.train.probe import Probes
@@ -38,27 +38,27 @@ class Context:
     `profile` and `stop`."""
 
     session: "Session"
-    training: TrainingSetup
+    request: Request
     profile: "Profile"
     stop: Callable[[], str]
 
 
 def work(
     session: "Session",
-    training: TrainingSetup,
+    request: Request,
     runs: Sequence[RunFolder],
     *,
     quiet: bool,
     processes: int = 1,
     ended: int = 0,
-    total: int | None = None,
+    total: int = 0,
 ) -> int:
     """Trains runs to their end; returns 1 if one failed, else 0. Raises Stopped after a signal,
     when the runs that are being trained have been saved.
 
     Args:
       session: what the runs share.
-      training: what they are trained with.
+      request: what they are trained with.
       runs: the runs; those that another process trains, or has trained, are left out.
       quiet: whether to leave out the remaining time.
       processes: the number of processes that share the runs.
@@ -66,30 +66,27 @@ def work(
       total: the number of runs to count; these by default.
     """
     failed = done = 0
-    total = total or len(runs)
-    started, pace = time.monotonic(), RemainingTime(len(runs), 1, training.max_minutes)
+    started, progress = time.monotonic(), Progress(request, len(runs), ended=ended, total=total)
     written = {run: result_time(run) for run in runs}
     from cnnjax.train.profile import Profile
 
-    profile = Profile(training.profile, functools.partial(print, flush=True))
+    profile = Profile(request.profile, functools.partial(print, flush=True))
     with signals.deferred() as stop:
-        context = Context(session, training, profile, stop)
-        dispatches = grouping.choose_dispatches(session, training, runs, processes=processes)
-        for group in grouping.make_groups(runs, dispatches, grouping.replica_keys(training)):
+        context = Context(session, request, profile, stop)
+        dispatches = grouping.choose_dispatches(session, request, runs, processes=processes)
+        for group in grouping.make_groups(runs, dispatches, grouping.replica_keys(request)):
             if stop():
                 break
-            if time.monotonic() - started > 60 * (training.max_minutes or math.inf):
-                minutes = f"{training.max_minutes:g} minutes"
+            if time.monotonic() - started > 60 * (request.max_minutes or math.inf):
+                minutes = f"{request.max_minutes:g} minutes"
                 print(f"{minutes} are over; the same command goes on from here.")
                 break
             results = _train_unlocked(context, group, written)
-            first = ended + done + 1
-            done += len(group.runs)
-            remaining = 0.0 if quiet or not done else pace.remaining(done)
-            for number, (run, result) in enumerate(results.items(), first):
+            remaining = 0.0 if quiet else progress.remaining(done + len(group.runs))
+            for number, (run, result) in enumerate(results.items(), done + 1):
                 failed += result.status == "failed"
-                text = line(run, result, training.primary, number, total, remaining)
-                print(text, flush=True)
+                print(progress.line(run, result, number, remaining), flush=True)
+            done += len(group.runs)
     profile.close()
     return 1 if failed else 0
 
@@ -102,9 +99,8 @@ def _train_unlocked(
     with contextlib.ExitStack() as locks:
         locked = []
         for run in group.runs:
-            files.refuse_links(run.directory, below=run.directory.parents[1])
-            lock = locks.enter_context(files.lock(run.directory / ".lock", wait=False))
-            if lock and not run.ended and result_time(run) == written[run]:
+            free = locks.enter_context(grouping.lock(run))
+            if free and not run.ended and result_time(run) == written[run]:
                 locked.append(run)
         for run in locked:
             crashes.count_attempt(run)
@@ -138,14 +134,11 @@ def _train_together(context: Context, group: Group) -> dict[RunFolder, RunResult
         print(f"{arms}: {lines[0][:MAX_ERROR]}; these runs go on {how}")
     results: dict[RunFolder, RunResult] = {}
     for start in range(0, len(group.runs), size):
-        part = group._replace(runs=group.runs[start : start + size])
-        if len(part.runs) > 1:
-            part = part._replace(replica_axis=tuple(map(crashes.key, part.runs)))
-            results |= _train_together(context, part)
-        else:
-            (run,) = part.runs
-            axis = grouping.replica_axis(run) or (crashes.key(run),)
-            results |= _train_alone(context, part._replace(replica_axis=axis))
+        runs = group.runs[start : start + size]
+        axis, train = tuple(map(crashes.key, runs)), _train_together
+        if len(runs) == 1:
+            axis, train = grouping.replica_axis(runs[0]) or axis, _train_alone
+        results |= train(context, group._replace(runs=runs, replica_axis=axis))
     return results
 
 
@@ -162,7 +155,7 @@ def _train_alone(context: Context, group: Group) -> dict[RunFolder, RunResult]:
         assert error is not None
         text = "".join(traceback.format_exception(error))
         (run,) = group.runs
-        return {run: fail(run, one_line(error, context.training.path), text)}
+        return {run: fail(run, one_line(error, context.request.loaded.path), text)}
 
 
 def _fail_by_crashes(run: RunFolder) -> RunResult:
@@ -183,7 +176,7 @@ def fail(run: RunFolder, error: str, details: str, *, reset_crashes: bool = True
     )
     result.write(run.directory / "result.json")
     if reset_crashes:
-        crashes.reset(run)
+        crashes.record(run).unlink(missing_ok=True)
     return result
 
 
@@ -193,18 +186,18 @@ def _train(context: Context, group: Group) -> dict[RunFolder, RunResult]:
     that read data may have received it as well."""
     from cnnjax.train import loop
 
-    runs, training = group.runs, context.training
+    runs, request = group.runs, context.request
     try:
         with crashes.training(runs):
             results = loop.train(
                 context.session,
                 [
-                    loop.Job(training.configs[run.arm], run.seed, run.directory, run.arm, run.block)
+                    loop.Job(request.configs[run.arm], run.seed, run.directory, run.arm, run.block)
                     for run in runs
                 ],
                 replica_axis=group.replica_axis,
                 steps_per_call=group.steps_per_call,
-                probes=_probes(training.probes),
+                probes=_probes(request.loaded.experiment.probes),
                 log=functools.partial(print, flush=True),
                 profile=context.profile,
                 stop=context.stop,

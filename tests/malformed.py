@@ -712,8 +712,10 @@ def _request() -> None:
     """What launch.sweep does before it needs jax."""
     from launch import flags, request
 
-    flags.define("sweep")
-    flags.start(lambda words: request.from_flags(flags.FLAGS.arms, words, stage="plan").check())
+    def main(words: Sequence[str]) -> None:
+        request.from_flags(flags.FLAGS.arms, words, stage="plan").check()
+
+    flags.start("sweep", main)
 
 
 def _data() -> None:
@@ -722,11 +724,10 @@ def _data() -> None:
     from cnnjax.config import Data
     from launch import flags
 
-    flags.start(lambda words: _nothing(data.load(Data(name=words[0]), *words[1:] or (None,))))
+    def main(words: Sequence[str]) -> None:
+        data.load(Data(name=words[0]), *words[1:] or (None,))
 
-
-def _nothing(value: object) -> None:
-    return None
+    flags.start("prepare", main)
 
 
 _OWN: dict[str, Callable[[], object]] = {"request": _request, "data": _data}

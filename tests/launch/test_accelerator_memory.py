@@ -4,7 +4,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from launch_requests import runs, training
+from launch_requests import request, runs, training
 
 from cnnjax.errors import OutOfMemory, UserError
 from cnnjax.train import loop, session
@@ -26,8 +26,8 @@ def started(monkeypatch, tmp_path):
     )
 
     def start(workers):
-        pool = processes.Pool([], tmp_path, workers, 1)
-        processes.Worker(pool, 0, training({}), set())._status.close()
+        pool = processes.Pool(request(tmp_path), workers, 1)
+        processes.Worker(pool, 0, set())._status.close()
         last = environments[-1]
         return {name: last[name] for name in FRACTIONS if name in last}
 
@@ -60,10 +60,10 @@ def test_only_the_first_process_writes_a_profile(monkeypatch, tmp_path):
     monkeypatch.setattr(
         processes.subprocess, "Popen", lambda words, **_: asked.append(words) or SimpleNamespace()
     )
-    profiled = training({}, profile=tmp_path / "trace")
+    profiled = request(tmp_path, profile=tmp_path / "trace")
     for number in (0, 1):
-        pool = processes.Pool([], tmp_path, 2, 1)
-        processes.Worker(pool, number, profiled, set())._status.close()
+        pool = processes.Pool(profiled, 2, 1)
+        processes.Worker(pool, number, set())._status.close()
     word = f"--profile={tmp_path / 'trace'}"
     assert [word in words for words in asked] == [True, False]
 

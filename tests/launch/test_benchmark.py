@@ -18,8 +18,7 @@ def test_a_small_benchmark_writes_figures_and_a_plot(tmp_path):
     hurried = (
         "from launch import benchmark, flags\n"
         "benchmark.SECONDS = 0.1\n"
-        "flags.define('benchmark')\n"
-        "flags.start(benchmark.main)\n"
+        "flags.start('benchmark', benchmark.main)\n"
     )
     words = (
         f"--workdir={tmp_path}", "--networks=lenet5_modern", "--rounds=2", "--batch_size=8",
@@ -79,19 +78,19 @@ def test_what_a_peer_lacks_is_what_it_does_not_define(name):
     networks = {ast.literal_eval(key) for key in table.keys}
     lacks = benchmark.CONTENDERS[name].lacks
     assert networks.isdisjoint(lacks)
-    assert networks.union(lacks) == set(benchmark.NETWORKS)
+    assert networks.union(lacks) == set(contender.IMAGES)
 
 
 def test_contenders_without_the_network_are_left_out_with_a_reason(capsys):
-    names = ["flax", "keras"]
-    assert list(benchmark._that_have("unet", names, benchmark.CONTENDERS)) == ["flax"]
+    contenders = {name: benchmark.CONTENDERS[name] for name in ("flax", "keras")}
+    assert list(benchmark._that_have("unet", contenders)) == ["flax"]
     printed = capsys.readouterr().out
     assert printed == (
         "unet: keras is left out, tests.peers.keras_peer does not have this network\n"
     )
-    assert list(benchmark._that_have("vgg_small", names, benchmark.CONTENDERS)) == names
+    assert benchmark._that_have("vgg_small", contenders) == contenders
     with pytest.raises(UserError, match="--networks: none of the contenders has 'unet'"):
-        benchmark._that_have("unet", ["keras"], benchmark.CONTENDERS)
+        benchmark._that_have("unet", {"keras": contenders["keras"]})
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
-from launch_requests import training
+from launch_requests import request
 
 from cnnjax import machine
 from cnnjax.errors import UserError
@@ -12,9 +12,10 @@ from common import program, small
 from launch import division
 
 
-def workload(configs, images, runs, *, levels=None, path=Path("mine.py"), flags=()):
-    trained = training(configs, levels, path)
-    return division.Workload(trained, flags, dict.fromkeys(configs, images), runs)
+def workload(configs, images, runs, **fields):
+    """A request for so many runs, and the number of images of each arm."""
+    some = request(Path("nowhere"), configs, range(runs // len(configs)), **fields)
+    return some, dict.fromkeys(configs, images)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_the_fastest_number_of_processes_is_chosen_and_measured_once(measured, c
     some = workload({"a": small()}, 100_000, 20)
     speeds |= {("a", 1): 100.0, ("a", 2): 150.0, ("a", 4): 190.0, ("a", 8): 160.0}
     for _ in range(2):
-        assert division.choose(some, 8) == 4
+        assert division.choose(*some, 8)[0] == 4
     assert asked == [("a", 1, 8), ("a", 2, 4), ("a", 4, 2), ("a", 8, 1)]
     assert "with 4 processes of 2 threads" in capsys.readouterr().out
 
@@ -49,24 +50,24 @@ def test_the_fastest_number_of_processes_is_chosen_and_measured_once(measured, c
 def test_fewer_processes_are_chosen_if_more_are_hardly_faster(measured):
     speeds, _ = measured
     speeds |= {("a", 1): 100.0, ("a", 2): 104.0}
-    assert division.choose(workload({"a": small()}, 100_000, 5), 2) == 1
+    assert division.choose(*workload({"a": small()}, 100_000, 5), 2)[0] == 1
 
 
 def test_processes_are_limited_by_runs_and_memory(measured, monkeypatch):
     speeds, _ = measured
     speeds |= {("a", number): 100.0 * number for number in range(1, 9)}
     some = workload({"a": small()}, 100_000, 3)
-    assert division.choose(some, 8) == 3
+    assert division.choose(*some, 8)[0] == 3
     monkeypatch.setattr(machine, "free_memory", lambda: 2.6e9)
-    assert division.choose(some, 8) == 2
-    assert division.choose(workload({"a": small()}, 100_000, 1), 8) == 1
-    assert division.choose(some, 1) == 1
+    assert division.choose(*some, 8)[0] == 2
+    assert division.choose(*workload({"a": small()}, 100_000, 1), 8)[0] == 1
+    assert division.choose(*some, 1)[0] == 1
 
 
 def test_short_studies_are_measured_with_one_process_only(measured):
     speeds, asked = measured
     speeds |= {("a", 1): 1000.0}
-    assert division.choose(workload({"a": small()}, 59_000, 9), 4) == 4
+    assert division.choose(*workload({"a": small()}, 59_000, 9), 4)[0] == 4
     assert asked == [("a", 1, 4)]
 
 
@@ -78,7 +79,7 @@ def test_arms_of_equal_speed_are_measured_once(measured):
         "wide": small(model__hidden=(99,)),
     }
     speeds |= {("a", 1): 100.0, ("a", 2): 150.0, ("wide", 1): 100.0, ("wide", 2): 20.0}
-    assert division.choose(workload(configs, 100_000, 9), 2) == 1
+    assert division.choose(*workload(configs, 100_000, 9), 2)[0] == 1
     assert {arm for arm, *_ in asked} == {"a", "wide"}
 
 
@@ -92,7 +93,7 @@ def test_a_user_level_is_measured_for_each_version_of_its_file(measured, tmp_pat
     for text in ("1", "1", "2"):
         file.write_text(text)
         levels = {"activation": {"mine": abs}}
-        division.choose(workload({"a": config}, 100, 9, levels=levels, path=file), 2)
+        division.choose(*workload({"a": config}, 100, 9, levels=levels, path=file), 2)
     assert len(asked) == 2
 
 
@@ -100,13 +101,13 @@ def test_a_cache_that_cannot_be_written_changes_nothing(measured, monkeypatch):
     speeds, _ = measured
     speeds |= {("a", 1): 100.0, ("a", 2): 50.0}
     monkeypatch.setenv("CNNJAX_CACHE", "/proc/no/such")
-    assert division.choose(workload({"a": small()}, 100_000, 9), 2) == 1
+    assert division.choose(*workload({"a": small()}, 100_000, 9), 2)[0] == 1
 
 
 def test_on_an_accelerator_one_process_is_chosen(measured):
     speeds, asked = measured
     speeds |= {("a", 1): 100.0, "backend": "gpu"}
-    assert division.choose(workload({"a": small()}, 10**6, 9), 8) == 1
+    assert division.choose(*workload({"a": small()}, 10**6, 9), 8)[0] == 1
     assert len(asked) == 1
 
 
@@ -115,7 +116,7 @@ def test_an_error_while_timing_is_left_to_the_run(measured, monkeypatch):
         raise UserError("stopped")
 
     monkeypatch.setattr(division, "_measure", broken)
-    assert division.choose(workload({"a": small()}, 10**6, 9), 2) == 2
+    assert division.choose(*workload({"a": small()}, 10**6, 9), 2)[0] == 2
 
 
 def test_a_sweep_measures_real_steps_and_prints_its_choice(tmp_path):
@@ -155,12 +156,12 @@ def test_weights_of_all_arms_are_checked_before_anything_is_timed(monkeypatch, c
     monkeypatch.setattr(division, "TimedProcess", Stopped)
     started = small(transfer__init_from="/weights")
     configs = {"a": small(), "b": started, "c": small(), "d": started}
-    request = workload(configs, 100, 4, flags=["--arms=a,b,c,d"])
+    some, _ = workload(configs, 100, 4)
     with pytest.raises(UserError, match="weights do not fit"):
-        division._measure(request, "b", 1, 2, "1 of 2")
+        division._measure(some, "b", 1, 2, "1 of 2")
     assert asked == [("--arms=b,d", "0.75")]
     with pytest.raises(UserError):
-        division._measure(request, "b", 3, 3, "1 of 2")
+        division._measure(some, "b", 3, 3, "1 of 2")
     assert asked[1:] == [("--arms=b,d", "0.25")] * 3, "they share an accelerator"
     assert "timing" not in capsys.readouterr().out
 

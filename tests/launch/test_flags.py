@@ -66,8 +66,7 @@ from launch import flags
 def main(arguments):
     {body}
 
-flags.define("train")
-flags.start(main)
+flags.start("train", main)
 """
 
 

@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from launch_requests import request
+from launch_requests import request, training
 from PIL import Image
 
 from cnnjax import data, files
@@ -74,7 +74,7 @@ def test_with_max_minutes_runs_are_in_order_of_seeds_and_none_is_started_late(tm
     requested = request(tmp_path, ["a", "b"], max_minutes=1e-9, replicas=1)
     pending = requested.pending
     assert [(run.arm, run.seed) for run in pending] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    assert work.work(None, requested.training, pending, quiet=True) == 0
+    assert work.work(None, requested, pending, quiet=True) == 0
     assert not list(tmp_path.iterdir())
 
 
@@ -108,7 +108,7 @@ def test_runs_that_were_not_started_are_counted_not_listed(tmp_path, capsys):
 def test_the_remaining_time_is_estimated_from_runs_after_the_first_of_each_process(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    pace = progress.RemainingTime(10, processes=2)
+    pace = progress.Progress(training({}), 10, processes=2)
     remaining = []
     for done, passed in ((1, 20), (2, 21), (3, 22), (4, 23), (10, 29)):
         now[0] = 100 + passed
@@ -120,7 +120,7 @@ def test_the_remaining_time_is_estimated_from_runs_after_the_first_of_each_proce
 def test_the_remaining_time_is_at_most_max_minutes(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    pace = progress.RemainingTime(100, max_minutes=1)
+    pace = progress.Progress(training({}, max_minutes=1), 100)
     now[0] = 40.0
     assert pace.remaining(1) == 20.0
     now[0] = 70.0

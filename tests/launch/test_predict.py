@@ -201,10 +201,10 @@ def test_masks_are_written_at_the_size_of_the_file(tmp_path):
     """A network that sees the centre of an image of 12 x 6 pixels, 3 x 3, at half its size."""
     spec = types.SimpleNamespace(class_names=(), mask_names=("sky", "road", "car"))
     resize = Resize((3, 3), "nearest", 3)
-    network = types.SimpleNamespace(spec=spec, resize=resize)
+    dataset = types.SimpleNamespace(spec=spec, loaded=types.SimpleNamespace(resize=resize))
     small_mask = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 2]], np.uint8)
     original = np.full((6, 12, 3), 100, np.uint8)
-    about = predict._describe(network, original, {"predicted_mask": small_mask}, tmp_path, "a")
+    about = predict._describe(dataset, original, {"predicted_mask": small_mask}, f"{tmp_path}/a")
     mask = np.full((6, 12), IGNORE, np.uint8)
     mask[:, 4:10] = small_mask.repeat(2, 0).repeat(2, 1)  # of 6 pixels, 2 are cut away at the left
     written = Image.open(tmp_path / "a_mask.png")

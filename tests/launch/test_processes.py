@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from launch_requests import training
+from launch_requests import request
 
 from cnnjax import files
 from cnnjax.ablation import study
@@ -65,8 +65,8 @@ def share(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", str(script))
             runs = [run for run in study.runs(workdir, arms, seeds) if not run.ended]
-            pool = processes.Pool(["--sets=x"], workdir / "logs", workers, threads=1)
-            return processes.share(pool, training({}), runs)
+            pool = processes.Pool(request(workdir, arms, seeds), workers, threads=1)
+            return processes.share(pool, runs)
 
     return start
 

@@ -35,5 +35,5 @@ def test_every_program_escapes_its_output(monkeypatch):
     monkeypatch.setattr(flags.terminal, "guard", lambda: guarded.append(True))
     monkeypatch.setattr(flags.app, "run", lambda main, flags_parser: sys.exit(0))
     with pytest.raises(SystemExit):
-        flags.start(lambda _: 0)
+        flags.start("prepare", lambda _: 0)
     assert guarded == [True]
