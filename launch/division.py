@@ -18,6 +18,7 @@ from cnnjax.ablation import provenance
 from cnnjax.errors import UserError
 from launch.request import Request
 from launch.timing import TimedProcess
+from launch.training import TrainingSetup
 
 SECONDS = 1.5  # duration of the steps that are timed
 MIN_SECONDS = 60.0  # of training, below which measuring takes longer than it saves
@@ -73,7 +74,7 @@ def _estimate(
 ) -> tuple[float, int, bool]:
     """The seconds of training of the pending runs, the most memory that one of the processes uses,
     and whether all train on a CPU."""
-    keys = {arm: cache.digest(speed_key(request, arm)) for arm in images}
+    keys = {arm: cache.digest(speed_key(request.training, arm)) for arm in images}
     first_arms = {key: arm for arm, key in reversed(keys.items())}
     figures = []
     for arm, key in keys.items():
@@ -88,11 +89,11 @@ def _estimate(
     return sum(seconds_of_arms), max(peaks), all(on_cpu)
 
 
-def speed_key(request: Request, arm: str) -> Any:
+def speed_key(training: TrainingSetup, arm: str) -> Any:
     """The fields that the speed of a step mainly depends on, besides the machine: arms that differ
     in an activation, a norm or an initialiser are assumed to be equally fast. If a level is the
     user's own, they include the checksum of its file."""
-    config = request.configs[arm]
+    config = training.configs[arm]
     model = ("name", "hidden", "width", "depth", "kernel", "pooling", "remat", "inception_block")
     values = config.model_dump(
         mode="json",
@@ -109,12 +110,12 @@ def speed_key(request: Request, arm: str) -> Any:
             },
         },
     )
-    values |= {"devices": request.devices} if request.devices else {}
+    values |= {"devices": training.devices} if training.devices else {}
     groups = [(group.pattern, group.frozen) for group in config.optimizer.groups]
     values |= {"groups": groups} if groups else {}
-    user_levels = {name for levels in request.loaded.levels.values() for name in levels}
+    user_levels = {name for levels in training.levels.values() for name in levels}
     if {config.task, config.model.name, config.model.activation} & user_levels:
-        values["file"] = files.sha256(request.loaded.path)
+        values["file"] = files.sha256(training.path)
     return values
 
 

@@ -20,7 +20,7 @@ from cnnjax.ablation.study import RunFolder
 from cnnjax.config import ResolvedConfig
 from cnnjax.errors import OutOfMemory
 from launch import crashes, division
-from launch.request import Request
+from launch.training import TrainingSetup
 
 if TYPE_CHECKING:
     from cnnjax.train.session import Session
@@ -49,36 +49,36 @@ class Group(NamedTuple):
     steps_per_call: int = 1
 
 
-def replica_keys(request: Request) -> dict[str, str]:
+def replica_keys(training: TrainingSetup) -> dict[str, str]:
     """{arm: its replica key}; runs whose arms have the same key can be trained together."""
     from cnnjax.train import program_key
 
-    return {arm: program_key.replica_key(config) for arm, config in request.configs.items()}
+    return {arm: program_key.replica_key(config) for arm, config in training.configs.items()}
 
 
 def choose_dispatches(
-    session: "Session", request: Request, runs: Sequence[RunFolder], *, processes: int
+    session: "Session", training: TrainingSetup, runs: Sequence[RunFolder], *, processes: int
 ) -> dict[str, Dispatch]:
-    """{arm: the dispatch of its runs}: `request.replicas` and `request.steps_per_call` where they
+    """{arm: the dispatch of its runs}: `training.replicas` and `training.steps_per_call` where they
     are set, but so few replicas that no process idles; otherwise the fastest. Processes that share
     a machine keep it busy, so that they use single runs and steps unless the fields are set.
 
     Args:
       session: what the runs share.
-      request: what they are trained with.
+      training: what they are trained with.
       runs: the pending runs.
       processes: the number of processes that share them.
     """
     arms = list(dict.fromkeys(run.arm for run in runs))
-    if request.replicas or request.steps_per_call or processes > 1:
+    if training.replicas or training.steps_per_call or processes > 1:
         share = math.ceil(len(runs) / processes)
-        dispatch = Dispatch(min(request.replicas or 1, share), request.steps_per_call or 1)
+        dispatch = Dispatch(min(training.replicas or 1, share), training.steps_per_call or 1)
         return dict.fromkeys(arms, dispatch)
-    keys = replica_keys(request)
+    keys = replica_keys(training)
     replicas = collections.Counter(keys[run.arm] for run in runs)
     arms_by_speed = collections.defaultdict(list)
     for arm in arms:
-        arms_by_speed[cache.digest(division.speed_key(request, arm))].append(arm)
+        arms_by_speed[cache.digest(division.speed_key(training, arm))].append(arm)
     dispatches: dict[str, Dispatch] = {}
     for speed_key, equal_arms in arms_by_speed.items():
         with contextlib.ExitStack() as locks:
@@ -92,7 +92,9 @@ def choose_dispatches(
                 equal_runs = [run for run in runs if run.arm in equal_arms]
                 max_replicas = max(replicas[keys[arm]] for arm in equal_arms)
                 with crashes.training(locked):
-                    dispatch = _fastest(session, request, equal_runs, max_replicas, speed_key)
+                    dispatch = _fastest(
+                        session, training.configs, equal_runs, max_replicas, speed_key
+                    )
             dispatches |= dict.fromkeys(equal_arms, dispatch)
     return dispatches
 
@@ -206,11 +208,15 @@ def _recorded_axes(runs: Sequence[RunFolder]) -> dict[RunFolder, tuple[crashes.K
 
 
 def _fastest(
-    session: "Session", request: Request, runs: Sequence[RunFolder], max_replicas: int, key: str
+    session: "Session",
+    configs: Mapping[str, ResolvedConfig],
+    runs: Sequence[RunFolder],
+    max_replicas: int,
+    key: str,
 ) -> Dispatch:
     """The fastest dispatch of runs that are all as fast as the first one, and of which
     `max_replicas` can be trained together."""
-    config = request.configs[runs[0].arm]
+    config = configs[runs[0].arm]
     dataset = session.dataset(config, runs[0].seed)
     backend, count, steps = session.runtime["backend"], 1, 1
     if config.training.parallel == "jit" and dataset.in_memory:
@@ -219,7 +225,7 @@ def _fastest(
         steps = longest_call(config)
     if count == steps == 1:
         return Dispatch()
-    fields = [request.configs[run.arm].training for run in runs]
+    fields = [configs[run.arm].training for run in runs]
     images = sum(dataset.order.total_steps(each) * each.batch_size for each in fields)
     speeds: dict[Dispatch, float] = {}
 

@@ -21,6 +21,7 @@ from launch import crashes, division, processes
 from launch import plan as planning
 from launch.progress import describe
 from launch.request import Request
+from launch.training import TrainingSetup
 from launch.work import work
 
 if TYPE_CHECKING:
@@ -43,16 +44,16 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         files.refuse_links(request.workdir / name, below=request.folder)
     threads = machine.threads()
     if worker is not None:
-        session, broken = open_session(request, trains=True)
+        session, broken = open_session(request.training, trains=True)
         study.check_data(request.workdir, session.fingerprints)
         excluded = crashes.excluded_runs()
         runs = [run for run in request.pending if crashes.key(run) not in excluded]
         runs = [run for run in runs if _threads(run, threads) == threads]
-        if request.max_minutes is None:
+        if request.training.max_minutes is None:
             start = worker * len(runs) // (workers or 1)  # so that processes seldom meet
             runs = [*runs[start:], *runs[:start]]
         runs.sort(key=lambda run: run.arm not in broken)  # errors are reported first
-        work(session, request, runs, quiet=True, processes=workers or 1)
+        work(session, request.training, runs, quiet=True, processes=workers or 1)
         return 0  # failed runs are reported, but are not an error of this process
     request.write_question()
     if workers is None:
@@ -64,7 +65,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
     in_process = workers == 1 and len(groups) == 1
     if in_process:
         os.environ["PJRT_NPROC"] = str(next(iter(groups)))
-        session, broken = open_session(request, trains=True)
+        session, broken = open_session(request.training, trains=True)
         data = session.fingerprints
     elif groups:
         data = [loaded.fingerprint for loaded in _load(request).values()]
@@ -72,7 +73,7 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
             config.transfer.init_from or config.optimizer.groups
             for config in request.configs.values()
         ):
-            session, broken = open_session(request)
+            session, broken = open_session(request.training)
     request.write(data)
     print("".join(f"{line}\n" for line in request.weight_changes()), end="")
     for arm, config in request.configs.items() if groups else ():
@@ -83,12 +84,12 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         print(f"{done} of {len(request.runs)} runs have ended already in {request.workdir}")
     failing = [run for run in request.pending if run.arm in broken]
     total = len(request.pending)
-    code = work(session, request, failing, quiet=False, total=total) if failing else 0
+    code = work(session, request.training, failing, quiet=False, total=total) if failing else 0
     sound, count = request.without(broken), {"ended": len(failing), "total": total}
     for threads, runs in groups.items():
         runs = [run for run in runs if run.arm not in broken]
         if in_process:
-            code = max(code, work(session, sound, runs, quiet=False, **count))
+            code = max(code, work(session, sound.training, runs, quiet=False, **count))
         elif runs:
             pool = processes.Pool(sound, min(workers, len(runs)), threads)
             code = max(code, processes.share(pool, runs, **count))
@@ -117,7 +118,7 @@ def _load(request: Request) -> dict[str, "LoadedData"]:
         config = request.configs[arm]
         key = config.data.model_dump_json()
         if key not in loaded:
-            loaded[key] = data.load(config.data, request.data_dir)
+            loaded[key] = data.load(config.data, request.training.data_dir)
         arms[arm] = loaded[key]
         try:
             registry.find(config.task, request.loaded.levels).check(config, loaded[key].spec)
@@ -152,7 +153,7 @@ def describe_data(request: Request) -> None:
 
     arms = {run.arm for run in request.pending}
     configs = (config.data for arm, config in request.configs.items() if arm in arms)
-    lines = data.describe(configs, request.data_dir)
+    lines = data.describe(configs, request.training.data_dir)
     print("".join(f"{line}\n" for line in lines), end="")
 
 
@@ -169,7 +170,7 @@ def plan(request: Request, *, commands: bool, jobs: int | None) -> None:
         request.write_question()
         if request.text is not None:
             print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
-    session, broken = open_session(request)
+    session, broken = open_session(request.training)
     for arm, error in broken.items():
         text = f"arm {arm!r} cannot be built, and its runs will fail: {error}"
         print(text, file=sys.stderr if commands else sys.stdout)
@@ -183,7 +184,9 @@ def plan(request: Request, *, commands: bool, jobs: int | None) -> None:
         planning.show(sound, session, images, machine.threads())
 
 
-def open_session(request: Request, *, trains: bool = False) -> tuple["Session", dict[str, str]]:
+def open_session(
+    training: TrainingSetup, *, trains: bool = False
+) -> tuple["Session", dict[str, str]]:
     """Returns a session, and {arm: error} of the arms whose network cannot be built, whose runs
     will fail with that error. Unless it `trains`, the session leaves the memory of an accelerator
     to the processes that train. Raises UserError for what would make all runs of an arm fail."""
@@ -192,12 +195,12 @@ def open_session(request: Request, *, trains: bool = False) -> tuple["Session", 
     broken = {}
     with contextlib.nullcontext() if trains else machine.without_preallocation():
         session = Session(
-            data_dir=request.data_dir,
-            levels=request.loaded.levels,
-            devices=request.devices,
+            data_dir=training.data_dir,
+            levels=training.levels,
+            devices=training.devices,
             trains=trains,
         )
-    for arm, config in request.configs.items():
+    for arm, config in training.configs.items():
         try:
             session.check(config)
         except UserError as error:
@@ -205,7 +208,7 @@ def open_session(request: Request, *, trains: bool = False) -> tuple["Session", 
                 raise
             raise UserError(f"arm {arm!r}: {error}", path=error.path) from None
         except Exception as error:
-            broken[arm] = one_line(error, request.loaded.path)
+            broken[arm] = one_line(error, training.path)
     if session.note:
         print(session.note)
     return session, broken
@@ -222,7 +225,7 @@ def _print_summary(request: Request) -> int:
     count = f"{len(ended) - len(failed)} of {len(results)}"
     print(f"{count} runs have ended ({diverged} diverged), {len(failed)} failed")
     for run, result in failed.items():
-        text = describe(run, result, request.primary)
+        text = describe(run, result, request.training.primary)
         print(f"  {text}\n    whole error: {run.directory / 'error.txt'}")
     unlocked = 0
     fresh = [run for run in unfinished if not (run.directory / "config.json").exists()]

@@ -200,5 +200,5 @@ def _show_shares(request: Request, levels: Mapping[str, Any], family: int) -> No
         for block in claims.blocks_of(claim, levels):
             runs = len(claims.arms_of(claim.sides[0], block, levels)) * len(request.seeds)
             in_block = f" [{block}]" if block else ""
-            statement = statements.claim_text(claim, request.loaded.metrics)
+            statement = statements.claim_text(claim, request.training.metrics)
             print(f"  {statement}{in_block}: {statements.to_show(claim, runs, family)}")

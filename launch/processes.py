@@ -55,13 +55,13 @@ class Worker:
     """
 
     def __init__(self, pool: Pool, number: int, excluded: set[crashes.Key]):
-        request = pool.request
-        self.log = request.workdir / "logs" / f"worker-{number}.log"
-        words = [*request.sweep_flags, f"--workers={pool.workers}", f"--worker={number}"]
-        if request.max_minutes is not None:
-            words.append(f"--max_minutes={request.max_minutes:g}")
-        if request.profile is not None and number == 0:
-            words.append(f"--profile={request.profile}")
+        training = pool.request.training
+        self.log = pool.request.workdir / "logs" / f"worker-{number}.log"
+        words = [*pool.request.sweep_flags, f"--workers={pool.workers}", f"--worker={number}"]
+        if training.max_minutes is not None:
+            words.append(f"--max_minutes={training.max_minutes:g}")
+        if training.profile is not None and number == 0:
+            words.append(f"--profile={training.profile}")
         memory = machine.share_of_accelerator(pool.workers)
         self.runs: set[crashes.Key] = set()  # that it was training when it ended
         with files.open_log(self.log) as output:
@@ -133,7 +133,9 @@ class SweepProgress(Progress):
     """The runs that processes share, as their parent sees and shows them."""
 
     def __init__(self, pool: Pool, runs: Sequence[RunFolder], bar: Any, ended: int, total: int):
-        super().__init__(pool.request, len(runs), processes=pool.workers, ended=ended, total=total)
+        super().__init__(
+            pool.request.training, len(runs), processes=pool.workers, ended=ended, total=total
+        )
         self.pending = {crashes.key(run): run for run in runs}
         self._written = {key: result_time(run) for key, run in self.pending.items()}
         self._bar = bar

@@ -6,7 +6,7 @@ import time
 from cnnjax.ablation import study
 from cnnjax.metric import Metric
 from cnnjax.result import RunResult
-from launch.request import Request
+from launch.training import TrainingSetup
 
 
 class Progress:
@@ -14,7 +14,7 @@ class Progress:
     includes start-up and compilation, so that only later runs count as soon as there are any.
 
     Args:
-      request: what the runs are trained with.
+      training: what the runs are trained with.
       runs: the number of runs.
       processes: the number of processes that share them.
       ended: the number of runs counted before these.
@@ -22,9 +22,15 @@ class Progress:
     """
 
     def __init__(
-        self, request: Request, runs: int, *, processes: int = 1, ended: int = 0, total: int = 0
+        self,
+        training: TrainingSetup,
+        runs: int,
+        *,
+        processes: int = 1,
+        ended: int = 0,
+        total: int = 0,
     ):
-        self._request, self._runs, self._processes = request, runs, processes
+        self._training, self._runs, self._processes = training, runs, processes
         self._ended, self._total = ended, total or runs
         self._started = time.monotonic()
         self._first: tuple[int, float] | None = None
@@ -39,13 +45,13 @@ class Progress:
             first_runs, first_seconds = 0, 0.0
         ended = max(done - first_runs, self._processes)  # runs in progress are about as far
         seconds = (elapsed - first_seconds) / ended * (self._runs - done)
-        return min(seconds, max(0.0, 60 * (self._request.max_minutes or math.inf) - elapsed))
+        return min(seconds, max(0.0, 60 * (self._training.max_minutes or math.inf) - elapsed))
 
     def line(self, run: study.RunFolder, result: RunResult, done: int, remaining: float) -> str:
         """The result of the run that is number `done` of those that have ended, and the remaining
         seconds if there is at least one."""
         number = f"{self._ended + done:>{len(str(self._total))}}"
-        text = f"[{number}/{self._total}] {describe(run, result, self._request.primary)}"
+        text = f"[{number}/{self._total}] {describe(run, result, self._training.primary)}"
         return f"{text}; about {duration(remaining)} left" if remaining >= 1 else text
 
 

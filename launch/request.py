@@ -15,50 +15,38 @@ from cnnjax.ablation import study, tuning
 from cnnjax.config import ResolvedConfig, RunConfig, flat
 from cnnjax.errors import UserError
 from cnnjax.fingerprint import Fingerprint
-from cnnjax.metric import Metric
 from launch import flags, question
+from launch.training import TrainingSetup
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """The runs that a command line requests, and what they are trained with.
+    """The runs that a command line requests.
 
     Attributes:
       experiment: the value of --experiment.
       loaded: the experiment and its file.
-      configs: the resolved configuration of each requested arm.
+      training: what the runs are trained with, including the configuration of each arm.
       seeds: the requested seeds.
       changes: the fields that --set changes.
       workdir: the folder of the study.
       text: the content of the experiment's file if it has to be written into the workdir.
       tuning: whether these are the runs that tune the arms of the experiment.
-      data_dir: the folder where data sets are looked for, or None.
-      max_minutes: after how many minutes no further run is started, or None.
-      replicas: how many runs of one program are trained together; None to choose the fastest.
-      steps_per_call: steps per call of the program; None to choose the fastest.
-      profile: the folder that a trace of some steps is written to, or None.
-      devices: the number of devices that a process computes on; None for all.
     """
 
     experiment: str
     loaded: experiments.ExperimentFile
-    configs: Mapping[str, ResolvedConfig]
+    training: TrainingSetup
     seeds: Sequence[int]
     changes: Mapping[str, Any]
     workdir: Path
     text: str | None = None
     tuning: bool = False
-    data_dir: str | None = None
-    max_minutes: float | None = None
-    replicas: int | None = None
-    steps_per_call: int | None = None
-    profile: Path | None = None
-    devices: int | None = None
 
     @property
-    def primary(self) -> Metric:
-        """The metric that runs are compared by."""
-        return self.loaded.metrics[0]
+    def configs(self) -> Mapping[str, ResolvedConfig]:
+        """The resolved configuration of each requested arm."""
+        return self.training.configs
 
     @property
     def folder(self) -> Path:
@@ -81,7 +69,7 @@ class Request:
         seed by seed, so that arms can be compared. Runs that failed before come last, since they
         may kill their process again."""
         pending = [run for run in self.runs if not run.ended]
-        if self.max_minutes is not None:
+        if self.training.max_minutes is not None:
             pending.sort(key=lambda run: run.seed)
         return sorted(pending, key=_has_failed)
 
@@ -96,15 +84,17 @@ class Request:
             *(["--tuning"] if self.tuning else []),
             *(f"--set={path}={json.dumps(value)}" for path, value in self.changes.items()),
         ]
+        training = self.training
         for name in ("replicas", "steps_per_call", "devices", "data_dir"):
-            if value := getattr(self, name):
+            if value := getattr(training, name):
                 given.append(f"--{name}={value}")
         return given
 
     def without(self, arms: Collection[str]) -> "Request":
         """The same request without some arms."""
         configs = {arm: config for arm, config in self.configs.items() if arm not in arms}
-        return dataclasses.replace(self, configs=configs)
+        training = dataclasses.replace(self.training, configs=configs)
+        return dataclasses.replace(self, training=training)
 
     def weight_changes(self) -> list[str]:
         """A line for each arm whose configuration is changed by the weights that it starts from."""
@@ -126,12 +116,12 @@ class Request:
         """Raises UserError if the workdir is of another experiment or configuration, weights to
         start from are missing, runs cannot be trained together, or a call would take more steps
         than there are between two lines."""
-        experiment, steps = self.loaded.experiment, self.steps_per_call or 1
+        experiment, steps = self.loaded.experiment, self.training.steps_per_call or 1
         untuned = [arm for arm in self.configs if self.tunes and arm not in experiment.chosen]
         final = self.without(untuned).configs
         study.check(self.workdir, experiment, final, self._planned, self.loaded.metrics)
         for arm, config in self.configs.items():
-            if (self.replicas or 1) > 1 and config.training.parallel == "pmap":
+            if (self.training.replicas or 1) > 1 and config.training.parallel == "pmap":
                 raise UserError(
                     f"--replicas: arm {arm!r} has training.parallel=pmap, whose runs are trained "
                     "one after another. Leave the flag out, or --set training.parallel=jit"
@@ -239,15 +229,12 @@ def from_flags(
     if data_dir is not None and not paths.parse("--data_dir", data_dir).is_dir():
         raise UserError(f"--data_dir: no folder {data_dir}.")
     arms_in_order = [arm for arm in experiment.arms if arm in chosen]
-    return Request(
-        name,
-        loaded,
+    training = TrainingSetup(
         {arm: experiment.config(arm, changes, loaded.levels) for arm in arms_in_order},
-        seeds,
-        changes,
-        workdir / tuning.FOLDER if is_tuning else workdir,
-        text,
-        is_tuning,
+        loaded.metrics,
+        experiment.probes,
+        loaded.levels,
+        loaded.path,
         data_dir,
         flags.FLAGS.max_minutes if _is_given("max_minutes") else None,
         flags.FLAGS.replicas,
@@ -255,6 +242,8 @@ def from_flags(
         flags.folder("profile") if _is_given("profile") else None,
         flags.FLAGS.devices,
     )
+    folder = workdir / tuning.FOLDER if is_tuning else workdir
+    return Request(name, loaded, training, seeds, changes, folder, text, is_tuning)
 
 
 def _is_given(flag: str) -> bool:

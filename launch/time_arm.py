@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     """Serves until standard input ends; returns the exit code."""
     with contextlib.redirect_stdout(sys.stderr):  # notes, and output of the user's file
         requested = request.from_flags(flags.FLAGS.arms, arguments, stage="plan")
-        session, _ = local.open_session(requested, trains=True)
+        session, _ = local.open_session(requested.training, trains=True)
         config = requested.configs[flags.FLAGS.arms.partition(",")[0]]
         step = grouping.step_function(session, config, requested.seeds[:1])
     timing.serve(step, {"backend": session.runtime["backend"]})

@@ -19,7 +19,7 @@ from cnnjax.result import RunResult
 from launch import crashes, grouping, signals
 from launch.grouping import Group
 from launch.progress import Progress, result_time
-from launch.request import Request
+from launch.training import TrainingSetup
 
 if TYPE_CHECKING:
     from cnnjax.train.probe import Probes
@@ -38,14 +38,14 @@ class Context:
     `profile` and `stop`."""
 
     session: "Session"
-    request: Request
+    training: TrainingSetup
     profile: "Profile"
     stop: Callable[[], str]
 
 
 def work(
     session: "Session",
-    request: Request,
+    training: TrainingSetup,
     runs: Sequence[RunFolder],
     *,
     quiet: bool,
@@ -58,7 +58,7 @@ def work(
 
     Args:
       session: what the runs share.
-      request: what they are trained with.
+      training: what they are trained with.
       runs: the runs; those that another process trains, or has trained, are left out.
       quiet: whether to leave out the remaining time.
       processes: the number of processes that share the runs.
@@ -66,19 +66,19 @@ def work(
       total: the number of runs to count; these by default.
     """
     failed = done = 0
-    started, progress = time.monotonic(), Progress(request, len(runs), ended=ended, total=total)
+    started, progress = time.monotonic(), Progress(training, len(runs), ended=ended, total=total)
     written = {run: result_time(run) for run in runs}
     from cnnjax.train.profile import Profile
 
-    profile = Profile(request.profile, functools.partial(print, flush=True))
+    profile = Profile(training.profile, functools.partial(print, flush=True))
     with signals.deferred() as stop:
-        context = Context(session, request, profile, stop)
-        dispatches = grouping.choose_dispatches(session, request, runs, processes=processes)
-        for group in grouping.make_groups(runs, dispatches, grouping.replica_keys(request)):
+        context = Context(session, training, profile, stop)
+        dispatches = grouping.choose_dispatches(session, training, runs, processes=processes)
+        for group in grouping.make_groups(runs, dispatches, grouping.replica_keys(training)):
             if stop():
                 break
-            if time.monotonic() - started > 60 * (request.max_minutes or math.inf):
-                minutes = f"{request.max_minutes:g} minutes"
+            if time.monotonic() - started > 60 * (training.max_minutes or math.inf):
+                minutes = f"{training.max_minutes:g} minutes"
                 print(f"{minutes} are over; the same command goes on from here.")
                 break
             results = _train_unlocked(context, group, written)
@@ -155,7 +155,7 @@ def _train_alone(context: Context, group: Group) -> dict[RunFolder, RunResult]:
         assert error is not None
         text = "".join(traceback.format_exception(error))
         (run,) = group.runs
-        return {run: fail(run, one_line(error, context.request.loaded.path), text)}
+        return {run: fail(run, one_line(error, context.training.path), text)}
 
 
 def _fail_by_crashes(run: RunFolder) -> RunResult:
@@ -186,18 +186,18 @@ def _train(context: Context, group: Group) -> dict[RunFolder, RunResult]:
     that read data may have received it as well."""
     from cnnjax.train import loop
 
-    runs, request = group.runs, context.request
+    runs, training = group.runs, context.training
     try:
         with crashes.training(runs):
             results = loop.train(
                 context.session,
                 [
-                    loop.Job(request.configs[run.arm], run.seed, run.directory, run.arm, run.block)
+                    loop.Job(training.configs[run.arm], run.seed, run.directory, run.arm, run.block)
                     for run in runs
                 ],
                 replica_axis=group.replica_axis,
                 steps_per_call=group.steps_per_call,
-                probes=_probes(request.loaded.experiment.probes),
+                probes=_probes(training.probes),
                 log=functools.partial(print, flush=True),
                 profile=context.profile,
                 stop=context.stop,

@@ -5,32 +5,33 @@ from pathlib import Path
 
 from cnnjax.ablation import study
 from cnnjax.ablation.experiment import Experiment
+from cnnjax.metric import CLASSIFICATION
 from common import small
 from experiments import ExperimentFile
 from launch.request import Request
+from launch.training import TrainingSetup
 
 
 def training(configs, levels=None, path=Path("mine.py"), **fields):
-    """A request for training with these configurations, whose runs are given elsewhere."""
-    return request(Path("nowhere"), configs, levels=levels, path=path, **fields)
+    """Training of classification, without probes."""
+    return TrainingSetup(configs, CLASSIFICATION, (), levels or {}, path, **fields)
 
 
-def request(
-    workdir, arms=("a",), seeds=range(2), claims=(), levels=None, path=Path("mine.py"), **fields
-):
+def request(workdir, arms=("a",), seeds=range(2), claims=(), **fields):
     """A request for runs of an experiment whose arms have small networks, unless
     `arms` has their configurations."""
     experiment = Experiment(
         name="asked",
         question="?",
         base={"data.name": "digits"},
-        arms={arm: {"model.width": 1 + index} for index, arm in enumerate(arms or ("a",))},
+        arms={arm: {"model.width": 1 + index} for index, arm in enumerate(arms)},
         seeds=seeds,
         claims=claims,
     )
+    path = Path("mine.py")
     configs = arms if isinstance(arms, dict) else dict.fromkeys(arms, small())
-    loaded = ExperimentFile(experiment, levels or {}, path)
-    return Request("mine.py", loaded, configs, seeds, {}, workdir, **fields)
+    loaded = ExperimentFile(experiment, {}, path)
+    return Request("mine.py", loaded, training(configs, path=path, **fields), seeds, {}, workdir)
 
 
 def runs(folder, arms, seeds=3):

@@ -1,10 +1,11 @@
 """The number of processes of a sweep is chosen by measured speeds, which are cached."""
 
+import dataclasses
 import importlib.metadata
 from pathlib import Path
 
 import pytest
-from launch_requests import request
+from launch_requests import request, training
 
 from cnnjax import machine
 from cnnjax.errors import UserError
@@ -14,7 +15,8 @@ from launch import division
 
 def workload(configs, images, runs, **fields):
     """A request for so many runs, and the number of images of each arm."""
-    some = request(Path("nowhere"), configs, range(runs // len(configs)), **fields)
+    some = request(Path("nowhere"), configs, range(runs // len(configs)))
+    some = dataclasses.replace(some, training=training(configs, **fields))
     return some, dict.fromkeys(configs, images)
 
 

@@ -74,7 +74,7 @@ def test_with_max_minutes_runs_are_in_order_of_seeds_and_none_is_started_late(tm
     requested = request(tmp_path, ["a", "b"], max_minutes=1e-9, replicas=1)
     pending = requested.pending
     assert [(run.arm, run.seed) for run in pending] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    assert work.work(None, requested, pending, quiet=True) == 0
+    assert work.work(None, requested.training, pending, quiet=True) == 0
     assert not list(tmp_path.iterdir())
 
 
