@@ -161,7 +161,9 @@ def build(
     return Network(network, num_outputs, head, FrozenDict(trunks))
 
 
-def describe(module: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+def describe(
+    network: nn.Module | str, image_shape: tuple[int, int, int] | None = None
+) -> dict[str, tuple[int, ...]]:
     """The endpoints of a network in the order in which it computes them, each with the shape of
     its features for one image, (height, width, channels) or (units,).
 
@@ -169,9 +171,24 @@ def describe(module: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, 
     capture=("conv1", "fc1"))` gives (logits, {name: features}).
 
     Args:
-      module: a module from `build`.
-      image_shape: (height, width, channels).
+      network: a module from `build`, or a name in `MODELS` or SEGMENTATION_MODELS for the published
+        network.
+      image_shape: (height, width, channels); by default the published one of a name, and
+        (224, 224, 3) for a module.
+
+    Raises UserError for an unknown name, or an image that is too small for the network.
     """
+    if isinstance(network, str):
+        if network not in catalog.IMAGES:
+            raise unknown("model.name", network, catalog.IMAGES)
+        image_shape = image_shape or catalog.IMAGES[network]
+        network = build(
+            Model(name=network),
+            image_shape=image_shape,
+            num_outputs=catalog.CLASSES[network],
+            per_pixel=network in SEGMENTATION_MODELS,
+        )
+    module, shape = network, image_shape or (224, 224, 3)
     shapes: dict[str, tuple[int, ...]] = {}
 
     def run(images: Array) -> None:
@@ -179,5 +196,5 @@ def describe(module: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, 
         _, features = module.apply(variables, images, train=False, capture=ALL_ENDPOINTS)
         shapes.update({name: value.shape[1:] for name, value in features.items()})
 
-    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
     return shapes

@@ -40,6 +40,7 @@ def test_the_endpoints_of_published_networks():
         ("conv5", (13, 13, 256)), ("pool5", (6, 6, 256)), ("fc1", (4096,)), ("fc2", (4096,)),
     ]  # fmt: skip
     shapes = described("vgg16", 224)
+    assert shapes == models.describe("vgg16")
     assert [name for name in shapes if name.startswith("conv")][-3:] == [
         "conv5_1", "conv5_2", "conv5_3",
     ]  # fmt: skip
@@ -326,11 +327,11 @@ def test_lenet5_has_one_width():
         models.build(Model(name="lenet5", width=0.5), image_shape=(28, 28, 1), num_outputs=10)
 
 
-def test_names_and_sizes_are_checked():
+def test_describe_by_name_is_checked():
     with pytest.raises(UserError, match="Did you mean 'resnet18'"):
-        described("resnt18", 224)
+        models.describe("resnt18")
     with pytest.raises(UserError, match="smallest size that works is 32"):
-        described("vgg16", 20)
+        models.describe("vgg16", (20, 20, 3))
 
 
 @pytest.mark.parametrize("remat", [False, True])
