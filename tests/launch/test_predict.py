@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from cnnjax.data import boxes
 from cnnjax.data.records import Resize
@@ -100,7 +100,7 @@ def test_boxes_are_in_pixels_of_the_file(runs, images, tmp_path):
     np.testing.assert_allclose(given, inside, atol=0.1)  # the images differ by their resampling
     assert stretched["picture"] == "large_prediction.png"
     picture = np.asarray(Image.open(output / exact["picture"]))
-    assert (picture == palette.rgb(palette.PREDICTED_BOX)).all(-1).any()
+    assert (picture == ImageColor.getrgb(palette.PREDICTED_BOX)).all(-1).any()
 
 
 def test_an_image_that_cannot_be_read_is_left_out_and_named(runs, images, tmp_path):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import Stopped, UserError
+from cnnjax.train import numerics
+from cnnjax.train.session import Session
 from common import small, train_alone
 
 SCENES = {"examples": 60, "canvas_size": 16, "smallest": 1.0, "largest": 1.5, "digits": 2}
@@ -45,6 +47,16 @@ def config(task, **changes):
 def stopping_at(step):
     asked = iter(range(10**6))
     return lambda: "SIGTERM" if next(asked) >= step else ""
+
+
+@pytest.fixture(scope="module")
+def session():
+    """Compiles loops as runs of users do, unlike conftest.py: with the older emitters, images that
+    are looked up in memory are rounded otherwise than streamed ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        options = {"xla_cpu_use_fusion_emitters": True}
+        patch.setattr(numerics, "compiler_options", lambda *_: options)
+        yield Session()
 
 
 @pytest.fixture(scope="module", params=TASKS)
