@@ -28,6 +28,11 @@ MAX_DEPTH = 100
 """How large and how deeply nested a file may be."""
 
 
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of a text in UTF-8; what cannot be encoded is escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `path` atomically: a reader sees the old content or the new one.
 

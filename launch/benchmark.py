@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
             _write(workdir, measured)
     from cnnjax.report import speed
 
-    files.write_bytes(workdir / "benchmark.svg", speed.plot(measured).svg.encode())
+    files.write_text(workdir / "benchmark.svg", speed.plot(measured).svg)
     print(f"written: {workdir / 'benchmark.json'}, {workdir / 'benchmark.svg'}")
     return 0
 

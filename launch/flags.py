@@ -329,7 +329,7 @@ def _write_traceback(text: str) -> Path | None:
         folders.append(cache.root() / "tracebacks")
     for folder in (*folders, Path(tempfile.gettempdir())):
         with contextlib.suppress(UserError):
-            files.write_bytes(folder / name, text.encode(errors="backslashreplace"))
+            files.write_text(folder / name, text)
             return folder / name
     return None
 

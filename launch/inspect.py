@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         if config.optimizer.groups:
             text += f"\n{_groups(module, config, shape)}"
     if values.output:
-        files.write_bytes(flags.path("output"), f"{text}\n".encode())
+        files.write_text(flags.path("output"), f"{text}\n")
         print(f"written: {values.output}")
     else:
         print(text)

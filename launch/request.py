@@ -149,7 +149,7 @@ class Request:
         path = self.loaded.path
         if path.exists() and not question.is_generated(path.read_bytes()):
             raise UserError(f"--workdir: {path} is a file of your own; pick another folder.")
-        files.write_bytes(path, self.text.encode())
+        files.write_text(path, self.text)
 
     @property
     def _planned(self) -> dict[str, ResolvedConfig]:
@@ -205,11 +205,11 @@ def from_flags(
     experiment, is_tuning = loaded.experiment, _is_given("tuning")
     if is_tuning:
         experiment = tuning.tuning_experiment(experiment)
+    flag = "arm" if "arm" in flags.FLAGS else "arms"
     if arms == "":
-        flag = "arm" if "arm" in flags.FLAGS else "arms"
         raise UserError(f"--{flag}: is missing; the arms are {', '.join(experiment.arms)}.")
     where = f"experiment {experiment.name}: arm"
-    chosen = flags.names("arms", arms, experiment.arms, where)
+    chosen = flags.names(flag, arms, experiment.arms, where)
     seeds = flags.FLAGS.seeds
     if stage == "tuning":
         assert experiment.tune is not None

@@ -170,7 +170,7 @@ def _fail_by_crashes(run: RunFolder) -> RunResult:
 def fail(run: RunFolder, error: str, details: str, *, reset_crashes: bool = True) -> RunResult:
     """Writes and returns the result of a run that failed, with the `details` beside it.
     `reset_crashes` lets the next command try it again whatever killed its processes."""
-    files.write_bytes(run.directory / "error.txt", details.encode())
+    files.write_text(run.directory / "error.txt", details)
     result = RunResult(
         arm=run.arm, block=run.block, seed=run.seed, status="failed", error=error[:2000]
     )

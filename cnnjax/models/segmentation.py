@@ -428,6 +428,6 @@ def encoder_decoder(
         )
     if decoder is not None and not isinstance(decoder, nn.Module):
         decoder = decoder(backbone.ingredients)
-    if decoder is not None and not isinstance(decoder, nn.Module):
-        raise TypeError(f"decoder level: {decoder!r} is not a flax.linen module")
+        if not isinstance(decoder, nn.Module):
+            raise TypeError(f"decoder level: {decoder!r} is not a flax.linen module")
     return EncoderDecoder(backbone, num_outputs, head, decoder)

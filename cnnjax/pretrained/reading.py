@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[dict[str, Stored]]:
                 arrays = _keras(path, stack)
             elif _is_keras_archive(path):
                 raise UserError(
-                    f"{path}: is a content Keras model; load it and save its weights: "
+                    f"{path}: is a whole Keras model; load it and save its weights: "
                     "model.save_weights('NAME.weights.h5')"
                 )
             elif start.startswith((b"PK\x03\x04", b"\x80")):

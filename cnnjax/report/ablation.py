@@ -66,15 +66,15 @@ def render(
     """Writes the report of a study to a folder; returns the path of report.html."""
     document = build(study, results, notice)
     for figure in document.figures:
-        _write(folder / "figures" / f"{figure.name}.svg", figure.drawing.svg)
+        files.write_text(folder / "figures" / f"{figure.name}.svg", figure.drawing.svg)
         if figure.drawing.png:
             files.write_bytes(folder / "figures" / f"{figure.name}.png", figure.drawing.png)
-    _write(folder / "results.csv", tables.results_csv(study))
+    files.write_text(folder / "results.csv", tables.results_csv(study))
     if any(run.result.signals for run in study.runs):
-        _write(folder / "signals.csv", tables.signals_csv(study))
-    _write(folder / "report.md", markdown.write(document))
-    _write(folder / "tables.tex", latex.write(document))
-    _write(folder / "report.html", html.write(document))
+        files.write_text(folder / "signals.csv", tables.signals_csv(study))
+    files.write_text(folder / "report.md", markdown.write(document))
+    files.write_text(folder / "tables.tex", latex.write(document))
+    files.write_text(folder / "report.html", html.write(document))
     return folder / "report.html"
 
 
@@ -144,7 +144,3 @@ def _reading(study: Study) -> tuple[Element, ...]:
 
 def _title(block: Block) -> str:
     return block.name or "Without a block"
-
-
-def _write(path: Path, text: str) -> None:
-    files.write_bytes(path, text.encode("utf-8", errors="backslashreplace"))

@@ -29,10 +29,10 @@ def write(first: Path, second: Path, output: Path, *, final: bool = False) -> Pa
     document = build(studies, (first.resolve().name, second.resolve().name))
     figures = output.parent / f"{output.stem}_figures"
     for figure in document.figures:
-        files.write_bytes(figures / f"{figure.name}.svg", figure.drawing.svg.encode())
+        files.write_text(figures / f"{figure.name}.svg", figure.drawing.svg)
     text = markdown.write(document, figures.name)
-    files.write_bytes(output.with_suffix(".md"), text.encode())
-    files.write_bytes(output, html.write(document).encode())
+    files.write_text(output.with_suffix(".md"), text)
+    files.write_text(output, html.write(document))
     return output
 
 

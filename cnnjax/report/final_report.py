@@ -51,7 +51,7 @@ def set_notice(workdir: Path, text: str) -> None:
         _, closing, after = rest.partition(NOTICE[1])
         changed = f"{before}{notice(text)}{after}"
         if opening and closing and changed != page:
-            files.write_bytes(path, changed.encode())
+            files.write_text(path, changed)
 
 
 def _rows(path: Path) -> list[dict[str, str]] | None:

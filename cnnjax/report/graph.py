@@ -65,7 +65,7 @@ class Row:
     def title(self) -> str:
         """The names of its blocks."""
         first, last = self.names[0], self.names[-1]
-        number = re.search(r"\d*$", last)
+        number = re.search(r"\d+$", last)
         return first if first == last else f"{first} to {number[0] if number else last}"
 
 

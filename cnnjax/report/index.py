@@ -83,7 +83,7 @@ def listed(output: Path) -> list[str]:
 
 def write(output: Path, studies: Mapping[str, PublishedStudy]) -> None:
     """Writes README.md of studies by the folder of their report beside it."""
-    files.write_bytes(output / "README.md", _text(studies).encode())
+    files.write_text(output / "README.md", _text(studies))
 
 
 def _claim(study: Study, finding: Finding) -> PublishedClaim:

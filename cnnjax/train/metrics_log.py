@@ -57,7 +57,7 @@ class MetricsLog:
         last = self.lines[-1] if self.lines else {"seconds": 0.0}
         self.seconds: float = notes["seconds"] if "seconds" in notes else last["seconds"]
         content = "".join(json.dumps(line) + "\n" for line in self.lines)
-        files.write_bytes(self._path, content.encode())
+        files.write_text(self._path, content)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         self._board = Board(directory / "tensorboard", restored_step + 1, log)
         self._bar = tqdm(

@@ -280,6 +280,7 @@ def test_killed_at_any_moment_and_started_again_ends_with_the_same_bits(
         (("launch.train", "--experiment=quickstart"), "--arm: is missing; the arms are relu"),
         (("launch.train", "--experiment=quickstart", "--arm=relo"), "Did you mean 'relu'"),
         (("launch.sweep", "--experiment=quickstart", "--arms=relu,relu"), "'relu' is given twice"),
+        (("launch.train", "--experiment=quickstart", "--arm=relu,relu"), "--arm: 'relu' is given"),
         (("launch.sweep", "--experiment=quickstart", "--seeds=1,1"), "seed 1 is given twice"),
         (("launch.sweep", "--experiment=quickstart", "--seeds=a"), "write 0,1,2 or 0-9"),
         (("launch.sweep", "--experiment=quickstart", "--seeds=0-999999999"), "more than 10,000"),

@@ -188,3 +188,12 @@ def test_the_decoder_of_the_documentation():
     )
     assert outputs.shape == (2, 9, 7, 3)
     assert set(variables["params"]["decoder"]) == {"mix"}
+
+
+@pytest.mark.parametrize("given", [None, 3])
+def test_a_decoder_that_is_no_module_is_an_error(given):
+    levels = {"decoder": {"mine": lambda ingredients: given}}
+    changes = {"task": "segmentation", "model.name": "resnet8", "model.decoder": "mine"}
+    config = resolve(override(RunConfig(), changes, levels), levels).model
+    with pytest.raises(TypeError, match=f"decoder level: {given} is not a flax.linen module"):
+        models.build(config, image_shape=(9, 7, 1), num_outputs=3, per_pixel=True, levels=levels)
