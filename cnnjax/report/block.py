@@ -40,7 +40,7 @@ def _table(block: Block, study: Study) -> Table:
     ]
     cells = tuple(tuple(row[name] for name in columns) for row in rows)
     strong = (0,) if block.baseline else ()
-    caption = f"{formatting.metric_and_split(study).capitalize()}, the baseline first."
+    caption = f"{formatting.capitalized(formatting.metric_and_split(study))}, the baseline first."
     ahead = {} if primary.higher_is_better else {"Difference": "Ahead by"}
     head = (formatting.with_unit(ahead.get(name, name), units.get(name, "")) for name in columns)
     return Table(caption, tuple(head), cells, strong=strong)

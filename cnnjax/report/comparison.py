@@ -176,7 +176,8 @@ def _arms(pairs: Sequence[Pair], study: Study, names: tuple[str, str]) -> Iterat
         "first weights of equal networks."
     )
     yield from _seeds(pairs, study, names)
-    yield Table(f"{formatting.metric_and_split(study).capitalize()} in both.", head, tuple(rows))
+    title = formatting.capitalized(formatting.metric_and_split(study))
+    yield Table(f"{title} in both.", head, tuple(rows))
     yield Paragraph(note, kind="note")
     if compared:
         yield Figure(

@@ -76,3 +76,8 @@ def duration(seconds: float) -> str:
 def metric_and_split(study: Study) -> str:
     """The study's split and primary metric: `test accuracy`."""
     return f"{study.split} {study.primary.title}"
+
+
+def capitalized(text: str) -> str:
+    """The text with a capital first, and the others as they are: `Test mIoU`."""
+    return text[:1].upper() + text[1:]

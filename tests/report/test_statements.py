@@ -148,3 +148,7 @@ def test_a_row_of_the_plot_of_claims_names_the_metric_where_they_differ(tmp_path
     (comparison,) = finding.evidence.comparisons
     assert forest._label(finding, comparison, with_metric=False) == "relu − tanh"
     assert forest._label(finding, comparison, with_metric=True) == "relu − tanh, accuracy"
+
+
+def test_a_capital_leaves_the_names_of_metrics():
+    assert formatting.capitalized("test mIoU") == "Test mIoU"
