@@ -55,9 +55,11 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         runs.sort(key=lambda run: run.arm not in broken)  # errors are reported first
         work(session, request.training, runs, quiet=True, processes=workers or 1)
         return 0  # failed runs are reported, but are not an error of this process
-    request.write_question()
+    loaded = {} if workers == 1 else _load(request)
     if workers is None:
-        workers, _ = division.choose(request, _images(request, _load(request)), threads)
+        images = _images(request, loaded)
+        request.write_question()  # which the processes that are timed read
+        workers, _ = division.choose(request, images, threads)
     groups, data = collections.defaultdict(list), list[Fingerprint]()
     broken = {}
     for run in request.pending:
@@ -68,12 +70,13 @@ def execute(request: Request, *, workers: int | None = 1, worker: int | None = N
         session, broken = open_session(request.training, trains=True)
         data = session.fingerprints
     elif groups:
-        data = [loaded.fingerprint for loaded in _load(request).values()]
+        data = [each.fingerprint for each in (loaded or _load(request)).values()]
         if request.loaded.levels or any(
             config.transfer.init_from or config.optimizer.groups
             for config in request.configs.values()
         ):
             session, broken = open_session(request.training)
+    request.write_question()
     request.write(data)
     print("".join(f"{line}\n" for line in request.weight_changes()), end="")
     for arm, config in request.configs.items() if groups else ():
@@ -108,8 +111,9 @@ def _threads(run: study.RunFolder, default: int) -> int:
 
 def _load(request: Request) -> dict[str, "LoadedData"]:
     """{arm: its data set} of the arms with pending runs. Raises UserError where one is missing,
-    lacks what the arm's task reads, or differs from that of runs in the workdir."""
-    from cnnjax import data
+    lacks what the arm's task reads, does not fit the arm's network or batch, or differs from that
+    of runs in the workdir."""
+    from cnnjax import data, models
     from cnnjax.tasks import registry
 
     loaded: dict[str, LoadedData] = {}
@@ -119,11 +123,24 @@ def _load(request: Request) -> dict[str, "LoadedData"]:
         key = config.data.model_dump_json()
         if key not in loaded:
             loaded[key] = data.load(config.data, request.training.data_dir)
-        arms[arm] = loaded[key]
+        arms[arm], spec, levels = loaded[key], loaded[key].spec, request.loaded.levels
         try:
-            registry.find(config.task, request.loaded.levels).check(config, loaded[key].spec)
+            registry.find(config.task, levels).check(config, spec)
+            loaded[key].for_seed(0, config.training.batch_size)
+            task = registry.find(config.task, levels).for_run(config, spec)
+            models.build(
+                config.model,
+                image_shape=spec.image_shape,
+                num_outputs=task.num_outputs(spec),
+                per_pixel=task.per_pixel,
+                head=registry.head(task, config.task, spec),
+                levels=levels,
+            )
         except UserError as error:
             raise UserError(f"arm {arm!r}: {error}", path=error.path) from None
+        except Exception:
+            if not levels:
+                raise  # else it is the user's own code, whose runs fail and say so
     study.check_data(request.workdir, [dataset.fingerprint for dataset in loaded.values()])
     return arms
 
@@ -166,16 +183,16 @@ def plan(request: Request, *, commands: bool, jobs: int | None) -> None:
       jobs: about how many commands; None for one per program.
     """
     request.check()
+    session, broken = open_session(request.training)
+    sound = request.without(broken)
+    images = {} if commands and not jobs else _images(sound, _load(sound))
     if commands or not (request.workdir / "study.json").exists():
         request.write_question()
         if request.text is not None:
             print(f"the question is kept as {request.loaded.path}", file=sys.stderr)
-    session, broken = open_session(request.training)
     for arm, error in broken.items():
         text = f"arm {arm!r} cannot be built, and its runs will fail: {error}"
         print(text, file=sys.stderr if commands else sys.stdout)
-    sound = request.without(broken)
-    images = {} if commands and not jobs else _images(sound, _load(sound))
     if commands:
         lines = planning.commands(sound, session, jobs, images)
         print("".join(f"{line}\n" for line in lines), end="")

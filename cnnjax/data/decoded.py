@@ -156,6 +156,8 @@ def mask_pixels(
         key = cache.digest([source.key, resize, content.of_arrays(train.ids)])
         stored = np.load(cache.folder(f"pixels/{key}", write) / "pixels.npy")
     pixels, present = stored.tolist()
+    if not any(pixels):
+        raise UserError(f"data.name: {source.name}: no pixel for training has a known class.")
     return tuple(pixels), tuple(present)
 
 

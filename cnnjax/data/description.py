@@ -9,7 +9,6 @@ from cnnjax.data import content, folder, folder_targets, pictures, source, split
 
 MAX_CLASSES = 12
 """For more classes only the smallest and the largest count are given."""
-MAX_LEFT_OUT = 5
 
 
 def describe(data: Iterable[configs.Data], data_dir: str | None = None) -> list[str]:
@@ -63,13 +62,11 @@ def _summary(images: folder.Folder) -> str:
 
 
 def left_out(reasons: Sequence[str]) -> Iterator[str]:
-    """How many examples `data.skip_bad` leaves out, and why the first of them."""
+    """How many examples `data.skip_bad` leaves out, and why each of them."""
     if reasons:
-        first = "; ".join(reason.rstrip(".") for reason in reasons[:MAX_LEFT_OUT])
-        more = len(reasons) - MAX_LEFT_OUT
-        rest = f"; and {more} more" if more > 0 else ""
         count = f"{len(reasons)} example{'s' if len(reasons) > 1 else ''}"
-        yield f"note: {count} left out (data.skip_bad): {first}{rest}"
+        yield f"note: {count} left out (data.skip_bad):"
+        yield from (f"  {reason}" for reason in reasons)
 
 
 def _changes(images: folder.Folder) -> Iterator[str]:

@@ -168,7 +168,10 @@ def _xml(listing: Listing, root: Path, images: Sequence[Path]) -> Objects:
     if not paths:
         return {}
     del listing.ignored[".xml"]
-    return {
-        image: annotations.read_voc(path, listing.read_text(path, MAX_TEXT_BYTES))
-        for image, path in _pairs(listing, root, images, base, paths)
-    }
+    objects: Objects = {}
+    for image, path in _pairs(listing, root, images, base, paths):
+        try:
+            objects[image] = annotations.read_voc(path, listing.read_text(path, MAX_TEXT_BYTES))
+        except UserError as error:
+            listing.problems[image] = str(error)
+    return objects

@@ -90,6 +90,8 @@ def read(name: str, skip_bad: bool = False) -> folder.Folder:
     listing = folder_listing.read(folder.path_of(name))
     examples = listing.examples
     if not any(example.mask or example.objects for example in examples):
+        if listing.problems:
+            raise bad_examples(list(listing.problems.values()))
         raise UserError(f"data.name: {name!r}: no image has a mask or a box.")
     class_names = _read_classes(listing) if any(example.mask for example in examples) else None
     files_of = [file for example in examples for file in (example.image, example.mask) if file]
@@ -213,6 +215,8 @@ def _problems(listing: Listing, inspected: Inspected, mask_classes: np.ndarray) 
     masked = any(example.mask for example in examples)
     boxed = any(example.objects for example in examples)
     for index, example in enumerate(examples):
+        if example.image in problems:
+            continue
         if masked and example.mask is None:
             text: str | None = f"{example.image}: has no mask."
         elif boxed and not example.objects:

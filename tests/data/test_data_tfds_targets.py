@@ -210,8 +210,9 @@ def check_bad(folder, make_config, name, text):
     )
     for split, part in loaded.splits.items():
         np.testing.assert_array_equal(part.targets["box"], streamed.splits[split].targets["box"])
-    (line,) = data.describe([make_config(name=name, skip_bad=True)], folder)
-    assert line.startswith(f"{name}: note: 1 example left out (data.skip_bad): split 'train', exam")
+    note, reason = data.describe([make_config(name=name, skip_bad=True)], folder)
+    assert note == f"{name}: note: 1 example left out (data.skip_bad):"
+    assert reason.startswith(f"{name}:   split 'train', exam")
 
 
 def test_a_set_of_labels_has_labels_alone(tmp_path, make_config, monkeypatch):

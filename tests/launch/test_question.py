@@ -175,4 +175,27 @@ def test_a_question_about_another_task_is_checked_against_the_data_before_anythi
     )
     assert "arm 'nearest': data.name: 'digits' has the targets label, but" in done.stderr
     assert "starting" not in done.stdout
-    assert not (workdir / "study.json").exists()
+    assert not workdir.exists() or not any(workdir.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--vary=data.image_size=8,32", "--set=model.name=vgg11", "--set=model.width=0.02"),
+            "data.image_size: 8x8 is too small for model.name=vgg11",
+        ),
+        (("--vary=training.batch_size=16,5000",), "training.batch_size: 5000 is larger than"),
+    ],
+    ids=["size", "batch"],
+)
+@pytest.mark.parametrize("more", [(), ("--workers=2",), ("--workers=1",), ("--plan",)])
+def test_an_arm_that_cannot_be_trained_is_told_before_anything_is_written(
+    tmp_path, words, message, more
+):
+    workdir = tmp_path / "w"
+    done = program("launch.sweep", *words, *more, f"--workdir={workdir}", check=2)
+    assert message in done.stderr
+    assert "starting" not in done.stdout
+    kept = {path.name for path in workdir.iterdir()} if workdir.exists() else set()
+    assert kept <= {".sweep.lock"}
