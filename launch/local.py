@@ -125,9 +125,10 @@ def _load(request: Request) -> dict[str, "LoadedData"]:
             loaded[key] = data.load(config.data, request.training.data_dir)
         arms[arm], spec, levels = loaded[key], loaded[key].spec, request.loaded.levels
         try:
-            registry.find(config.task, levels).check(config, spec)
+            task = registry.find(config.task, levels)
+            task.check(config, spec)
             loaded[key].for_seed(0, config.training.batch_size)
-            task = registry.find(config.task, levels).for_run(config, spec)
+            task = task.for_run(config, spec)
             models.build(
                 config.model,
                 image_shape=spec.image_shape,
